@@ -1,3 +1,49 @@
 //! roomcast: a Socket.IO compatible room server.
+//!
+//! Two doors, one hallway: the Socket.IO door ([`socket`]) and the HTTP door ([`http`]) each turn
+//! what comes in, once, into a valid typed command, call the same feature function, and map its
+//! answer or [`refusal`] back. Features know neither door.
+//!
+//! ```text
+//! Socket.IO frame ─► inbox (one client, in order) ─► event ─┐
+//!                                                           ├─► feature ─► bus ─► log ─► tail ─► fan-out ─► outlets
+//! HTTP request ────► extractors ──────────────────► command ┘      │
+//!                      ack / 201  ◄─── answer or refusal ◄─────────┘
+//! ```
+//!
+//! - [`server`] composes everything; [`app`] is what both doors hand to the features;
+//! - features: [`rooms`], [`messages`], [`signals`], [`presence`], [`direct`], [`receipts`],
+//!   [`history`];
+//! - [`bus`] takes what is sent to where it belongs, [`registry`] knows who is where, [`outlet`] is
+//!   the one way out to a client, [`payload`] is what travels, to the letter;
+//! - [`store`] keeps the log and the queues: SQLite on one node;
+//! - [`auth`] says who is who, [`config`] holds every setting, [`metrics`] the figures;
+//! - [`names`], [`audience`] and [`refusal`] are the words that all share.
+//!
+//! Dependencies point one way: doors, features, bus and registry, outlet, names.
+
+pub mod app;
+pub mod audience;
+pub mod auth;
+pub mod bus;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod direct;
+pub mod history;
+pub mod http;
+pub mod messages;
+pub mod metrics;
 pub mod names;
+pub mod outlet;
+pub mod payload;
+pub mod presence;
+pub mod receipts;
 pub mod refusal;
+pub mod registry;
+pub mod rooms;
+pub mod server;
+pub mod signals;
+pub mod socket;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,167 @@
+//! What the store costs: messages per second, CPU per message and how long an acknowledgement
+//! takes.
+//!
+//! `cargo run --release --example store_bench [RATE] [SECONDS]` (default: 10,000 messages a second
+//! for 5 seconds, and as many as it can). A message has 200 bytes.
+
+use std::time::{Duration, Instant};
+
+use roomcast::{
+    audience::Except,
+    names::RoomName,
+    store::{Append, Clock, Entry, Location, RoomKey, Settings, Store, Sync},
+};
+use tokio::sync::mpsc;
+
+/// CPU time of this process so far, from `/proc/self/stat` (clock ticks are 10 ms on Linux).
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(ticks * 10)
+}
+
+fn append(room: &RoomKey, number: u64) -> Append {
+    let json =
+        format!(r#"{{"roomName":"{}","n":{number},"text":"{}"}}"#, room.room, "x".repeat(150));
+    let id = format!(
+        "{:032x}",
+        u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    );
+    let entry = Entry {
+        id,
+        event: "message-reply".into(),
+        json: json.into(),
+        attachments: Vec::new(),
+        timestamp_ms: Clock::system().now_ms(),
+    };
+    Append { room: room.clone(), entry, except: Except::nobody() }
+}
+
+/// Sends `rate` messages a second (0: as many as 10,000 under way allow) for `time` and prints what
+/// it cost.
+async fn measure(
+    title: &str,
+    location: Location,
+    sync: Sync,
+    rooms: u64,
+    rate: u64,
+    time: Duration,
+) {
+    let settings = Settings {
+        location,
+        sync,
+        history_size: 1_000,
+        history_ttl: Some(Duration::from_hours(24)),
+        queue_size: 1_000,
+        queue_ttl: None,
+        max_rooms: 0,
+        clock: Clock::system(),
+    };
+    let store = match Store::open(settings, |_| {}) {
+        Ok(store) => store,
+        Err(error) => return println!("{title}: {error}"),
+    };
+    let keys: Vec<_> = (0..rooms)
+        .filter_map(|n| {
+            Some(RoomKey {
+                namespace: "/".into(),
+                room: RoomName::parse(&format!("room-{n}")).ok()?,
+            })
+        })
+        .collect();
+    let (under_way, mut answers) = mpsc::channel(10_000);
+    let waits = tokio::spawn(async move {
+        let mut waits = Vec::new();
+        while let Some((begun, pending)) = answers.recv().await {
+            let pending: roomcast::store::Pending<_> = pending;
+            let begun: Instant = begun;
+            if let Err(error) = pending.await {
+                println!("{error}");
+            }
+            waits.push(begun.elapsed());
+        }
+        waits
+    });
+    let (begun, cpu_before) = (Instant::now(), cpu());
+    let mut sent = 0;
+    while begun.elapsed() < time {
+        let due = if rate == 0 {
+            sent + 100
+        } else {
+            u64::try_from(begun.elapsed().as_micros()).unwrap_or(0) * rate / 1_000_000
+        };
+        while sent < due {
+            let Some(key) = keys.get(usize::try_from(sent * 7 % rooms).unwrap_or(0)) else {
+                return;
+            };
+            if under_way.send((Instant::now(), store.append(append(key, sent)))).await.is_err() {
+                return;
+            }
+            sent += 1;
+        }
+        if rate > 0 {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    }
+    drop(under_way);
+    let mut waits = waits.await.unwrap_or_default();
+    let (took, used) = (begun.elapsed(), cpu().saturating_sub(cpu_before));
+    waits.sort_unstable();
+    let at = |percent: usize| waits.get(waits.len() * percent / 100).copied().unwrap_or_default();
+    let stats = store.stats();
+    println!(
+        "{title:34} {:>8.0}/s  {:>5.1} µs CPU each  {:>6.1} a commit  {:>5} µs a commit  ack p50 {:>8.2?} p99 {:>8.2?}",
+        f64::from(u32::try_from(sent).unwrap_or(u32::MAX)) / took.as_secs_f64(),
+        used.as_secs_f64() * 1e6 / f64::from(u32::try_from(sent.max(1)).unwrap_or(u32::MAX)),
+        f64::from(u32::try_from(stats.entries).unwrap_or(u32::MAX))
+            / f64::from(u32::try_from(stats.commits.max(1)).unwrap_or(u32::MAX)),
+        stats.total_commit_micros / stats.commits.max(1),
+        at(50),
+        at(99),
+    );
+    store.close().await;
+}
+
+#[tokio::main]
+async fn main() {
+    let mut arguments =
+        std::env::args().skip(1).filter_map(|argument| argument.parse::<u64>().ok());
+    let rate = arguments.next().unwrap_or(10_000);
+    let time = Duration::from_secs(arguments.next().unwrap_or(5));
+    let directory = std::env::temp_dir().join(format!("store_bench-{}", std::process::id()));
+    for (title, rate) in [("paced", rate), ("all out", 0)] {
+        for rooms in [1, 400] {
+            let file = directory.join(format!("{title}-{rooms}.db"));
+            let title = format!("{title}, {rooms} room(s)");
+            measure(
+                &format!("{title}, normal"),
+                Location::File(file.clone()),
+                Sync::Normal,
+                rooms,
+                rate,
+                time,
+            )
+            .await;
+            measure(
+                &format!("{title}, full"),
+                Location::File(file.with_extension("full.db")),
+                Sync::Full,
+                rooms,
+                rate,
+                time,
+            )
+            .await;
+            measure(&format!("{title}, memory"), Location::Memory, Sync::Normal, rooms, rate, time)
+                .await;
+        }
+    }
+    if let Err(error) = std::fs::remove_dir_all(&directory) {
+        println!("{}: {error}", directory.display());
+    }
+}

@@ -1,0 +1,56 @@
+//! What both doors hand to the features.
+
+use std::{ops::Deref, sync::{Arc, atomic::AtomicBool}};
+
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    auth::{ApiKeys, Verifier}, bus::Bus, clock::Timestamp, config::Config, direct::Deliveries, metrics::Metrics,
+    registry::Registry, store::Store,
+};
+
+/// The application: a cheap clone of one shared whole.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of the application.
+pub struct Parts {
+    /// The effective configuration.
+    pub config: Arc<Config>,
+    /// Who is where.
+    pub registry: Arc<Registry>,
+    /// The way from one to many.
+    pub bus: Bus,
+    /// What is kept: the log and the offline users' queues; `None` where both are off.
+    pub store: Option<Store>,
+    /// Whose queues are being delivered.
+    pub deliveries: Deliveries,
+    /// Who checks tokens; `None` where authentication is off.
+    pub verifier: Option<Verifier>,
+    /// The keys of backends.
+    pub api_keys: ApiKeys,
+    /// The figures.
+    pub metrics: Arc<Metrics>,
+    /// This node's name among others.
+    pub node: String,
+    /// When this node started.
+    pub started_at: Timestamp,
+    /// Raised when the server is about to stop.
+    pub draining: AtomicBool,
+    /// What is being done for clients and must be finished before the end.
+    pub tasks: TaskTracker,
+}
+
+impl App {
+    /// The application made of these parts.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

@@ -1,0 +1,70 @@
+//! The keys by which backends are known to the HTTP door.
+
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use subtle::{Choice, ConstantTimeEq};
+
+/// The configured API keys, kept as digests only.
+#[derive(Clone, Default)]
+pub struct ApiKeys(Vec<[u8; 32]>);
+
+impl ApiKeys {
+    /// Takes the configured keys; empty ones are left out, as no caller may pass with nothing.
+    // By value: the configuration's plain keys have no further use.
+    #[allow(clippy::needless_pass_by_value)]
+    pub fn new(keys: Vec<String>) -> Self {
+        Self(keys.iter().filter(|key| !key.is_empty()).map(|key| sha256(key)).collect())
+    }
+
+    /// Whether no key is configured.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `candidate` is one of the keys.
+    ///
+    /// Digests have one length, and each is compared to its end: the time taken tells neither
+    /// which key matched, nor how much of one, nor how long the keys are.
+    pub fn matches(&self, candidate: &str) -> bool {
+        let candidate = sha256(candidate);
+        self.0.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&candidate)).into()
+    }
+}
+
+impl fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiKeys({} keys)", self.0.len())
+    }
+}
+
+fn sha256(text: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_of_the_keys_matches_and_nothing_else() {
+        let keys = ApiKeys::new(vec!["one".into(), "two".into()]);
+        assert!(keys.matches("one") && keys.matches("two"));
+        for wrong in ["", "on", "one ", "One", "onetwo", "one,two"] {
+            assert!(!keys.matches(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_key_opens_nothing() {
+        let keys = ApiKeys::new(vec![String::new()]);
+        assert!(keys.is_empty() && !keys.matches(""));
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        assert_eq!(format!("{:?}", ApiKeys::new(vec!["one".into()])), "ApiKeys(1 keys)");
+    }
+}

@@ -1,0 +1,209 @@
+//! What a token with a good signature says: whether it holds now and here, and for whom.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value};
+
+use super::{AuthError, Identity, Permissions};
+use crate::names::UserId;
+
+/// How far ahead an issuer's clock may be, so that a token is not too young for us. There is no
+/// leeway at the other end: a client let in after `exp` would be sent away at once.
+const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(30);
+
+/// The claims of a token whose signature was verified.
+pub(super) type Claims = Map<String, Value>;
+
+/// Judges `claims` at the time `now`.
+pub(super) fn identity(
+    claims: &Claims,
+    issuer: Option<&str>,
+    audience: Option<&str>,
+    now: SystemTime,
+) -> Result<Identity, AuthError> {
+    let expires_at = numeric_date(claims, "exp")?;
+    if expires_at.is_some_and(|at| at <= now) {
+        return Err(AuthError::Expired);
+    }
+    if numeric_date(claims, "nbf")?.is_some_and(|at| at > now + NOT_BEFORE_LEEWAY) {
+        return Err(AuthError::NotYetValid);
+    }
+    if let Some(issuer) = issuer
+        && claims.get("iss").and_then(Value::as_str) != Some(issuer)
+    {
+        return Err(AuthError::Issuer);
+    }
+    if let Some(audience) = audience
+        && !claims.get("aud").is_some_and(|claim| names_audience(claim, audience))
+    {
+        return Err(AuthError::Audience);
+    }
+    Ok(Identity {
+        user_id: user_id(claims)?,
+        client_name: client_name(claims),
+        expires_at,
+        rooms: Permissions::from_claim(claims.get("rooms"))?,
+    })
+}
+
+/// The time that a claim in seconds since 1970 names.
+pub(super) fn numeric_date(
+    claims: &Claims,
+    claim: &'static str,
+) -> Result<Option<SystemTime>, AuthError> {
+    let Some(value) = claims.get(claim) else { return Ok(None) };
+    value
+        .as_f64()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .and_then(|since_1970| UNIX_EPOCH.checked_add(since_1970))
+        .map(Some)
+        .ok_or_else(|| AuthError::claim(claim, "must be a time in seconds since 1970"))
+}
+
+fn names_audience(claim: &Value, audience: &str) -> bool {
+    match claim {
+        Value::String(one) => one == audience,
+        Value::Array(several) => several.iter().any(|one| one.as_str() == Some(audience)),
+        _ => false,
+    }
+}
+
+fn user_id(claims: &Claims) -> Result<UserId, AuthError> {
+    let present = |claim| claims.get(claim).filter(|value| !value.is_null());
+    let (claim, value) = present("sub")
+        .map(|value| ("sub", value))
+        .or_else(|| present("id").map(|value| ("id", value)))
+        .ok_or(AuthError::NoSubject)?;
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if !number.is_f64() => number.to_string(),
+        _ => return Err(AuthError::claim(claim, "must be a string or a whole number")),
+    };
+    UserId::parse(&text).map_err(|error| AuthError::claim(claim, error.to_string()))
+}
+
+/// The name, if it is one: in the field `name` also holds objects, which name no client.
+fn client_name(claims: &Claims) -> Option<String> {
+    claims.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn judge(claims: Value) -> Result<Identity, AuthError> {
+        judge_for(claims, None, None)
+    }
+
+    fn judge_for(
+        claims: Value,
+        issuer: Option<&str>,
+        audience: Option<&str>,
+    ) -> Result<Identity, AuthError> {
+        let Value::Object(claims) = claims else { panic!("claims are an object") };
+        identity(&claims, issuer, audience, UNIX_EPOCH + Duration::from_secs(NOW))
+    }
+
+    fn message(claims: Value) -> String {
+        judge(claims).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_token_holds_until_it_expires() {
+        let identity = judge(json!({"sub": "a", "exp": NOW + 1})).unwrap();
+        assert_eq!(identity.expires_at, Some(UNIX_EPOCH + Duration::from_secs(NOW + 1)));
+        assert_eq!(judge(json!({"sub": "a", "exp": NOW})).unwrap_err(), AuthError::Expired);
+        assert_eq!(judge(json!({"sub": "a", "exp": 0})).unwrap_err(), AuthError::Expired);
+        assert_eq!(judge(json!({"sub": "a"})).unwrap().expires_at, None);
+        let half = json!({"sub": "a", "exp": 1_800_000_000.5});
+        assert_eq!(
+            judge(half).unwrap().expires_at,
+            Some(UNIX_EPOCH + Duration::from_millis(NOW * 1000 + 500))
+        );
+    }
+
+    #[test]
+    fn a_token_may_be_younger_than_our_clock_by_the_leeway() {
+        assert!(judge(json!({"sub": "a", "nbf": NOW + 30})).is_ok());
+        assert_eq!(
+            judge(json!({"sub": "a", "nbf": NOW + 31})).unwrap_err(),
+            AuthError::NotYetValid
+        );
+        assert!(judge(json!({"sub": "a", "iat": NOW + 9999})).is_ok());
+    }
+
+    #[test]
+    fn a_time_is_a_number_of_seconds() {
+        for wrong in [json!("soon"), json!("1900000000"), json!(null), json!(-1), json!(1e300)] {
+            for claim in ["exp", "nbf"] {
+                assert_eq!(
+                    message(json!({"sub": "a", claim: wrong})),
+                    format!("token claim `{claim}` must be a time in seconds since 1970"),
+                    "{wrong}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn issuer_and_audience_are_required_where_they_are_set() {
+        let issued = |iss: Value| judge_for(json!({"sub": "a", "iss": iss}), Some("me"), None);
+        assert!(issued(json!("me")).is_ok());
+        for wrong in [json!("you"), json!("me "), json!(["me"]), json!(null), json!("")] {
+            assert_eq!(issued(wrong.clone()).unwrap_err(), AuthError::Issuer, "{wrong}");
+        }
+        let meant = |aud: Value| judge_for(json!({"sub": "a", "aud": aud}), None, Some("us"));
+        assert!(meant(json!("us")).is_ok() && meant(json!(["them", "us"])).is_ok());
+        for wrong in [json!("them"), json!([]), json!(["them", 7]), json!(null), json!({"us": 1})] {
+            assert_eq!(meant(wrong.clone()).unwrap_err(), AuthError::Audience, "{wrong}");
+        }
+        let neither = json!({"sub": "a"});
+        assert_eq!(judge_for(neither.clone(), Some("me"), None), Err(AuthError::Issuer));
+        assert_eq!(judge_for(neither, None, Some("us")), Err(AuthError::Audience));
+        assert!(judge(json!({"sub": "a", "iss": "any", "aud": ["any"]})).is_ok());
+    }
+
+    #[test]
+    fn the_user_is_the_subject_or_else_the_id() {
+        let user = |claims: Value| judge(claims).unwrap().user_id.to_string();
+        assert_eq!(user(json!({"sub": "alice", "id": "bob"})), "alice");
+        assert_eq!(user(json!({"id": "bob"})), "bob");
+        assert_eq!(user(json!({"sub": null, "id": "bob"})), "bob");
+        assert_eq!(user(json!({"sub": 42})), "42");
+        assert_eq!(user(json!({"id": -7})), "-7");
+        assert_eq!(judge(json!({"name": "x"})).unwrap_err(), AuthError::NoSubject);
+    }
+
+    #[test]
+    fn a_subject_is_a_name() {
+        assert_eq!(message(json!({"sub": "", "id": "b"})), "token claim `sub` must not be empty");
+        assert_eq!(
+            message(json!({"sub": "a\u{0}b"})),
+            "token claim `sub` must not contain control characters"
+        );
+        assert_eq!(
+            message(json!({"id": "x".repeat(201)})),
+            "token claim `id` must be at most 200 characters long"
+        );
+        for wrong in [json!(true), json!(["a"]), json!({"a": 1}), json!(1.5), json!(1e30)] {
+            assert_eq!(
+                message(json!({"sub": wrong})),
+                "token claim `sub` must be a string or a whole number",
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_is_taken_where_it_is_one() {
+        let name = |name: Value| judge(json!({"sub": "a", "name": name})).unwrap().client_name;
+        assert_eq!(name(json!("Alice")).as_deref(), Some("Alice"));
+        for none in [json!(null), json!(""), json!(7), json!({"first": "Alice"})] {
+            assert_eq!(name(none.clone()), None, "{none}");
+        }
+    }
+}

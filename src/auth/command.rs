@@ -1,0 +1,130 @@
+//! `roomcast token`: makes tokens and explains them.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    Grant, KeySource, MAX_TOKEN_BYTES, Permissions, Settings, SigningKey, Verifier, explain, issue,
+};
+use crate::names::UserId;
+
+/// Make a token, or check one, with the configured keys.
+#[derive(Clone, clap::Args)]
+pub struct TokenArgs {
+    /// The user that the token is for
+    #[arg(long, value_name = "USER", required_unless_present = "check")]
+    pub sub: Option<String>,
+    /// The name of the user's clients
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Patterns of the rooms that it permits, with commas between; `*` stands for any characters [default: everything]
+    #[arg(long, value_name = "PATTERNS", value_delimiter = ',')]
+    pub rooms: Vec<String>,
+    /// How long it is valid: 30s, 15m, 24h, 7d, or seconds; 0 is for ever
+    #[arg(long, default_value = "1h", value_parser = parse_ttl)]
+    pub ttl: Duration,
+    /// Sign with the private key in this PEM file instead of the configured secret
+    #[arg(long, value_name = "FILE")]
+    pub private_key: Option<PathBuf>,
+    /// The id of the key (kid) in the issuer's JWKS
+    #[arg(long, value_name = "ID")]
+    pub kid: Option<String>,
+    /// Say whether this token is valid, and what it says
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["sub", "name", "rooms", "ttl", "private_key", "kid"])]
+    pub check: Option<String>,
+}
+
+impl fmt::Debug for TokenArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenArgs")
+            .field("sub", &self.sub)
+            .field("check", &self.check.as_ref().map(|_| "[redacted]"))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Does what the arguments ask for. `Ok` is the text to print; `Err` a message to print before
+/// leaving with exit code 1, which a token that is not valid is, too.
+pub async fn run(args: &TokenArgs, settings: Settings) -> Result<String, String> {
+    if let Some(token) = &args.check {
+        let verifier = Verifier::new(settings).map_err(|error| error.to_string())?;
+        if !verifier.enabled() {
+            return Err("no key is configured to check the token with: \
+                        set JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL"
+                .to_owned());
+        }
+        return explain(&verifier, token.trim()).await;
+    }
+    make(args, settings).await
+}
+
+async fn make(args: &TokenArgs, settings: Settings) -> Result<String, String> {
+    let sub = args.sub.as_deref().unwrap_or_default();
+    let user_id = UserId::parse(sub).map_err(|error| format!("--sub {error}"))?;
+    Permissions::patterns(args.rooms.iter().map(String::as_str))
+        .map_err(|error| format!("--rooms: {error}"))?;
+    let key = signing_key(args, &settings)?;
+    let grant = Grant {
+        user_id: &user_id,
+        name: args.name.as_deref(),
+        rooms: (!args.rooms.is_empty()).then_some(&args.rooms),
+        ttl: (!args.ttl.is_zero()).then_some(args.ttl),
+        issuer: settings.issuer.as_deref(),
+        audience: settings.audience.as_deref(),
+        key_id: args.kid.as_deref(),
+    };
+    let token = issue(&key, &grant, SystemTime::now()).map_err(|error| error.to_string())?;
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(format!(
+            "the token would be larger than {MAX_TOKEN_BYTES} bytes, and refused: give fewer or wider --rooms"
+        ));
+    }
+    // What this server would refuse is not worth printing. A JWKS is left alone: its issuer need
+    // not be reachable from here.
+    if matches!(settings.key, Some(KeySource::Secret(_) | KeySource::PublicKeyPem(_))) {
+        let verifier = Verifier::new(settings).map_err(|error| error.to_string())?;
+        verifier.verify(&token).await.map_err(|error| {
+            format!("the configured key would refuse the token ({error}): does the --private-key belong to it?")
+        })?;
+    }
+    Ok(token)
+}
+
+fn signing_key(args: &TokenArgs, settings: &Settings) -> Result<SigningKey, String> {
+    match (&args.private_key, &settings.key) {
+        (Some(path), _) => {
+            let shown = path.display();
+            let pem = std::fs::read_to_string(path)
+                .map_err(|error| format!("--private-key {shown}: {error}"))?;
+            SigningKey::from_private_pem(&pem)
+                .map_err(|error| format!("--private-key {shown}: {error}"))
+        }
+        (None, Some(KeySource::Secret(secret))) => {
+            SigningKey::from_secret(secret).map_err(|error| format!("JWT_SECRET: {error}"))
+        }
+        (None, _) => Err("no key to sign with: set JWT_SECRET, or give --private-key FILE".into()),
+    }
+}
+
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        "d" => Some(86400),
+        _ => None,
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .zip(unit)
+        .and_then(|(count, unit)| count.checked_mul(unit))
+        // Beyond that, dates have no common written form any more.
+        .filter(|seconds| *seconds <= 100 * 365 * 86400)
+        .map(Duration::from_secs)
+        .ok_or_else(|| "allowed are 30s, 15m, 24h, 7d, or seconds, up to 36500d".to_owned())
+}

@@ -1,0 +1,100 @@
+//! Keys, tokens, identities, room permissions and API keys.
+//!
+//! A [`Verifier`] is built once from [`Settings`] and turns a token into an [`Identity`], or says
+//! why not. Which algorithms a token may be signed with is fixed by the key, never by the token:
+//! so a token that is not signed at all, or that is signed with the text of a public key as if it
+//! were a secret, has no key to be checked with.
+//!
+//! Cryptography is jsonwebtoken's over aws-lc-rs: it is what rustls runs on, so there is one
+//! implementation in the binary, and the alternative (`rust_crypto`) brings the `rsa` crate with
+//! its unresolved timing advisory (RUSTSEC-2023-0071).
+
+mod api_keys;
+mod claims;
+pub mod command;
+mod error;
+mod explain;
+mod issue;
+mod jwks;
+mod keys;
+mod permissions;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::{fmt, time::SystemTime};
+
+pub use self::{
+    api_keys::ApiKeys,
+    error::{AuthError, KeyError, MAX_TOKEN_BYTES},
+    explain::explain,
+    issue::{Grant, SigningKey, issue},
+    permissions::{MAX_PATTERN_CHARS, MAX_PATTERNS, Permissions},
+    token::Verifier,
+};
+use crate::{config::Config, names::UserId};
+
+/// Where the key comes from that tokens are checked with. Its `Debug` shows the kind only.
+#[derive(Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A secret that is shared with the issuer: HS256, HS384, HS512.
+    Secret(String),
+    /// The text of a public key or certificate in PEM; `\n` may stand for a line break.
+    PublicKeyPem(String),
+    /// The `http://` or `https://` address of the issuer's JSON Web Key Set.
+    JwksUrl(String),
+}
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self {
+            Self::Secret(_) => "Secret",
+            Self::PublicKeyPem(_) => "PublicKeyPem",
+            Self::JwksUrl(_) => "JwksUrl",
+        };
+        f.debug_tuple(kind).field(&"[redacted]").finish()
+    }
+}
+
+/// How clients authenticate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The key; without one, authentication is off.
+    pub key: Option<KeySource>,
+    /// The `iss` that a token must have.
+    pub issuer: Option<String>,
+    /// The `aud` that a token must have, alone or among others.
+    pub audience: Option<String>,
+    /// Whether a client needs a token, if authentication is on.
+    pub required: bool,
+}
+
+impl Settings {
+    /// How clients authenticate, as configured.
+    pub fn of(config: &Config) -> Self {
+        let secret =
+            config.jwt_secret.as_ref().map(|key| KeySource::Secret(key.expose().to_owned()));
+        let key = secret
+            .or_else(|| config.jwt_public_key.clone().map(KeySource::PublicKeyPem))
+            .or_else(|| config.jwt_jwks_url.clone().map(KeySource::JwksUrl));
+        Self {
+            key,
+            issuer: config.jwt_issuer.clone(),
+            audience: config.jwt_audience.clone(),
+            required: config.auth_required(),
+        }
+    }
+}
+
+/// Who a token speaks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The user: the token's `sub`, else its `id`.
+    pub user_id: UserId,
+    /// The token's `name`.
+    pub client_name: Option<String>,
+    /// From when on the token is no longer valid; `None`: it does not expire.
+    pub expires_at: Option<SystemTime>,
+    /// The rooms that it permits.
+    pub rooms: Permissions,
+}

@@ -1,0 +1,161 @@
+//! From a token to an identity.
+
+use std::{sync::Arc, time::SystemTime};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::Algorithm;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    AuthError, Identity, KeyError, KeySource, MAX_TOKEN_BYTES, Settings,
+    claims::{self, Claims},
+    jwks::Jwks,
+    keys::VerifyingKey,
+};
+
+/// An HMAC key shorter than the hash can be found by trying.
+const STRONG_SECRET_BYTES: usize = 32;
+
+/// Checks tokens with the configured key. Cheap to clone; clones share the issuer's keys.
+#[derive(Debug, Clone)]
+pub struct Verifier(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    keys: Keys,
+    issuer: Option<String>,
+    audience: Option<String>,
+    required: bool,
+    warnings: Vec<&'static str>,
+}
+
+#[derive(Debug)]
+enum Keys {
+    Off,
+    Fixed(Box<VerifyingKey>),
+    Issuer(Jwks),
+}
+
+impl Verifier {
+    /// Reads the key. A JWKS is not fetched yet: that is done by [`Self::prepare`] or the first
+    /// verification.
+    pub fn new(settings: Settings) -> Result<Self, KeyError> {
+        let mut warnings = Vec::new();
+        let keys = match settings.key {
+            None => Keys::Off,
+            Some(KeySource::Secret(secret)) => {
+                if secret.len() < STRONG_SECRET_BYTES {
+                    warnings.push("JWT_SECRET is shorter than 32 bytes, so it can be guessed");
+                }
+                Keys::Fixed(Box::new(VerifyingKey::from_secret(&secret)?))
+            }
+            Some(KeySource::PublicKeyPem(pem)) => {
+                Keys::Fixed(Box::new(VerifyingKey::from_public_pem(&pem)?))
+            }
+            Some(KeySource::JwksUrl(url)) => {
+                let jwks = Jwks::new(&url)?;
+                if jwks.is_exposed() {
+                    warnings.push(
+                        "JWT_JWKS_URL is fetched without TLS, so the keys can be replaced on the way",
+                    );
+                }
+                Keys::Issuer(jwks)
+            }
+        };
+        let Settings { issuer, audience, required, .. } = settings;
+        Ok(Self(Arc::new(Inner { keys, issuer, audience, required, warnings })))
+    }
+
+    /// Whether authentication is on: a key is configured.
+    pub fn enabled(&self) -> bool {
+        !matches!(self.0.keys, Keys::Off)
+    }
+
+    /// Whether a client without a token is refused.
+    pub fn required(&self) -> bool {
+        self.enabled() && self.0.required
+    }
+
+    /// What is unwise about the configured key, to be logged at start.
+    pub fn warnings(&self) -> &[&'static str] {
+        &self.0.warnings
+    }
+
+    /// Fetches the issuer's keys, if there is a JWKS, so that the first client need not wait.
+    /// Fails with [`AuthError::Unavailable`]; verifications try again by themselves.
+    pub async fn prepare(&self) -> Result<(), AuthError> {
+        match &self.0.keys {
+            Keys::Issuer(jwks) => jwks.prepare(Instant::now()).await,
+            Keys::Off | Keys::Fixed(_) => Ok(()),
+        }
+    }
+
+    /// Who `token` speaks for. Waits only where the issuer's keys have to be fetched.
+    pub async fn verify(&self, token: &str) -> Result<Identity, AuthError> {
+        self.verify_at(token, SystemTime::now(), Instant::now()).await
+    }
+
+    /// As [`Self::verify`], with the time of day by which claims are judged, and the instant by
+    /// which the age of the issuer's keys is.
+    pub(super) async fn verify_at(
+        &self,
+        token: &str,
+        now: SystemTime,
+        instant: Instant,
+    ) -> Result<Identity, AuthError> {
+        let Parts { header, .. } = Parts::of(token)?;
+        if header.crit.is_some() {
+            return Err(AuthError::Critical);
+        }
+        // `none` is no algorithm here, and neither is one that no key of ours could have.
+        let algorithm: Algorithm = header.alg.parse().map_err(|_| AuthError::Algorithm)?;
+        let claims = match &self.0.keys {
+            Keys::Off => return Err(AuthError::Disabled),
+            Keys::Fixed(key) => key.verify(token)?,
+            Keys::Issuer(jwks) => {
+                jwks.key(instant, header.kid.as_deref(), algorithm).await?.verify(token)?
+            }
+        };
+        claims::identity(&claims, self.0.issuer.as_deref(), self.0.audience.as_deref(), now)
+    }
+}
+
+/// What of a token's header matters for choosing the key.
+#[derive(Debug, Deserialize)]
+pub(super) struct Header {
+    pub(super) alg: String,
+    pub(super) kid: Option<String>,
+    crit: Option<Value>,
+}
+
+/// A token taken apart; nothing in it is to be believed before its signature is verified.
+pub(super) struct Parts<'a> {
+    pub(super) header: Header,
+    payload: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    pub(super) fn of(token: &'a str) -> Result<Self, AuthError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(AuthError::TooLarge);
+        }
+        let mut parts = token.split('.');
+        let (Some(header), Some(payload), Some(_signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(AuthError::Malformed);
+        };
+        Ok(Self { header: part(header)?, payload })
+    }
+
+    pub(super) fn unverified_claims(&self) -> Result<Claims, AuthError> {
+        part(self.payload)
+    }
+}
+
+fn part<T: DeserializeOwned>(encoded: &str) -> Result<T, AuthError> {
+    let json = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| AuthError::Malformed)?;
+    serde_json::from_slice(&json).map_err(|_| AuthError::Malformed)
+}

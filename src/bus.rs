@@ -1,0 +1,151 @@
+//! The hallway: everything that goes to more than one client goes through here.
+//!
+//! A *room message* is appended to the log, which numbers it; what the log has committed comes back
+//! in the log's order and only that is fanned out. So what is delivered is stored, the order in the
+//! log is the order on the wire, and an append that is done is a message that is kept. Without
+//! history the log is skipped and the path stays. A *signal* (typing, presence, announcements)
+//! takes the same way without the log: at most once.
+
+use std::{borrow::Cow, sync::Arc};
+
+use crate::{
+    audience::Except,
+    clock::Timestamp,
+    history::key_of,
+    metrics::Metrics,
+    names::{RoomName, UserId},
+    outlet::{Packet, Sent},
+    payload::{Payload, with_offset},
+    refusal::Refusal,
+    registry::{Client, Namespace, Registry},
+    store::{Append, Committed, Entry, Store},
+};
+
+/// A message to a room, to be numbered and kept.
+#[derive(Debug)]
+pub struct RoomMessage {
+    /// The room's namespace.
+    pub namespace: Arc<Namespace>,
+    /// The room.
+    pub room: RoomName,
+    /// The event as which it goes out.
+    pub event: Cow<'static, str>,
+    /// The object that goes out, without its offset.
+    pub payload: Payload,
+    /// The message's id: the client's, or the server's where the client gave none.
+    pub id: String,
+    /// When the server took it.
+    pub timestamp: Timestamp,
+    /// Who is left out of the live delivery.
+    pub except: Except,
+}
+
+/// Takes what is sent to where it belongs.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    log: Option<Store>,
+}
+
+impl Bus {
+    /// A bus over this registry, with the log where there is history. The log's tail is
+    /// [`tail`].
+    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, log: Option<Store>) -> Self {
+        Self { registry, metrics, log }
+    }
+
+    /// The log, where there is history.
+    pub fn log(&self) -> Option<&Store> {
+        self.log.as_ref()
+    }
+
+    /// Sends a message to a room. When this returns, the message is stored (where there is history)
+    /// and on its way to every member; the answer is its offset.
+    ///
+    /// # Errors
+    /// `unavailable` when the log cannot take it, `too_many_rooms` when its room would be one too
+    /// many; then nobody receives it.
+    pub async fn publish(&self, message: RoomMessage) -> Result<Option<u64>, Refusal> {
+        let Some(log) = &self.log else {
+            let RoomMessage { namespace, room, event, payload, except, .. } = message;
+            let packet = Packet::new(event, payload);
+            fan_out(&namespace, &room, &packet, None, &except, &self.metrics);
+            return Ok(None);
+        };
+        let room = key_of(&message.namespace, &message.room);
+        let entry = Entry {
+            id: message.id,
+            event: message.event.into_owned(),
+            json: message.payload.json().into(),
+            attachments: message.payload.attachments().to_vec(),
+            timestamp_ms: message.timestamp.as_millis(),
+        };
+        let appended = log.append(Append { room, entry, except: message.except }).await?;
+        Ok(Some(appended.offset))
+    }
+
+    /// Sends a signal to the members of a room; returns to how many clients of this node.
+    pub fn signal_room(&self, namespace: &Namespace, room: &RoomName, packet: &Packet, except: &Except) -> usize {
+        fan_out(namespace, room, packet, None, except, &self.metrics)
+    }
+
+    /// Sends a signal to every client of a namespace; returns to how many clients of this node.
+    pub fn signal_namespace(&self, namespace: &Namespace, packet: &Packet, except: &Except) -> usize {
+        let sent = namespace.send(packet, |client| client.is_left_out(except));
+        self.metrics.delivered(sent);
+        sent
+    }
+
+    /// Sends a packet to all clients of a user; returns to how many.
+    pub fn signal_user(&self, user: &UserId, packet: &Packet, except: &Except) -> usize {
+        self.signal_clients(&self.registry.users.clients(user), packet, except)
+    }
+
+    /// Sends a packet to these clients; returns to how many.
+    pub fn signal_clients(&self, clients: &[Arc<Client>], packet: &Packet, except: &Except) -> usize {
+        let sent = clients
+            .iter()
+            .filter(|client| !client.is_left_out(except))
+            .filter(|client| client.outlet.send(packet) == Sent::Yes)
+            .count();
+        self.metrics.delivered(sent);
+        sent
+    }
+}
+
+/// The tail of the log: fans out what has been committed, in its order.
+pub fn tail(registry: Arc<Registry>, metrics: Arc<Metrics>) -> impl FnMut(&[Committed]) + Send + 'static {
+    move |committed| {
+        for message in committed {
+            let Committed { room: key, offset, entry, except, .. } = message;
+            let namespace = registry.namespace(&key.namespace);
+            let Some(namespace) = namespace.filter(|home| home.room(key.room.as_str()).is_some()) else {
+                continue;
+            };
+            let packet = stored_packet(entry, *offset);
+            fan_out(namespace, &key.room, &packet, Some(*offset), except, &metrics);
+        }
+    }
+}
+
+/// A stored message as the event that it was, its offset inside.
+pub fn stored_packet(entry: &Entry, offset: u64) -> Packet {
+    let payload = Payload::restored(with_offset(&entry.json, offset), &entry.attachments);
+    Packet::new(entry.event.clone(), payload)
+}
+
+fn fan_out(
+    namespace: &Namespace,
+    room: &RoomName,
+    packet: &Packet,
+    offset: Option<u64>,
+    except: &Except,
+    metrics: &Metrics,
+) -> usize {
+    let Some(room) = namespace.room(room.as_str()) else { return 0 };
+    room.touch();
+    let sent = room.lock().deliver(packet, offset, |client| client.is_left_out(except));
+    metrics.delivered(sent);
+    sent
+}

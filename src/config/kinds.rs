@@ -1,0 +1,289 @@
+//! The kinds of values that belong to one setting, or to a few.
+
+use ipnet::IpNet;
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use super::{
+    types::{
+        CorsOrigin, Environment, LogFormat, PresenceScope, REDACTED, Secret, StoreSync, Transports,
+    },
+    value::{Kind, Unfit, items},
+};
+
+/// A kind that is one of a few words, in any case.
+macro_rules! words {
+    ($(#[$doc:meta])* $kind:ident: $type:ty, $expects:literal, $($word:literal => $value:expr),+) => {
+        $(#[$doc])*
+        pub(super) const $kind: Kind<$type> = Kind::new(
+            $expects,
+            |text| match text.to_ascii_lowercase().as_str() {
+                $($word => Ok($value),)+
+                _ => Err(Unfit::Other),
+            },
+            |value| {
+                $(if *value == $value {
+                    return $word.to_owned();
+                })+
+                unreachable!("every value has a word")
+            },
+        );
+    };
+}
+
+words! {
+    /// What the server is run for.
+    ENVIRONMENT: Environment, "production or development",
+    "production" => Environment::Production, "development" => Environment::Development
+}
+words! {
+    /// The least severe level that is logged.
+    LEVEL: Level, "error, warn, info, debug or trace",
+    "error" => Level::ERROR, "warn" => Level::WARN, "info" => Level::INFO, "debug" => Level::DEBUG,
+    "trace" => Level::TRACE
+}
+words! {
+    /// How the log is written.
+    LOG_FORMAT: LogFormat, "pretty or json",
+    "pretty" => LogFormat::Pretty, "json" => LogFormat::Json
+}
+words! {
+    /// What an acknowledged message survives.
+    STORE_SYNC: StoreSync, "normal or full",
+    "normal" => StoreSync::Normal, "full" => StoreSync::Full
+}
+words! {
+    /// Who is told about a user's presence.
+    PRESENCE_SCOPE: PresenceScope, "all, rooms or off",
+    "all" => PresenceScope::All, "rooms" => PresenceScope::Rooms, "off" => PresenceScope::Off
+}
+
+/// Filter directives of the `tracing` family.
+pub(super) const LOG_FILTER: Kind<Option<String>> = Kind::new(
+    "filter directives such as debug or warn,roomcast=trace",
+    |text| {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        EnvFilter::builder().parse(text).map_err(|_| Unfit::Other)?;
+        Ok(Some(text.to_owned()))
+    },
+    |filter| filter.clone().unwrap_or_default(),
+);
+
+/// Any origin, or a list of them.
+pub(super) const ORIGINS: Kind<CorsOrigin> = Kind::new(
+    "* or a list of origins such as https://example.com,http://localhost:4200",
+    |text| {
+        let mut origins = Vec::new();
+        for item in items(text) {
+            match item {
+                "*" if items(text).count() == 1 => return Ok(CorsOrigin::Any),
+                "*" => {
+                    return Err(Unfit::Because(
+                        "* stands alone: it already means every origin".into(),
+                    ));
+                }
+                _ => origins.push(origin(item)?),
+            }
+        }
+        if origins.is_empty() { Err(Unfit::Other) } else { Ok(CorsOrigin::List(origins)) }
+    },
+    |origins| match origins {
+        CorsOrigin::Any => "*".to_owned(),
+        CorsOrigin::List(origins) => origins.join(","),
+    },
+)
+.list();
+
+/// `text` as a browser writes that origin in its `Origin` header.
+fn origin(text: &str) -> Result<String, Unfit> {
+    let not_one = |why: &str| Unfit::Because(format!("{text:?} {why}"));
+    let url =
+        Url::parse(text).map_err(|_| not_one("is no origin: it needs a scheme and a host"))?;
+    let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
+        return Err(not_one("has no host"));
+    };
+    if host.contains('*') {
+        return Err(not_one("has a wildcard: name each origin"));
+    }
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return Err(not_one("has a path: an origin ends with its host or port"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Unfit::Because("an origin has no user or password".into()));
+    }
+    if url.origin().is_tuple() {
+        return Ok(url.origin().ascii_serialization());
+    }
+    // The schemes of packaged applications (capacitor://localhost) have no origin by the URL
+    // standard, but their web views send this.
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    Ok(format!("{}://{}{port}", url.scheme(), host.to_ascii_lowercase()))
+}
+
+/// Namespaces; each gets its leading `/`, and the first is always `/`.
+pub(super) const NAMESPACES: Kind<Vec<String>> = Kind::new(
+    "a list of namespaces such as /,/chat, without control characters and ?",
+    |text| {
+        let mut namespaces = vec!["/".to_owned()];
+        for item in items(text) {
+            if item.contains(|character: char| character.is_control() || character == '?') {
+                return Err(Unfit::Other);
+            }
+            let namespace =
+                if item.starts_with('/') { item.to_owned() } else { format!("/{item}") };
+            if !namespaces.contains(&namespace) {
+                namespaces.push(namespace);
+            }
+        }
+        Ok(namespaces)
+    },
+    |namespaces| namespaces.join(","),
+)
+.list();
+
+/// Websocket, polling, or both.
+pub(super) const TRANSPORTS: Kind<Transports> = Kind::new(
+    "websocket, polling, or both with a comma between them",
+    |text| {
+        let mut transports = Transports { websocket: false, polling: false };
+        for item in items(text) {
+            match item.to_ascii_lowercase().as_str() {
+                "websocket" => transports.websocket = true,
+                "polling" => transports.polling = true,
+                _ => return Err(Unfit::Other),
+            }
+        }
+        if transports.websocket || transports.polling { Ok(transports) } else { Err(Unfit::Other) }
+    },
+    |transports| match (transports.websocket, transports.polling) {
+        (true, true) => "websocket,polling".to_owned(),
+        (false, true) => "polling".to_owned(),
+        _ => "websocket".to_owned(),
+    },
+)
+.list();
+
+/// API keys; secrets.
+pub(super) const API_KEYS: Kind<Vec<Secret>> = Kind::new(
+    "a list of keys of visible ASCII characters, since they travel in a header",
+    |text| {
+        let keys: Vec<_> = items(text).map(Secret::new).collect();
+        let sendable = |key: &Secret| key.expose().bytes().all(|byte| byte.is_ascii_graphic());
+        // A list of commas alone names no key: whoever wrote it did not mean "no keys".
+        let meant = text.is_empty() || !keys.is_empty();
+        if meant && keys.iter().all(sendable) { Ok(keys) } else { Err(Unfit::Other) }
+    },
+    |keys| keys.iter().map(|_| REDACTED).collect::<Vec<_>>().join(","),
+)
+.list()
+.secret();
+
+/// Addresses, and networks in CIDR notation.
+pub(super) const NETWORKS: Kind<Vec<IpNet>> = Kind::new(
+    "a list of IP addresses or networks such as 10.0.0.0/8,127.0.0.1,::1",
+    |text| {
+        let network = |item: &str| -> Result<IpNet, Unfit> {
+            if let Ok(network) = item.parse::<IpNet>() {
+                return Ok(network.trunc());
+            }
+            let wrong = |_| Unfit::Because(format!("{item:?} is neither"));
+            item.parse()
+                .map(|address: std::net::IpAddr| address.to_canonical().into())
+                .map_err(wrong)
+        };
+        items(text).map(network).collect()
+    },
+    |networks: &Vec<IpNet>| networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+)
+.list();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn because(unfit: &Unfit) -> &str {
+        match unfit {
+            Unfit::Because(why) => why,
+            Unfit::Other => "",
+        }
+    }
+
+    #[test]
+    fn origins_are_written_as_browsers_send_them() {
+        let origins = (ORIGINS.parse)(
+            "HTTPS://Example.com:443/, http://localhost:4200,capacitor://LOCALHOST",
+        )
+        .unwrap();
+        assert!(origins.allows("https://example.com"));
+        assert!(origins.allows("http://localhost:4200"));
+        assert!(origins.allows("capacitor://localhost"));
+        assert!(!origins.allows("http://localhost"));
+        assert!(!origins.allows("https://example.com.evil.org"));
+        assert!((ORIGINS.parse)("*").unwrap().allows("https://anything.example"));
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused() {
+        for text in [
+            "example.com",
+            "https://*.example.com",
+            "https://a.com/path",
+            "*,https://a.com",
+            ",",
+            "null",
+        ] {
+            assert!((ORIGINS.parse)(text).is_err(), "{text}");
+        }
+        let unfit = (ORIGINS.parse)("https://me:hunter2@a.com").unwrap_err();
+        assert!(!because(&unfit).contains("hunter2"));
+    }
+
+    #[test]
+    fn the_root_namespace_comes_first_and_is_always_there() {
+        assert_eq!((NAMESPACES.parse)("chat, /, /chat,/news").unwrap(), ["/", "/chat", "/news"]);
+        assert_eq!((NAMESPACES.parse)("/chat").unwrap(), ["/", "/chat"]);
+        for text in ["/a?b", "/a\u{0}b"] {
+            assert_eq!((NAMESPACES.parse)(text), Err(Unfit::Other), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn at_least_one_transport() {
+        assert_eq!(
+            (TRANSPORTS.parse)("Polling"),
+            Ok(Transports { websocket: false, polling: true })
+        );
+        assert_eq!((TRANSPORTS.parse)(","), Err(Unfit::Other));
+        assert_eq!((TRANSPORTS.parse)("websocket,webtransport"), Err(Unfit::Other));
+    }
+
+    #[test]
+    fn networks_are_addresses_or_cidr() {
+        let networks = (NETWORKS.parse)("10.1.2.3/8, ::1,::ffff:192.0.2.1").unwrap();
+        assert_eq!((NETWORKS.show)(&networks), "10.0.0.0/8,::1/128,192.0.2.1/32");
+        assert!(because(&(NETWORKS.parse)("10.0.0.0/33").unwrap_err()).contains("10.0.0.0/33"));
+        assert!((NETWORKS.parse)("loopback").is_err());
+    }
+
+    #[test]
+    fn api_keys_travel_in_a_header() {
+        let keys = (API_KEYS.parse)(" one , two ").unwrap();
+        assert_eq!(keys.iter().map(Secret::expose).collect::<Vec<_>>(), ["one", "two"]);
+        assert_eq!((API_KEYS.show)(&keys), "[redacted],[redacted]");
+        for text in [",", "a b", "schlüssel"] {
+            assert!((API_KEYS.parse)(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn filters_are_checked() {
+        assert_eq!(
+            (LOG_FILTER.parse)("warn,roomcast=trace").unwrap().unwrap(),
+            "warn,roomcast=trace"
+        );
+        assert!((LOG_FILTER.parse)("roomcast=loud").is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! Every setting: its default, where it comes from, and what is checked.
+//!
+//! The environment wins over a `.env` file, that over a TOML file, that over the defaults. Where a
+//! setting has two names (`PORT` and `WS_PORT`) the first wins wherever it is given, even in a lower
+//! source: `WS_PORT` is heard only where nobody says `PORT`. An empty value counts as unset. Only the
+//! value that wins is checked.
+//!
+//! [`Config::load`] finds every fault before it gives up, so that one start is enough to see them all.
+//! The settings themselves stand in one table, in `settings.rs`, from which `.env.example` and the
+//! README's table are made as well.
+
+mod documents;
+mod fault;
+mod kinds;
+mod places;
+mod reader;
+mod settings;
+mod sources;
+mod types;
+mod value;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use tracing::Level;
+
+use self::reader::Reader;
+pub use self::{
+    documents::{env_example, markdown_table},
+    fault::{Fault, Faults},
+    settings::Config,
+    sources::Sources,
+    types::{
+        CorsOrigin, Environment, EventLog, LogFormat, PresenceScope, Secret, StoreSync, StoreUrl,
+        Transports,
+    },
+};
+
+/// A shorter secret than this can be guessed from one token: HS256 asks for as many bytes as its hash has.
+const SOUND_SECRET_BYTES: usize = 32;
+
+/// The settings that turn authentication on; one at a time.
+const KEYS: [&str; 3] = ["JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL"];
+
+impl Config {
+    /// Loads the configuration, or says everything that is wrong with it.
+    pub fn load(sources: Sources) -> Result<Self, Faults> {
+        let (values, faults) = sources.merge();
+        let mut reader = Reader::new(values, faults);
+        let mut config = Self::read(&mut reader);
+        config.settle(&reader);
+        check_together(&config, &mut reader);
+        if reader.faults.is_empty() { Ok(config) } else { Err(Faults(reader.faults)) }
+    }
+
+    /// Gives the values that follow from other settings.
+    fn settle(&mut self, reader: &Reader) {
+        if self.environment == Environment::Development && reader.source("LOG_LEVEL").is_none() {
+            self.log_level = Level::DEBUG;
+        }
+        if self.rate_limit_burst == 0 {
+            self.rate_limit_burst = self.rate_limit_events;
+        }
+    }
+
+    /// Whether tokens are checked: a key is set.
+    pub fn auth_enabled(&self) -> bool {
+        self.jwt_secret.is_some() || self.jwt_public_key.is_some() || self.jwt_jwks_url.is_some()
+    }
+
+    /// Whether a client without a token is refused.
+    pub fn auth_required(&self) -> bool {
+        self.auth_enabled() && self.auth_required.unwrap_or(true)
+    }
+
+    /// Whether what `peer` says in `X-Forwarded-For` is believed.
+    pub fn trusts_proxy(&self, peer: IpAddr) -> bool {
+        // A socket that listens on :: sees IPv4 peers as ::ffff:a.b.c.d.
+        let peer = IpNet::from(peer.to_canonical());
+        self.trust_proxy.iter().any(|network| network.contains(&peer))
+    }
+
+    /// What is allowed but should be known, a sentence each; to be logged at start.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let mut warn = |condition: bool, text: &str| {
+            if condition {
+                warnings.push(text.to_owned());
+            }
+        };
+        warn(
+            !self.auth_enabled(),
+            "authentication is off: every client is believed to be the user that it says it is; \
+             set JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL to check tokens",
+        );
+        warn(
+            self.jwt_secret
+                .as_ref()
+                .is_some_and(|secret| secret.expose().len() < SOUND_SECRET_BYTES),
+            "JWT_SECRET is shorter than 32 bytes: whoever sees one token can guess it; use a longer, random one",
+        );
+        warn(
+            self.jwt_jwks_url
+                .as_ref()
+                .is_some_and(|url| !url.to_ascii_lowercase().starts_with("https:")),
+            "JWT_JWKS_URL is not https: whoever can change what it answers can sign tokens",
+        );
+        warn(
+            self.environment == Environment::Development && self.api_keys.is_empty(),
+            "NODE_ENV is development and API_KEYS is not set: the management routes are open to everyone",
+        );
+        warn(
+            self.redis_url.is_some() && self.store_url_given,
+            "STORE_URL has no effect: with REDIS_URL messages are kept in Redis",
+        );
+        warn(
+            self.send_buffer < self.max_payload,
+            "SEND_BUFFER is smaller than MAX_PAYLOAD: a message that large disconnects whoever receives it",
+        );
+        warnings
+    }
+}
+
+impl Default for Config {
+    /// The defaults of every setting.
+    fn default() -> Self {
+        Self::read(&mut Reader::new(figment::Figment::new(), Vec::new()))
+    }
+}
+
+/// Checks what the settings say together.
+fn check_together(config: &Config, reader: &mut Reader) {
+    // By what was given, not by what was read: a key with a fault of its own is still meant.
+    let keys: Vec<_> = KEYS.into_iter().filter(|name| reader.source(name).is_some()).collect();
+    if keys.len() > 1 {
+        reader.conflict(&keys, "only one of them may be set: the key fixes how tokens are checked");
+    }
+    if keys.is_empty() && config.auth_required == Some(true) {
+        reader.conflict(
+            &["AUTH_REQUIRED"],
+            "true needs a key to check tokens with; set JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL",
+        );
+    }
+    match (reader.source("ADMIN_USERNAME"), reader.source("ADMIN_PASSWORD")) {
+        (Some(_), None) => reader
+            .conflict(&["ADMIN_USERNAME"], "needs ADMIN_PASSWORD beside it; set both or neither"),
+        (None, Some(_)) => reader
+            .conflict(&["ADMIN_PASSWORD"], "needs ADMIN_USERNAME beside it; set both or neither"),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

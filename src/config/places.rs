@@ -1,0 +1,210 @@
+//! The kinds of values that say where something is: a store, a key, a file.
+
+use std::path::PathBuf;
+
+use url::Url;
+
+use super::{
+    types::{EventLog, Secret, StoreUrl},
+    value::{Kind, SECRET, Unfit},
+};
+
+/// An SQLite file, or memory.
+pub(super) const STORE_URL: Kind<StoreUrl> = Kind::new(
+    "sqlite: and the path of a file (sqlite:data/roomcast.db), or memory:",
+    |text| {
+        if text == "memory:" {
+            return Ok(StoreUrl::Memory);
+        }
+        let path = text.strip_prefix("sqlite:").ok_or(Unfit::Other)?;
+        // sqlite:///var/x.db and sqlite://data/x.db are how other tools write it.
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path == ":memory:" {
+            return Err(Unfit::Because("to keep nothing on disk say memory:".into()));
+        }
+        if path.is_empty() || path.contains('\0') || path.ends_with('/') {
+            return Err(Unfit::Other);
+        }
+        Ok(StoreUrl::Sqlite(path.into()))
+    },
+    |store| match store {
+        StoreUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
+        StoreUrl::Memory => "memory:".to_owned(),
+    },
+);
+
+/// A Redis server; a secret, for the password in it.
+pub(super) const REDIS_URL: Kind<Option<Secret>> = Kind {
+    expects: "a URL such as redis://localhost:6379/0, or rediss:// for TLS",
+    parse: |text| {
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let url = Url::parse(text).map_err(|_| Unfit::Other)?;
+        let fits = matches!(url.scheme(), "redis" | "rediss")
+            && url.host_str().is_some_and(|host| !host.is_empty());
+        if fits { Ok(Some(Secret::new(text))) } else { Err(Unfit::Other) }
+    },
+    show: |url| {
+        url.as_ref().and_then(|url| Url::parse(url.expose()).ok()).map_or_else(String::new, |url| {
+            let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+            format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+        })
+    },
+    ..SECRET
+};
+
+/// What the keys in Redis begin with.
+pub(super) const PREFIX: Kind<String> = Kind::new(
+    "1 to 64 characters, none of them a blank or one of { } * ? [ ] \\",
+    |text| {
+        let length = text.chars().count();
+        // Braces would pick a cluster's slot; the others are the wildcards of Redis' patterns.
+        let strange = |character: char| {
+            character.is_whitespace() || character.is_control() || "{}*?[]\\".contains(character)
+        };
+        if (1..=64).contains(&length) && !text.contains(strange) {
+            Ok(text.to_owned())
+        } else {
+            Err(Unfit::Other)
+        }
+    },
+    String::clone,
+);
+
+/// A public key in PEM, read from its file where a path was given.
+pub(super) const PUBLIC_KEY: Kind<Option<String>> = Kind::new(
+    "a public key in PEM (-----BEGIN PUBLIC KEY-----), or the path of a file with one",
+    |text| {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let pem = if text.starts_with("-----BEGIN") {
+            // Where a value is one line, line ends are commonly written as \n.
+            text.replace("\\r", "").replace("\\n", "\n")
+        } else {
+            std::fs::read_to_string(text)
+                .map_err(|error| Unfit::Because(format!("the file cannot be read: {error}")))?
+        };
+        let pem = pem.trim();
+        if pem.contains("PRIVATE KEY") {
+            return Err(Unfit::Because(
+                "this is a private key: the server needs, and should have, only the public one"
+                    .into(),
+            ));
+        }
+        if !pem.starts_with("-----BEGIN") || !pem.contains("-----END") {
+            return Err(Unfit::Because("there is no PEM in it".into()));
+        }
+        Ok(Some(format!("{pem}\n")))
+    },
+    |key| key.as_ref().map_or_else(String::new, |pem| pem.trim_end().replace('\n', "\\n")),
+);
+
+/// An `http` or `https` URL, or none.
+pub(super) const WEB_URL: Kind<Option<String>> = Kind::new(
+    "an http or https URL such as https://login.example.com/.well-known/jwks.json",
+    |text| {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let url = Url::parse(text).map_err(|_| Unfit::Other)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(Unfit::Other);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Unfit::Because(
+                "a key set is public: no user or password in its URL".into(),
+            ));
+        }
+        Ok(Some(text.to_owned()))
+    },
+    |url| url.clone().unwrap_or_default(),
+);
+
+/// A file, the standard output, or neither.
+pub(super) const EVENT_LOG: Kind<Option<EventLog>> = Kind::new(
+    "the path of a file, or stdout",
+    |text| match text {
+        "" => Ok(None),
+        "stdout" => Ok(Some(EventLog::Stdout)),
+        _ if text.contains('\0') || text.ends_with('/') => Err(Unfit::Other),
+        _ => Ok(Some(EventLog::File(text.into()))),
+    },
+    |log| match log {
+        None => String::new(),
+        Some(EventLog::Stdout) => "stdout".to_owned(),
+        Some(EventLog::File(path)) => path.display().to_string(),
+    },
+);
+
+/// A directory that is there, or none.
+pub(super) const DIRECTORY: Kind<Option<PathBuf>> = Kind::new(
+    "the path of a directory",
+    |text| match text {
+        "" => Ok(None),
+        _ if PathBuf::from(text).is_dir() => Ok(Some(text.into())),
+        _ => Err(Unfit::Because("there is no such directory".into())),
+    },
+    |path| path.as_ref().map_or_else(String::new, |path| path.display().to_string()),
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn because(unfit: &Unfit) -> &str {
+        match unfit {
+            Unfit::Because(why) => why,
+            Unfit::Other => "",
+        }
+    }
+
+    #[test]
+    fn stores_are_files_or_memory() {
+        for (text, path) in [
+            ("sqlite:data/x.db", "data/x.db"),
+            ("sqlite:/var/x.db", "/var/x.db"),
+            ("sqlite:///var/x.db", "/var/x.db"),
+            ("sqlite://x.db", "x.db"),
+        ] {
+            assert_eq!((STORE_URL.parse)(text), Ok(StoreUrl::Sqlite(path.into())), "{text}");
+        }
+        assert_eq!((STORE_URL.parse)("memory:"), Ok(StoreUrl::Memory));
+        for text in ["sqlite:", "sqlite::memory:", "data/x.db", "postgres://h/d", "sqlite:data/"] {
+            assert!((STORE_URL.parse)(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_redis_url_shows_no_password() {
+        let url = (REDIS_URL.parse)(" rediss://me:hunter2@redis.internal:6380/3 ").unwrap();
+        assert_eq!((REDIS_URL.show)(&url), "rediss://redis.internal:6380");
+        assert_eq!(url.unwrap().expose(), "rediss://me:hunter2@redis.internal:6380/3");
+        for text in ["localhost:6379", "http://localhost", "redis://"] {
+            assert!((REDIS_URL.parse)(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_public_key_is_given_as_text_or_as_a_path() {
+        let pem = "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n";
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), pem).unwrap();
+        assert_eq!((PUBLIC_KEY.parse)(pem).unwrap().unwrap(), pem);
+        assert_eq!((PUBLIC_KEY.show)(&Some(pem.to_owned())).lines().count(), 1);
+        assert_eq!((PUBLIC_KEY.parse)(&pem.replace('\n', "\\n")).unwrap().unwrap(), pem);
+        assert_eq!((PUBLIC_KEY.parse)(file.path().to_str().unwrap()).unwrap().unwrap(), pem);
+
+        std::fs::write(
+            file.path(),
+            "-----BEGIN RSA PRIVATE KEY-----\n-----END RSA PRIVATE KEY-----",
+        )
+        .unwrap();
+        let unfit = (PUBLIC_KEY.parse)(file.path().to_str().unwrap()).unwrap_err();
+        assert!(because(&unfit).contains("private key"));
+        let unfit = (PUBLIC_KEY.parse)("/nowhere/key.pem").unwrap_err();
+        assert!(because(&unfit).contains("cannot be read"));
+    }
+}

@@ -1,0 +1,207 @@
+//! The table of every setting: the one source of [`Config`], of what is read, of `.env.example`
+//! and of the table in the README.
+//!
+//! A row is `NAME | ALIAS => field: type = kind, "default";` below its documentation. The default
+//! is text, read as any other value is; `""` means that there is none.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+use tracing::Level;
+
+use super::{
+    kinds, places,
+    reader::Reader,
+    types::{
+        CorsOrigin, Environment, EventLog, LogFormat, PresenceScope, Secret, StoreSync, StoreUrl,
+        Transports,
+    },
+    value,
+};
+
+/// A row of the table, as documents and the reader need it.
+pub(super) struct Setting {
+    /// The heading that it stands under.
+    pub group: &'static str,
+    /// The variable.
+    pub name: &'static str,
+    /// Other names for it, which the first wins over.
+    pub aliases: &'static [&'static str],
+    /// Its default as text; empty for none.
+    pub default: &'static str,
+    /// What it means, line by line.
+    pub doc: &'static [&'static str],
+}
+
+impl Setting {
+    /// The documentation as one line.
+    pub(super) fn doc(&self) -> String {
+        self.doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The variable and its aliases.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
+}
+
+macro_rules! settings {
+    ($($group:literal { $(
+        $(#[doc = $doc:literal])+
+        $name:ident $(| $alias:ident)? => $field:ident: $type:ty = $kind:expr, $default:literal;
+    )+ })+) => {
+        /// The whole configuration, checked.
+        #[derive(Debug, Clone)]
+        pub struct Config {
+            $($($(#[doc = $doc])+ pub $field: $type,)+)+
+            /// Whether `STORE_URL` was given at all: with Redis it has no effect, which is worth a warning.
+            pub store_url_given: bool,
+        }
+
+        /// Every setting, in the order of the documents.
+        pub(super) static SETTINGS: &[Setting] = &[$($(
+            Setting {
+                group: $group,
+                name: stringify!($name),
+                aliases: &[$(stringify!($alias))?],
+                default: $default,
+                doc: &[$($doc),+],
+            },
+        )+)+];
+
+        impl Config {
+            /// Reads every setting; what is wrong stays with the reader.
+            pub(super) fn read(reader: &mut Reader) -> Self {
+                Self {
+                    $($($field: reader.read(&[stringify!($name) $(, stringify!($alias))?], $default, &$kind),)+)+
+                    store_url_given: reader.source("STORE_URL").is_some(),
+                }
+            }
+
+            /// The effective configuration, every variable with its value as text: secrets redacted,
+            /// and empty where there is none.
+            pub fn summary(&self) -> Vec<(&'static str, String)> {
+                vec![$($((stringify!($name), ($kind.show)(&self.$field)),)+)+]
+            }
+        }
+    };
+}
+
+settings! {
+    "Network" {
+        /// The TCP port; 0 takes a free one.
+        PORT | WS_PORT => port: u16 = value::PORT, "3001";
+        /// The address to listen on.
+        HOST => host: IpAddr = value::ADDRESS, "0.0.0.0";
+        /// The origins whose pages may connect, on HTTP and on the websocket upgrade: `*`, or a list.
+        CORS_ORIGIN => cors_origin: CorsOrigin = kinds::ORIGINS, "*";
+        /// Addresses and networks (CIDR) of the proxies whose `X-Forwarded-For` is believed.
+        TRUST_PROXY => trust_proxy: Vec<IpNet> = kinds::NETWORKS, "";
+        /// `production`, or `development`: debug logs and open management routes.
+        NODE_ENV => environment: Environment = kinds::ENVIRONMENT, "production";
+        /// How long a stopping server lets its connections finish.
+        SHUTDOWN_GRACE => shutdown_grace: Duration = value::DURATION, "10s";
+    }
+    "Socket.IO" {
+        /// The namespaces; `/` is always among them, as older clients connect to it first.
+        WEBSOCKET_NAMESPACE => namespaces: Vec<String> = kinds::NAMESPACES, "/,/chat";
+        /// The transports: `websocket`, `polling` or both.
+        WEBSOCKET_TRANSPORTS => transports: Transports = kinds::TRANSPORTS, "websocket,polling";
+        /// The largest message, on websocket and polling alike.
+        MAX_PAYLOAD => max_payload: u64 = value::SIZE, "1MB";
+        /// How often a client is pinged.
+        PING_INTERVAL => ping_interval: Duration = value::POSITIVE_DURATION, "25s";
+        /// How long a client may take to answer a ping before it counts as gone.
+        PING_TIMEOUT => ping_timeout: Duration = value::POSITIVE_DURATION, "20s";
+        /// How many bytes a client may have unsent before it is disconnected.
+        SEND_BUFFER => send_buffer: u64 = value::SIZE, "4MB";
+        /// How long a client may have something unsent before it is disconnected.
+        SEND_TIMEOUT => send_timeout: Duration = value::POSITIVE_DURATION, "10s";
+        /// A directory with the Socket.IO client's browser bundles, to be served.
+        CLIENT_BUNDLE_DIR => client_bundle_dir: Option<PathBuf> = places::DIRECTORY, "";
+    }
+    "Authentication" {
+        /// The secret that HS256, HS384 or HS512 tokens are signed with.
+        JWT_SECRET => jwt_secret: Option<Secret> = value::SECRET, "";
+        /// The public key of RS, PS, ES or `EdDSA` tokens: PEM, or the path of a PEM file.
+        JWT_PUBLIC_KEY => jwt_public_key: Option<String> = places::PUBLIC_KEY, "";
+        /// The URL of the key set (JWKS) that tokens are checked with.
+        JWT_JWKS_URL => jwt_jwks_url: Option<String> = places::WEB_URL, "";
+        /// The `iss` that a token must have.
+        JWT_ISSUER => jwt_issuer: Option<String> = value::TEXT, "";
+        /// The `aud` that a token must have.
+        JWT_AUDIENCE => jwt_audience: Option<String> = value::TEXT, "";
+        /// Whether a client needs a token; true once a key is set. With false, a bad token is still refused.
+        AUTH_REQUIRED => auth_required: Option<bool> = value::OPTIONAL_FLAG, "";
+        /// The keys that HTTP callers need one of; without any, the management routes are closed.
+        API_KEYS => api_keys: Vec<Secret> = kinds::API_KEYS, "";
+        /// The user name of the Socket.IO Admin UI; without it the Admin UI is off.
+        ADMIN_USERNAME => admin_username: Option<String> = value::TEXT, "";
+        /// The password of the Socket.IO Admin UI.
+        ADMIN_PASSWORD => admin_password: Option<Secret> = value::SECRET, "";
+    }
+    "Storage" {
+        /// Where messages are kept: `sqlite:` and a file, or `memory:`. With `REDIS_URL`: in Redis.
+        STORE_URL => store_url: StoreUrl = places::STORE_URL, "sqlite:data/roomcast.db";
+        /// What an acknowledged message survives: `normal` a crash of the process, `full` of the machine.
+        STORE_SYNC => store_sync: StoreSync = kinds::STORE_SYNC, "normal";
+        /// The Redis that several nodes share; without it there is one node.
+        REDIS_URL | WS_REDIS_URL => redis_url: Option<Secret> = places::REDIS_URL, "";
+        /// What the keys in Redis begin with.
+        REDIS_PREFIX => redis_prefix: String = places::PREFIX, "roomcast";
+    }
+    "History and offline queue" {
+        /// How many messages are kept per room; 0 turns history off.
+        HISTORY_SIZE => history_size: u64 = value::COUNT, "1000";
+        /// How long messages are kept; 0 for no age limit.
+        HISTORY_TTL => history_ttl: Option<Duration> = value::AGE, "24h";
+        /// How many missed messages a join replays at most; 0 for no limit.
+        RECOVERY_LIMIT => recovery_limit: u64 = value::COUNT, "1000";
+        /// How many messages are queued per offline user; 0 turns the queue off.
+        QUEUE_SIZE => queue_size: u64 = value::COUNT, "1000";
+        /// How long messages stay queued; 0 for no age limit.
+        QUEUE_TTL => queue_ttl: Option<Duration> = value::AGE, "7d";
+        /// How long a client must hold its connection before what was queued counts as delivered.
+        QUEUE_CONFIRM => queue_confirm: Duration = value::DURATION, "2s";
+    }
+    "Presence" {
+        /// Who is told about a user's presence: `all`, `rooms` (clients that share a room) or `off`.
+        PRESENCE_SCOPE => presence_scope: PresenceScope = kinds::PRESENCE_SCOPE, "all";
+        /// How long a user stays online after the last connection.
+        PRESENCE_GRACE => presence_grace: Duration = value::DURATION, "5s";
+        /// Whether connecting and disconnecting is announced to the namespace.
+        ANNOUNCE_CONNECTIONS => announce_connections: bool = value::FLAG, "true";
+        /// Above this many clients in a namespace the announcements pause; 0 for never.
+        ANNOUNCE_MAX => announce_max: u64 = value::COUNT, "1000";
+    }
+    "Limits" {
+        /// Events a second and client; 0 for no limit.
+        RATE_LIMIT_EVENTS => rate_limit_events: u32 = value::RATE, "200";
+        /// Events that a client may send at once; 0 for as many as `RATE_LIMIT_EVENTS`.
+        RATE_LIMIT_BURST => rate_limit_burst: u32 = value::RATE, "400";
+        /// HTTP requests a second and address; 0 for no limit.
+        RATE_LIMIT_HTTP => rate_limit_http: u32 = value::RATE, "0";
+        /// New connections a second and address; 0 for no limit.
+        RATE_LIMIT_CONNECTIONS => rate_limit_connections: u32 = value::RATE, "0";
+        /// Rooms that one client may be in; 0 for no limit.
+        MAX_ROOMS_PER_CLIENT => max_rooms_per_client: u64 = value::COUNT, "100";
+        /// Rooms that live or are stored, on the node or in the cluster; 0 for no limit.
+        MAX_ROOMS => max_rooms: u64 = value::COUNT, "1000000";
+        /// Connections at a time; 0 for no limit.
+        MAX_CONNECTIONS => max_connections: u64 = value::COUNT, "0";
+        /// Connections at a time and address; 0 for no limit.
+        MAX_CONNECTIONS_PER_IP => max_connections_per_ip: u64 = value::COUNT, "0";
+    }
+    "Logs and pages" {
+        /// The least severe level that is logged: `error`, `warn`, `info`, `debug` or `trace`; `debug` in development.
+        LOG_LEVEL => log_level: Level = kinds::LEVEL, "info";
+        /// Filter directives for the log, such as `warn,roomcast=trace`; wins over `LOG_LEVEL`.
+        RUST_LOG => rust_log: Option<String> = kinds::LOG_FILTER, "";
+        /// `pretty` for people, `json` for machines.
+        LOG_FORMAT => log_format: LogFormat = kinds::LOG_FORMAT, "pretty";
+        /// A file, or `stdout`, for a JSON line about every connection, refusal and failed authentication.
+        EVENT_LOG => event_log: Option<EventLog> = places::EVENT_LOG, "";
+        /// Whether `/` serves the playground page.
+        PLAYGROUND => playground: bool = value::FLAG, "true";
+    }
+}

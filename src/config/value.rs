@@ -1,0 +1,333 @@
+//! The kinds of simple values: how each is read from a text, and written as one.
+//!
+//! A kind reads every text that it writes, so that a summary can be given back as a configuration.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::types::{REDACTED, Secret};
+
+/// Why a text is no value of a kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// It is not what the kind expects.
+    Other,
+    /// It is nearly; this says what is in the way.
+    Because(String),
+}
+
+/// How a value of one kind is read and written.
+pub(super) struct Kind<T> {
+    /// What a fault says is allowed, after the word "expected".
+    pub expects: &'static str,
+    /// Reads a text. An empty text is only ever a default: it means that there is no value.
+    pub parse: fn(&str) -> Result<T, Unfit>,
+    /// Writes a value as it may be shown, in a syntax that `parse` reads.
+    pub show: fn(&T) -> String,
+    /// Whether a list of the TOML file may stand for it.
+    pub list: bool,
+    /// Whether it is never to be shown. A secret is read as it stands, blanks included.
+    pub secret: bool,
+}
+
+impl<T> Kind<T> {
+    /// A kind of single values that may be shown.
+    pub(super) const fn new(
+        expects: &'static str,
+        parse: fn(&str) -> Result<T, Unfit>,
+        show: fn(&T) -> String,
+    ) -> Self {
+        Self { expects, parse, show, list: false, secret: false }
+    }
+
+    /// The same kind, of several values.
+    pub(super) const fn list(mut self) -> Self {
+        self.list = true;
+        self
+    }
+
+    /// The same kind, never to be shown.
+    pub(super) const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+}
+
+/// The greatest number that every store and every JSON reader holds exactly: 2^53 - 1.
+const GREATEST: u64 = 9_007_199_254_740_991;
+/// Ten years. Far beyond it, adding a duration to a point in time could overflow.
+const LONGEST: Duration = Duration::from_hours(3650 * 24);
+
+/// A TCP port, 0 for a free one.
+pub(super) const PORT: Kind<u16> =
+    Kind::new("a port from 1 to 65535, or 0 for a free one", digits, ToString::to_string);
+
+/// An address of this machine to listen on.
+pub(super) const ADDRESS: Kind<IpAddr> = Kind::new(
+    "an IP address to listen on, such as 0.0.0.0, 127.0.0.1 or ::",
+    |text| text.parse().map_err(|_| Unfit::Other),
+    ToString::to_string,
+);
+
+/// A number whose 0 has a meaning of its own.
+pub(super) const COUNT: Kind<u64> = Kind::new(
+    "a whole number, 0 or greater",
+    |text| {
+        digits(text)
+            .and_then(|number| if number <= GREATEST { Ok(number) } else { Err(Unfit::Other) })
+    },
+    ToString::to_string,
+);
+
+/// A number of things a second, 0 for no limit.
+pub(super) const RATE: Kind<u32> =
+    Kind::new("a whole number from 0 to 4294967295", digits, ToString::to_string);
+
+/// A number of bytes, at least one.
+pub(super) const SIZE: Kind<u64> = Kind::new(
+    "a size greater than 0, such as 65536 (bytes), 64KB, 1MB or 1GB",
+    |text| size(text).filter(|bytes| (1..=GREATEST).contains(bytes)).ok_or(Unfit::Other),
+    |bytes| show_size(*bytes),
+);
+
+/// A duration that may be zero.
+pub(super) const DURATION: Kind<Duration> = Kind::new(
+    "a duration up to 3650d, such as 500ms, 5s, 10m, 24h, 7d or 30 (seconds)",
+    |text| duration(text).ok_or(Unfit::Other),
+    |duration| show_duration(*duration),
+);
+
+/// A duration of at least a millisecond.
+pub(super) const POSITIVE_DURATION: Kind<Duration> = Kind::new(
+    "a duration greater than 0 and up to 3650d, such as 500ms, 5s, 10m, 24h, 7d or 30 (seconds)",
+    |text| duration(text).filter(|duration| !duration.is_zero()).ok_or(Unfit::Other),
+    |duration| show_duration(*duration),
+);
+
+/// A greatest age; 0 for none.
+pub(super) const AGE: Kind<Option<Duration>> = Kind::new(
+    "a duration up to 3650d, such as 10m, 24h or 7d, or 0 for no age limit",
+    |text| {
+        let age = duration(text).ok_or(Unfit::Other)?;
+        Ok((!age.is_zero()).then_some(age))
+    },
+    |age| show_duration(age.unwrap_or_default()),
+);
+
+/// Yes or no.
+pub(super) const FLAG: Kind<bool> =
+    Kind::new("true or false (also 1, 0, yes, no, on, off)", flag, ToString::to_string);
+
+/// Yes, no, or not said.
+pub(super) const OPTIONAL_FLAG: Kind<Option<bool>> = Kind::new(
+    "true or false (also 1, 0, yes, no, on, off)",
+    |text| if text.is_empty() { Ok(None) } else { flag(text).map(Some) },
+    |flag| flag.map_or_else(String::new, |flag| flag.to_string()),
+);
+
+/// A line of text, or none.
+pub(super) const TEXT: Kind<Option<String>> = Kind::new(
+    "one line of text",
+    |text| match text {
+        "" => Ok(None),
+        _ if text.chars().any(char::is_control) => Err(Unfit::Other),
+        _ => Ok(Some(text.to_owned())),
+    },
+    |text| text.clone().unwrap_or_default(),
+);
+
+/// A secret, or none.
+pub(super) const SECRET: Kind<Option<Secret>> = Kind::new(
+    "a text that is not blank",
+    |text| Ok((!text.is_empty()).then(|| Secret::new(text))),
+    |secret| secret.as_ref().map_or_else(String::new, |_| REDACTED.to_owned()),
+)
+.secret();
+
+/// The parts of a list that are not blank, trimmed.
+pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+/// A number in plain digits; Rust's own parsers would take a sign as well.
+fn digits<T: std::str::FromStr>(text: &str) -> Result<T, Unfit> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Unfit::Other);
+    }
+    text.parse().map_err(|_| Unfit::Other)
+}
+
+fn flag(text: &str) -> Result<bool, Unfit> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(Unfit::Other),
+    }
+}
+
+/// A number and the unit behind it, in lower case.
+fn measure(text: &str) -> Option<(u64, String)> {
+    let unit_at = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    Some((number.parse().ok()?, unit.trim_start().to_ascii_lowercase()))
+}
+
+const SIZES: [(&str, u64); 3] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000)];
+
+fn size(text: &str) -> Option<u64> {
+    let (number, unit) = measure(text)?;
+    let bytes = match unit.as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => return None,
+    };
+    number.checked_mul(bytes)
+}
+
+fn show_size(bytes: u64) -> String {
+    SIZES
+        .iter()
+        .find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit))
+        .map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = measure(text)?;
+    let milliseconds = match unit.as_str() {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number
+        .checked_mul(milliseconds)
+        .map(Duration::from_millis)
+        .filter(|duration| *duration <= LONGEST)
+}
+
+fn show_duration(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    if milliseconds == 0 {
+        return "0".to_owned();
+    }
+    // Hours before days: 24h is what people write.
+    let unit = match milliseconds {
+        day if day.is_multiple_of(86_400_000) && day > 86_400_000 => ("d", 86_400_000),
+        hour if hour.is_multiple_of(3_600_000) => ("h", 3_600_000),
+        minute if minute.is_multiple_of(60_000) => ("m", 60_000),
+        second if second.is_multiple_of(1_000) => ("s", 1_000),
+        _ => ("ms", 1),
+    };
+    format!("{}{}", milliseconds / unit.1, unit.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit_or_are_seconds() {
+        for (text, milliseconds) in [
+            ("0", 0),
+            ("500ms", 500),
+            ("30", 30_000),
+            ("5s", 5_000),
+            ("10m", 600_000),
+            ("24H", 86_400_000),
+            ("7 d", 604_800_000),
+        ] {
+            assert_eq!(duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in
+            ["", "s", "-5s", "+5s", "1.5h", "5 s s", "5w", "0x5s", "3651d", "99999999999999999999s"]
+        {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_decimal() {
+        for (text, bytes) in
+            [("1", 1), ("64kb", 64_000), ("1MB", 1_000_000), ("2 Gb", 2_000_000_000), ("7B", 7)]
+        {
+            assert_eq!((SIZE.parse)(text), Ok(bytes), "{text}");
+        }
+        for text in
+            ["", "0", "0MB", "-1", "1MiB", "1.5MB", "MB", "9007199254740992", "99999999999GB"]
+        {
+            assert_eq!((SIZE.parse)(text), Err(Unfit::Other), "{text}");
+        }
+    }
+
+    #[test]
+    fn zero_is_an_answer_only_where_it_has_a_meaning() {
+        assert_eq!((AGE.parse)("0"), Ok(None));
+        assert_eq!((AGE.parse)("0ms"), Ok(None));
+        assert_eq!((DURATION.parse)("0"), Ok(Duration::ZERO));
+        assert_eq!((POSITIVE_DURATION.parse)("0ms"), Err(Unfit::Other));
+        assert_eq!((COUNT.parse)("0"), Ok(0));
+    }
+
+    #[test]
+    fn flags_have_eight_spellings() {
+        for text in ["true", "1", "YES", "on"] {
+            assert_eq!(flag(text), Ok(true), "{text}");
+        }
+        for text in ["False", "0", "no", "off"] {
+            assert_eq!(flag(text), Ok(false), "{text}");
+        }
+        for text in ["", "2", "enabled", "tru"] {
+            assert_eq!(flag(text), Err(Unfit::Other), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_digits_only() {
+        assert_eq!((PORT.parse)("65535"), Ok(65535));
+        for text in ["65536", "-1", "+1", "0x10", "1e3", "1_000", ""] {
+            assert_eq!((PORT.parse)(text), Err(Unfit::Other), "{text}");
+        }
+        assert_eq!((COUNT.parse)("9007199254740991"), Ok(GREATEST));
+        assert_eq!((COUNT.parse)("9007199254740992"), Err(Unfit::Other));
+    }
+
+    proptest! {
+        #[test]
+        fn a_duration_is_read_as_it_is_written(milliseconds in 0..=315_360_000_000u64) {
+            let value = Duration::from_millis(milliseconds);
+            prop_assert_eq!(duration(&show_duration(value)), Some(value));
+        }
+
+        #[test]
+        fn a_duration_in_any_unit_is_read_as_it_is_written(
+            number in 0..=3650u64, unit in prop::sample::select(vec![1, 1_000, 60_000, 3_600_000, 86_400_000u64])
+        ) {
+            let value = Duration::from_millis(number * unit);
+            prop_assert_eq!(duration(&show_duration(value)), Some(value));
+        }
+
+        #[test]
+        fn a_size_is_read_as_it_is_written(
+            number in 1..=1_000_000u64, unit in prop::sample::select(vec![1, 1_000, 1_000_000, 1_000_000_000u64])
+        ) {
+            prop_assert_eq!(size(&show_size(number * unit)), Some(number * unit));
+        }
+
+        #[test]
+        fn a_list_drops_blanks_and_keeps_order(parts in prop::collection::vec("[a-z ]{0,5}", 0..8)) {
+            let text = parts.join(",");
+            let expected: Vec<_> = parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty()).collect();
+            prop_assert_eq!(items(&text).collect::<Vec<_>>(), expected);
+        }
+
+        #[test]
+        fn no_text_makes_a_parser_panic(text in "\\PC{0,30}") {
+            let _ = (duration(&text), size(&text), flag(&text), digits::<u64>(&text));
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! What was sent before: recovery on join, paging, and what they promise.
+//!
+//! A client that (re)joins a room gets every message exactly once, in order, while others send at
+//! full speed. First what the room delivers is held back for it; then the log is read up to its
+//! head and replayed; then, under the room's lock, it becomes a member and gets what was held back
+//! and is newer than the replay.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::{
+    app::App,
+    bus::stored_packet,
+    clock::Timestamp,
+    messages::MessageId,
+    names::{RoomName, UserId},
+    outlet::Packet,
+    payload::{ObjectBuilder, Payload, raw},
+    refusal::{Code, Refusal},
+    registry::{Client, Namespace, Room, RoomState},
+    rooms::{RoomKey, check_permission},
+    store::{self, Epoch, Position, Query, Store},
+};
+
+/// The greatest number of messages in one page.
+pub const MAX_PAGE: u64 = 1000;
+
+/// The greatest size of a page or a replay, in bytes.
+const MAX_PAGE_BYTES: usize = 8_000_000;
+
+/// What a client has of a room already.
+#[derive(Debug, Clone)]
+pub struct Recovery {
+    /// The newest offset it has.
+    pub offset: u64,
+    /// The epoch that the offset belongs to, where the client knows it.
+    pub epoch: Option<String>,
+}
+
+/// Where a room's history stood when the client entered; nothing without history.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    position: Option<(u64, Epoch)>,
+    recovery: Option<Recovered>,
+}
+
+#[derive(Debug, Clone)]
+struct Recovered {
+    recovered: bool,
+    missed: u64,
+    oldest: u64,
+}
+
+impl Standing {
+    /// Adds the fields to a join's acknowledgement.
+    pub fn describe<'a>(&'a self, mut ack: ObjectBuilder<'a>) -> ObjectBuilder<'a> {
+        if let Some((offset, epoch)) = &self.position {
+            ack = ack.set("offset", offset).set("epoch", &epoch.to_string());
+        }
+        if let Some(recovery) = &self.recovery {
+            ack = ack
+                .set("recovered", &recovery.recovered)
+                .set("missed", &recovery.missed)
+                .set("oldestOffset", &recovery.oldest);
+        }
+        ack
+    }
+}
+
+/// Calls `enter` under the room's lock, once the client has been sent what it asked to recover.
+///
+/// # Errors
+/// `too_many_rooms`; `unavailable` while the history cannot be read. Then `enter` was not called.
+pub async fn enter(
+    app: &App,
+    client: &Arc<Client>,
+    room: &RoomName,
+    recover: Option<&Recovery>,
+    enter: impl FnOnce(&mut RoomState, &Arc<Room>),
+) -> Result<Standing, Refusal> {
+    let namespace = &client.namespace;
+    let Some(log) = app.bus.log() else {
+        namespace.with_room(room, |entered, state| enter(state, entered))?;
+        return Ok(Standing::default());
+    };
+    let key = key_of(namespace, room);
+    let held = Held::begin(client, room)?;
+    let position = log.position(&key).await?;
+    let mut seen = position.head;
+    let recovery = match recover {
+        Some(recover) => {
+            let limit = app.config.recovery_limit;
+            let replayed = replay(log, client, &key, &position, recover, limit).await?;
+            seen = replayed.as_ref().map_or(seen, |replayed| replayed.seen);
+            Some(Recovered {
+                recovered: replayed.is_some(),
+                missed: replayed.map_or(0, |replayed| replayed.count),
+                oldest: position.oldest,
+            })
+        }
+        None => None,
+    };
+    let mut enter = Some(enter);
+    loop {
+        let released = held.room.lock().release(client.id, seen, |state| {
+            if let Some(enter) = enter.take() {
+                enter(state, &held.room);
+            }
+        });
+        if released {
+            break;
+        }
+        // More came than is held back. Who recovers must get it; who comes anew begins later.
+        seen = match &recovery {
+            Some(Recovered { recovered: true, .. }) => send_after(log, client, &key, seen).await?,
+            _ => log.position(&key).await?.head,
+        };
+    }
+    Ok(Standing { position: Some((seen, position.epoch)), recovery })
+}
+
+/// The room's messages are held back for a client, until it is released or this is dropped.
+struct Held<'a> {
+    client: &'a Client,
+    room: Arc<Room>,
+}
+
+impl<'a> Held<'a> {
+    fn begin(client: &'a Client, room: &RoomName) -> Result<Self, Refusal> {
+        let room = client.namespace.with_room(room, |room, state| {
+            state.hold(client.id);
+            room.clone()
+        })?;
+        Ok(Self { client, room })
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.room.lock().abandon(self.client.id);
+        self.client.namespace.retire(&self.room);
+    }
+}
+
+struct Replayed {
+    count: u64,
+    seen: u64,
+}
+
+/// Sends the client everything after what it has, or nothing: `None` where the history does not
+/// reach back, the offset is not of this history, or too much was missed.
+async fn replay(
+    log: &Store,
+    client: &Client,
+    key: &store::RoomKey,
+    position: &Position,
+    recover: &Recovery,
+    limit: u64,
+) -> Result<Option<Replayed>, Refusal> {
+    let after = recover.offset;
+    let same_epoch = recover.epoch.as_ref().is_none_or(|epoch| *epoch == position.epoch.to_string());
+    if !same_epoch || after > position.head || after + 1 < position.oldest {
+        return Ok(None);
+    }
+    let missed = position.head - after;
+    if limit > 0 && missed > limit {
+        return Ok(None);
+    }
+    if missed == 0 {
+        return Ok(Some(Replayed { count: 0, seen: after }));
+    }
+    let query = Query {
+        after,
+        limit: usize::try_from(missed).unwrap_or(usize::MAX).min(10_000),
+        max_bytes: MAX_PAGE_BYTES,
+        receipts: false,
+    };
+    let page = log.read(key, query).await?;
+    let reaches_back = page.items.first().is_some_and(|item| item.offset == after + 1);
+    let reaches_head = page.items.last().is_some_and(|item| item.offset >= position.head);
+    if !reaches_back || (limit > 0 && !reaches_head) {
+        return Ok(None);
+    }
+    let mut seen = send_items(client, &page.items, after);
+    while seen < position.head {
+        let before = seen;
+        seen = send_after(log, client, key, seen).await?;
+        if seen == before {
+            break;
+        }
+    }
+    Ok(Some(Replayed { count: seen - after, seen }))
+}
+
+/// Sends a page of what comes after `seen`; returns the newest offset that was sent.
+async fn send_after(log: &Store, client: &Client, key: &store::RoomKey, seen: u64) -> Result<u64, Refusal> {
+    let query = Query { after: seen, limit: 1000, max_bytes: MAX_PAGE_BYTES, receipts: false };
+    let page = log.read(key, query).await?;
+    Ok(send_items(client, &page.items, seen))
+}
+
+fn send_items(client: &Client, items: &[store::Stored], mut seen: u64) -> u64 {
+    for item in items {
+        client.outlet.send(&stored_packet(&item.entry, item.offset));
+        seen = item.offset;
+    }
+    seen
+}
+
+/// Where a page begins.
+#[derive(Debug)]
+pub enum SyncFrom {
+    /// After the newest message with this id.
+    Message(MessageId),
+    /// After this offset.
+    Offset(u64),
+    /// With the oldest that is kept.
+    Oldest,
+}
+
+/// A client's `syncMessages`.
+#[derive(Debug)]
+pub struct SyncRequest {
+    /// The room.
+    pub room: RoomKey,
+    /// Where to begin.
+    pub from: SyncFrom,
+    /// The greatest number of messages.
+    pub limit: usize,
+}
+
+/// Sends a client a page of a room's history: the messages as the events that they were, then
+/// `syncComplete`. The `offset` of the answer is where the next page begins.
+///
+/// # Errors
+/// `forbidden`; `not_found` for an unknown message; `unavailable` without history, or while it
+/// cannot be read.
+pub async fn sync(app: &App, client: &Client, request: SyncRequest) -> Result<Payload, Refusal> {
+    let room = &request.room.name;
+    check_permission(client, room)?;
+    let log = log(app)?;
+    let key = key_of(&client.namespace, room);
+    let after = match &request.from {
+        SyncFrom::Offset(offset) => *offset,
+        SyncFrom::Oldest => 0,
+        SyncFrom::Message(id) => {
+            let found = log.find_by_message_id(&key, &id.text).await?;
+            found.ok_or_else(|| {
+                let message = "no message with the id lastMessageId is in the history: page from an offset";
+                Refusal::new(Code::NotFound, message)
+            })?
+        }
+    };
+    let query =
+        Query { after, limit: request.limit, max_bytes: MAX_PAGE_BYTES, receipts: false };
+    let page = log.read(&key, query).await?;
+    send_items(client, &page.items, after);
+    let newest = page.items.last().map_or(page.position.head, |item| item.offset);
+    let complete = |ack: ObjectBuilder<'_>| {
+        let answer = ack
+            .set("roomId", room)
+            .set("syncedMessageCount", &page.items.len())
+            .set("offset", &newest)
+            .set("epoch", &page.position.epoch.to_string())
+            .set("complete", &page.complete);
+        Payload::from_raw(answer.build())
+    };
+    client.outlet.send(&Packet::new("syncComplete", complete(ObjectBuilder::default())));
+    Ok(complete(ObjectBuilder::default().set("success", &true)))
+}
+
+/// One message of a room's history, as `GET /rooms/{room}/messages` shows it.
+#[derive(Debug, Serialize)]
+pub struct HistoryItem {
+    /// Its number in the room, from 1.
+    pub offset: u64,
+    /// Its id.
+    pub id: String,
+    /// The event as which it was delivered.
+    pub event: String,
+    /// The object, without its offset.
+    pub data: Payload,
+    /// When the server took it.
+    pub timestamp: Timestamp,
+    /// Who has read it.
+    pub receipts: Vec<HistoryReceipt>,
+}
+
+/// That a user has read a message.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryReceipt {
+    /// The user.
+    pub user_id: UserId,
+    /// When.
+    pub timestamp: Timestamp,
+}
+
+/// A page of a room's history.
+#[derive(Debug, Serialize)]
+pub struct HistoryPage {
+    /// The messages, oldest first.
+    pub items: Vec<HistoryItem>,
+    /// The room's newest offset.
+    pub offset: u64,
+    /// The room's epoch; `null` without history.
+    pub epoch: Option<String>,
+    /// Whether nothing comes after the last item.
+    pub complete: bool,
+}
+
+/// A page of a room's history after an offset, with receipts.
+///
+/// # Errors
+/// `unavailable` while the history cannot be read.
+pub async fn page(
+    app: &App,
+    namespace: &Namespace,
+    room: &RoomName,
+    after: u64,
+    limit: usize,
+) -> Result<HistoryPage, Refusal> {
+    let Some(log) = app.bus.log() else {
+        return Ok(HistoryPage { items: Vec::new(), offset: 0, epoch: None, complete: true });
+    };
+    let query = Query { after, limit, max_bytes: MAX_PAGE_BYTES, receipts: true };
+    let page = log.read(&key_of(namespace, room), query).await?;
+    let items = page.items.into_iter().map(|item| HistoryItem {
+        offset: item.offset,
+        id: item.entry.id,
+        event: item.entry.event,
+        data: Payload::from_raw(raw(&item.entry.json)),
+        timestamp: Timestamp::from_millis(item.entry.timestamp_ms),
+        receipts: item
+            .receipts
+            .into_iter()
+            .map(|receipt| HistoryReceipt {
+                user_id: receipt.user,
+                timestamp: Timestamp::from_millis(receipt.timestamp_ms),
+            })
+            .collect(),
+    });
+    Ok(HistoryPage {
+        items: items.collect(),
+        offset: page.position.head,
+        epoch: Some(page.position.epoch.to_string()),
+        complete: page.complete,
+    })
+}
+
+/// The room's newest offset and its epoch; `None` without history.
+///
+/// # Errors
+/// `unavailable` while the history cannot be read.
+pub async fn position(app: &App, namespace: &Namespace, room: &RoomName) -> Result<Option<(u64, String)>, Refusal> {
+    let Some(log) = app.bus.log() else { return Ok(None) };
+    let position = log.position(&key_of(namespace, room)).await?;
+    Ok(Some((position.head, position.epoch.to_string())))
+}
+
+/// A room as the log knows it.
+pub fn key_of(namespace: &Namespace, room: &RoomName) -> store::RoomKey {
+    store::RoomKey { namespace: namespace.path.clone(), room: room.clone() }
+}
+
+fn log(app: &App) -> Result<&Store, Refusal> {
+    app.bus.log().ok_or_else(|| {
+        Refusal::new(Code::Unavailable, "history is off (HISTORY_SIZE=0): nothing can be synchronised")
+    })
+}

@@ -1,0 +1,9 @@
+//! The HTTP door.
+use axum::Router;
+use socketioxide::layer::SocketIoLayer;
+use crate::app::App;
+
+/// Every route.
+pub fn router(app: App, layer: SocketIoLayer) -> Router {
+    Router::new().route("/health", axum::routing::get(|| async { "ok" })).layer(layer).with_state(app)
+}

@@ -1,0 +1,268 @@
+//! Messages to a room, to a namespace and to one client.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use socketioxide::socket::Sid;
+
+use crate::{
+    app::App,
+    audience::Except,
+    bus::RoomMessage,
+    clock::Timestamp,
+    names::RoomName,
+    outlet::{Packet, Sent},
+    payload::{Object, ObjectBuilder, Payload},
+    refusal::{Code, Refusal},
+    registry::{Client, Namespace},
+    rooms::check_permission,
+};
+
+/// A message's id: as it stood in the payload, or made by the server.
+#[derive(Debug, Clone)]
+pub struct MessageId {
+    /// The id as text.
+    pub text: String,
+    /// The id as JSON: a number stays a number.
+    pub json: Box<RawValue>,
+}
+
+impl MessageId {
+    /// The payload's `id` if it is a string or a number, else a new one.
+    pub fn of(payload: &Object<'_>) -> Self {
+        payload.get("id").and_then(Self::given).unwrap_or_else(Self::make)
+    }
+
+    /// `json` as an id, if it is a string or a number.
+    pub fn given(json: &RawValue) -> Option<Self> {
+        let text = match json.get().as_bytes().first()? {
+            b'"' => serde_json::from_str(json.get()).ok()?,
+            b'-' | b'0'..=b'9' => json.get().to_owned(),
+            _ => return None,
+        };
+        Some(Self { text, json: json.to_owned() })
+    }
+
+    /// A new id.
+    #[allow(clippy::expect_used, reason = "a UUID has a JSON form")]
+    pub fn make() -> Self {
+        let text = uuid::Uuid::new_v4().to_string();
+        let json = serde_json::value::to_raw_value(&text).expect("a text has a JSON form");
+        Self { text, json }
+    }
+}
+
+/// What a client sends to a room by `message` or `channels`.
+#[derive(Debug)]
+pub struct ToRoom {
+    /// The room.
+    pub room: RoomName,
+    /// The object, which goes out as it is.
+    pub payload: Payload,
+    /// Its id.
+    pub id: MessageId,
+    /// The event as which it goes out.
+    pub event: &'static str,
+    /// Whether the sender gets its own copy.
+    pub to_sender: bool,
+}
+
+/// What a client sends by `sendMessage`.
+#[derive(Debug)]
+pub struct Chat {
+    /// The room.
+    pub room: RoomName,
+    /// The payload: `content` and whatever else.
+    pub payload: Payload,
+    /// Its id.
+    pub id: MessageId,
+}
+
+/// Sends a client's object to a room.
+///
+/// # Errors
+/// `forbidden`, `too_many_rooms`, `unavailable`: then nobody receives it.
+pub async fn send(app: &App, client: &Client, message: ToRoom) -> Result<Payload, Refusal> {
+    let except = Except::client((!message.to_sender).then_some(client.id));
+    let published =
+        publish(app, client, message.room, message.event, message.payload, &message.id, except).await?;
+    Ok(published.acknowledge(&message.id))
+}
+
+/// Sends a client's chat message to a room: the server says who sent it and when.
+///
+/// # Errors
+/// As [`send`].
+pub async fn chat(app: &App, client: &Client, message: Chat) -> Result<Payload, Refusal> {
+    let Some(object) = Object::parse(message.payload.json()) else {
+        return Err(Refusal::invalid("the payload must be an object"));
+    };
+    let mut built = ObjectBuilder::default();
+    // A payload's id goes out as it is, even where it cannot serve as one.
+    built = match object.get("id") {
+        Some(id) => built.raw("id", id),
+        None => built.raw("id", &message.id.json),
+    };
+    built = built.set("sender", &client.user()).set("clientId", client.id.as_str());
+    built = match object.get("content") {
+        Some(content) => built.raw("content", content),
+        None => return Err(Refusal::invalid("content must be present")),
+    };
+    let timestamp = Timestamp::now();
+    let json = built.set("timestamp", &timestamp).rest_of(&object).build();
+    let payload = message.payload.with_json(json);
+    let published = publish(
+        app,
+        client,
+        message.room,
+        "newMessage",
+        payload,
+        &message.id,
+        Except::nobody(),
+    )
+    .await?;
+    let sent = ObjectBuilder::default()
+        .raw("id", &message.id.json)
+        .set("timestamp", &published.timestamp)
+        .set("status", "sent")
+        .build();
+    client.outlet.send(&Packet::new("messageSent", Payload::from_raw(sent)));
+    Ok(published.acknowledge(&message.id))
+}
+
+/// Sends a client's object or text to every client of its namespace, itself included.
+///
+/// # Errors
+/// `forbidden` where its token names the rooms that it may send to.
+pub fn send_to_namespace(app: &App, client: &Client, payload: Payload, id: &MessageId) -> Result<Payload, Refusal> {
+    check_namespace_permission(client)?;
+    app.bus.signal_namespace(&client.namespace, &Packet::new("message", payload), &Except::nobody());
+    let ack = ObjectBuilder::default()
+        .set("success", &true)
+        .raw("id", &id.json)
+        .set("roomName", &None::<&str>)
+        .set("timestamp", &Timestamp::now())
+        .build();
+    Ok(Payload::from_raw(ack))
+}
+
+/// Refuses a client whose token names the rooms that it may send to.
+///
+/// # Errors
+/// `forbidden`.
+pub fn check_namespace_permission(client: &Client) -> Result<(), Refusal> {
+    if client.is_restricted() {
+        return Err(Refusal::forbidden(
+            "the token names the rooms that may be sent to: name a room, sending to everyone is not permitted",
+        ));
+    }
+    Ok(())
+}
+
+/// What a backend sends to a room by `POST /messages/broadcast`.
+#[derive(Debug)]
+pub struct Broadcast {
+    /// The room's namespace.
+    pub namespace: Arc<Namespace>,
+    /// The room.
+    pub room: RoomName,
+    /// The body.
+    pub payload: Payload,
+    /// Its id.
+    pub id: String,
+    /// The client that is left out.
+    pub except: Option<Sid>,
+}
+
+/// Sends a backend's message to a room as `message-reply`; returns its offset, with history.
+///
+/// # Errors
+/// `too_many_rooms`, `unavailable`: then nobody receives it.
+pub async fn broadcast(app: &App, message: Broadcast) -> Result<Option<u64>, Refusal> {
+    let message = RoomMessage {
+        namespace: message.namespace,
+        room: message.room,
+        event: "message-reply".into(),
+        payload: message.payload,
+        id: message.id,
+        timestamp: Timestamp::now(),
+        except: Except::client(message.except),
+    };
+    app.bus.publish(message).await
+}
+
+/// Sends a backend's packet to one client, in whichever namespace it is (or in this one).
+///
+/// # Errors
+/// `not_found` if it is not connected.
+pub fn to_client(app: &App, namespace: Option<&str>, client: &str, packet: &Packet) -> Result<(), Refusal> {
+    let clients = match client.parse() {
+        Ok(id) => app.registry.clients(id),
+        Err(_) => Vec::new(),
+    };
+    let sent = clients
+        .iter()
+        .filter(|client| namespace.is_none_or(|path| *client.namespace.path == *path))
+        .filter(|client| client.outlet.send(packet) == Sent::Yes)
+        .count();
+    app.metrics.delivered(sent);
+    if sent == 0 {
+        return Err(Refusal::new(Code::NotFound, format!("Client {client} is not connected")));
+    }
+    Ok(())
+}
+
+/// A room message that was taken.
+struct Published {
+    room: RoomName,
+    timestamp: Timestamp,
+    offset: Option<u64>,
+}
+
+impl Published {
+    fn acknowledge(&self, id: &MessageId) -> Payload {
+        let mut ack = ObjectBuilder::default()
+            .set("success", &true)
+            .raw("id", &id.json)
+            .set("roomName", &self.room)
+            .set("timestamp", &self.timestamp);
+        if let Some(offset) = &self.offset {
+            ack = ack.set("offset", offset);
+        }
+        Payload::from_raw(ack.build())
+    }
+}
+
+async fn publish(
+    app: &App,
+    client: &Client,
+    room: RoomName,
+    event: &'static str,
+    payload: Payload,
+    id: &MessageId,
+    except: Except,
+) -> Result<Published, Refusal> {
+    check_permission(client, &room)?;
+    let timestamp = Timestamp::now();
+    let message = RoomMessage {
+        namespace: client.namespace.clone(),
+        room: room.clone(),
+        event: event.into(),
+        payload,
+        id: id.text.clone(),
+        timestamp,
+        except,
+    };
+    let offset = app.bus.publish(message).await?;
+    Ok(Published { room, timestamp, offset })
+}
+
+/// The simplest acknowledgement.
+pub fn success() -> Payload {
+    #[derive(Serialize)]
+    struct Success {
+        success: bool,
+    }
+    Payload::of(&Success { success: true })
+}

@@ -1,0 +1,193 @@
+//! One client: a Socket.IO socket in one namespace.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use parking_lot::Mutex;
+use socketioxide::socket::Sid;
+
+use super::{Namespace, Room};
+use crate::{
+    audience::Except,
+    auth::Permissions,
+    clock::Timestamp,
+    names::{RoomName, UserId},
+    outlet::Outlet,
+};
+
+/// Which of the two families of events a client used to join a room; it is told of the room in
+/// the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelling {
+    /// `join-room`, `watch-resource`: answered by `room-joined`, `user-joined`.
+    Dashed,
+    /// `joinRoom`: answered by `joinedRoom`, `userJoinedRoom`.
+    Camel,
+}
+
+/// A client's place in a room.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    /// The room.
+    pub room: Arc<Room>,
+    /// How it was joined.
+    pub spelling: Spelling,
+    /// The room's name as the client gave it, in JSON, to be repeated to it.
+    pub echo: Arc<str>,
+}
+
+/// Who the client is and what it may do; `authenticate` renews it.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The user, once known.
+    pub user: Option<UserId>,
+    /// The rooms that it may join, read and send to.
+    pub permissions: Permissions,
+    /// When the token ends.
+    pub expires_at: Option<SystemTime>,
+}
+
+impl Session {
+    /// The session of a client without a token: nobody, permitted everything.
+    pub const fn anonymous() -> Self {
+        Self { user: None, permissions: Permissions::everything(), expires_at: None }
+    }
+}
+
+/// One Socket.IO socket.
+#[derive(Debug)]
+pub struct Client {
+    /// Its public id.
+    pub id: Sid,
+    /// The namespace it is connected to.
+    pub namespace: Arc<Namespace>,
+    /// What it is called: from its token or its handshake.
+    pub name: Arc<str>,
+    /// The Engine.IO protocol revision that it speaks: 3 or 4.
+    pub protocol: u8,
+    /// The address it connected from, where known.
+    pub address: Option<IpAddr>,
+    /// When it connected.
+    pub connected_at: Timestamp,
+    /// The one way out to it.
+    pub outlet: Outlet,
+    last_activity: AtomicI64,
+    session: Mutex<Session>,
+    memberships: Mutex<HashMap<RoomName, Membership>>,
+    typing: Mutex<HashSet<RoomName>>,
+}
+
+impl Client {
+    /// A client that has just connected.
+    #[allow(clippy::too_many_arguments, reason = "the facts of a connection, each named at its one call")]
+    pub fn new(
+        id: Sid,
+        namespace: Arc<Namespace>,
+        name: Arc<str>,
+        protocol: u8,
+        address: Option<IpAddr>,
+        outlet: Outlet,
+        session: Session,
+    ) -> Self {
+        let now = Timestamp::now();
+        Self {
+            id,
+            namespace,
+            name,
+            protocol,
+            address,
+            connected_at: now,
+            outlet,
+            last_activity: AtomicI64::new(now.as_millis()),
+            session: Mutex::new(session),
+            memberships: Mutex::default(),
+            typing: Mutex::default(),
+        }
+    }
+
+    /// The user, once known.
+    pub fn user(&self) -> Option<UserId> {
+        self.session.lock().user.clone()
+    }
+
+    /// Who it is and what it may do, at this moment.
+    pub fn session(&self) -> Session {
+        self.session.lock().clone()
+    }
+
+    /// Replaces who it is and what it may do.
+    pub fn set_session(&self, session: Session) {
+        *self.session.lock() = session;
+    }
+
+    /// Whether it may join, read and send to `room`.
+    pub fn may_use(&self, room: &RoomName) -> bool {
+        self.session.lock().permissions.allows(room)
+    }
+
+    /// Whether its permissions name rooms; then it may not send to a whole namespace.
+    pub fn is_restricted(&self) -> bool {
+        self.session.lock().permissions.restricted()
+    }
+
+    /// Remembers that it has just sent something.
+    pub fn touch(&self) {
+        self.last_activity.store(Timestamp::now().as_millis(), Ordering::Relaxed);
+    }
+
+    /// When it last sent something.
+    pub fn last_activity(&self) -> Timestamp {
+        Timestamp::from_millis(self.last_activity.load(Ordering::Relaxed))
+    }
+
+    /// Its place in the room of this name, if it is a member.
+    pub fn membership(&self, room: &RoomName) -> Option<Membership> {
+        self.memberships.lock().get(room).cloned()
+    }
+
+    /// Whether `except` leaves it out.
+    pub fn is_left_out(&self, except: &Except) -> bool {
+        except.clients.contains(&self.id)
+            || (!except.users.is_empty()
+                && self.user().is_some_and(|user| except.users.contains(&user)))
+            || except.rooms.iter().any(|room| self.is_in(room.as_str()))
+    }
+
+    /// The names of its rooms, in no order.
+    pub fn rooms(&self) -> Vec<RoomName> {
+        self.memberships.lock().keys().cloned().collect()
+    }
+
+    /// Whether it is in a room of this name.
+    pub fn is_in(&self, room: &str) -> bool {
+        self.memberships.lock().contains_key(room)
+    }
+
+    /// The number of its rooms.
+    pub fn room_count(&self) -> usize {
+        self.memberships.lock().len()
+    }
+
+    /// Enters a place in a room.
+    pub fn add_membership(&self, room: RoomName, membership: Membership) {
+        self.memberships.lock().insert(room, membership);
+    }
+
+    /// Gives up the place in a room.
+    pub fn remove_membership(&self, room: &RoomName) -> Option<Membership> {
+        self.memberships.lock().remove(room)
+    }
+
+    /// Remembers whether it is typing in `room`; returns whether it was.
+    pub fn set_typing(&self, room: &RoomName, typing: bool) -> bool {
+        let mut rooms = self.typing.lock();
+        if typing { !rooms.insert(room.clone()) } else { rooms.remove(room) }
+    }
+}

@@ -1,0 +1,198 @@
+//! One room: its members, and the one order in which they get its messages.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use indexmap::IndexMap;
+use parking_lot::{Mutex, MutexGuard};
+use socketioxide::socket::Sid;
+
+use super::{Client, Spelling};
+use crate::{
+    clock::Timestamp,
+    names::RoomName,
+    outlet::{Packet, Sent},
+};
+
+/// How many messages are held for a client that is being brought up to date, before it is brought
+/// up to date from the log once more instead.
+const MAX_BACKLOG: usize = 512;
+
+/// A room with at least one member, or one about to be.
+#[derive(Debug)]
+pub struct Room {
+    /// Its name.
+    pub name: RoomName,
+    /// The path of its namespace.
+    pub namespace: Arc<str>,
+    /// When its first member came.
+    pub created_at: Timestamp,
+    last_activity: AtomicI64,
+    state: Mutex<RoomState>,
+}
+
+/// A client in a room.
+#[derive(Debug)]
+pub struct Member {
+    /// The client.
+    pub client: Arc<Client>,
+    /// How it joined.
+    pub spelling: Spelling,
+    /// The newest message that it had before it went live: what comes late from the log up to here
+    /// is not sent a second time.
+    seen: u64,
+}
+
+/// A room's members. Its lock is the room's order: whoever delivers holds it from the first member
+/// to the last.
+#[derive(Debug, Default)]
+pub struct RoomState {
+    members: IndexMap<Sid, Member>,
+    /// The clients that are being brought up to date from the log: what comes meanwhile waits here.
+    backlogs: HashMap<Sid, Backlog>,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    packets: Vec<(u64, Packet)>,
+    overflown: bool,
+}
+
+impl Room {
+    pub(super) fn new(name: RoomName, namespace: Arc<str>, now: Timestamp) -> Self {
+        Self {
+            name,
+            namespace,
+            created_at: now,
+            last_activity: AtomicI64::new(now.as_millis()),
+            state: Mutex::default(),
+        }
+    }
+
+    /// The members, locked.
+    pub fn lock(&self) -> MutexGuard<'_, RoomState> {
+        self.state.lock()
+    }
+
+    /// Remembers that something has just happened here.
+    pub fn touch(&self) {
+        self.last_activity.store(Timestamp::now().as_millis(), Ordering::Relaxed);
+    }
+
+    /// When a message or a signal last came.
+    pub fn last_activity(&self) -> Timestamp {
+        Timestamp::from_millis(self.last_activity.load(Ordering::Relaxed))
+    }
+}
+
+impl RoomState {
+    /// The members, in no order that matters.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// Whether the client is a member.
+    pub fn contains(&self, id: Sid) -> bool {
+        self.members.contains_key(&id)
+    }
+
+    /// Makes the client a member; it gets what is delivered from now on.
+    pub fn insert(&mut self, client: Arc<Client>, spelling: Spelling) {
+        self.members.insert(client.id, Member { client, spelling, seen: 0 });
+    }
+
+    /// Takes the client out.
+    pub fn remove(&mut self, id: Sid) -> Option<Member> {
+        self.members.swap_remove(&id)
+    }
+
+    /// Sends to every member but those that `except` names; returns to how many.
+    ///
+    /// `offset` is the number of a room message; a signal has none, and those that are being
+    /// brought up to date do not get it.
+    pub fn deliver(
+        &mut self,
+        packet: &Packet,
+        offset: Option<u64>,
+        except: impl Fn(&Client) -> bool,
+    ) -> usize {
+        let mut sent = 0;
+        for (id, member) in &self.members {
+            let held = !self.backlogs.is_empty() && self.backlogs.contains_key(id);
+            if held || offset.is_some_and(|offset| offset <= member.seen) || except(&member.client) {
+                continue;
+            }
+            sent += usize::from(member.client.outlet.send(packet) == Sent::Yes);
+        }
+        if let Some(offset) = offset {
+            for backlog in self.backlogs.values_mut() {
+                backlog.push(offset, packet);
+            }
+        }
+        sent
+    }
+
+    /// From now on holds the room's messages back for a client, member or not, that is about to be
+    /// brought up to date.
+    pub fn hold(&mut self, id: Sid) {
+        self.backlogs.insert(id, Backlog::default());
+    }
+
+    /// Ends what [`hold`](Self::hold) began: `enter` is called, and then the client, if it is a
+    /// member, is sent what came meanwhile and is newer than `seen`. Returns false, with nothing
+    /// done, where more came than is held: the log must be read again (the holding goes on).
+    pub fn release(&mut self, id: Sid, seen: u64, enter: impl FnOnce(&mut Self)) -> bool {
+        let Some(backlog) = self.backlogs.remove(&id) else { return false };
+        if backlog.overflown {
+            self.hold(id);
+            return false;
+        }
+        enter(self);
+        if let Some(member) = self.members.get_mut(&id) {
+            member.seen = seen;
+            for (offset, packet) in backlog.packets {
+                if offset > seen {
+                    member.client.outlet.send(&packet);
+                    member.seen = offset;
+                }
+            }
+        }
+        true
+    }
+
+    /// Ends what [`hold`](Self::hold) began and forgets what came.
+    pub fn abandon(&mut self, id: Sid) {
+        self.backlogs.remove(&id);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub(super) fn close_if_empty(&mut self) -> bool {
+        let empty = self.members.is_empty() && self.backlogs.is_empty();
+        let closes = empty && !self.closed;
+        self.closed |= empty;
+        closes
+    }
+}
+
+impl Backlog {
+    fn push(&mut self, offset: u64, packet: &Packet) {
+        if self.overflown {
+            return;
+        }
+        if self.packets.len() < MAX_BACKLOG {
+            self.packets.push((offset, packet.clone()));
+        } else {
+            self.packets = Vec::new();
+            self.overflown = true;
+        }
+    }
+}

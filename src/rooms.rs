@@ -1,0 +1,244 @@
+//! Joining and leaving rooms.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::{
+    app::App,
+    clock::Timestamp,
+    history::{self, Recovery, Standing},
+    names::RoomName,
+    outlet::Packet,
+    payload::{ObjectBuilder, Payload, raw},
+    refusal::{Code, Refusal},
+    registry::{Client, Membership, RoomState, Spelling},
+    signals,
+};
+
+/// A room as a client named it.
+#[derive(Debug, Clone)]
+pub struct RoomKey {
+    /// The room.
+    pub name: RoomName,
+    /// The field that named it; `None` where the payload was itself the name.
+    pub field: Option<&'static str>,
+    /// The field's value (or the payload) as it was given, to be repeated.
+    pub value: Arc<str>,
+}
+
+impl RoomKey {
+    /// The payload's shape again: only the key that names the room.
+    fn echo(&self) -> Arc<str> {
+        match self.field {
+            Some(field) => format!("{{\"{field}\":{}}}", self.value).into(),
+            None => self.value.clone(),
+        }
+    }
+}
+
+/// A wish to be a member of a room.
+#[derive(Debug)]
+pub struct Join {
+    /// The room.
+    pub room: RoomKey,
+    /// The family of events to be answered with.
+    pub spelling: Spelling,
+    /// What the client has already, if it asks for the rest.
+    pub recover: Option<Recovery>,
+}
+
+/// A wish not to be a member of a room any more.
+#[derive(Debug)]
+pub struct Leave {
+    /// The room.
+    pub room: RoomKey,
+    /// The family of events to be answered with.
+    pub spelling: Spelling,
+}
+
+/// Makes the client a member of the room, after it has been sent what it asked to recover.
+///
+/// # Errors
+/// `forbidden`, `too_many_rooms`, or `unavailable` while the history cannot be read.
+pub async fn join(app: &App, client: &Arc<Client>, join: Join) -> Result<Payload, Refusal> {
+    let room = &join.room.name;
+    check_permission(client, room)?;
+    let max = app.config.max_rooms_per_client;
+    let already = client.membership(room).is_some();
+    if !already && max > 0 && client.room_count() as u64 >= max {
+        return Err(Refusal::new(
+            Code::TooManyRooms,
+            format!("a client may be in {max} rooms at the same time: leave one first"),
+        ));
+    }
+    let enter = |state: &mut RoomState, entered: &Arc<crate::registry::Room>| {
+        if already {
+            return;
+        }
+        let packet = came(client, room, join.spelling);
+        state.deliver(&packet, None, |_| false);
+        state.insert(client.clone(), join.spelling);
+        let membership = Membership {
+            room: entered.clone(),
+            spelling: join.spelling,
+            echo: join.room.echo(),
+        };
+        client.add_membership(room.clone(), membership);
+        client.outlet.send(&entered_packet(&join.room, join.spelling));
+    };
+    let standing = history::enter(app, client, room, join.recover.as_ref(), enter).await?;
+    let message = format!("Successfully joined room: {room}");
+    Ok(acknowledge(client, &join.room, &message, Some(&standing)))
+}
+
+/// Ends the client's membership of the room.
+///
+/// # Errors
+/// None at present; leaving a room from outside is a success that nobody is told of.
+pub fn leave(app: &App, client: &Arc<Client>, leave: &Leave) -> Result<Payload, Refusal> {
+    let room = &leave.room.name;
+    if let Some(membership) = client.remove_membership(room) {
+        depart(app, client, &membership);
+        client.outlet.send(&left_packet(room, leave.spelling, &leave.room.echo()));
+    }
+    let message = format!("Successfully left room: {room}");
+    Ok(acknowledge(client, &leave.room, &message, None))
+}
+
+/// Ends all memberships of a client that has gone.
+pub fn leave_all(app: &App, client: &Arc<Client>) {
+    for room in client.rooms() {
+        if let Some(membership) = client.remove_membership(&room) {
+            depart(app, client, &membership);
+        }
+    }
+}
+
+/// Ends the memberships that the client's permissions no longer cover, and tells it.
+pub fn leave_forbidden(app: &App, client: &Arc<Client>) {
+    for room in client.rooms() {
+        if client.may_use(&room) {
+            continue;
+        }
+        if let Some(membership) = client.remove_membership(&room) {
+            depart(app, client, &membership);
+            client.outlet.send(&left_packet(&room, membership.spelling, &membership.echo));
+        }
+    }
+}
+
+/// Refuses a room that the client's permissions do not cover.
+///
+/// # Errors
+/// `forbidden`.
+pub fn check_permission(client: &Client, room: &RoomName) -> Result<(), Refusal> {
+    if client.may_use(room) {
+        return Ok(());
+    }
+    Err(Refusal::forbidden(format!(
+        "the token's \"rooms\" do not permit the room \"{room}\""
+    )))
+}
+
+/// Takes the client out of the room and tells the others, by the spelling that its join used.
+fn depart(app: &App, client: &Arc<Client>, membership: &Membership) {
+    let room = &membership.room;
+    signals::stop_typing(app, client, &room.name);
+    {
+        let mut state = room.lock();
+        state.remove(client.id);
+        let packet = gone(client, &room.name, membership.spelling);
+        state.deliver(&packet, None, |_| false);
+    }
+    client.namespace.retire(room);
+}
+
+/// What the other members are told of a client that comes or goes.
+fn move_of(client: &Client, room: &RoomName, spelling: Spelling) -> Payload {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Move<'a> {
+        user_id: Option<String>,
+        socket_id: &'a str,
+        client_name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<&'a RoomName>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room_id: Option<&'a RoomName>,
+        timestamp: Timestamp,
+    }
+    let dashed = spelling == Spelling::Dashed;
+    Payload::of(&Move {
+        user_id: client.user().map(|user| user.to_string()),
+        socket_id: client.id.as_str(),
+        client_name: &client.name,
+        room: dashed.then_some(room),
+        room_id: (!dashed).then_some(room),
+        timestamp: Timestamp::now(),
+    })
+}
+
+fn came(client: &Client, room: &RoomName, spelling: Spelling) -> Packet {
+    let event = match spelling {
+        Spelling::Dashed => "user-joined",
+        Spelling::Camel => "userJoinedRoom",
+    };
+    Packet::new(event, move_of(client, room, spelling))
+}
+
+fn gone(client: &Client, room: &RoomName, spelling: Spelling) -> Packet {
+    let event = match spelling {
+        Spelling::Dashed => "user-left",
+        Spelling::Camel => "userLeftRoom",
+    };
+    Packet::new(event, move_of(client, room, spelling))
+}
+
+fn entered_packet(key: &RoomKey, spelling: Spelling) -> Packet {
+    match spelling {
+        Spelling::Dashed => confirmation("room-joined", "joined", &key.name),
+        Spelling::Camel => Packet::new("joinedRoom", Payload::from_raw(raw(&key.echo()))),
+    }
+}
+
+fn left_packet(room: &RoomName, spelling: Spelling, echo: &str) -> Packet {
+    match spelling {
+        Spelling::Dashed => confirmation("room-left", "left", room),
+        Spelling::Camel => Packet::new("leftRoom", Payload::from_raw(raw(echo))),
+    }
+}
+
+fn confirmation(event: &'static str, verb: &str, room: &RoomName) -> Packet {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Confirmation<'a> {
+        success: bool,
+        room_name: &'a RoomName,
+        message: String,
+        timestamp: Timestamp,
+    }
+    let message = format!("Successfully {verb} room: {room}");
+    Packet::of(
+        event,
+        &Confirmation { success: true, room_name: room, message, timestamp: Timestamp::now() },
+    )
+}
+
+/// The contract's RoomAcknowledge.
+fn acknowledge(client: &Client, key: &RoomKey, message: &str, standing: Option<&Standing>) -> Payload {
+    let value = raw(&key.value);
+    let mut ack = ObjectBuilder::default()
+        .set("clientId", client.id.as_str())
+        .set("clientName", &*client.name)
+        .set("success", &true)
+        .set("roomName", &key.name)
+        .set("message", message);
+    if let Some(field) = key.field.filter(|field| *field != "roomName") {
+        ack = ack.raw(field, &value);
+    }
+    if let Some(standing) = standing {
+        ack = standing.describe(ack);
+    }
+    Payload::from_raw(ack.build())
+}

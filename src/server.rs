@@ -1,0 +1,161 @@
+//! Composes everything, and runs it until it is told to stop.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use socketioxide::SocketIo;
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    app::{App, Parts},
+    auth::{self, ApiKeys, Verifier},
+    bus::{self, Bus},
+    clock::Timestamp,
+    config::Config,
+    direct,
+    http,
+    metrics::Metrics,
+    registry::Registry,
+    socket,
+    store::{self, Store},
+};
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A configured key cannot be used.
+    #[error("{0}")]
+    Key(#[from] crate::auth::KeyError),
+    /// The store cannot be opened.
+    #[error("{0}")]
+    Store(#[from] store::OpenError),
+}
+
+/// A server that listens, and serves once it is [`run`](Self::run).
+pub struct Server {
+    app: App,
+    io: SocketIo,
+    router: axum::Router,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Opens what the configuration names and begins to listen.
+///
+/// # Errors
+/// What cannot be opened, and why.
+pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
+    let address = SocketAddr::new(config.host, config.port);
+    let verifier = config.auth_enabled().then(|| Verifier::new(auth::Settings::of(&config))).transpose()?;
+    let registry = Arc::new(Registry::new(&config.namespaces, config.max_rooms));
+    let metrics = Arc::new(Metrics::new(registry.clone()));
+    let store = open_store(&config, &registry, &metrics).await?;
+    let app = App::new(Parts {
+        bus: Bus::new(registry.clone(), metrics.clone(), store.clone().filter(|_| config.history_size > 0)),
+        store,
+        deliveries: direct::Deliveries::default(),
+        verifier,
+        api_keys: ApiKeys::new(config.api_keys.iter().map(|key| key.expose().to_owned()).collect()),
+        registry,
+        metrics,
+        node: uuid::Uuid::new_v4().simple().to_string(),
+        started_at: Timestamp::now(),
+        draining: false.into(),
+        tasks: TaskTracker::new(),
+        config: config.clone(),
+    });
+    let (layer, io) = socket::build(&config);
+    socket::mount(&io, &app);
+    let router = http::router(app.clone(), layer);
+    let listen = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    Ok(Server { app, io, router, listener, address })
+}
+
+/// Opens the store, unless nothing is to be kept.
+async fn open_store(
+    config: &Config,
+    registry: &Arc<Registry>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Store>, StartError> {
+    if config.history_size == 0 && config.queue_size == 0 {
+        return Ok(None);
+    }
+    let settings = store::Settings::of(config);
+    let tail = bus::tail(registry.clone(), metrics.clone());
+    // An existing file is examined first, which may take some seconds.
+    match tokio::task::spawn_blocking(move || Store::open(settings, tail)).await {
+        Ok(opened) => Ok(Some(opened?)),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+impl Server {
+    /// The address that it listens on; tells the port where the configuration says 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` is ready, then stops gracefully: no new connections, what was taken
+    /// is finished and acknowledged, clients are told by the closing of their transport (and so
+    /// reconnect by themselves), all within the configured grace.
+    ///
+    /// # Errors
+    /// When the listener fails for good.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        use axum::serve::ListenerExt;
+        let Self { app, io, router, listener, address } = self;
+        tracing::info!(%address, port = address.port(), "listening");
+        let listener = listener.tap_io(|stream| {
+            // A small packet must not wait for the acknowledgement of the one before.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY could not be set");
+            }
+        });
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serve = axum::serve(listener, service).with_graceful_shutdown(async {
+            // A sender that is dropped says the same as one that speaks.
+            let _either = stopped.await;
+        });
+        let mut serving = tokio::spawn(async move { serve.await });
+        tokio::select! {
+            result = &mut serving => return result?,
+            () = shutdown => {}
+        }
+        let grace = app.config.shutdown_grace;
+        tracing::info!(clients = app.registry.connections(), ?grace, "stopping");
+        app.draining.store(true, Ordering::Release);
+        drop(stop);
+        let finish = async {
+            // What was taken is finished first, so that its acks go out before the close.
+            app.tasks.close();
+            app.tasks.wait().await;
+            io.close().await;
+            if let Some(store) = &app.store {
+                store.close().await;
+            }
+            serving.await
+        };
+        match tokio::time::timeout(grace.max(Duration::from_millis(1)), finish).await {
+            Ok(result) => result??,
+            Err(_) => tracing::warn!(clients = app.registry.connections(), "the grace is over: closing what is left"),
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}

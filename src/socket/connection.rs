@@ -1,0 +1,287 @@
+//! The life of one connection to a namespace: handshake, events, end.
+//!
+//! The library sends the CONNECT packet before its connect handler runs, so everything is prepared
+//! in the middleware that runs before: no event is lost, and a client that is gone again at once
+//! leaves nothing behind.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use socketioxide::{
+    ProtocolVersion,
+    adapter::LocalAdapter,
+    extract::AckSender,
+    handler::{ConnectHandler, FromMessage, MessageHandler, disconnect::DisconnectHandler},
+    socket::{DisconnectReason, Socket},
+};
+use socketioxide_core::Value;
+
+use super::{
+    event::ClientEvent,
+    handshake::{Handshake, client_name},
+    inbox::{Inbox, Item},
+    reply::reply,
+};
+use crate::{
+    app::App,
+    direct, history, messages,
+    messages::success,
+    outlet::Outlet,
+    payload::Payload,
+    presence, receipts,
+    refusal::{Code, Refusal},
+    registry::{Client, Namespace, Session},
+    rooms, signals,
+};
+
+/// The library's handler for everything that connects to one namespace.
+#[derive(Clone)]
+pub struct NamespaceHandler {
+    /// What the features get.
+    pub app: App,
+    /// The namespace.
+    pub namespace: Arc<Namespace>,
+}
+
+/// One connection.
+pub struct Connection {
+    app: App,
+    client: OnceLock<Arc<Client>>,
+    /// Taken over by the client when the connection is established.
+    prepared: OnceLock<Prepared>,
+    inbox: Inbox,
+}
+
+struct Prepared {
+    namespace: Arc<Namespace>,
+    name: Arc<str>,
+    address: Option<std::net::IpAddr>,
+    session: Session,
+}
+
+type Refused = Box<dyn fmt::Display + Send>;
+
+/// Names this crate's own handlers among the library's.
+pub enum Direct {}
+
+impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
+    fn call_middleware<'a>(
+        &'a self,
+        socket: Arc<Socket>,
+        auth: &'a Option<Value>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Refused>> + Send + 'a>> {
+        Box::pin(async move {
+            let handshake = Handshake::read(socket.req_parts(), auth.as_ref());
+            let prepared = self.authenticate(handshake).await.map_err(|refusal| {
+                tracing::info!(client = %socket.id, reason = %refusal.message, "connection refused");
+                self.app.metrics.refused(refusal.code);
+                Box::new(refusal) as Refused
+            })?;
+            let connection = Arc::new(Connection {
+                app: self.app.clone(),
+                client: OnceLock::new(),
+                prepared: OnceLock::from(prepared),
+                inbox: Inbox::default(),
+            });
+            socket.extensions.insert(connection.clone());
+            socket.on_fallback(Inlet(connection.clone()));
+            socket.on_disconnect(Farewell(connection));
+            Ok(())
+        })
+    }
+
+    fn call(&self, socket: Arc<Socket>, _auth: Option<Value>) {
+        if let Some(connection) = socket.extensions.get::<Arc<Connection>>() {
+            connection.establish(&socket);
+        }
+    }
+}
+
+impl NamespaceHandler {
+    async fn authenticate(&self, handshake: Handshake) -> Result<Prepared, Refusal> {
+        let mut token_name = None;
+        let session = match (&self.app.verifier, &handshake.token) {
+            (Some(verifier), Some(token)) => {
+                let mut identity = verifier.verify(token).await?;
+                token_name = identity.client_name.take();
+                Session::from(identity)
+            }
+            (Some(_), None) if self.app.config.auth_required() => {
+                return Err(Refusal::new(
+                    Code::Unauthorized,
+                    "authentication required: give a token by auth.token, the query parameter token or an Authorization header",
+                ));
+            }
+            _ => Session::anonymous(),
+        };
+        Ok(Prepared {
+            namespace: self.namespace.clone(),
+            name: client_name(token_name, handshake.client_name),
+            address: handshake.address,
+            session,
+        })
+    }
+}
+
+/// Takes every event, synchronously and so in order.
+struct Inlet(Arc<Connection>);
+
+impl MessageHandler<LocalAdapter, Direct> for Inlet {
+    fn call(&self, socket: Arc<Socket>, value: Value, ack_id: Option<i64>) {
+        let Value::Str(text, attachments) = value.clone() else { return };
+        let Ok(ack) = AckSender::from_message(socket, value, ack_id);
+        let attachments: Arc<[Bytes]> = attachments.into_iter().flatten().collect();
+        let item = Item::Event { text, attachments, ack };
+        if let Err(Item::Event { text, ack, .. }) = self.0.inbox.push(&self.0, item) {
+            self.0.overflow(text.as_str(), ack);
+        }
+    }
+}
+
+/// Takes the end of the connection.
+struct Farewell(Arc<Connection>);
+
+impl DisconnectHandler<LocalAdapter, Direct> for Farewell {
+    fn call_with_defer(&self, socket: Arc<Socket>, reason: DisconnectReason, defer: fn(Arc<Socket>)) {
+        // Never refused: only events are.
+        let _queued = self.0.inbox.push(&self.0, Item::Gone(reason));
+        defer(socket);
+    }
+}
+
+impl Connection {
+    /// What the features get.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// What has come and is not processed yet.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Enters the client. The inbox opens last, so that its end, too, is processed after this.
+    fn establish(self: &Arc<Self>, socket: &Arc<Socket>) {
+        let Some(prepared) = self.prepared.get() else { return };
+        let protocol = if socket.protocol() == ProtocolVersion::V4 { 3 } else { 4 };
+        let client = Arc::new(Client::new(
+            socket.id,
+            prepared.namespace.clone(),
+            prepared.name.clone(),
+            protocol,
+            prepared.address,
+            Outlet::new(socket),
+            prepared.session.clone(),
+        ));
+        if self.client.set(client.clone()).is_err() {
+            return;
+        }
+        let app = &self.app;
+        app.metrics.connected();
+        client.namespace.add(client.clone());
+        signals::welcome(&client);
+        signals::announce_connected(app, &client);
+        presence::begin(app, &client);
+        tracing::debug!(client = %client.id, namespace = %client.namespace.path, name = %client.name, user = ?client.user(), transport = client.outlet.transport(), "connected");
+        self.inbox.open(self);
+    }
+
+    /// Processes one item; called by the inbox for one at a time.
+    pub async fn process(&self, item: Item) {
+        let Some(client) = self.client.get() else { return };
+        match item {
+            Item::Event { text, attachments, ack } => {
+                self.on_event(client, text.as_str(), attachments, ack).await;
+            }
+            Item::Gone(reason) => self.on_gone(client, reason),
+        }
+    }
+
+    async fn on_event(&self, client: &Arc<Client>, text: &str, attachments: Arc<[Bytes]>, ack: AckSender) {
+        client.touch();
+        let (name, argument) = match split(text) {
+            Ok(parts) => parts,
+            Err(refusal) => {
+                self.app.metrics.refused(refusal.code);
+                return reply(client, "", ack, Err(refusal));
+            }
+        };
+        tracing::debug!(client = %client.id, event = %name, bytes = text.len(), "event");
+        self.app.metrics.received(&name);
+        let result = match ClientEvent::parse(&name, argument, attachments) {
+            Ok(event) => dispatch(&self.app, client, event).await,
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = &result {
+            tracing::debug!(client = %client.id, event = %name, code = refusal.code.as_str(), reason = %refusal.message, "refused");
+            self.app.metrics.refused(refusal.code);
+        }
+        reply(client, &name, ack, result);
+    }
+
+    fn on_gone(&self, client: &Arc<Client>, reason: DisconnectReason) {
+        let app = &self.app;
+        let places = presence::shared_rooms(client);
+        client.namespace.remove(client.id);
+        rooms::leave_all(app, client);
+        signals::announce_disconnected(app, client);
+        presence::end(app, client, places);
+        app.metrics.disconnected();
+        tracing::debug!(client = %client.id, namespace = %client.namespace.path, %reason, "disconnected");
+    }
+
+    /// Refuses an event for which there is no room in the inbox.
+    fn overflow(&self, text: &str, ack: AckSender) {
+        let Some(client) = self.client.get() else { return };
+        let refusal = Refusal::new(
+            Code::RateLimited,
+            "too many events are waiting to be processed: wait for acknowledgements",
+        );
+        self.app.metrics.refused(refusal.code);
+        let name = split(text).map(|(name, _)| name).unwrap_or_default();
+        reply(client, &name, ack, Err(refusal));
+    }
+}
+
+/// The event's name and its first argument.
+fn split(text: &str) -> Result<(String, Option<&RawValue>), Refusal> {
+    let invalid = || Refusal::invalid("an event must be a JSON array that begins with its name");
+    let array: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| invalid())?;
+    let name = array.first().ok_or_else(invalid)?;
+    let name = serde_json::from_str(name.get()).map_err(|_| invalid())?;
+    Ok((name, array.get(1).copied()))
+}
+
+async fn dispatch(app: &App, client: &Arc<Client>, event: ClientEvent) -> Result<Payload, Refusal> {
+    match event {
+        ClientEvent::Authenticate(claim) => presence::authenticate(app, client, claim).await,
+        ClientEvent::Chat(message) => messages::chat(app, client, message).await,
+        ClientEvent::Custom(custom) => signals::custom(app, client, custom),
+        ClientEvent::Heartbeat => Ok(success()),
+        ClientEvent::Join(join) => rooms::join(app, client, join).await,
+        ClientEvent::Leave(leave) => rooms::leave(app, client, &leave),
+        ClientEvent::Ping => {
+            signals::pong(client);
+            Ok(success())
+        }
+        ClientEvent::Presence(status) => {
+            presence::update(app, client, status).map(|()| success())
+        }
+        ClientEvent::Private(message) => direct::send(app, client, message).await,
+        ClientEvent::Receipt(receipt) => receipts::read(app, client, receipt).await,
+        ClientEvent::Sync(request) => history::sync(app, client, request).await,
+        ClientEvent::ToNamespace(payload, id) => {
+            messages::send_to_namespace(app, client, payload, &id)
+        }
+        ClientEvent::ToRoom(message) => messages::send(app, client, message).await,
+        ClientEvent::Typing(room, is_typing) => {
+            signals::typing(app, client, &room, is_typing).map(|()| success())
+        }
+    }
+}

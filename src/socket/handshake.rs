@@ -1,0 +1,61 @@
+//! What a client says of itself when it connects.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{extract::ConnectInfo, http::request::Parts};
+use socketioxide_core::Value;
+
+use crate::payload::Object;
+
+/// The facts of a handshake that count here.
+#[derive(Default)]
+pub struct Handshake {
+    /// The token, from `auth.token`, else query `token`, else `Authorization: Bearer`.
+    pub token: Option<String>,
+    /// The name, from `auth.clientName`, else query `clientName`, else header `x-client-name`.
+    pub client_name: Option<String>,
+    /// The address the connection came from.
+    pub address: Option<IpAddr>,
+}
+
+impl Handshake {
+    /// Reads a handshake from its HTTP request and the `auth` object of its CONNECT packet.
+    pub fn read(parts: &Parts, auth: Option<&Value>) -> Self {
+        let auth = auth.and_then(Value::as_str).and_then(|text| Object::parse(text.as_str()));
+        let auth = |key: &str| {
+            let value = auth.as_ref()?.get(key)?;
+            serde_json::from_str::<String>(value.get()).ok()
+        };
+        let query = |key: &str| {
+            let query = parts.uri.query()?;
+            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+            pairs.find(|(name, _)| name == key).map(|(_, value)| value.into_owned())
+        };
+        let header = |key: &str| Some(parts.headers.get(key)?.to_str().ok()?.to_owned());
+        let bearer = || {
+            let header = header("authorization")?;
+            let (scheme, token) = header.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+        };
+        let present = |text: &String| !text.is_empty();
+        let token = auth("token").filter(present).or_else(|| query("token").filter(present));
+        let name = auth("clientName").filter(present).or_else(|| query("clientName").filter(present));
+        let peer = parts.extensions.get::<ConnectInfo<std::net::SocketAddr>>();
+        Self {
+            token: token.or_else(bearer).filter(present),
+            client_name: name.or_else(|| header("x-client-name")).filter(present),
+            address: peer.map(|ConnectInfo(peer)| peer.ip()),
+        }
+    }
+}
+
+/// The greatest length of a client's name, in Unicode code points; the rest is cut off.
+const MAX_CLIENT_NAME: usize = 200;
+
+/// What a client is called: the token's name before the handshake's.
+pub fn client_name(token: Option<String>, handshake: Option<String>) -> Arc<str> {
+    match token.filter(|name| !name.is_empty()).or(handshake) {
+        Some(name) => name.chars().take(MAX_CLIENT_NAME).collect::<String>().into(),
+        None => "anonymous".into(),
+    }
+}

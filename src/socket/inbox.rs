@@ -1,0 +1,97 @@
+//! The ordered inbox of one client.
+//!
+//! The library calls handlers in the order of the frames, but runs their futures side by side, so
+//! that one client's events would overtake one another. Here they queue, and one task at a time
+//! takes them out: what a client sends is processed in the order in which it was sent, its
+//! disconnection last. The task lives only while there is something to do, so an idle client costs
+//! no task.
+
+use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use socketioxide::{extract::AckSender, socket::DisconnectReason};
+
+use super::connection::Connection;
+
+/// How many events of one client may wait. What is over is refused, which a client that awaits its
+/// acks never sees.
+const CAPACITY: usize = 4096;
+
+/// One thing that came from a client.
+pub enum Item {
+    /// An event: the text of its packet's array, and what its placeholders refer to.
+    Event {
+        /// `["name", argument, …]`
+        text: socketioxide_core::Str,
+        /// The binary attachments, in the order of their numbers.
+        attachments: Arc<[Bytes]>,
+        /// Where its ack goes.
+        ack: AckSender,
+    },
+    /// The connection has ended.
+    Gone(DisconnectReason),
+}
+
+/// The queue, and whether somebody is taking from it.
+#[derive(Default)]
+pub struct Inbox {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    items: VecDeque<Item>,
+    /// The connection is established: what came before waits until it is.
+    open: bool,
+    running: bool,
+}
+
+impl Inbox {
+    /// Queues an item; gives it back if too many are waiting.
+    pub fn push(&self, connection: &Arc<Connection>, item: Item) -> Result<(), Item> {
+        let mut state = self.state.lock();
+        if state.items.len() >= CAPACITY && matches!(item, Item::Event { .. }) {
+            return Err(item);
+        }
+        state.items.push_back(item);
+        self.start(connection, &mut state);
+        Ok(())
+    }
+
+    /// Lets the items be processed, those that came early among them.
+    pub fn open(&self, connection: &Arc<Connection>) {
+        let mut state = self.state.lock();
+        state.open = true;
+        self.start(connection, &mut state);
+    }
+
+    fn start(&self, connection: &Arc<Connection>, state: &mut State) {
+        if state.open && !state.running && !state.items.is_empty() {
+            state.running = true;
+            connection.app().tasks.spawn(drain(connection.clone()));
+        }
+    }
+
+    fn next(&self) -> Option<Item> {
+        let mut state = self.state.lock();
+        let item = state.items.pop_front();
+        if item.is_none() {
+            state.running = false;
+            // Gives back what a burst has taken.
+            state.items.shrink_to(16);
+        }
+        item
+    }
+}
+
+async fn drain(connection: Arc<Connection>) {
+    while let Some(item) = connection.inbox().next() {
+        let processed = AssertUnwindSafe(connection.process(item)).catch_unwind().await;
+        if processed.is_err() {
+            // The panic hook has logged it. It ends this event, not the client.
+            connection.app().metrics.panicked();
+        }
+    }
+}

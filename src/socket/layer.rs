@@ -1,0 +1,48 @@
+//! socketioxide as roomcast uses it: handshake, transports, namespaces, parsing.
+
+use socketioxide::{
+    ParserConfig, SocketIo, TransportType,
+    layer::SocketIoLayer,
+};
+
+use super::connection::NamespaceHandler;
+use crate::{app::App, config::Config};
+
+/// How many packets may wait for one client. The channel's memory grows with what waits, so a
+/// generous bound costs an idle client nothing; a client over it is disconnected, as it would miss
+/// messages otherwise.
+const MAX_WAITING_PACKETS: usize = 16_384;
+
+/// How many binary attachments one event may have.
+const MAX_ATTACHMENTS: usize = 10;
+
+/// The Socket.IO layer, and the handle on it. Nothing is served until [`mount`](mount).
+pub fn build(config: &Config) -> (SocketIoLayer, SocketIo) {
+    let max_payload = usize::try_from(config.max_payload).unwrap_or(usize::MAX);
+    let parser = ParserConfig::common()
+        .max_incoming_binaries(MAX_ATTACHMENTS)
+        .max_incoming_binary_buf_size(max_payload);
+    let builder = SocketIo::builder()
+        .req_path("/socket.io")
+        .ping_interval(config.ping_interval)
+        .ping_timeout(config.ping_timeout)
+        .max_payload(config.max_payload)
+        .ws_max_message_size(max_payload)
+        .ws_max_frame_size(max_payload)
+        .max_buffer_size(MAX_WAITING_PACKETS)
+        .with_parser(parser);
+    let builder = match (config.transports.websocket, config.transports.polling) {
+        (true, false) => builder.transports([TransportType::Websocket]),
+        (false, true) => builder.transports([TransportType::Polling]),
+        _ => builder.transports([TransportType::Polling, TransportType::Websocket]),
+    };
+    builder.build_layer()
+}
+
+/// Opens every namespace of the configuration.
+pub fn mount(io: &SocketIo, app: &App) {
+    for namespace in app.registry.namespaces() {
+        let handler = NamespaceHandler { app: app.clone(), namespace: namespace.clone() };
+        io.ns(namespace.path.to_string(), handler);
+    }
+}

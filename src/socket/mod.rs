@@ -1,0 +1,15 @@
+//! The Socket.IO door: it turns what clients send, once, into typed events, calls the features, and
+//! maps their answers back to acks and `error` events.
+
+mod connection;
+mod event;
+mod handshake;
+mod inbox;
+mod layer;
+mod names;
+mod reply;
+
+pub use self::{
+    layer::{build, mount},
+    names::{client as events, is_protocol_event, is_state_event},
+};

@@ -1,0 +1,51 @@
+//! How the Socket.IO door says what became of an event.
+
+use serde::Serialize;
+use socketioxide::extract::AckSender;
+
+use super::names::is_camel_event;
+use crate::{outlet::Packet, payload::Payload, refusal::Refusal, registry::Client};
+
+/// Tells the client what became of its event: the ack, if it asked for one, and for a refusal the
+/// `error` event besides (for the camelCase events also NestJS's `exception`).
+pub fn reply(client: &Client, event: &str, ack: AckSender, result: Result<Payload, Refusal>) {
+    match result {
+        Ok(answer) => {
+            client.outlet.acknowledge(ack, &answer);
+        }
+        Err(refusal) => refuse(client, event, ack, &refusal),
+    }
+}
+
+fn refuse(client: &Client, event: &str, ack: AckSender, refusal: &Refusal) {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Ack<'a> {
+        success: bool,
+        message: &'a str,
+        code: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u128>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Error<'a> {
+        message: &'a str,
+        code: &'a str,
+        event: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u128>,
+    }
+    #[derive(Serialize)]
+    struct Exception<'a> {
+        status: &'a str,
+        message: &'a str,
+    }
+    let (message, code) = (refusal.message.as_ref(), refusal.code.as_str());
+    let retry_after_ms = refusal.retry_after.map(|wait| wait.as_millis());
+    client.outlet.acknowledge(ack, &Payload::of(&Ack { success: false, message, code, retry_after_ms }));
+    client.outlet.send(&Packet::of("error", &Error { message, code, event, retry_after_ms }));
+    if is_camel_event(event) {
+        client.outlet.send(&Packet::of("exception", &Exception { status: "error", message }));
+    }
+}

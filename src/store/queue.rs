@@ -1,0 +1,104 @@
+//! Messages that wait for offline users.
+
+use rusqlite::{Connection, params};
+
+use super::{
+    log::{ENTRY_COLUMNS, entry, pack, sql},
+    types::{Entry, QueuedItem, StoreError},
+};
+use crate::names::UserId;
+
+/// Puts `item` at the end of the user's queue and returns its place.
+///
+/// A `sender` may hold a tenth of the queue (rounded up); without one, all of it.
+pub(super) fn enqueue(
+    conn: &Connection,
+    limit: u64,
+    expired_at: i64,
+    user: &UserId,
+    sender: Option<&str>,
+    item: &Entry,
+) -> rusqlite::Result<Result<u64, StoreError>> {
+    let (all, own): (i64, i64) = conn
+        .prepare_cached(
+            "SELECT count(*), count(CASE WHEN sender = ?3 THEN 1 END) FROM queue WHERE user = ?1 AND at > ?2",
+        )?
+        .query_row(params![user.as_str(), expired_at, sender], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if all >= sql(limit) || (sender.is_some() && own >= sql(limit.div_ceil(10))) {
+        return Ok(Err(StoreError::QueueFull));
+    }
+    conn.prepare_cached(
+        "INSERT INTO queue (user, sender, at, id, event, json, attachments) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![
+        user.as_str(),
+        sender,
+        item.timestamp_ms,
+        item.id,
+        item.event,
+        &*item.json,
+        pack(&item.attachments)
+    ])?;
+    Ok(Ok(conn.last_insert_rowid().cast_unsigned()))
+}
+
+/// The user's messages after `after`, in order: at most `limit`, and within `max_bytes` but for the
+/// first.
+pub(super) fn read(
+    conn: &Connection,
+    expired_at: i64,
+    user: &UserId,
+    after: u64,
+    limit: usize,
+    max_bytes: usize,
+) -> rusqlite::Result<Vec<QueuedItem>> {
+    let mut statement = conn.prepare_cached(&format!(
+        "SELECT seq, {ENTRY_COLUMNS} FROM queue WHERE user = ?1 AND at > ?2 AND seq > ?3 ORDER BY seq LIMIT ?4"
+    ))?;
+    let mut rows =
+        statement.query(params![user.as_str(), expired_at, sql(after), sql(limit as u64)])?;
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let entry = entry(row, 1)?;
+        bytes += entry.size();
+        if bytes > max_bytes && !items.is_empty() {
+            break;
+        }
+        items.push(QueuedItem { seq: row.get::<_, i64>(0)?.cast_unsigned(), entry });
+    }
+    Ok(items)
+}
+
+/// How many messages wait for the user.
+pub(super) fn len(conn: &Connection, expired_at: i64, user: &UserId) -> rusqlite::Result<u64> {
+    conn.prepare_cached("SELECT count(*) FROM queue WHERE user = ?1 AND at > ?2")?
+        .query_row(params![user.as_str(), expired_at], |row| row.get::<_, i64>(0))
+        .map(i64::cast_unsigned)
+}
+
+/// Removes the user's messages up to and with `up_to`; returns how many those were.
+pub(super) fn confirm(conn: &Connection, user: &UserId, up_to: u64) -> rusqlite::Result<u64> {
+    conn.prepare_cached("DELETE FROM queue WHERE user = ?1 AND seq <= ?2")?
+        .execute(params![user.as_str(), sql(up_to)])
+        .map(|removed| removed as u64)
+}
+
+/// Removes expired messages from the front of all queues, at most `budget` of them.
+pub(super) fn sweep(
+    conn: &Connection,
+    expired_at: i64,
+    budget: &mut usize,
+) -> rusqlite::Result<()> {
+    // Places follow time, so the expired ones are the first ones; looking at the first `budget`
+    // rows bounds the work.
+    let front: Vec<(i64, i64)> = conn
+        .prepare_cached("SELECT seq, at FROM queue ORDER BY seq LIMIT ?1")?
+        .query_map([sql(*budget as u64)], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .take_while(|row| !row.as_ref().is_ok_and(|(_, at)| *at > expired_at))
+        .collect::<rusqlite::Result<_>>()?;
+    if let Some((last, _)) = front.last() {
+        let removed = conn.prepare_cached("DELETE FROM queue WHERE seq <= ?1")?.execute([last])?;
+        *budget = budget.saturating_sub(removed);
+    }
+    Ok(())
+}

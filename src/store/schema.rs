@@ -1,0 +1,273 @@
+//! The SQLite file: finding out whether it is ours and sound *before* anything is written to it,
+//! locking it against a second server, its tables and their migrations.
+
+use std::{
+    fs::{File, TryLockError},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
+
+use super::{
+    epoch::Epochs,
+    types::{Location, Settings, Sync},
+};
+
+/// "rmct": marks a SQLite file as this program's.
+const APPLICATION_ID: i32 = 0x726d_6374;
+/// `MIGRATIONS[n]` takes a file from version `n` to `n + 1`.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql")];
+/// Above this size only the small tables are checked at the start, which would otherwise take
+/// minutes.
+const FULL_CHECK_BYTES: u64 = 256_000_000;
+
+/// Why a store could not be opened. The file was left as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory, the lock or the file itself cannot be created, read or written.
+    #[error("cannot use {} as the store: {source}; the directory must exist or be creatable, and be writable", path.display())]
+    Io {
+        /// What could not be used.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process, or another store of this one, has the file open.
+    #[error("{} is in use by another roomcast (its lock is held); stop that one, or give each its own STORE_URL", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is no SQLite database, or a damaged one.
+    #[error("{} is damaged or not a database ({detail}); restore it from a backup, or move it away to begin an empty one", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// The file is the database of some other program.
+    #[error("{} is a SQLite database, but not one of roomcast; choose another STORE_URL", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file was written by a newer roomcast.
+    #[error("{} has schema version {found}, this roomcast knows versions up to {supported}; run the newer roomcast", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The file's version.
+        found: i32,
+        /// The newest version that this program knows.
+        supported: i32,
+    },
+    /// SQLite refused for another reason.
+    #[error("cannot open {} as the store: {source}", path.display())]
+    Sqlite {
+        /// The file, or `memory:`.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}
+
+/// An opened file, ready for the writer.
+pub(super) struct Opened {
+    pub conn: Connection,
+    pub epochs: Epochs,
+    /// Held for as long as the file is in use.
+    pub lock: Option<File>,
+}
+
+/// Opens what `settings` name. `boot` names this run of the machine, where the system tells it.
+pub(super) fn open(settings: &Settings, boot: Option<&str>) -> Result<Opened, OpenError> {
+    let (path, lock, conn) = match &settings.location {
+        Location::Memory => {
+            let path = PathBuf::from("memory:");
+            let conn = Connection::open_in_memory().map_err(sqlite(&path))?;
+            (path, None, conn)
+        }
+        Location::File(path) => {
+            let lock = lock(path)?;
+            inspect(path)?;
+            let conn = Connection::open(path).map_err(sqlite(path))?;
+            (path.clone(), Some(lock), conn)
+        }
+    };
+    let mut conn = conn;
+    prepare(&mut conn, settings)
+        .and_then(|()| begin_run(&conn, settings.sync, boot))
+        .map(|epochs| Opened { conn, epochs, lock })
+        .map_err(sqlite(&path))
+}
+
+/// A further connection to an opened file that can only read.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(std::time::Duration::from_secs(1))?;
+    conn.execute_batch("PRAGMA cache_size = -2000; PRAGMA temp_store = MEMORY;")?;
+    Ok(conn)
+}
+
+/// Notes that everything was written and is about to be checkpointed, and checkpoints.
+pub(super) fn end_run(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute("UPDATE meta SET settled = 1", [])?;
+    // Busy readers only mean that the log stays; the next open reads it.
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+/// The kernel's name for this run of the machine.
+pub(super) fn boot_id() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
+}
+
+fn sqlite(path: &Path) -> impl FnOnce(rusqlite::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            OpenError::Damaged { path, detail: source.to_string() }
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked { path },
+        _ => OpenError::Sqlite { path, source },
+    }
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let io = |path: &Path, source| OpenError::Io { path: path.to_owned(), source };
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(|source| io(parent, source))?;
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let beside = PathBuf::from(beside);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&beside)
+        .map_err(|source| io(&beside, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(io(&beside, source)),
+    }
+}
+
+/// Looks at an existing file without writing to it.
+fn inspect(path: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    let damaged =
+        |detail: &str| OpenError::Damaged { path: path.to_owned(), detail: detail.to_owned() };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io(error)),
+    };
+    let size = file.metadata().map_err(io)?.len();
+    if size == 0 {
+        return Ok(());
+    }
+    let mut header = [0; 100];
+    file.read_exact(&mut header).map_err(|_| damaged("it is shorter than a database's header"))?;
+    if !header.starts_with(b"SQLite format 3\0") {
+        return Err(damaged("it does not begin as a SQLite database does"));
+    }
+    drop(file);
+
+    let conn = open_reader(path).map_err(sqlite(path))?;
+    // Closing the last connection would write the log back into a file that may be refused.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(sqlite(path))?;
+    let pragma = |name| {
+        conn.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(sqlite(path))
+    };
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    let tables: i64 = conn
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(sqlite(path))?;
+    if application != APPLICATION_ID && (tables > 0 || application != 0) {
+        return Err(OpenError::Foreign { path: path.to_owned() });
+    }
+    if version > newest() {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found: version,
+            supported: newest(),
+        });
+    }
+    let checks: &[&str] = if size <= FULL_CHECK_BYTES {
+        &["PRAGMA quick_check(1)"]
+    } else {
+        &["PRAGMA quick_check(meta)", "PRAGMA quick_check(rooms)"]
+    };
+    for check in checks {
+        let found: String = conn.query_row(check, [], |row| row.get(0)).map_err(sqlite(path))?;
+        if found != "ok" {
+            return Err(damaged(&found));
+        }
+    }
+    Ok(())
+}
+
+fn newest() -> i32 {
+    i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
+}
+
+fn prepare(conn: &mut Connection, settings: &Settings) -> rusqlite::Result<()> {
+    conn.busy_timeout(std::time::Duration::from_secs(1))?;
+    conn.set_prepared_statement_cache_capacity(64);
+    if settings.location != Location::Memory {
+        let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        if mode != "wal" {
+            let detail =
+                format!("its file system does not allow a write-ahead log (journal mode {mode})");
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+            return Err(rusqlite::Error::SqliteFailure(code, Some(detail)));
+        }
+    }
+    conn.execute_batch(match settings.sync {
+        Sync::Normal => "PRAGMA synchronous = NORMAL;",
+        Sync::Full => "PRAGMA synchronous = FULL;",
+    })?;
+    // A checkpoint each 4 MB of log holds the writer up for some milliseconds; larger ones cost as
+    // much CPU and hold it up longer.
+    conn.execute_batch(
+        "PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 67108864;
+         PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;",
+    )?;
+    let found: i32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let pending = MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0));
+    for (migration, version) in pending.zip(found + 1..) {
+        let transaction = conn.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Reads what epochs are made from, and marks the file as being written.
+///
+/// With [`Sync::Normal`] the power may take commits that were acknowledged, and their offsets would
+/// be handed out again. A file that was not closed in order and was last written in another run of
+/// the machine is taken to be in that state: all its epochs change, so that nobody trusts an offset
+/// of a message that is gone.
+fn begin_run(conn: &Connection, sync: Sync, boot: Option<&str>) -> rusqlite::Result<Epochs> {
+    conn.execute(
+        "INSERT INTO meta (id, seed, salt, boot, settled) VALUES (1, random(), random(), NULL, 1)
+         ON CONFLICT (id) DO NOTHING",
+        [],
+    )?;
+    conn.execute(
+        "UPDATE meta SET salt = CASE WHEN settled = 0 AND boot IS NOT ?1 THEN random() ELSE salt END,
+                         boot = ?1, settled = ?2",
+        rusqlite::params![boot, sync == Sync::Full],
+    )?;
+    conn.query_row("SELECT seed, salt FROM meta", [], |row| {
+        let (seed, salt): (i64, i64) = (row.get(0)?, row.get(1)?);
+        Ok(Epochs { seed: seed.cast_unsigned(), salt: salt.cast_unsigned() })
+    })
+}

@@ -1,0 +1,142 @@
+//! Deleting what is too old, a little at a time: the writer takes one bounded step a second, and
+//! the next at once while there is more to delete. Nothing waits for it, since what is too old can
+//! no longer be read anyway.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    log::{Room, Window, expired_at, sql},
+    queue,
+    rooms::Rooms,
+    types::{RoomKey, Settings},
+};
+use crate::names::RoomName;
+
+/// Rooms looked at in one step.
+const ROOMS: usize = 256;
+/// Rows deleted in one step.
+pub(super) const ROWS: usize = 500;
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// There is more to delete than one step may.
+    More,
+    /// There are more rooms to look at.
+    Later,
+    /// Every room was looked at since the pass began; the next step begins another.
+    Finished,
+}
+
+/// How far the pass over all rooms has come.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    after_room: i64,
+}
+
+struct Candidate {
+    key: Option<RoomKey>,
+    room: Room,
+    emptied_at: i64,
+}
+
+impl Sweep {
+    /// One step, inside the caller's transaction; deletes at most `budget` rows besides forgotten
+    /// rooms. After an error the caller rolls back and begins anew with a fresh sweep.
+    pub fn step(
+        &mut self,
+        conn: &Connection,
+        rooms: &mut Rooms,
+        settings: &Settings,
+        mut budget: usize,
+    ) -> rusqlite::Result<Progress> {
+        let now = settings.clock.now_ms();
+        queue::sweep(conn, expired_at(now, settings.queue_ttl), &mut budget)?;
+        let candidates = self.candidates(conn, rooms)?;
+        let looked_at = candidates.len();
+        for Candidate { key, mut room, emptied_at } in candidates {
+            if budget == 0 {
+                return Ok(Progress::More);
+            }
+            let Some(key) = key else {
+                self.after_room = room.id;
+                continue;
+            };
+            if room.first <= room.head {
+                let keep_from = keep_from(conn, &room, Window::new(settings), budget)?;
+                room.trim(conn, keep_from, &mut budget)?;
+                if room.first > room.head {
+                    conn.prepare_cached(
+                        "UPDATE rooms SET head = ?2, emptied_at = ?3 WHERE id = ?1",
+                    )?
+                    .execute(params![room.id, sql(room.head), now])?;
+                }
+                rooms.trimmed(&key, &room);
+                if budget == 0 {
+                    // Perhaps there is more in this one.
+                    return Ok(Progress::More);
+                }
+            } else if settings.history_ttl.is_some()
+                && emptied_at <= expired_at(now, settings.history_ttl)
+            {
+                // Its last message was gone a lifetime ago, so it is at least two old.
+                rooms.forget(conn, &key, &room)?;
+            }
+            self.after_room = room.id;
+        }
+        if looked_at == ROOMS {
+            return Ok(Progress::Later);
+        }
+        self.after_room = 0;
+        Ok(Progress::Finished)
+    }
+
+    fn candidates(&self, conn: &Connection, rooms: &Rooms) -> rusqlite::Result<Vec<Candidate>> {
+        conn.prepare_cached(
+            "SELECT id, namespace, name, epoch, head, emptied_at,
+                    (SELECT min(offset) FROM messages WHERE room = rooms.id),
+                    (SELECT max(offset) FROM messages WHERE room = rooms.id)
+             FROM rooms WHERE id > ?1 ORDER BY id LIMIT ?2",
+        )?
+        .query_map([self.after_room, sql(ROOMS as u64)], |row| {
+            let name = RoomName::parse(row.get_ref(2)?.as_str()?).ok();
+            let namespace = row.get_ref(1)?.as_str()?.into();
+            let (first, last): (Option<i64>, Option<i64>) = (row.get(6)?, row.get(7)?);
+            let head = last.map_or_else(|| row.get(4), Ok)?.cast_unsigned();
+            let epoch = rooms.epochs().salted(row.get::<_, i64>(3)?.cast_unsigned());
+            Ok(Candidate {
+                key: name.map(|room| RoomKey { namespace, room }),
+                room: Room {
+                    id: row.get(0)?,
+                    epoch,
+                    head,
+                    first: first.map_or(head + 1, i64::cast_unsigned),
+                },
+                emptied_at: row.get(5)?,
+            })
+        })?
+        .collect()
+    }
+}
+
+/// The first message to keep, as far as the next `budget` messages tell.
+fn keep_from(
+    conn: &Connection,
+    room: &Room,
+    window: Window,
+    budget: usize,
+) -> rusqlite::Result<u64> {
+    let by_size = (room.head + 1).saturating_sub(window.size).max(room.first);
+    if window.expired_at == i64::MIN {
+        return Ok(by_size);
+    }
+    let horizon = by_size.saturating_add(budget as u64).min(room.head + 1);
+    let fresh: Option<i64> = conn
+        .prepare_cached(
+            "SELECT offset FROM messages WHERE room = ?1 AND offset >= ?2 AND offset < ?3 AND at > ?4
+             ORDER BY offset LIMIT 1",
+        )?
+        .query_row(params![room.id, sql(by_size), sql(horizon), window.expired_at], |row| row.get(0))
+        .optional()?;
+    Ok(fresh.map_or(horizon, i64::cast_unsigned))
+}

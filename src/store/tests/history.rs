@@ -1,0 +1,280 @@
+//! The log: order, offsets, pages, limits, epochs, receipts.
+
+use super::*;
+
+on_both! {
+    async fn offsets_count_from_one_in_each_room_and_the_tail_follows_the_order_of_calls(world) {
+        let (a, b) = (room("a"), room("b"));
+        // All are under way before the first one is awaited.
+        let pending: Vec<_> =
+            (0..300).map(|n| world.submit(if n % 3 == 0 { &b } else { &a }, &n.to_string())).collect();
+        let mut expected = (0, 0);
+        for (n, pending) in pending.into_iter().enumerate() {
+            let next = if n % 3 == 0 { &mut expected.1 } else { &mut expected.0 };
+            *next += 1;
+            assert_eq!(pending.await.unwrap().offset, *next);
+        }
+        let tail: Vec<_> = world.tail.lock().iter().map(|it| it.entry.id.clone()).collect();
+        assert_eq!(tail, (0..300).map(|n| n.to_string()).collect::<Vec<_>>());
+        assert_eq!(world.offsets(&a).await, (1..=200).collect::<Vec<_>>());
+        assert_eq!(world.offsets(&b).await, (1..=100).collect::<Vec<_>>());
+        let stats = world.store.stats();
+        assert_eq!((stats.entries, stats.rooms, stats.queued), (300, 2, 0));
+        assert!(stats.commits < 300, "group commit: {}", stats.commits);
+    }
+
+    async fn the_tail_has_a_message_before_its_caller_has_the_answer(world) {
+        for n in 1..=20 {
+            let appended = world.submit(&room("a"), "m").await.unwrap();
+            let last = world.tail.lock().last().cloned().unwrap();
+            assert_eq!((last.offset, last.epoch), (n, appended.epoch));
+        }
+    }
+
+    async fn a_message_comes_back_to_the_letter(world) {
+        let except = Except { rooms: vec![RoomName::parse("x").unwrap()], ..Except::nobody() };
+        let entry = Entry {
+            id: "ü\u{0}'1".into(),
+            event: "newMessage".into(),
+            json: r#"{"z":1,"a":{"_placeholder":true,"num":0},"t":"\u0000 ✓"}"#.into(),
+            attachments: vec![bytes("one"), Bytes::new(), bytes("\u{0}three")],
+            timestamp_ms: 1_000_123,
+        };
+        let append = Append { room: room("a"), entry: entry.clone(), except: except.clone() };
+        let _ = world.store.append(append).await.unwrap();
+        assert_eq!(world.all(&room("a")).await.items[0].entry, entry);
+        let tail = world.tail.lock();
+        assert_eq!((&*tail[0].entry, &tail[0].except, &tail[0].room), (&entry, &except, &room("a")));
+    }
+
+    async fn the_same_name_in_another_namespace_is_another_room(world) {
+        let other = RoomKey { namespace: "/chat".into(), ..room("a") };
+        let first = world.submit(&room("a"), "m").await.unwrap();
+        let second = world.submit(&other, "m").await.unwrap();
+        assert_eq!((first.offset, second.offset), (1, 1));
+        assert_ne!(first.epoch, second.epoch);
+    }
+
+    async fn pages_end_at_their_limits_and_say_whether_more_follows(world) {
+        let key = room("a");
+        for n in 1..=10 {
+            world.append(&key, &n.to_string()).await;
+        }
+        let size = world.entry("1").size();
+        let page = async |after, limit, max_bytes| {
+            let page = world.store.read(&key, Query { after, limit, max_bytes, receipts: false }).await.unwrap();
+            (page.items.iter().map(|item| item.offset).collect::<Vec<_>>(), page.complete)
+        };
+        assert_eq!(page(0, 4, usize::MAX).await, (vec![1, 2, 3, 4], false));
+        assert_eq!(page(4, 6, usize::MAX).await, (vec![5, 6, 7, 8, 9, 10], true));
+        assert_eq!(page(0, 10, 2 * size).await, (vec![1, 2], false));
+        assert_eq!(page(3, 10, 1).await, (vec![4], false), "one always fits");
+        assert_eq!(page(9, 10, 1).await, (vec![10], true));
+        assert_eq!(page(10, 10, 1).await, (vec![], true));
+        assert_eq!(page(u64::MAX, 10, 1).await, (vec![], true));
+        assert_eq!(page(0, 0, 1).await, (vec![], false));
+    }
+
+    async fn only_the_newest_can_be_read_and_the_surplus_on_disk_is_small(mut world) {
+        world.reopen(|settings, _| settings.history_size = 16);
+        for n in 1..=100 {
+            world.append(&room("a"), &n.to_string()).await;
+            assert!(world.rows("messages") <= 18, "{} rows after {n}", world.rows("messages"));
+        }
+        assert_eq!(world.offsets(&room("a")).await, (85..=100).collect::<Vec<_>>());
+        assert_eq!(world.all(&room("a")).await.position.oldest, 85);
+        assert_eq!(world.store.find_by_message_id(&room("a"), "84").await.unwrap(), None);
+        assert_eq!(world.store.find_by_message_id(&room("a"), "85").await.unwrap(), Some(85));
+    }
+
+    async fn what_is_too_old_cannot_be_read_and_a_sweep_deletes_it(world) {
+        let key = room("a");
+        world.append(&key, "old").await;
+        world.advance(60);
+        world.append(&key, "young").await;
+        world.advance(39);
+        assert_eq!(world.offsets(&key).await, [1, 2]);
+        world.advance(1);
+        assert_eq!(world.offsets(&key).await, [2]);
+        assert_eq!(world.store.find_by_message_id(&key, "old").await.unwrap(), None);
+        assert!(!world.receipt(&key, "old", "ann").await);
+        assert_eq!(world.rows("messages"), 2);
+        world.store.sweep().await.unwrap();
+        assert_eq!(world.rows("messages"), 1);
+        world.advance(60);
+        let empty = world.all(&key).await;
+        assert_eq!((empty.items.len(), empty.complete, empty.position.head, empty.position.oldest), (0, true, 2, 3));
+        world.store.sweep().await.unwrap();
+        assert_eq!(world.rows("messages"), 0);
+        let position = world.store.position(&key).await.unwrap();
+        assert_eq!(position, empty.position);
+        let next = world.submit(&key, "next").await.unwrap();
+        assert_eq!((next.offset, next.epoch), (3, position.epoch), "an emptied room goes on");
+    }
+
+    async fn a_room_silent_for_two_lifetimes_is_forgotten_and_begins_anew(world) {
+        let (key, other) = (room("a"), room("b"));
+        let before = world.submit(&key, "m").await.unwrap().epoch;
+        let unwritten = world.store.position(&other).await.unwrap().epoch;
+        for seconds in [100, 99] {
+            world.advance(seconds);
+            world.store.sweep().await.unwrap();
+            assert_eq!(world.store.position(&key).await.unwrap(), Position { head: 1, oldest: 2, epoch: before });
+        }
+        world.advance(1);
+        world.store.sweep().await.unwrap();
+        let after = world.store.position(&key).await.unwrap();
+        assert_eq!((after.head, after.oldest), (0, 1));
+        assert_ne!(after.epoch, before);
+        assert_eq!((world.rows("rooms"), world.store.stats().rooms), (0, 0));
+        assert_eq!(world.submit(&key, "m").await.unwrap(), Appended { offset: 1, epoch: after.epoch });
+        // One in 65,536 pairs of rooms shares its bucket; the file's seed decides.
+        let shared = world.store.inner.epochs;
+        if shared.derived_alike(&key, &other) {
+            return;
+        }
+        assert_eq!(world.store.position(&other).await.unwrap().epoch, unwritten);
+    }
+
+    async fn a_room_without_an_age_limit_is_never_forgotten(mut world) {
+        world.reopen(|settings, _| settings.history_ttl = None);
+        let epoch = world.submit(&room("a"), "m").await.unwrap().epoch;
+        world.advance(1_000_000_000);
+        world.store.sweep().await.unwrap();
+        let page = world.all(&room("a")).await;
+        assert_eq!((page.items.len(), page.position.epoch), (1, epoch));
+    }
+
+    async fn asking_where_an_unwritten_room_stands_stores_nothing_and_tells_its_epoch(world) {
+        let position = world.store.position(&room("a")).await.unwrap();
+        assert_eq!((position.head, position.oldest), (0, 1));
+        assert_eq!(world.rows("rooms"), 0);
+        assert_eq!(world.all(&room("a")).await, Page { items: vec![], position, complete: true });
+        assert_eq!(world.store.find_by_message_id(&room("a"), "m").await.unwrap(), None);
+        assert_eq!(world.submit(&room("a"), "m").await.unwrap().epoch, position.epoch);
+        assert_eq!(world.store.position(&room("a")).await.unwrap(), Position { head: 1, ..position });
+    }
+
+    async fn one_room_too_many_is_refused_and_the_others_of_its_batch_are_not(mut world) {
+        world.reopen(|settings, _| settings.max_rooms = 2);
+        let pending: Vec<_> = ["a", "b", "c", "a"].map(|name| world.submit(&room(name), name)).into_iter().collect();
+        let mut results = Vec::new();
+        for pending in pending {
+            results.push(pending.await.map(|appended| appended.offset));
+        }
+        assert_eq!(results, [Ok(1), Ok(1), Err(StoreError::TooManyRooms { limit: 2 }), Ok(2)]);
+        assert_eq!(world.store.health(), Health::Working);
+        world.advance(200);
+        world.store.sweep().await.unwrap();
+        world.advance(200);
+        world.store.sweep().await.unwrap();
+        assert_eq!(world.append(&room("c"), "c").await, 1, "forgotten rooms make place");
+    }
+
+    async fn an_id_means_the_newest_message_with_it(world) {
+        for id in ["x", "y", "x", "z"] {
+            world.append(&room("a"), id).await;
+        }
+        assert_eq!(world.store.find_by_message_id(&room("a"), "x").await.unwrap(), Some(3));
+        assert_eq!(world.store.find_by_message_id(&room("a"), "w").await.unwrap(), None);
+        assert!(world.receipt(&room("a"), "x", "ann").await);
+        let page = world.all(&room("a")).await;
+        let counts: Vec<_> = page.items.iter().map(|item| item.receipts.len()).collect();
+        assert_eq!(counts, [0, 0, 1, 0]);
+    }
+
+    async fn a_receipt_counts_once_a_user_and_the_first_time_stays(world) {
+        world.append(&room("a"), "m").await;
+        for who in ["zoe", "ann", "zoe"] {
+            assert!(world.receipt(&room("a"), "m", who).await);
+            world.advance(1);
+        }
+        assert!(!world.receipt(&room("a"), "other", "ann").await);
+        assert!(!world.receipt(&room("b"), "m", "ann").await);
+        let page = world.all(&room("a")).await;
+        let expected = [("zoe", 1_000_000), ("ann", 1_001_000)]
+            .map(|(name, timestamp_ms)| Receipt { user: user(name), timestamp_ms });
+        assert_eq!(page.items[0].receipts, expected);
+        let page = world.store.read(&room("a"), Query { receipts: false, ..ALL }).await.unwrap();
+        assert_eq!(page.items[0].receipts, []);
+    }
+
+    async fn a_message_keeps_a_thousand_receipts_and_takes_them_along(mut world) {
+        world.reopen(|settings, _| settings.history_size = 1);
+        world.append(&room("a"), "m").await;
+        let now = world.clock.load(SeqCst);
+        let pending: Vec<_> = (0..=MAX_RECEIPTS)
+            .map(|n| world.store.record_receipt(room("a"), "m".into(), user(&n.to_string()), now))
+            .collect();
+        let mut recorded = 0;
+        for pending in pending {
+            recorded += u64::from(pending.await.unwrap());
+        }
+        assert_eq!(recorded, MAX_RECEIPTS);
+        assert!(world.receipt(&room("a"), "m", "7").await, "one that is there already");
+        assert_eq!(world.all(&room("a")).await.items[0].receipts.len() as u64, MAX_RECEIPTS);
+        // Each commit deletes a bounded number of rows, so it takes some messages.
+        for n in 0..20 {
+            world.append(&room("a"), &n.to_string()).await;
+            assert_eq!(world.all(&room("a")).await.items[0].receipts, [], "message {n} has none");
+        }
+        assert_eq!(world.rows("receipts"), 0);
+        assert!(world.rows("messages") <= 2);
+    }
+}
+
+#[tokio::test]
+async fn a_smaller_limit_is_reached_step_by_step() {
+    let mut world = World::on_a_file();
+    let pending: Vec<_> = (1..=2_000).map(|n| world.submit(&room("a"), &n.to_string())).collect();
+    for pending in pending {
+        let _ = pending.await.unwrap();
+    }
+    world.reopen(|settings, _| settings.history_size = 10);
+    assert_eq!(world.offsets(&room("a")).await, (1_991..=2_000).collect::<Vec<_>>());
+    let before = world.rows("messages");
+    world.append(&room("a"), "m").await;
+    let deleted = before + 1 - world.rows("messages");
+    assert!((1..=258).contains(&deleted), "one commit deletes a bounded number: {deleted}");
+    for _ in 0..10 {
+        world.append(&room("a"), "m").await;
+    }
+    assert!(world.rows("messages") <= 11);
+}
+
+#[test]
+fn a_sweep_step_is_bounded_and_the_next_goes_on() {
+    let clock = Arc::new(AtomicI64::new(1_000_000));
+    let settings = settings(Location::Memory, &clock);
+    let opened = schema::open(&settings, None).unwrap();
+    let mut rooms = Rooms::new(&opened.conn, opened.epochs, 2, 0).unwrap();
+    let entry = Entry {
+        id: "m".into(),
+        event: "e".into(),
+        json: "{}".into(),
+        attachments: vec![],
+        timestamp_ms: 0,
+    };
+    for name in ["a", "b", "c"] {
+        let room = rooms.find_or_create(&opened.conn, &room(name)).unwrap().unwrap();
+        for _ in 0..25 {
+            room.append(&opened.conn, &entry).unwrap();
+        }
+    }
+    let left = || {
+        opened
+            .conn
+            .query_row("SELECT count(*) FROM messages", [], |row| row.get::<_, i64>(0))
+            .unwrap()
+    };
+    let mut sweep = sweep::Sweep::default();
+    let mut seen = vec![left()];
+    while sweep.step(&opened.conn, &mut rooms, &settings, 10).unwrap() == sweep::Progress::More {
+        seen.push(left());
+    }
+    assert_eq!(seen, [75, 65, 55, 45, 35, 25, 15, 5]);
+    assert_eq!(left(), 0);
+    // What the writer remembers followed.
+    let room = rooms.find(&opened.conn, &room("c")).unwrap().unwrap();
+    assert_eq!((room.head, room.first), (25, 26));
+}

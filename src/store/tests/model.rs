@@ -1,0 +1,217 @@
+//! The store beside a model of plain vectors, under random histories.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SIZE: u64 = 5;
+const TTL_MS: i64 = 100_000;
+const ROOMS: usize = 3;
+const MAX_ROOMS: u64 = 2;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Append { room: usize, id: u8 },
+    Receipt { room: usize, id: u8, user: u8 },
+    Enqueue { user: u8, sender: Option<u8> },
+    Confirm { user: u8, nth: usize },
+    Advance { seconds: i64 },
+    Sweep,
+    Restart,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => (0..ROOMS, 0..4u8).prop_map(|(room, id)| Op::Append { room, id }),
+        3 => (0..ROOMS, 0..4u8, 0..3u8).prop_map(|(room, id, user)| Op::Receipt { room, id, user }),
+        3 => (0..2u8, proptest::option::of(0..2u8)).prop_map(|(user, sender)| Op::Enqueue { user, sender }),
+        2 => (0..2u8, 0..4usize).prop_map(|(user, nth)| Op::Confirm { user, nth }),
+        2 => (0..80i64).prop_map(|seconds| Op::Advance { seconds }),
+        2 => Just(Op::Sweep),
+        1 => Just(Op::Restart),
+    ]
+}
+
+#[derive(Default)]
+struct ModelRoom {
+    head: u64,
+    epoch: Option<Epoch>,
+    /// All that are younger than the newest `SIZE`: offset, id, time, receipts.
+    items: Vec<(u64, String, i64, Vec<Receipt>)>,
+    /// When a sweep found it empty.
+    emptied_at: Option<i64>,
+}
+
+#[derive(Default)]
+struct Model {
+    rooms: BTreeMap<usize, ModelRoom>,
+    queue: Vec<(u64, UserId, Option<u8>, i64)>,
+    forgotten: BTreeMap<usize, Epoch>,
+}
+
+impl Model {
+    fn sweep(&mut self, now: i64) {
+        let expired = now - TTL_MS;
+        for room in self.rooms.values_mut().filter(|room| room.emptied_at.is_none()) {
+            if room.items.iter().all(|item| item.2 <= expired) {
+                room.items.clear();
+                // Not forgotten in the sweep that empties it.
+                room.emptied_at = Some(now + 1);
+            }
+        }
+        let forgotten = &mut self.forgotten;
+        self.rooms.retain(|name, room| {
+            let gone = room.emptied_at.is_some_and(|at| at <= expired);
+            if gone && let Some(epoch) = room.epoch {
+                forgotten.insert(*name, epoch);
+            }
+            if let Some(at) = &mut room.emptied_at
+                && *at == now + 1
+            {
+                *at = now;
+            }
+            !gone
+        });
+        self.queue.retain(|item| item.3 > expired);
+    }
+}
+
+async fn run(mut world: World, ops: Vec<Op>) {
+    let mut model = Model::default();
+    world.reopen(|settings, _| {
+        settings.history_size = SIZE;
+        settings.max_rooms = MAX_ROOMS;
+    });
+    for op in ops {
+        let now = world.clock.load(SeqCst);
+        let expired = now - TTL_MS;
+        match op {
+            Op::Append { room: name, id } => {
+                let result = world.submit(&room(&name.to_string()), &id.to_string()).await;
+                if !model.rooms.contains_key(&name) && model.rooms.len() as u64 >= MAX_ROOMS {
+                    assert_eq!(result, Err(StoreError::TooManyRooms { limit: MAX_ROOMS }));
+                    continue;
+                }
+                let appended = result.unwrap();
+                let room = model.rooms.entry(name).or_default();
+                room.head += 1;
+                room.emptied_at = None;
+                assert_eq!(appended.offset, room.head);
+                assert_eq!(*room.epoch.get_or_insert(appended.epoch), appended.epoch);
+                assert_ne!(model.forgotten.get(&name), Some(&appended.epoch));
+                room.items.push((room.head, id.to_string(), now, vec![]));
+                room.items.retain(|item| item.0 + SIZE > room.head);
+            }
+            Op::Receipt { room: name, id, user: who } => {
+                let (id, who) = (id.to_string(), user(&who.to_string()));
+                let item = model.rooms.get_mut(&name).and_then(|room| {
+                    room.items
+                        .iter_mut()
+                        .rev()
+                        .find(|item| item.1 == id)
+                        .filter(|item| item.2 > expired)
+                });
+                let recorded =
+                    world.store.record_receipt(room(&name.to_string()), id, who.clone(), now);
+                assert_eq!(recorded.await.unwrap(), item.is_some());
+                if let Some(item) = item
+                    && item.3.iter().all(|receipt| receipt.user != who)
+                {
+                    item.3.push(Receipt { user: who, timestamp_ms: now });
+                }
+            }
+            Op::Enqueue { user: who, sender } => {
+                let who = user(&who.to_string());
+                let held: Vec<_> =
+                    model.queue.iter().filter(|item| item.1 == who && item.3 > expired).collect();
+                let own = held.iter().filter(|item| item.2 == sender).count() as u64;
+                let size = world.settings.queue_size;
+                let full =
+                    held.len() as u64 >= size || (sender.is_some() && own >= size.div_ceil(10));
+                let result = world
+                    .store
+                    .enqueue(who.clone(), sender.map(|it| it.to_string()), world.entry("q"))
+                    .await;
+                if full {
+                    assert_eq!(result, Err(StoreError::QueueFull));
+                } else {
+                    let seq = result.unwrap();
+                    assert!(model.queue.iter().all(|item| item.0 < seq));
+                    model.queue.push((seq, who, sender, now));
+                }
+            }
+            Op::Confirm { user: who, nth } => {
+                let who = user(&who.to_string());
+                let up_to = model
+                    .queue
+                    .iter()
+                    .filter(|item| item.1 == who)
+                    .nth(nth)
+                    .map_or(0, |item| item.0);
+                let before = model.queue.len();
+                model.queue.retain(|item| item.1 != who || item.0 > up_to);
+                let removed = world.store.confirm(who, up_to).await.unwrap();
+                assert_eq!(removed, (before - model.queue.len()) as u64);
+            }
+            Op::Advance { seconds } => world.advance(seconds),
+            Op::Sweep => {
+                model.sweep(now);
+                world.store.sweep().await.unwrap();
+            }
+            Op::Restart => {
+                world.reopen(|_, _| {});
+                if world.settings.location == Location::Memory {
+                    model = Model::default();
+                }
+            }
+        }
+        compare(&world, &model).await;
+    }
+}
+
+async fn compare(world: &World, model: &Model) {
+    let expired = world.clock.load(SeqCst) - TTL_MS;
+    for name in 0..ROOMS {
+        let page = world.all(&room(&name.to_string())).await;
+        let absent = ModelRoom::default();
+        let expected = model.rooms.get(&name).unwrap_or(&absent);
+        let readable: Vec<_> =
+            expected.items.iter().filter(|item| item.2 > expired).cloned().collect();
+        assert_eq!(page.position.head, expected.head);
+        assert_eq!(page.position.oldest, readable.first().map_or(expected.head + 1, |item| item.0));
+        assert_eq!(page.position.epoch, expected.epoch.unwrap_or(page.position.epoch));
+        assert!(page.complete);
+        let got: Vec<_> = page
+            .items
+            .into_iter()
+            .map(|item| (item.offset, item.entry.id, item.entry.timestamp_ms, item.receipts))
+            .collect();
+        assert_eq!(got, readable);
+    }
+    for who in ["0", "1"].map(user) {
+        let expected: Vec<_> = model
+            .queue
+            .iter()
+            .filter(|item| item.1 == who && item.3 > expired)
+            .map(|item| item.0)
+            .collect();
+        let items = world.store.queued(&who, 0, 1_000, usize::MAX).await.unwrap();
+        assert_eq!(items.iter().map(|item| item.seq).collect::<Vec<_>>(), expected);
+        assert_eq!(world.store.queue_len(&who).await.unwrap(), expected.len() as u64);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_store_does_what_the_model_does(ops in proptest::collection::vec(op(), 1..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            run(World::on_a_file(), ops.clone()).await;
+            run(World::in_memory(), ops).await;
+        });
+    }
+}

@@ -1,0 +1,83 @@
+//! The offline users' queues.
+
+use super::*;
+
+impl World {
+    async fn enqueue(&self, who: &str, sender: Option<&str>, id: &str) -> Result<u64, StoreError> {
+        self.store.enqueue(user(who), sender.map(str::to_owned), self.entry(id)).await
+    }
+
+    async fn waiting(&self, who: &str) -> Vec<String> {
+        let items = self.store.queued(&user(who), 0, 1_000, usize::MAX).await.unwrap();
+        items.into_iter().map(|item| item.entry.id).collect()
+    }
+}
+
+on_both! {
+    async fn messages_wait_in_order_until_they_are_confirmed(world) {
+        let mut places = Vec::new();
+        for id in ["1", "2", "3"] {
+            places.push(world.enqueue("ann", None, id).await.unwrap());
+            world.enqueue("bob", None, id).await.unwrap();
+        }
+        assert_eq!(world.waiting("ann").await, ["1", "2", "3"]);
+        let rest = world.store.queued(&user("ann"), places[0], 1, usize::MAX).await.unwrap();
+        assert_eq!(rest, [QueuedItem { seq: places[1], entry: world.entry("2") }]);
+        assert_eq!(world.store.queued(&user("ann"), 0, 10, 1).await.unwrap().len(), 1, "one always fits");
+        assert_eq!(world.store.confirm(user("ann"), places[1]).await.unwrap(), 2);
+        assert_eq!(world.waiting("ann").await, ["3"]);
+        assert_eq!(world.store.queue_len(&user("ann")).await.unwrap(), 1);
+        assert_eq!(world.store.queue_len(&user("bob")).await.unwrap(), 3);
+    }
+
+    async fn a_place_is_never_used_again(world) {
+        let first = world.enqueue("ann", None, "1").await.unwrap();
+        world.store.confirm(user("ann"), first).await.unwrap();
+        let second = world.enqueue("ann", None, "2").await.unwrap();
+        assert!(second > first);
+        assert_eq!(world.store.confirm(user("ann"), first).await.unwrap(), 0, "a late confirmation takes nothing new");
+        assert_eq!(world.waiting("ann").await, ["2"]);
+    }
+
+    async fn a_sender_holds_a_tenth_and_a_backend_fills_the_rest(world) {
+        for _ in 0..2 {
+            world.enqueue("ann", Some("eve"), "e").await.unwrap();
+        }
+        assert_eq!(world.enqueue("ann", Some("eve"), "e").await, Err(StoreError::QueueFull));
+        world.enqueue("bob", Some("eve"), "e").await.unwrap();
+        world.enqueue("ann", Some("joe"), "j").await.unwrap();
+        for _ in 0..17 {
+            world.enqueue("ann", None, "b").await.unwrap();
+        }
+        assert_eq!(world.enqueue("ann", None, "b").await, Err(StoreError::QueueFull));
+        assert_eq!(world.enqueue("ann", Some("kim"), "k").await, Err(StoreError::QueueFull));
+        assert_eq!(world.store.queue_len(&user("ann")).await.unwrap(), 20);
+        assert_eq!(world.store.health(), Health::Working, "a refusal is no failure");
+    }
+
+    async fn even_the_smallest_queue_takes_one_of_a_sender(mut world) {
+        world.reopen(|settings, _| settings.queue_size = 1);
+        world.enqueue("ann", Some("eve"), "e").await.unwrap();
+        assert_eq!(world.enqueue("ann", Some("joe"), "j").await, Err(StoreError::QueueFull));
+    }
+
+    async fn what_waited_too_long_is_gone_and_frees_its_place(world) {
+        world.enqueue("ann", Some("eve"), "1").await.unwrap();
+        world.advance(50);
+        world.enqueue("ann", Some("eve"), "2").await.unwrap();
+        world.advance(50);
+        assert_eq!(world.waiting("ann").await, ["2"]);
+        assert_eq!(world.store.queue_len(&user("ann")).await.unwrap(), 1);
+        world.enqueue("ann", Some("eve"), "3").await.unwrap();
+        assert_eq!(world.rows("queue"), 3);
+        world.store.sweep().await.unwrap();
+        assert_eq!(world.rows("queue"), 2);
+        assert_eq!(world.waiting("ann").await, ["2", "3"]);
+    }
+
+    async fn the_queue_works_without_history(mut world) {
+        world.reopen(|settings, _| settings.history_size = 0);
+        world.enqueue("ann", None, "1").await.unwrap();
+        assert_eq!(world.waiting("ann").await, ["1"]);
+    }
+}

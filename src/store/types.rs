@@ -1,0 +1,309 @@
+//! What goes into the store and what comes out of it.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::epoch::Epoch;
+use crate::{
+    audience::Except,
+    config::{Config, StoreSync, StoreUrl},
+    names::{RoomName, UserId},
+    refusal::{Code, Refusal},
+};
+
+/// Where the store keeps its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// In this SQLite file; beside it lie its write-ahead log (`-wal`, `-shm`) and its lock
+    /// (`.lock`).
+    File(PathBuf),
+    /// In this process's memory; gone with it.
+    Memory,
+}
+
+/// What an acknowledged write survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// The end of the process, however sudden.
+    Normal,
+    /// Also the end of the machine: every commit waits for the disk.
+    Full,
+}
+
+/// What time it is, in milliseconds since 1970-01-01 UTC: an input, so that tests need not wait.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> i64 + Send + std::marker::Sync>);
+
+impl Clock {
+    /// The machine's clock.
+    pub fn system() -> Self {
+        Self::from_fn(|| {
+            let since = std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap_or_default();
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
+    }
+
+    /// A clock that shows what `now` returns.
+    pub fn from_fn(now: impl Fn() -> i64 + Send + std::marker::Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// Milliseconds since 1970-01-01 UTC.
+    pub fn now_ms(&self) -> i64 {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the data lies.
+    pub location: Location,
+    /// What an acknowledged write survives.
+    pub sync: Sync,
+    /// The newest messages kept of each room.
+    pub history_size: u64,
+    /// The age at which a message can no longer be read; `None`: no limit.
+    pub history_ttl: Option<Duration>,
+    /// The messages kept at most for one offline user.
+    pub queue_size: u64,
+    /// The age at which a queued message is dropped; `None`: no limit.
+    pub queue_ttl: Option<Duration>,
+    /// The rooms stored at most; 0: no limit.
+    pub max_rooms: u64,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl Settings {
+    /// The store of the configuration.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            location: match &config.store_url {
+                StoreUrl::Sqlite(path) => Location::File(path.clone()),
+                StoreUrl::Memory => Location::Memory,
+            },
+            sync: match config.store_sync {
+                StoreSync::Normal => Sync::Normal,
+                StoreSync::Full => Sync::Full,
+            },
+            history_size: config.history_size,
+            history_ttl: config.history_ttl,
+            queue_size: config.queue_size,
+            queue_ttl: config.queue_ttl,
+            max_rooms: config.max_rooms,
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// A room inside its namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomKey {
+    /// The namespace, such as `/chat`.
+    pub namespace: Arc<str>,
+    /// The room's name.
+    pub room: RoomName,
+}
+
+/// A message as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The message's id, the client's or the server's; need not be unique.
+    pub id: String,
+    /// The event as which it is delivered, such as `message-reply`.
+    pub event: String,
+    /// The JSON text of the object, without its offset.
+    pub json: Arc<str>,
+    /// The binary attachments that placeholders in `json` refer to.
+    pub attachments: Vec<Bytes>,
+    /// The server's time stamp, in milliseconds since 1970-01-01 UTC; the message's age counts from
+    /// it.
+    pub timestamp_ms: i64,
+}
+
+impl Entry {
+    /// The bytes that the entry holds, for limits on batches and pages.
+    pub fn size(&self) -> usize {
+        let attached: usize = self.attachments.iter().map(Bytes::len).sum();
+        self.id.len() + self.event.len() + self.json.len() + attached
+    }
+}
+
+/// A room message to be stored.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The room to which it belongs.
+    pub room: RoomKey,
+    /// The message.
+    pub entry: Entry,
+    /// Who is left out of the live delivery; held in memory for the tail, never stored.
+    pub except: Except,
+}
+
+/// Where an appended message stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Its number in the room, from 1.
+    pub offset: u64,
+    /// The room's epoch.
+    pub epoch: Epoch,
+}
+
+/// A room message that was committed, as the tail gets it.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// The room to which it belongs.
+    pub room: RoomKey,
+    /// Its number in the room, from 1.
+    pub offset: u64,
+    /// The room's epoch.
+    pub epoch: Epoch,
+    /// The message.
+    pub entry: Arc<Entry>,
+    /// Who is left out of the live delivery; held in memory for the tail, never stored.
+    pub except: Except,
+}
+
+/// How far a room's history reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The newest message's offset; 0 if the room was never written.
+    pub head: u64,
+    /// The oldest offset that can be read; `head + 1` if none can.
+    pub oldest: u64,
+    /// Changes only if the room's history was lost or forgotten.
+    pub epoch: Epoch,
+}
+
+/// Which part of a room's history to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Query {
+    /// Only messages with a greater offset.
+    pub after: u64,
+    /// At most so many messages.
+    pub limit: usize,
+    /// At most so many bytes ([`Entry::size`]), but always one message if there is one.
+    pub max_bytes: usize,
+    /// Whether to read the receipts too.
+    pub receipts: bool,
+}
+
+/// A part of a room's history, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The messages, with consecutive offsets.
+    pub items: Vec<Stored>,
+    /// How far the history reaches. A reader of everything after `n` has missed messages that are
+    /// gone where `oldest > n + 1`.
+    pub position: Position,
+    /// Whether nothing that can be read comes after the last item.
+    pub complete: bool,
+}
+
+/// A room message read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its number in the room, from 1.
+    pub offset: u64,
+    /// The message.
+    pub entry: Entry,
+    /// Who has read it, in the order in which it was recorded; empty unless asked for.
+    pub receipts: Vec<Receipt>,
+}
+
+/// That a user has read a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The user.
+    pub user: UserId,
+    /// When, in milliseconds since 1970-01-01 UTC.
+    pub timestamp_ms: i64,
+}
+
+/// A message that waits for an offline user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedItem {
+    /// Its place; grows with every message of any user and is never used again.
+    pub seq: u64,
+    /// The message.
+    pub entry: Entry,
+}
+
+/// Why the store did not do what was asked; nothing of it was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The store cannot do it now (the disk is full, the file locked, an I/O error, overload) or
+    /// ever again (closed).
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// The room would be one more than may be stored.
+    #[error("no more than {limit} rooms may be stored; raise MAX_ROOMS or use fewer rooms")]
+    TooManyRooms {
+        /// How many may be.
+        limit: u64,
+    },
+    /// The user's queue, or the sender's tenth of it, is full.
+    #[error("the user's offline queue is full; try again when the user has been online")]
+    QueueFull,
+}
+
+impl From<StoreError> for Refusal {
+    /// What a client is told; why the store is unavailable is for the operator alone.
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Unavailable(_) => Self::new(
+                Code::Unavailable,
+                "The store is unavailable; nothing was stored, try again later",
+            ),
+            StoreError::TooManyRooms { .. } => Self::new(Code::TooManyRooms, error.to_string()),
+            StoreError::QueueFull => Self::new(Code::QueueFull, error.to_string()),
+        }
+    }
+}
+
+/// Whether the store can take messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// The last commit succeeded.
+    Working,
+    /// The last commit failed; it is tried again with every write and once a second.
+    Failing {
+        /// Why.
+        reason: String,
+        /// Since when, in milliseconds since 1970-01-01 UTC.
+        since_ms: i64,
+    },
+    /// The store was closed.
+    Closed,
+}
+
+/// Counters since the store was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Transactions committed.
+    pub commits: u64,
+    /// Transactions that failed.
+    pub failures: u64,
+    /// Room messages committed.
+    pub entries: u64,
+    /// How long the last commit took, from its first write to its end, in microseconds.
+    pub last_commit_micros: u64,
+    /// How long all commits took together, in microseconds.
+    pub total_commit_micros: u64,
+    /// Writes that wait now.
+    pub queued: u64,
+    /// Bytes of the writes that wait now.
+    pub queued_bytes: u64,
+    /// Rooms stored now.
+    pub rooms: u64,
+}

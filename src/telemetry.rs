@@ -1,0 +1,61 @@
+//! The log: what is written, and how.
+
+use std::io::{self, IsTerminal};
+
+use tracing::Level;
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+    util::TryInitError,
+};
+
+use crate::config::{Config, LogFormat};
+
+/// Starts the log on the standard output, for the whole process. Fails if there is one already.
+pub fn init(config: &Config) -> Result<(), TryInitError> {
+    let colours = io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
+        LogFormat::Pretty => fmt::layer().with_ansi(colours).boxed(),
+        LogFormat::Json => fmt::layer().json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(filter(config))).try_init()
+}
+
+/// `RUST_LOG` as it stands; without it this crate at `LOG_LEVEL`, and the libraries at no more than warnings.
+fn filter(config: &Config) -> EnvFilter {
+    let directives = config.rust_log.clone().unwrap_or_else(|| {
+        let libraries = config.log_level.min(Level::WARN);
+        format!("{libraries},{}={}", env!("CARGO_CRATE_NAME"), config.log_level)
+    });
+    EnvFilter::new(directives)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directives(config: &Config) -> Vec<String> {
+        let mut directives: Vec<_> =
+            filter(config).to_string().split(',').map(str::to_owned).collect();
+        directives.sort();
+        directives
+    }
+
+    #[test]
+    fn libraries_say_no_more_than_warnings() {
+        let config = Config { log_level: Level::TRACE, ..Config::default() };
+        assert_eq!(directives(&config), ["roomcast=trace", "warn"]);
+    }
+
+    #[test]
+    fn libraries_say_no_more_than_the_server() {
+        let config = Config { log_level: Level::ERROR, ..Config::default() };
+        assert_eq!(directives(&config), ["error", "roomcast=error"]);
+    }
+
+    #[test]
+    fn rust_log_decides_alone() {
+        let config = Config { rust_log: Some("hyper=debug".into()), ..Config::default() };
+        assert_eq!(filter(&config).to_string(), "hyper=debug");
+    }
+}

@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# Runs every test there is, or one part of them:  ./test.sh [rust|clients|python|angular]
+#
+# What is missing is installed: npm packages and a Python venv in the project, system packages by apt-get.
+# ROOMCAST_BIN=/path/to/roomcast tests that binary instead of building one (clients, python, angular).
+# CHROMIUM=/path/to/chromium names the browser of the Angular part (default /usr/bin/chromium).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+root=$PWD
+target=${CARGO_TARGET_DIR:-target}
+[[ $target = /* ]] || target=$root/$target
+parts=(rust clients python angular)
+
+heading() { printf '\n=== %s ===\n' "$*"; }
+
+fail() {
+  printf 'test.sh: %s\n' "$*" >&2
+  exit 1
+}
+
+# system_package COMMAND PACKAGE: installs the package unless the command is there.
+system_package() {
+  command -v "$1" >/dev/null && return
+  command -v apt-get >/dev/null || fail "$1 is missing and there is no apt-get here: install $2 by hand"
+  heading "installing $2"
+  local as_root=()
+  [[ $(id -u) = 0 ]] || as_root=(sudo)
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2"
+}
+
+# up_to_date STAMP FILE...: whether the stamp was written for these very files; if not, $current is what to write.
+up_to_date() {
+  local stamp=$1
+  shift
+  current=$(cat "$@" | sha256sum)
+  [[ -f $stamp && $(<"$stamp") = "$current" ]]
+}
+
+node_packages() {
+  command -v node >/dev/null || fail 'node is missing: install Node.js 20.19 or newer'
+  local stamp=$1/node_modules/.lockfile current
+  up_to_date "$stamp" "$1/package-lock.json" "$1/package.json" && return
+  heading "npm ci in $1"
+  (cd "$1" && npm ci --no-audit --no-fund)
+  printf '%s\n' "$current" >"$stamp"
+}
+
+build_server() {
+  if [[ -n ${ROOMCAST_BIN:-} ]]; then
+    [[ -x $ROOMCAST_BIN ]] || fail "ROOMCAST_BIN=$ROOMCAST_BIN is not an executable file"
+    ROOMCAST_BIN=$(realpath "$ROOMCAST_BIN")
+  else
+    heading 'building the server'
+    cargo build --locked
+    ROOMCAST_BIN=$target/debug/roomcast
+  fi
+  export ROOMCAST_BIN
+}
+
+# In the parts a failing command must not hide what the next one says.
+status=0
+run() { "$@" || status=1; }
+
+rust() {
+  system_package redis-server redis-server
+  if cargo nextest --version >/dev/null 2>&1; then
+    heading 'rust: cargo nextest run'
+    run cargo nextest run --locked
+  else
+    heading 'rust: cargo test'
+    run cargo test --locked --all-targets
+  fi
+  heading 'rust: documentation tests'
+  run cargo test --locked --doc
+}
+
+clients() {
+  build_server
+  node_packages tests/clients
+  heading 'clients: socket.io-client 4, 3, 2 and 1, and rxjs'
+  cd tests/clients
+  run node --test --test-reporter=spec --test-timeout=300000 ./*.test.mjs
+}
+
+python() {
+  build_server
+  system_package python3 python3
+  local venv=$target/python-venv requirements=tests/clients/python/requirements.txt current
+  if ! up_to_date "$venv/.requirements" "$requirements"; then
+    heading 'python: creating the venv'
+    # Debian packs ensurepip, without which a venv has no pip, apart.
+    python3 -c 'import ensurepip' 2>/dev/null || system_package ensurepip python3-venv
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+    printf '%s\n' "$current" >"$venv/.requirements"
+  fi
+  heading 'python: python-socketio'
+  cd tests/clients/python
+  PYTHONDONTWRITEBYTECODE=1 run "$venv/bin/python" -m pytest
+}
+
+angular() {
+  build_server
+  [[ -n ${CHROMIUM:-} ]] || system_package chromium chromium
+  node_packages tests/clients
+  node_packages tests/angular
+  heading 'angular: ngx-socket-io, and an old client, in Chromium'
+  cd tests/angular
+  run node --test --test-reporter=spec --test-timeout=300000 ./*.test.mjs
+}
+
+# Each part is a process of its own, so that the end of one does not end the others.
+everything() {
+  build_server
+  local part failed=()
+  for part in "${parts[@]}"; do
+    "$root/test.sh" "$part" || failed+=("$part")
+  done
+  heading 'summary'
+  for part in "${parts[@]}"; do
+    [[ " ${failed[*]-} " = *" $part "* ]] && echo "FAILED  $part" || echo "passed  $part"
+  done
+  ((${#failed[@]} == 0)) || status=1
+}
+
+case ${1-everything} in
+  rust | clients | python | angular | everything) "${1-everything}" ;;
+  *) fail "unknown part \"$1\": one of ${parts[*]}, or nothing for all of them" ;;
+esac
+exit "$status"
