@@ -25,6 +25,9 @@ use crate::{
     store::{self, Store},
 };
 
+/// How long answers may take to leave when everything else is done.
+const LINGER: Duration = Duration::from_millis(500);
+
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -142,17 +145,22 @@ impl Server {
         app.draining.store(true, Ordering::Release);
         drop(stop);
         let finish = async {
-            // What was taken is finished first, so that its acks go out before the close.
+            // What was taken is finished first, so that its answers go out before the close.
             app.tasks.close();
             app.tasks.wait().await;
             io.close().await;
             if let Some(store) = &app.store {
                 store.close().await;
             }
-            serving.await
+            // What is still open then are polling requests of sessions that are in no namespace,
+            // which the library has no way to close.
+            match tokio::time::timeout(LINGER, serving).await {
+                Ok(served) => served?,
+                Err(_) => Ok(()),
+            }
         };
         match tokio::time::timeout(grace.max(Duration::from_millis(1)), finish).await {
-            Ok(result) => result??,
+            Ok(result) => result?,
             Err(_) => tracing::warn!(clients = app.registry.connections(), "the grace is over: closing what is left"),
         }
         tracing::info!("stopped");

@@ -180,6 +180,10 @@ impl Namespace {
 
     /// Removes the room if nobody is in it.
     pub fn retire(&self, room: &Arc<Room>) {
+        // Spares most calls the lock that all rooms share.
+        if !room.lock().is_empty() {
+            return;
+        }
         let mut rooms = self.rooms.write();
         let mut state = room.lock();
         if state.close_if_empty() {

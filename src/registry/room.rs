@@ -175,10 +175,14 @@ impl RoomState {
         self.closed
     }
 
+    /// Whether nobody is in it, nor about to be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.backlogs.is_empty()
+    }
+
     pub(super) fn close_if_empty(&mut self) -> bool {
-        let empty = self.members.is_empty() && self.backlogs.is_empty();
-        let closes = empty && !self.closed;
-        self.closed |= empty;
+        let closes = self.is_empty() && !self.closed;
+        self.closed |= closes;
         closes
     }
 }

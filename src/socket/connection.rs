@@ -8,7 +8,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::Ordering},
 };
 
 use bytes::Bytes;
@@ -137,9 +137,14 @@ impl MessageHandler<LocalAdapter, Direct> for Inlet {
         let Value::Str(text, attachments) = value.clone() else { return };
         let Ok(ack) = AckSender::from_message(socket, value, ack_id);
         let attachments: Arc<[Bytes]> = attachments.into_iter().flatten().collect();
+        if self.0.app.draining.load(Ordering::Acquire) {
+            let refusal = Refusal::new(Code::Unavailable, "the server is stopping: connect anew");
+            return self.0.turn_away(text.as_str(), ack, refusal);
+        }
         let item = Item::Event { text, attachments, ack };
         if let Err(Item::Event { text, ack, .. }) = self.0.inbox.push(&self.0, item) {
-            self.0.overflow(text.as_str(), ack);
+            let message = "too many events are waiting to be processed: wait for acknowledgements";
+            self.0.turn_away(text.as_str(), ack, Refusal::new(Code::RateLimited, message));
         }
     }
 }
@@ -236,13 +241,9 @@ impl Connection {
         tracing::debug!(client = %client.id, namespace = %client.namespace.path, %reason, "disconnected");
     }
 
-    /// Refuses an event for which there is no room in the inbox.
-    fn overflow(&self, text: &str, ack: AckSender) {
+    /// Refuses an event that was not taken into the inbox.
+    fn turn_away(&self, text: &str, ack: AckSender, refusal: Refusal) {
         let Some(client) = self.client.get() else { return };
-        let refusal = Refusal::new(
-            Code::RateLimited,
-            "too many events are waiting to be processed: wait for acknowledgements",
-        );
         self.app.metrics.refused(refusal.code);
         let name = split(text).map(|(name, _)| name).unwrap_or_default();
         reply(client, &name, ack, Err(refusal));
