@@ -1,12 +1,21 @@
 //! What both doors hand to the features.
 
-use std::{ops::Deref, sync::{Arc, atomic::AtomicBool}};
+use std::{
+    ops::Deref,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    auth::{ApiKeys, Verifier}, bus::Bus, clock::Timestamp, config::Config, direct::Deliveries, metrics::Metrics,
-    registry::Registry, store::Store,
+    auth::{ApiKeys, Verifier},
+    bus::Bus,
+    clock::Timestamp,
+    config::Config,
+    direct::Deliveries,
+    metrics::Metrics,
+    registry::Registry,
+    store::Store,
 };
 
 /// The application: a cheap clone of one shared whole.

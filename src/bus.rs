@@ -86,12 +86,23 @@ impl Bus {
     }
 
     /// Sends a signal to the members of a room; returns to how many clients of this node.
-    pub fn signal_room(&self, namespace: &Namespace, room: &RoomName, packet: &Packet, except: &Except) -> usize {
+    pub fn signal_room(
+        &self,
+        namespace: &Namespace,
+        room: &RoomName,
+        packet: &Packet,
+        except: &Except,
+    ) -> usize {
         fan_out(namespace, room, packet, None, except, &self.metrics)
     }
 
     /// Sends a signal to every client of a namespace; returns to how many clients of this node.
-    pub fn signal_namespace(&self, namespace: &Namespace, packet: &Packet, except: &Except) -> usize {
+    pub fn signal_namespace(
+        &self,
+        namespace: &Namespace,
+        packet: &Packet,
+        except: &Except,
+    ) -> usize {
         let sent = namespace.send(packet, |client| client.is_left_out(except));
         self.metrics.delivered(sent);
         sent
@@ -103,7 +114,12 @@ impl Bus {
     }
 
     /// Sends a packet to these clients; returns to how many.
-    pub fn signal_clients(&self, clients: &[Arc<Client>], packet: &Packet, except: &Except) -> usize {
+    pub fn signal_clients(
+        &self,
+        clients: &[Arc<Client>],
+        packet: &Packet,
+        except: &Except,
+    ) -> usize {
         let sent = clients
             .iter()
             .filter(|client| !client.is_left_out(except))
@@ -115,12 +131,16 @@ impl Bus {
 }
 
 /// The tail of the log: fans out what has been committed, in its order.
-pub fn tail(registry: Arc<Registry>, metrics: Arc<Metrics>) -> impl FnMut(&[Committed]) + Send + 'static {
+pub fn tail(
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+) -> impl FnMut(&[Committed]) + Send + 'static {
     move |committed| {
         for message in committed {
             let Committed { room: key, offset, entry, except, .. } = message;
             let namespace = registry.namespace(&key.namespace);
-            let Some(namespace) = namespace.filter(|home| home.room(key.room.as_str()).is_some()) else {
+            let Some(namespace) = namespace.filter(|home| home.room(key.room.as_str()).is_some())
+            else {
                 continue;
             };
             let packet = stored_packet(entry, *offset);

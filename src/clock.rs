@@ -1,7 +1,9 @@
 //! Time as the wire shows it.
 
 use serde::{Serialize, Serializer};
-use time::{OffsetDateTime, UtcDateTime, format_description::FormatItem, macros::format_description};
+use time::{
+    OffsetDateTime, UtcDateTime, format_description::FormatItem, macros::format_description,
+};
 
 /// As JavaScript's `Date.prototype.toISOString()` prints it.
 const ISO: &[FormatItem<'_>] =
@@ -51,6 +53,9 @@ mod tests {
 
     #[test]
     fn prints_as_javascript_does() {
-        assert_eq!(Timestamp::from_millis(1_700_000_000_007).to_string(), "2023-11-14T22:13:20.007Z");
+        assert_eq!(
+            Timestamp::from_millis(1_700_000_000_007).to_string(),
+            "2023-11-14T22:13:20.007Z"
+        );
     }
 }

@@ -45,13 +45,13 @@ pub const KINDS: [&str; 4] = ["text", "image", "file", "notification"];
 /// `not_found` where the user has no client and nothing may be queued for it.
 pub async fn send(app: &App, client: &Client, message: PrivateMessage) -> Result<Payload, Refusal> {
     #[derive(Serialize)]
-    struct Content<'a> {
+    struct Said<'a> {
         content: &'a RawValue,
         r#type: &'static str,
         timestamp: Timestamp,
     }
     let timestamp = Timestamp::now();
-    let content = Content { content: &message.content, r#type: message.kind, timestamp };
+    let content = Said { content: &message.content, r#type: message.kind, timestamp };
     let json = ObjectBuilder::default()
         .raw("id", &message.id.json)
         .set("from", &client.user())
@@ -98,7 +98,12 @@ pub async fn send(app: &App, client: &Client, message: PrivateMessage) -> Result
 /// # Errors
 /// `not_found` where nothing is queued: without authentication anyone could claim to be the user
 /// and empty the queue; `queue_full`; `unavailable`.
-pub async fn queue(app: &App, user: &UserId, sender: Option<String>, entry: Entry) -> Result<(), Refusal> {
+pub async fn queue(
+    app: &App,
+    user: &UserId,
+    sender: Option<String>,
+    entry: Entry,
+) -> Result<(), Refusal> {
     let Some(store) = queue_store(app) else {
         return Err(Refusal::new(Code::NotFound, "Target user not found or offline"));
     };
@@ -196,7 +201,7 @@ async fn deliver_to(app: &App, client: &Arc<Client>, user: &UserId) -> Result<bo
         let items = store.queued(user, last, limit, max_bytes).await?;
         let Some(newest) = items.last().map(|item| item.seq) else { break };
         for item in &items {
-            let payload = Payload::restored(raw(&item.entry.json), &item.entry.attachments);
+            let payload = Payload::restored(raw(&*item.entry.json), &item.entry.attachments);
             client.outlet.send(&Packet::new(item.entry.event.clone(), payload));
         }
         last = newest;

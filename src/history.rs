@@ -42,11 +42,11 @@ pub struct Recovery {
 #[derive(Debug, Clone, Default)]
 pub struct Standing {
     position: Option<(u64, Epoch)>,
-    recovery: Option<Recovered>,
+    recovery: Option<Outcome>,
 }
 
 #[derive(Debug, Clone)]
-struct Recovered {
+struct Outcome {
     recovered: bool,
     missed: u64,
     oldest: u64,
@@ -93,7 +93,7 @@ pub async fn enter(
             let limit = app.config.recovery_limit;
             let replayed = replay(log, client, &key, &position, recover, limit).await?;
             seen = replayed.as_ref().map_or(seen, |replayed| replayed.seen);
-            Some(Recovered {
+            Some(Outcome {
                 recovered: replayed.is_some(),
                 missed: replayed.map_or(0, |replayed| replayed.count),
                 oldest: position.oldest,
@@ -113,7 +113,7 @@ pub async fn enter(
         }
         // More came than is held back. Who recovers must get it; who comes anew begins later.
         seen = match &recovery {
-            Some(Recovered { recovered: true, .. }) => send_after(log, client, &key, seen).await?,
+            Some(Outcome { recovered: true, .. }) => send_after(log, client, &key, seen).await?,
             _ => log.position(&key).await?.head,
         };
     }
@@ -159,7 +159,8 @@ async fn replay(
     limit: u64,
 ) -> Result<Option<Replayed>, Refusal> {
     let after = recover.offset;
-    let same_epoch = recover.epoch.as_ref().is_none_or(|epoch| *epoch == position.epoch.to_string());
+    let same_epoch =
+        recover.epoch.as_ref().is_none_or(|epoch| *epoch == position.epoch.to_string());
     if !same_epoch || after > position.head || after + 1 < position.oldest {
         return Ok(None);
     }
@@ -194,7 +195,12 @@ async fn replay(
 }
 
 /// Sends a page of what comes after `seen`; returns the newest offset that was sent.
-async fn send_after(log: &Store, client: &Client, key: &store::RoomKey, seen: u64) -> Result<u64, Refusal> {
+async fn send_after(
+    log: &Store,
+    client: &Client,
+    key: &store::RoomKey,
+    seen: u64,
+) -> Result<u64, Refusal> {
     let query = Query { after: seen, limit: 1000, max_bytes: MAX_PAGE_BYTES, receipts: false };
     let page = log.read(key, query).await?;
     Ok(send_items(client, &page.items, seen))
@@ -247,13 +253,13 @@ pub async fn sync(app: &App, client: &Client, request: SyncRequest) -> Result<Pa
         SyncFrom::Message(id) => {
             let found = log.find_by_message_id(&key, &id.text).await?;
             found.ok_or_else(|| {
-                let message = "no message with the id lastMessageId is in the history: page from an offset";
+                let message =
+                    "no message with the id lastMessageId is in the history: page from an offset";
                 Refusal::new(Code::NotFound, message)
             })?
         }
     };
-    let query =
-        Query { after, limit: request.limit, max_bytes: MAX_PAGE_BYTES, receipts: false };
+    let query = Query { after, limit: request.limit, max_bytes: MAX_PAGE_BYTES, receipts: false };
     let page = log.read(&key, query).await?;
     send_items(client, &page.items, after);
     let newest = page.items.last().map_or(page.position.head, |item| item.offset);
@@ -330,7 +336,7 @@ pub async fn page(
         offset: item.offset,
         id: item.entry.id,
         event: item.entry.event,
-        data: Payload::from_raw(raw(&item.entry.json)),
+        data: Payload::from_raw(raw(&*item.entry.json)),
         timestamp: Timestamp::from_millis(item.entry.timestamp_ms),
         receipts: item
             .receipts
@@ -353,7 +359,11 @@ pub async fn page(
 ///
 /// # Errors
 /// `unavailable` while the history cannot be read.
-pub async fn position(app: &App, namespace: &Namespace, room: &RoomName) -> Result<Option<(u64, String)>, Refusal> {
+pub async fn position(
+    app: &App,
+    namespace: &Namespace,
+    room: &RoomName,
+) -> Result<Option<(u64, String)>, Refusal> {
     let Some(log) = app.bus.log() else { return Ok(None) };
     let position = log.position(&key_of(namespace, room)).await?;
     Ok(Some((position.head, position.epoch.to_string())))
@@ -366,6 +376,9 @@ pub fn key_of(namespace: &Namespace, room: &RoomName) -> store::RoomKey {
 
 fn log(app: &App) -> Result<&Store, Refusal> {
     app.bus.log().ok_or_else(|| {
-        Refusal::new(Code::Unavailable, "history is off (HISTORY_SIZE=0): nothing can be synchronised")
+        Refusal::new(
+            Code::Unavailable,
+            "history is off (HISTORY_SIZE=0): nothing can be synchronised",
+        )
     })
 }

@@ -13,7 +13,7 @@ use crate::{
     clock::Timestamp,
     names::RoomName,
     outlet::{Packet, Sent},
-    payload::{Object, ObjectBuilder, Payload},
+    payload::{Object, ObjectBuilder, Payload, json_of},
     refusal::{Code, Refusal},
     registry::{Client, Namespace},
     rooms::check_permission,
@@ -45,11 +45,9 @@ impl MessageId {
     }
 
     /// A new id.
-    #[allow(clippy::expect_used, reason = "a UUID has a JSON form")]
     pub fn make() -> Self {
         let text = uuid::Uuid::new_v4().to_string();
-        let json = serde_json::value::to_raw_value(&text).expect("a text has a JSON form");
-        Self { text, json }
+        Self { json: json_of(&text), text }
     }
 }
 
@@ -86,7 +84,8 @@ pub struct Chat {
 pub async fn send(app: &App, client: &Client, message: ToRoom) -> Result<Payload, Refusal> {
     let except = Except::client((!message.to_sender).then_some(client.id));
     let published =
-        publish(app, client, message.room, message.event, message.payload, &message.id, except).await?;
+        publish(app, client, message.room, message.event, message.payload, &message.id, except)
+            .await?;
     Ok(published.acknowledge(&message.id))
 }
 
@@ -112,16 +111,9 @@ pub async fn chat(app: &App, client: &Client, message: Chat) -> Result<Payload, 
     let timestamp = Timestamp::now();
     let json = built.set("timestamp", &timestamp).rest_of(&object).build();
     let payload = message.payload.with_json(json);
-    let published = publish(
-        app,
-        client,
-        message.room,
-        "newMessage",
-        payload,
-        &message.id,
-        Except::nobody(),
-    )
-    .await?;
+    let published =
+        publish(app, client, message.room, "newMessage", payload, &message.id, Except::nobody())
+            .await?;
     let sent = ObjectBuilder::default()
         .raw("id", &message.id.json)
         .set("timestamp", &published.timestamp)
@@ -135,9 +127,18 @@ pub async fn chat(app: &App, client: &Client, message: Chat) -> Result<Payload, 
 ///
 /// # Errors
 /// `forbidden` where its token names the rooms that it may send to.
-pub fn send_to_namespace(app: &App, client: &Client, payload: Payload, id: &MessageId) -> Result<Payload, Refusal> {
+pub fn send_to_namespace(
+    app: &App,
+    client: &Client,
+    payload: Payload,
+    id: &MessageId,
+) -> Result<Payload, Refusal> {
     check_namespace_permission(client)?;
-    app.bus.signal_namespace(&client.namespace, &Packet::new("message", payload), &Except::nobody());
+    app.bus.signal_namespace(
+        &client.namespace,
+        &Packet::new("message", payload),
+        &Except::nobody(),
+    );
     let ack = ObjectBuilder::default()
         .set("success", &true)
         .raw("id", &id.json)
@@ -196,7 +197,12 @@ pub async fn broadcast(app: &App, message: Broadcast) -> Result<Option<u64>, Ref
 ///
 /// # Errors
 /// `not_found` if it is not connected.
-pub fn to_client(app: &App, namespace: Option<&str>, client: &str, packet: &Packet) -> Result<(), Refusal> {
+pub fn to_client(
+    app: &App,
+    namespace: Option<&str>,
+    client: &str,
+    packet: &Packet,
+) -> Result<(), Refusal> {
     let clients = match client.parse() {
         Ok(id) => app.registry.clients(id),
         Err(_) => Vec::new(),

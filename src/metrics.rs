@@ -50,10 +50,22 @@ impl Metrics {
         let (connections, disconnections) = (&metrics.connections, &metrics.disconnections);
         figures.register("connections_opened", "Clients that have connected", connections.clone());
         figures.register("connections_closed", "Clients that have gone", disconnections.clone());
-        figures.register("events_received", "Events that clients sent, by name", metrics.received.clone());
-        figures.register("packets_delivered", "Packets handed to clients of this node", metrics.delivered.clone());
+        figures.register(
+            "events_received",
+            "Events that clients sent, by name",
+            metrics.received.clone(),
+        );
+        figures.register(
+            "packets_delivered",
+            "Packets handed to clients of this node",
+            metrics.delivered.clone(),
+        );
         figures.register("refusals", "What was refused, by code", metrics.refused.clone());
-        figures.register("panics", "Events that ended in a fault of the server's own", metrics.panics.clone());
+        figures.register(
+            "panics",
+            "Events that ended in a fault of the server's own",
+            metrics.panics.clone(),
+        );
         figures.register_collector(Box::new(Census { registry, started_at: Timestamp::now() }));
         metrics
     }
@@ -119,7 +131,12 @@ impl Collector for Census {
         }
         let name = "connections";
         let help = "Clients that are connected, by namespace, transport and Engine.IO protocol";
-        let mut family = encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor(
+            name,
+            help,
+            None,
+            prometheus_client::metrics::MetricType::Gauge,
+        )?;
         for ((namespace, transport, protocol), count) in connections {
             let labels = [
                 ("namespace", namespace),
@@ -128,18 +145,33 @@ impl Collector for Census {
             ];
             ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
         }
-        let mut rooms = encoder.encode_descriptor("rooms", "Rooms with a member, by namespace", None, prometheus_client::metrics::MetricType::Gauge)?;
+        let mut rooms = encoder.encode_descriptor(
+            "rooms",
+            "Rooms with a member, by namespace",
+            None,
+            prometheus_client::metrics::MetricType::Gauge,
+        )?;
         for namespace in self.registry.namespaces() {
             let labels = [("namespace", namespace.path.to_string())];
             let count = i64::try_from(namespace.room_count()).unwrap_or(i64::MAX);
             ConstGauge::new(count).encode(rooms.encode_family(&labels)?)?;
         }
         let users = ConstGauge::new(i64::try_from(self.registry.users.count()).unwrap_or(i64::MAX));
-        let encoder_of_users = encoder.encode_descriptor("users", "Users that are online", None, users.metric_type())?;
+        let encoder_of_users = encoder.encode_descriptor(
+            "users",
+            "Users that are online",
+            None,
+            users.metric_type(),
+        )?;
         users.encode(encoder_of_users)?;
         let uptime = (Timestamp::now().as_millis() - self.started_at.as_millis()) / 1000;
         let uptime = ConstGauge::new(uptime);
-        let encoder_of_uptime = encoder.encode_descriptor("uptime", "Time since the start", Some(&Unit::Seconds), uptime.metric_type())?;
+        let encoder_of_uptime = encoder.encode_descriptor(
+            "uptime",
+            "Time since the start",
+            Some(&Unit::Seconds),
+            uptime.metric_type(),
+        )?;
         uptime.encode(encoder_of_uptime)
     }
 }

@@ -126,7 +126,9 @@ impl Outlet {
         self.runtime.spawn(async move {
             loop {
                 tokio::time::sleep(FAREWELL_RETRY).await;
-                let Some(socket) = weak.upgrade().filter(|socket| socket.connected()) else { break };
+                let Some(socket) = weak.upgrade().filter(|socket| socket.connected()) else {
+                    break;
+                };
                 if !matches!(socket.disconnect(), Err(SocketError::InternalChannelFull)) {
                     break;
                 }

@@ -32,14 +32,9 @@ impl Payload {
         Self { json: json.into(), attachments: Arc::default() }
     }
 
-    /// The JSON form of `value`.
-    ///
-    /// # Panics
-    /// Never for this crate's own types, which all have a JSON form.
+    /// The JSON form of a value of this crate's own types.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Self {
-        #[allow(clippy::expect_used, reason = "the server's own types serialize")]
-        let json = serde_json::value::to_raw_value(value).expect("a server type has a JSON form");
-        Self::from_raw(json)
+        Self::from_raw(json_of(value))
     }
 
     /// A payload whose placeholders refer to `attachments`.
@@ -47,7 +42,10 @@ impl Payload {
     /// # Errors
     /// `invalid_payload` when a placeholder names no attachment: every receiver's parser would
     /// close its connection over it.
-    pub fn with_attachments(json: Box<RawValue>, attachments: Arc<[Bytes]>) -> Result<Self, Refusal> {
+    pub fn with_attachments(
+        json: Box<RawValue>,
+        attachments: Arc<[Bytes]>,
+    ) -> Result<Self, Refusal> {
         if !attachments.is_empty() {
             let tree: Tree = serde_json::from_str(json.get())
                 .map_err(|_| Refusal::invalid("the payload is not valid JSON"))?;
@@ -153,9 +151,7 @@ impl<'a> ObjectBuilder<'a> {
     /// Sets `key` to the JSON text of `value`.
     #[must_use]
     pub fn set<T: Serialize + ?Sized>(self, key: &'a str, value: &T) -> Self {
-        #[allow(clippy::expect_used, reason = "the server's own types serialize")]
-        let json = serde_json::to_string(value).expect("a server type has a JSON form");
-        self.put(Cow::Borrowed(key), Cow::Owned(json))
+        self.put(Cow::Borrowed(key), Cow::Owned(json_of(value).get().to_owned()))
     }
 
     /// Sets `key` to a value that is JSON text already.
@@ -186,21 +182,20 @@ impl<'a> ObjectBuilder<'a> {
 
     /// The object as JSON text.
     pub fn build(self) -> Box<RawValue> {
-        let size = self.fields.iter().map(|(key, value)| key.len() + value.len() + 4).sum::<usize>();
+        let size =
+            self.fields.iter().map(|(key, value)| key.len() + value.len() + 4).sum::<usize>();
         let mut json = String::with_capacity(size + 2);
         json.push('{');
         for (i, (key, value)) in self.fields.iter().enumerate() {
             if i > 0 {
                 json.push(',');
             }
-            #[allow(clippy::expect_used, reason = "a string has a JSON form")]
-            json.push_str(&serde_json::to_string(key).expect("a string has a JSON form"));
+            json.push_str(json_of(key).get());
             json.push(':');
             json.push_str(value);
         }
         json.push('}');
-        #[allow(clippy::expect_used, reason = "built from valid JSON values")]
-        RawValue::from_string(json).expect("fields of valid JSON make a valid object")
+        raw(json)
     }
 }
 
@@ -221,9 +216,19 @@ pub fn with_offset(text: &str, offset: u64) -> Box<RawValue> {
     spliced.unwrap_or_else(|| raw(text))
 }
 
+/// The JSON form of a value of this crate's own types, which all have one.
+#[allow(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "only maps with odd keys, and types that fail on purpose, have none"
+)]
+pub fn json_of<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).expect("the server's own types have a JSON form")
+}
+
 /// JSON text as a value; `null` for what is no JSON.
-pub fn raw(text: &str) -> Box<RawValue> {
-    RawValue::from_string(text.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
+pub fn raw(text: impl Into<String>) -> Box<RawValue> {
+    RawValue::from_string(text.into()).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 /// A JSON value in which a placeholder can be told from other objects; used only where there are
@@ -300,7 +305,9 @@ impl Serialize for WithBytes<'_> {
             Tree::Placeholder(num) => {
                 let bytes = num
                     .and_then(|num| self.attachments.get(usize::try_from(num).ok()?))
-                    .ok_or_else(|| serde::ser::Error::custom("a placeholder names no attachment"))?;
+                    .ok_or_else(|| {
+                        serde::ser::Error::custom("a placeholder names no attachment")
+                    })?;
                 serializer.serialize_bytes(bytes)
             }
         }

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::{
     app::App,
-    auth::{AuthError, Identity},
     audience::Except,
+    auth::{AuthError, Identity},
     clock::Timestamp,
     config::PresenceScope,
     direct,
@@ -47,7 +47,11 @@ impl From<Identity> for Session {
 /// # Errors
 /// `unauthorized` without a valid token, `forbidden` for somebody else's, `invalid_payload` where
 /// no user is named. With authentication off the claim is believed.
-pub async fn authenticate(app: &App, client: &Arc<Client>, claim: Claim) -> Result<Payload, Refusal> {
+pub async fn authenticate(
+    app: &App,
+    client: &Arc<Client>,
+    claim: Claim,
+) -> Result<Payload, Refusal> {
     #[derive(Serialize)]
     struct Ack {
         success: bool,
@@ -64,11 +68,16 @@ pub async fn authenticate(app: &App, client: &Arc<Client>, claim: Claim) -> Resu
     let session = match &app.verifier {
         Some(verifier) => {
             let Some(token) = &claim.token else {
-                return Err(Refusal::new(Code::Unauthorized, "a token is required: send {userId, token}"));
+                return Err(Refusal::new(
+                    Code::Unauthorized,
+                    "a token is required: send {userId, token}",
+                ));
             };
             let identity = verifier.verify(token).await?;
             if claim.user.as_ref().is_some_and(|user| *user != identity.user_id) {
-                return Err(Refusal::forbidden("the token belongs to another user than userId names"));
+                return Err(Refusal::forbidden(
+                    "the token belongs to another user than userId names",
+                ));
             }
             if client.user().is_some_and(|user| user != identity.user_id) {
                 return Err(Refusal::forbidden(
@@ -127,7 +136,8 @@ fn bind(app: &App, client: &Arc<Client>, user: &UserId) {
         timestamp: Timestamp,
     }
     if app.registry.users.bind(user, client.clone()) {
-        let packet = Packet::of("user-online", &Online { user_id: user, timestamp: Timestamp::now() });
+        let packet =
+            Packet::of("user-online", &Online { user_id: user, timestamp: Timestamp::now() });
         tell(app, &packet, &shared_rooms(client), &[], &Except::client(Some(client.id)));
     }
     direct::deliver_queued(app, client, user);
@@ -221,7 +231,8 @@ fn tell(app: &App, packet: &Packet, rooms: &[Place], own: &[Arc<Client>], except
         for (_, name) in rooms.iter().filter(|(home, _)| home.path == namespace.path) {
             let Some(room) = namespace.room(name.as_str()) else { continue };
             let members = room.lock();
-            audience.extend(members.members().map(|member| (member.client.id, member.client.clone())));
+            audience
+                .extend(members.members().map(|member| (member.client.id, member.client.clone())));
         }
         let audience = audience.into_values().collect::<Vec<_>>();
         app.bus.signal_clients(&audience, packet, except);

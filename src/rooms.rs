@@ -79,11 +79,8 @@ pub async fn join(app: &App, client: &Arc<Client>, join: Join) -> Result<Payload
         let packet = came(client, room, join.spelling);
         state.deliver(&packet, None, |_| false);
         state.insert(client.clone(), join.spelling);
-        let membership = Membership {
-            room: entered.clone(),
-            spelling: join.spelling,
-            echo: join.room.echo(),
-        };
+        let membership =
+            Membership { room: entered.clone(), spelling: join.spelling, echo: join.room.echo() };
         client.add_membership(room.clone(), membership);
         client.outlet.send(&entered_packet(&join.room, join.spelling));
     };
@@ -136,9 +133,7 @@ pub fn check_permission(client: &Client, room: &RoomName) -> Result<(), Refusal>
     if client.may_use(room) {
         return Ok(());
     }
-    Err(Refusal::forbidden(format!(
-        "the token's \"rooms\" do not permit the room \"{room}\""
-    )))
+    Err(Refusal::forbidden(format!("the token's \"rooms\" do not permit the room \"{room}\"")))
 }
 
 /// Takes the client out of the room and tells the others, by the spelling that its join used.
@@ -198,7 +193,7 @@ fn gone(client: &Client, room: &RoomName, spelling: Spelling) -> Packet {
 fn entered_packet(key: &RoomKey, spelling: Spelling) -> Packet {
     match spelling {
         Spelling::Dashed => confirmation("room-joined", "joined", &key.name),
-        Spelling::Camel => Packet::new("joinedRoom", Payload::from_raw(raw(&key.echo()))),
+        Spelling::Camel => Packet::new("joinedRoom", Payload::from_raw(raw(&*key.echo()))),
     }
 }
 
@@ -225,9 +220,14 @@ fn confirmation(event: &'static str, verb: &str, room: &RoomName) -> Packet {
     )
 }
 
-/// The contract's RoomAcknowledge.
-fn acknowledge(client: &Client, key: &RoomKey, message: &str, standing: Option<&Standing>) -> Payload {
-    let value = raw(&key.value);
+/// The contract's `RoomAcknowledge`.
+fn acknowledge(
+    client: &Client,
+    key: &RoomKey,
+    message: &str,
+    standing: Option<&Standing>,
+) -> Payload {
+    let value = raw(&*key.value);
     let mut ack = ObjectBuilder::default()
         .set("clientId", client.id.as_str())
         .set("clientName", &*client.name)

@@ -17,8 +17,7 @@ use crate::{
     bus::{self, Bus},
     clock::Timestamp,
     config::Config,
-    direct,
-    http,
+    direct, http,
     metrics::Metrics,
     registry::Registry,
     socket,
@@ -62,12 +61,17 @@ pub struct Server {
 /// What cannot be opened, and why.
 pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let address = SocketAddr::new(config.host, config.port);
-    let verifier = config.auth_enabled().then(|| Verifier::new(auth::Settings::of(&config))).transpose()?;
+    let verifier =
+        config.auth_enabled().then(|| Verifier::new(auth::Settings::of(&config))).transpose()?;
     let registry = Arc::new(Registry::new(&config.namespaces, config.max_rooms));
     let metrics = Arc::new(Metrics::new(registry.clone()));
     let store = open_store(&config, &registry, &metrics).await?;
     let app = App::new(Parts {
-        bus: Bus::new(registry.clone(), metrics.clone(), store.clone().filter(|_| config.history_size > 0)),
+        bus: Bus::new(
+            registry.clone(),
+            metrics.clone(),
+            store.clone().filter(|_| config.history_size > 0),
+        ),
         store,
         deliveries: direct::Deliveries::default(),
         verifier,
@@ -159,9 +163,11 @@ impl Server {
                 Err(_) => Ok(()),
             }
         };
-        match tokio::time::timeout(grace.max(Duration::from_millis(1)), finish).await {
-            Ok(result) => result?,
-            Err(_) => tracing::warn!(clients = app.registry.connections(), "the grace is over: closing what is left"),
+        if let Ok(finished) = tokio::time::timeout(grace, finish).await {
+            finished?;
+        } else {
+            let clients = app.registry.connections();
+            tracing::warn!(clients, "the grace is over: closing what is left");
         }
         tracing::info!("stopped");
         Ok(())

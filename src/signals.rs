@@ -44,15 +44,12 @@ pub fn custom(app: &App, client: &Client, custom: Custom) -> Result<Payload, Ref
     };
     let packet = Packet::new(Cow::Owned(custom.event), custom.data);
     let except = Except::client(Some(client.id));
-    match &custom.room {
-        Some(room) => {
-            check_permission(client, room)?;
-            app.bus.signal_room(&client.namespace, room, &packet, &except);
-        }
-        None => {
-            check_namespace_permission(client)?;
-            app.bus.signal_namespace(&client.namespace, &packet, &except);
-        }
+    if let Some(room) = &custom.room {
+        check_permission(client, room)?;
+        app.bus.signal_room(&client.namespace, room, &packet, &except);
+    } else {
+        check_namespace_permission(client)?;
+        app.bus.signal_namespace(&client.namespace, &packet, &except);
     }
     Ok(Payload::of(&Ack { success: true, message }))
 }
@@ -81,7 +78,7 @@ pub fn stop_typing(app: &App, client: &Client, room: &RoomName) {
 fn tell_typing(app: &App, client: &Client, room: &RoomName, is_typing: bool) {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Typing<'a> {
+    struct Signal<'a> {
         user_id: Option<UserId>,
         client_id: &'a str,
         client_name: &'a str,
@@ -91,7 +88,7 @@ fn tell_typing(app: &App, client: &Client, room: &RoomName, is_typing: bool) {
     }
     let packet = Packet::of(
         "userTyping",
-        &Typing {
+        &Signal {
             user_id: client.user(),
             client_id: client.id.as_str(),
             client_name: &client.name,

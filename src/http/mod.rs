@@ -1,9 +1,12 @@
 //! The HTTP door.
+use crate::app::App;
 use axum::Router;
 use socketioxide::layer::SocketIoLayer;
-use crate::app::App;
 
 /// Every route.
 pub fn router(app: App, layer: SocketIoLayer) -> Router {
-    Router::new().route("/health", axum::routing::get(|| async { "ok" })).layer(layer).with_state(app)
+    Router::new()
+        .route("/health", axum::routing::get(|| async { "ok" }))
+        .layer(layer)
+        .with_state(app)
 }

@@ -86,7 +86,10 @@ pub struct Client {
 
 impl Client {
     /// A client that has just connected.
-    #[allow(clippy::too_many_arguments, reason = "the facts of a connection, each named at its one call")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the facts of a connection, each named at its one call"
+    )]
     pub fn new(
         id: Sid,
         namespace: Arc<Namespace>,

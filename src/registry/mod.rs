@@ -38,7 +38,11 @@ pub struct Registry {
 impl Registry {
     /// A registry of these namespaces, in which at most `max_rooms` rooms may live (0: no limit).
     pub fn new(paths: &[String], max_rooms: u64) -> Self {
-        let max_rooms = if max_rooms == 0 { usize::MAX } else { usize::try_from(max_rooms).unwrap_or(usize::MAX) };
+        let max_rooms = if max_rooms == 0 {
+            usize::MAX
+        } else {
+            usize::try_from(max_rooms).unwrap_or(usize::MAX)
+        };
         let namespaces =
             paths.iter().map(|path| Arc::new(Namespace::new(path, max_rooms))).collect();
         Self { namespaces, users: Users::default() }

@@ -125,7 +125,8 @@ impl RoomState {
         let mut sent = 0;
         for (id, member) in &self.members {
             let held = !self.backlogs.is_empty() && self.backlogs.contains_key(id);
-            if held || offset.is_some_and(|offset| offset <= member.seen) || except(&member.client) {
+            if held || offset.is_some_and(|offset| offset <= member.seen) || except(&member.client)
+            {
                 continue;
             }
             sent += usize::from(member.client.outlet.send(packet) == Sent::Yes);

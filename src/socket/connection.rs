@@ -153,7 +153,12 @@ impl MessageHandler<LocalAdapter, Direct> for Inlet {
 struct Farewell(Arc<Connection>);
 
 impl DisconnectHandler<LocalAdapter, Direct> for Farewell {
-    fn call_with_defer(&self, socket: Arc<Socket>, reason: DisconnectReason, defer: fn(Arc<Socket>)) {
+    fn call_with_defer(
+        &self,
+        socket: Arc<Socket>,
+        reason: DisconnectReason,
+        defer: fn(Arc<Socket>),
+    ) {
         // Never refused: only events are.
         let _queued = self.0.inbox.push(&self.0, Item::Gone(reason));
         defer(socket);
@@ -208,7 +213,13 @@ impl Connection {
         }
     }
 
-    async fn on_event(&self, client: &Arc<Client>, text: &str, attachments: Arc<[Bytes]>, ack: AckSender) {
+    async fn on_event(
+        &self,
+        client: &Arc<Client>,
+        text: &str,
+        attachments: Arc<[Bytes]>,
+        ack: AckSender,
+    ) {
         client.touch();
         let (name, argument) = match split(text) {
             Ok(parts) => parts,
@@ -271,9 +282,7 @@ async fn dispatch(app: &App, client: &Arc<Client>, event: ClientEvent) -> Result
             signals::pong(client);
             Ok(success())
         }
-        ClientEvent::Presence(status) => {
-            presence::update(app, client, status).map(|()| success())
-        }
+        ClientEvent::Presence(status) => presence::update(app, client, status).map(|()| success()),
         ClientEvent::Private(message) => direct::send(app, client, message).await,
         ClientEvent::Receipt(receipt) => receipts::read(app, client, receipt).await,
         ClientEvent::Sync(request) => history::sync(app, client, request).await,

@@ -61,7 +61,11 @@ impl ClientEvent {
     ///
     /// # Errors
     /// `unknown_event`, `no_room`, `invalid_payload`, `forbidden`: what the contract says of it.
-    pub fn parse(name: &str, argument: Option<&RawValue>, attachments: Arc<[Bytes]>) -> Result<Self, Refusal> {
+    pub fn parse(
+        name: &str,
+        argument: Option<&RawValue>,
+        attachments: Arc<[Bytes]>,
+    ) -> Result<Self, Refusal> {
         let argument = argument.unwrap_or(RawValue::NULL);
         let payload = || Payload::with_attachments(argument.to_owned(), attachments.clone());
         match name {
@@ -83,7 +87,11 @@ impl ClientEvent {
             name::SYNC_MESSAGES => sync(argument),
             _ => Err(Refusal::new(
                 Code::UnknownEvent,
-                format!("unknown event \"{}\"; the events are {}", shorten(name), name::ALL.join(", ")),
+                format!(
+                    "unknown event \"{}\"; the events are {}",
+                    shorten(name),
+                    name::ALL.join(", ")
+                ),
             )),
         }
     }
@@ -148,12 +156,18 @@ fn room_of(object: &Object<'_>) -> Result<RoomKey, Refusal> {
 fn room_or_name(argument: &RawValue) -> Result<(RoomKey, Option<Object<'_>>), Refusal> {
     if let Some(object) = Object::parse(argument.get()) {
         let missing = || {
-            Refusal::new(Code::NoRoom, "no room specified: give roomName, roomId, room or resourceId")
+            Refusal::new(
+                Code::NoRoom,
+                "no room specified: give roomName, roomId, room or resourceId",
+            )
         };
         return Ok((room_in(&object)?.ok_or_else(missing)?, Some(object)));
     }
     if argument.get() == "null" {
-        return Err(Refusal::new(Code::NoRoom, "no room specified: give its name, or an object with roomName, roomId, room or resourceId"));
+        return Err(Refusal::new(
+            Code::NoRoom,
+            "no room specified: give its name, or an object with roomName, roomId, room or resourceId",
+        ));
     }
     let name = named("the room", argument, RoomName::parse)?;
     Ok((RoomKey { name, field: None, value: argument.get().into() }, None))
@@ -161,7 +175,8 @@ fn room_or_name(argument: &RawValue) -> Result<(RoomKey, Option<Object<'_>>), Re
 
 fn integer(field: &str, value: &RawValue, min: u64, max: u64) -> Result<u64, Refusal> {
     let number = value.get().parse().ok().filter(|number| (min..=max).contains(number));
-    number.ok_or_else(|| Refusal::invalid(format!("{field} must be an integer from {min} to {max}")))
+    number
+        .ok_or_else(|| Refusal::invalid(format!("{field} must be an integer from {min} to {max}")))
 }
 
 fn join(argument: &RawValue, spelling: Spelling) -> Result<ClientEvent, Refusal> {
@@ -170,9 +185,9 @@ fn join(argument: &RawValue, spelling: Spelling) -> Result<ClientEvent, Refusal>
         Some((object, offset)) => {
             let offset = integer("offset", offset, 0, MAX_SAFE_INTEGER)?;
             let epoch = match object.get("epoch") {
-                Some(epoch) => Some(
-                    text(epoch).ok_or_else(|| Refusal::invalid("epoch must be the string that a join's ack gave"))?,
-                ),
+                Some(epoch) => Some(text(epoch).ok_or_else(|| {
+                    Refusal::invalid("epoch must be the string that a join's ack gave")
+                })?),
                 None => None,
             };
             Some(Recovery { offset, epoch })
@@ -234,7 +249,8 @@ fn chat(argument: &RawValue, payload: impl FnOnce() -> Parsed) -> Result<ClientE
 
 fn custom(argument: &RawValue, attachments: Arc<[Bytes]>) -> Result<ClientEvent, Refusal> {
     let object = object(argument)?;
-    let event = object.get("event").and_then(|event| serde_json::from_str::<String>(event.get()).ok());
+    let event =
+        object.get("event").and_then(|event| serde_json::from_str::<String>(event.get()).ok());
     let Some(event) = event.filter(|event| !event.is_empty()) else {
         return Err(Refusal::invalid("event must be a non-empty string"));
     };
@@ -278,9 +294,10 @@ fn authenticate(argument: &RawValue) -> Result<ClientEvent, Refusal> {
         None => None,
     };
     let token = match object.get("token") {
-        Some(token) => {
-            Some(serde_json::from_str(token.get()).map_err(|_| Refusal::invalid("token must be a string"))?)
-        }
+        Some(token) => Some(
+            serde_json::from_str(token.get())
+                .map_err(|_| Refusal::invalid("token must be a string"))?,
+        ),
         None => None,
     };
     Ok(ClientEvent::Authenticate(Claim { user, token }))
@@ -309,7 +326,9 @@ fn private(argument: &RawValue, payload: impl FnOnce() -> Parsed) -> Result<Clie
         Some(kind) => {
             let given = serde_json::from_str::<String>(kind.get()).unwrap_or_default();
             let known = KINDS.iter().find(|kind| **kind == given);
-            known.ok_or_else(|| Refusal::invalid(format!("messageType must be one of {}", KINDS.join(", "))))?
+            known.ok_or_else(|| {
+                Refusal::invalid(format!("messageType must be one of {}", KINDS.join(", ")))
+            })?
         }
         None => KINDS[0],
     };
@@ -329,7 +348,9 @@ fn sync(argument: &RawValue) -> Result<ClientEvent, Refusal> {
     let from = match (object.get("lastMessageId"), object.get("offset")) {
         (Some(id), _) => {
             let id = MessageId::given(id);
-            SyncFrom::Message(id.ok_or_else(|| Refusal::invalid("lastMessageId must be a string or a number"))?)
+            SyncFrom::Message(
+                id.ok_or_else(|| Refusal::invalid("lastMessageId must be a string or a number"))?,
+            )
         }
         (None, Some(offset)) => SyncFrom::Offset(integer("offset", offset, 0, MAX_SAFE_INTEGER)?),
         (None, None) => SyncFrom::Oldest,

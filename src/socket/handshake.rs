@@ -39,7 +39,8 @@ impl Handshake {
         };
         let present = |text: &String| !text.is_empty();
         let token = auth("token").filter(present).or_else(|| query("token").filter(present));
-        let name = auth("clientName").filter(present).or_else(|| query("clientName").filter(present));
+        let name =
+            auth("clientName").filter(present).or_else(|| query("clientName").filter(present));
         let peer = parts.extensions.get::<ConnectInfo<std::net::SocketAddr>>();
         Self {
             token: token.or_else(bearer).filter(present),

@@ -56,7 +56,7 @@ impl Inbox {
             return Err(item);
         }
         state.items.push_back(item);
-        self.start(connection, &mut state);
+        start(connection, &mut state);
         Ok(())
     }
 
@@ -64,14 +64,7 @@ impl Inbox {
     pub fn open(&self, connection: &Arc<Connection>) {
         let mut state = self.state.lock();
         state.open = true;
-        self.start(connection, &mut state);
-    }
-
-    fn start(&self, connection: &Arc<Connection>, state: &mut State) {
-        if state.open && !state.running && !state.items.is_empty() {
-            state.running = true;
-            connection.app().tasks.spawn(drain(connection.clone()));
-        }
+        start(connection, &mut state);
     }
 
     fn next(&self) -> Option<Item> {
@@ -83,6 +76,14 @@ impl Inbox {
             state.items.shrink_to(16);
         }
         item
+    }
+}
+
+/// Starts the one task that takes items out, if there is something for it to do.
+fn start(connection: &Arc<Connection>, state: &mut State) {
+    if state.open && !state.running && !state.items.is_empty() {
+        state.running = true;
+        connection.app().tasks.spawn(drain(connection.clone()));
     }
 }
 

@@ -1,9 +1,6 @@
 //! socketioxide as roomcast uses it: handshake, transports, namespaces, parsing.
 
-use socketioxide::{
-    ParserConfig, SocketIo, TransportType,
-    layer::SocketIoLayer,
-};
+use socketioxide::{ParserConfig, SocketIo, TransportType, layer::SocketIoLayer};
 
 use super::connection::NamespaceHandler;
 use crate::{app::App, config::Config};

@@ -43,7 +43,9 @@ fn refuse(client: &Client, event: &str, ack: AckSender, refusal: &Refusal) {
     }
     let (message, code) = (refusal.message.as_ref(), refusal.code.as_str());
     let retry_after_ms = refusal.retry_after.map(|wait| wait.as_millis());
-    client.outlet.acknowledge(ack, &Payload::of(&Ack { success: false, message, code, retry_after_ms }));
+    client
+        .outlet
+        .acknowledge(ack, &Payload::of(&Ack { success: false, message, code, retry_after_ms }));
     client.outlet.send(&Packet::of("error", &Error { message, code, event, retry_after_ms }));
     if is_camel_event(event) {
         client.outlet.send(&Packet::of("exception", &Exception { status: "error", message }));

@@ -56,8 +56,8 @@ pub use self::{
     receipts::MAX_RECEIPTS,
     schema::OpenError,
     types::{
-        Append, Appended, Clock, Committed, Entry, Health, Location, Page, Position,
-        Query, QueuedItem, Receipt, RoomKey, Settings, Stats, StoreError, Stored, Sync,
+        Append, Appended, Clock, Committed, Entry, Health, Location, Page, Position, Query,
+        QueuedItem, Receipt, RoomKey, Settings, Stats, StoreError, Stored, Sync,
     },
 };
 use crate::names::UserId;

@@ -142,8 +142,7 @@ async fn a_tail_that_panics_ends_the_store_and_leaves_no_caller_waiting() {
         timestamp_ms: 0,
     };
     for _ in 0..2 {
-        let append =
-            Append { room: room("a"), entry: entry.clone(), except: Except::nobody() };
+        let append = Append { room: room("a"), entry: entry.clone(), except: Except::nobody() };
         assert!(matches!(store.append(append).await, Err(StoreError::Unavailable(_))));
     }
     store.close().await;

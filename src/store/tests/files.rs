@@ -91,11 +91,8 @@ async fn a_power_failure_that_may_have_taken_commits_changes_the_epochs() {
     assert_eq!(reopened(Sync::Normal, "one").await.0, (epoch, unwritten), "the machine went on");
     let (after, store, copy) = reopened(Sync::Normal, "two").await;
     assert!(after.0 != epoch && after.1 != unwritten, "the machine was started anew");
-    let appended = store.append(Append {
-        room: room("b"),
-        entry: world.entry("m"),
-        except: Except::nobody(),
-    });
+    let appended =
+        store.append(Append { room: room("b"), entry: world.entry("m"), except: Except::nobody() });
     assert_eq!(appended.await.unwrap().epoch, after.1);
     store.close().await;
     drop(store);
