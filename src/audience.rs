@@ -1,5 +1,7 @@
 //! Who gets a message, and who does not.
 
+use std::sync::Arc;
+
 use socketioxide::socket::Sid;
 
 use crate::names::{RoomName, UserId};
@@ -13,6 +15,8 @@ pub struct Except {
     pub users: Vec<UserId>,
     /// All members of these rooms.
     pub rooms: Vec<RoomName>,
+    /// The path of the rooms' namespace; `None` for the one in which the message is delivered.
+    pub namespace: Option<Arc<str>>,
 }
 
 impl Except {

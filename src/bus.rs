@@ -8,6 +8,8 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use indexmap::IndexMap;
+
 use crate::{
     audience::Except,
     clock::Timestamp,
@@ -94,6 +96,28 @@ impl Bus {
         except: &Except,
     ) -> usize {
         fan_out(namespace, room, packet, None, except, &self.metrics)
+    }
+
+    /// Sends a signal to the members of these rooms, once to each however many of them it is in;
+    /// returns to how many clients of this node.
+    pub fn signal_rooms(
+        &self,
+        namespace: &Namespace,
+        rooms: &[RoomName],
+        packet: &Packet,
+        except: &Except,
+    ) -> usize {
+        if let [room] = rooms {
+            return self.signal_room(namespace, room, packet, except);
+        }
+        let mut audience = IndexMap::new();
+        for room in rooms.iter().filter_map(|room| namespace.room(room.as_str())) {
+            room.touch();
+            let members = room.lock();
+            audience
+                .extend(members.members().map(|member| (member.client.id, member.client.clone())));
+        }
+        self.signal_clients(&audience.into_values().collect::<Vec<_>>(), packet, except)
     }
 
     /// Sends a signal to every client of a namespace; returns to how many clients of this node.

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     app::App,
@@ -277,40 +278,46 @@ pub async fn sync(app: &App, client: &Client, request: SyncRequest) -> Result<Pa
 }
 
 /// One message of a room's history, as `GET /rooms/{room}/messages` shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct HistoryItem {
     /// Its number in the room, from 1.
+    #[schema(minimum = 1)]
     pub offset: u64,
     /// Its id.
     pub id: String,
     /// The event as which it was delivered.
     pub event: String,
     /// The object, without its offset.
+    #[schema(value_type = Object)]
     pub data: Payload,
     /// When the server took it.
+    #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
     /// Who has read it.
     pub receipts: Vec<HistoryReceipt>,
 }
 
 /// That a user has read a message.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryReceipt {
     /// The user.
+    #[schema(value_type = String)]
     pub user_id: UserId,
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
 }
 
 /// A page of a room's history.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct HistoryPage {
     /// The messages, oldest first.
     pub items: Vec<HistoryItem>,
     /// The room's newest offset.
     pub offset: u64,
     /// The room's epoch; `null` without history.
+    #[schema(required)]
     pub epoch: Option<String>,
     /// Whether nothing comes after the last item.
     pub complete: bool,

@@ -13,7 +13,7 @@
 //!
 //! - [`server`] composes everything; [`app`] is what both doors hand to the features;
 //! - features: [`rooms`], [`messages`], [`signals`], [`presence`], [`direct`], [`receipts`],
-//!   [`history`];
+//!   [`history`], and for backends [`events`] and [`census`];
 //! - [`bus`] takes what is sent to where it belongs, [`registry`] knows who is where, [`outlet`] is
 //!   the one way out to a client, [`payload`] is what travels, to the letter;
 //! - [`store`] keeps the log and the queues: SQLite on one node;
@@ -26,10 +26,12 @@ pub mod app;
 pub mod audience;
 pub mod auth;
 pub mod bus;
+pub mod census;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod direct;
+pub mod events;
 pub mod history;
 pub mod http;
 pub mod messages;

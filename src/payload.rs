@@ -357,7 +357,7 @@ mod tests {
     fn a_placeholder_without_its_attachment_is_refused() {
         let bytes: Arc<[Bytes]> = Arc::from([Bytes::from_static(b"x")]);
         for num in ["1", "-1", "0.5", "\"0\"", "null"] {
-            let json = raw(&format!(r#"{{"a":[{{"_placeholder":true,"num":{num}}}]}}"#));
+            let json = raw(format!(r#"{{"a":[{{"_placeholder":true,"num":{num}}}]}}"#));
             assert!(Payload::with_attachments(json, bytes.clone()).is_err(), "{num}");
         }
         let json = raw(r#"{"a":{"_placeholder":true,"num":0}}"#);

@@ -117,6 +117,11 @@ impl Server {
         self.address
     }
 
+    /// What both doors hand to the features.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
     /// Serves until `shutdown` is ready, then stops gracefully: no new connections, what was taken
     /// is finished and acknowledged, clients are told by the closing of their transport (and so
     /// reconnect by themselves), all within the configured grace.

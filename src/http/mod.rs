@@ -1,12 +1,156 @@
-//! The HTTP door.
-use crate::app::App;
-use axum::Router;
-use socketioxide::layer::SocketIoLayer;
+//! The HTTP door: it takes requests apart, calls the features, and maps their answers back.
 
-/// Every route.
+mod connections;
+mod error;
+mod events;
+mod extract;
+mod health;
+mod keys;
+mod message_dto;
+mod messages;
+mod openapi;
+mod origin;
+mod rooms;
+mod users;
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{Method, StatusCode, Uri, header},
+    middleware::{from_fn_with_state, map_response},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use socketioxide::layer::SocketIoLayer;
+use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
+use tracing::Span;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use self::error::HttpError;
+use self::origin::Cors;
+use crate::{app::App, metrics::Metrics};
+
+/// Every route, and Socket.IO.
+///
+/// From the outside: panics, the log, CORS, the origin check, Socket.IO, the routes.
 pub fn router(app: App, layer: SocketIoLayer) -> Router {
-    Router::new()
-        .route("/health", axum::routing::get(|| async { "ok" }))
+    let cors = Arc::new(Cors::new(&app.config.cors_origin));
+    let metrics = app.metrics.clone();
+    let messages = message_routes().route_layer(from_fn_with_state(app.clone(), keys::known));
+    let management =
+        management_routes().route_layer(from_fn_with_state(app.clone(), keys::trusted));
+    let (routes, document) = OpenApiRouter::with_openapi(openapi::base())
+        .merge(messages)
+        .merge(management)
+        .merge(operation_routes())
+        .split_for_parts();
+    let routes = if app.config.playground { routes.route("/", get(page)) } else { routes };
+    routes
+        .merge(openapi::routes(&document))
+        .fallback(cannot)
+        .method_not_allowed_fallback(cannot)
+        .layer(map_response(harden))
         .layer(layer)
+        .layer(from_fn_with_state(app.config.clone(), origin::check))
+        .layer(from_fn_with_state(cors, origin::cors))
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(span)
+                .on_request(())
+                .on_response(log)
+                .on_body_chunk(())
+                .on_eos(())
+                .on_failure(()),
+        )
+        .layer(CatchPanicLayer::custom(move |_: Box<dyn Any + Send>| panicked(&metrics)))
         .with_state(app)
+}
+
+/// What the applications that roomcast replaces had: open unless keys are configured.
+fn message_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(messages::broadcast)).routes(routes!(messages::to_client))
+}
+
+/// What only a trusted backend may do.
+fn management_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(events::send))
+        .routes(routes!(connections::list))
+        .routes(routes!(connections::one, connections::disconnect))
+        .routes(routes!(rooms::list))
+        .routes(routes!(rooms::one))
+        .routes(routes!(rooms::messages))
+        .routes(routes!(users::one))
+        .routes(routes!(users::stats))
+}
+
+/// What the machinery around the server asks for; always open.
+fn operation_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(health::health))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+}
+
+/// The playground page.
+async fn page() -> Html<&'static str> {
+    Html(include_str!("index.html"))
+}
+
+/// No such route, or not with this method: in both cases what NestJS says.
+async fn cannot(method: Method, uri: Uri) -> HttpError {
+    HttpError::new(StatusCode::NOT_FOUND, format!("Cannot {method} {}", uri.path()))
+}
+
+/// The panic hook has logged what it was.
+fn panicked(metrics: &Metrics) -> Response {
+    metrics.panicked();
+    let message = "the server made a mistake; its log says which";
+    HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
+}
+
+/// What an answer is said to be, it is: no browser is to guess.
+async fn harden(mut response: Response) -> Response {
+    let nosniff = header::HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+}
+
+/// Without the query, which may hold a token.
+fn span(request: &Request) -> Span {
+    tracing::debug_span!("http", method = %request.method(), path = request.uri().path())
+}
+
+fn log(response: &Response, latency: Duration, _: &Span) {
+    tracing::debug!(status = response.status().as_u16(), ?latency, "answered");
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::registry::Registry;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_and_counted() {
+        let metrics = Arc::new(Metrics::new(Arc::new(Registry::new(&[], 0))));
+        let counted = metrics.clone();
+        let router: Router = Router::new()
+            .route("/", get(|| async { panic!("on purpose") as () }))
+            .layer(CatchPanicLayer::custom(move |_: Box<dyn Any + Send>| panicked(&counted)));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (&body["statusCode"], &body["error"]),
+            (&500.into(), &"Internal Server Error".into())
+        );
+        assert!(metrics.encode().contains("panics_total 1"));
+    }
 }

@@ -160,7 +160,8 @@ impl Client {
         except.clients.contains(&self.id)
             || (!except.users.is_empty()
                 && self.user().is_some_and(|user| except.users.contains(&user)))
-            || except.rooms.iter().any(|room| self.is_in(room.as_str()))
+            || (except.namespace.as_ref().is_none_or(|path| *path == self.namespace.path)
+                && except.rooms.iter().any(|room| self.is_in(room.as_str())))
     }
 
     /// The names of its rooms, in no order.

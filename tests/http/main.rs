@@ -1,0 +1,10 @@
+//! The HTTP door, from the outside.
+
+mod door;
+mod events;
+mod keys;
+mod management;
+mod messages;
+mod origins;
+#[path = "../support/mod.rs"]
+mod support;
