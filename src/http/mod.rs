@@ -17,9 +17,9 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{Request, State},
     http::{Method, StatusCode, Uri, header},
-    middleware::{from_fn_with_state, map_response},
+    middleware::{Next, from_fn_with_state, map_response},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
@@ -52,6 +52,7 @@ pub fn router(app: App, layer: SocketIoLayer) -> Router {
         .fallback(cannot)
         .method_not_allowed_fallback(cannot)
         .layer(map_response(harden))
+        .layer(from_fn_with_state(app.clone(), finish))
         .layer(layer)
         .layer(from_fn_with_state(app.config.clone(), origin::check))
         .layer(from_fn_with_state(cors, origin::cors))
@@ -93,6 +94,12 @@ fn operation_routes() -> OpenApiRouter<App> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
+}
+
+/// What was begun is finished before the server stops.
+async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
+    let _until_answered = app.tasks.token();
+    next.run(request).await
 }
 
 /// The playground page.
