@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures_util::future::try_join_all;
 use socketioxide::socket::Sid;
 
 use crate::{
@@ -71,7 +72,7 @@ pub struct Sent {
 /// object, is a signal, and a client that is in two of the rooms gets it once.
 ///
 /// # Errors
-/// `too_many_rooms`, `unavailable`; the rooms before the one that failed have the message then.
+/// `too_many_rooms`, `unavailable`; other rooms than the one that failed may have the message then.
 pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
     let BackendEvent { namespace, event, data, audience, except, volatile } = event;
     let object = Object::parse(data.json());
@@ -84,27 +85,31 @@ pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
         return Ok(sent);
     };
     if is_kept {
-        for room in rooms {
-            let message = RoomMessage {
-                namespace: namespace.clone(),
-                room: room.clone(),
-                event: event.clone().into(),
-                payload: data.clone(),
-                id: sent.id.text.clone(),
-                timestamp: Timestamp::now(),
-                except: except.clone(),
-            };
-            if let Some(offset) = app.bus.publish(message).await? {
-                sent.offsets.insert(room, offset);
-            }
-        }
+        let message_to = |room: &RoomName| RoomMessage {
+            namespace: namespace.clone(),
+            room: room.clone(),
+            event: event.clone().into(),
+            payload: data.clone(),
+            id: sent.id.text.clone(),
+            timestamp: Timestamp::now(),
+            except: except.clone(),
+        };
+        // Together, so that many rooms share a commit.
+        let published = rooms.iter().map(|room| app.bus.publish(message_to(room)));
+        let offsets = try_join_all(published).await?;
+        let numbered = rooms.into_iter().zip(offsets);
+        sent.offsets = numbered.filter_map(|(room, offset)| Some((room, offset?))).collect();
     } else {
         app.bus.signal_rooms(&namespace, &rooms, &packet, &except);
     }
     for user in users {
-        let is_online = !app.registry.users.clients(&user).is_empty();
-        app.bus.signal_user(&user, &packet, &except);
-        if is_online || volatile {
+        let clients = app.registry.users.clients(&user);
+        let meant = clients.iter().filter(|client| !client.is_left_out(&except)).cloned();
+        let meant = meant.collect::<Vec<_>>();
+        let reached = app.bus.signal_clients(&meant, &packet, &Except::nobody()) > 0;
+        // Whoever is left out on purpose is not offline.
+        let is_left_out = meant.is_empty() && !clients.is_empty();
+        if reached || is_left_out || volatile {
             continue;
         }
         let entry = Entry {
