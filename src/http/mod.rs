@@ -23,19 +23,18 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use socketioxide::layer::SocketIoLayer;
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 use tracing::Span;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::error::HttpError;
 use self::origin::Cors;
-use crate::{app::App, metrics::Metrics};
+use crate::{app::App, metrics::Metrics, socket::SocketLayer};
 
 /// Every route, and Socket.IO.
 ///
 /// From the outside: panics, the log, CORS, the origin check, Socket.IO, the routes.
-pub fn router(app: App, layer: SocketIoLayer) -> Router {
+pub fn router(app: App, layer: SocketLayer) -> Router {
     let cors = Arc::new(Cors::new(&app.config.cors_origin));
     let metrics = app.metrics.clone();
     let messages = message_routes().route_layer(from_fn_with_state(app.clone(), keys::known));

@@ -1,8 +1,8 @@
 //! socketioxide as roomcast uses it: handshake, transports, namespaces, parsing.
 
-use socketioxide::{ParserConfig, SocketIo, TransportType, layer::SocketIoLayer};
+use socketioxide::{ParserConfig, SocketIo, TransportType};
 
-use super::connection::NamespaceHandler;
+use super::{connection::NamespaceHandler, eio3::SocketLayer};
 use crate::{app::App, config::Config};
 
 /// How many packets may wait for one client. The channel's memory grows with what waits, so a
@@ -13,14 +13,17 @@ const MAX_WAITING_PACKETS: usize = 16_384;
 /// How many binary attachments one event may have.
 const MAX_ATTACHMENTS: usize = 10;
 
+/// Where Socket.IO is served; clients ask for it with a slash at the end.
+pub const PATH: &str = "/socket.io";
+
 /// The Socket.IO layer, and the handle on it. Nothing is served until [`mount`](mount).
-pub fn build(config: &Config) -> (SocketIoLayer, SocketIo) {
+pub fn build(config: &Config) -> (SocketLayer, SocketIo) {
     let max_payload = usize::try_from(config.max_payload).unwrap_or(usize::MAX);
     let parser = ParserConfig::common()
         .max_incoming_binaries(MAX_ATTACHMENTS)
         .max_incoming_binary_buf_size(max_payload);
     let builder = SocketIo::builder()
-        .req_path("/socket.io")
+        .req_path(PATH)
         .ping_interval(config.ping_interval)
         .ping_timeout(config.ping_timeout)
         .max_payload(config.max_payload)
@@ -33,7 +36,8 @@ pub fn build(config: &Config) -> (SocketIoLayer, SocketIo) {
         (false, true) => builder.transports([TransportType::Polling]),
         _ => builder.transports([TransportType::Polling, TransportType::Websocket]),
     };
-    builder.build_layer()
+    let (layer, io) = builder.build_layer();
+    (SocketLayer::new(layer, max_payload), io)
 }
 
 /// Opens every namespace of the configuration.

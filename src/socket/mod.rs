@@ -2,6 +2,7 @@
 //! maps their answers back to acks and `error` events.
 
 mod connection;
+mod eio3;
 mod event;
 mod handshake;
 mod inbox;
@@ -10,6 +11,7 @@ mod names;
 mod reply;
 
 pub use self::{
+    eio3::{SocketLayer, SocketService},
     layer::{build, mount},
     names::{client as events, is_protocol_event, is_state_event},
 };
