@@ -7,6 +7,7 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
+use indexmap::IndexMap;
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{MapAccess, Visitor},
@@ -41,15 +42,17 @@ impl Payload {
     ///
     /// # Errors
     /// `invalid_payload` when a placeholder names no attachment: every receiver's parser would
-    /// close its connection over it.
+    /// close its connection over it. Or one that another names, too: each stands for its
+    /// attachment's bytes, so that a small message would grow without bound.
     pub fn with_attachments(
         json: Box<RawValue>,
         attachments: Arc<[Bytes]>,
     ) -> Result<Self, Refusal> {
         if !attachments.is_empty() {
-            let tree: Tree = serde_json::from_str(json.get())
-                .map_err(|_| Refusal::invalid("the payload is not valid JSON"))?;
-            tree.check(attachments.len())?;
+            let tree = Tree::read(&json, MAX_DEPTH).ok_or_else(|| {
+                Refusal::invalid(format!("a payload with attachments may have {MAX_DEPTH} levels"))
+            })?;
+            tree.check(&mut vec![false; attachments.len()])?;
         }
         Ok(Self { json: json.into(), attachments })
     }
@@ -88,7 +91,8 @@ impl Serialize for Payload {
         if self.attachments.is_empty() {
             return self.json.serialize(serializer);
         }
-        let tree: Tree = serde_json::from_str(self.json()).map_err(serde::ser::Error::custom)?;
+        let tree = Tree::read(&self.json, MAX_DEPTH);
+        let tree = tree.ok_or_else(|| serde::ser::Error::custom("a payload was not checked"))?;
         WithBytes { tree: &tree, attachments: &self.attachments }.serialize(serializer)
     }
 }
@@ -144,7 +148,7 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 /// Writes a JSON object field by field; a field set twice keeps its first place and its last value.
 #[derive(Debug, Default)]
 pub struct ObjectBuilder<'a> {
-    fields: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    fields: IndexMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
 impl<'a> ObjectBuilder<'a> {
@@ -165,7 +169,7 @@ impl<'a> ObjectBuilder<'a> {
     pub fn rest_of(mut self, object: &'a Object<'_>) -> Self {
         let fixed = self.fields.len();
         for (name, value) in object.fields() {
-            if !self.fields[..fixed].iter().any(|(set, _)| set == name) {
+            if self.fields.get_index_of(name).is_none_or(|at| at >= fixed) {
                 self = self.put(Cow::Borrowed(name), Cow::Borrowed(value.get()));
             }
         }
@@ -173,10 +177,7 @@ impl<'a> ObjectBuilder<'a> {
     }
 
     fn put(mut self, key: Cow<'a, str>, value: Cow<'a, str>) -> Self {
-        match self.fields.iter_mut().find(|(name, _)| *name == key) {
-            Some(field) => field.1 = value,
-            None => self.fields.push((key, value)),
-        }
+        self.fields.insert(key, value);
         self
     }
 
@@ -231,55 +232,74 @@ pub fn raw(text: impl Into<String>) -> Box<RawValue> {
     RawValue::from_string(text.into()).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
+/// How deep the placeholders of a payload may stand.
+const MAX_DEPTH: usize = 128;
+
 /// A JSON value in which a placeholder can be told from other objects; used only where there are
-/// attachments.
+/// attachments. What has no placeholders is kept to the letter.
 #[derive(Debug)]
-enum Tree {
-    Leaf(serde_json::Value),
-    List(Vec<Tree>),
-    Map(Vec<(String, Tree)>),
+enum Tree<'a> {
+    Leaf(&'a RawValue),
+    List(Vec<Tree<'a>>),
+    Map(Vec<(Cow<'a, str>, Tree<'a>)>),
     /// The attachment of this number; `None` where the number is missing or is none.
-    Placeholder(Option<u64>),
+    Placeholder(Option<usize>),
 }
 
-impl Tree {
-    fn check(&self, attachments: usize) -> Result<(), Refusal> {
-        match self {
-            Self::Leaf(_) => Ok(()),
-            Self::List(items) => items.iter().try_for_each(|item| item.check(attachments)),
-            Self::Map(fields) => fields.iter().try_for_each(|(_, value)| value.check(attachments)),
-            Self::Placeholder(Some(num)) if *num < attachments as u64 => Ok(()),
-            Self::Placeholder(_) => Err(Refusal::invalid(format!(
-                "a binary placeholder must name one of the message's {attachments} attachments"
-            ))),
+impl<'a> Tree<'a> {
+    /// Reads `json`; `None` where it has placeholders, or what may be some, more than `depth` deep.
+    fn read(json: &'a RawValue, depth: usize) -> Option<Self> {
+        let text = json.get();
+        // A key may be written with escapes.
+        if !text.contains("_placeholder") && !text.contains("\\u") {
+            return Some(Self::Leaf(json));
+        }
+        let below = || depth.checked_sub(1);
+        match text.as_bytes().first()? {
+            b'[' => {
+                let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+                let items = items.into_iter().map(|item| Self::read(item, below()?));
+                Some(Self::List(items.collect::<Option<_>>()?))
+            }
+            b'{' => {
+                let object = Object::parse(text)?;
+                if object.get("_placeholder").is_some_and(|marker| marker.get() == "true") {
+                    return Some(Self::Placeholder(
+                        object.get("num").and_then(|num| num.get().parse().ok()),
+                    ));
+                }
+                let fields = object.fields.into_iter();
+                let fields = fields.map(|(key, value)| Some((key, Self::read(value, below()?)?)));
+                Some(Self::Map(fields.collect::<Option<_>>()?))
+            }
+            _ => Some(Self::Leaf(json)),
         }
     }
-}
 
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(serde_json::Value::deserialize(deserializer)?.into())
-    }
-}
-
-impl From<serde_json::Value> for Tree {
-    fn from(value: serde_json::Value) -> Self {
-        use serde_json::Value;
-        match value {
-            Value::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
-            Value::Object(map) if map.get("_placeholder") == Some(&Value::Bool(true)) => {
-                Self::Placeholder(map.get("num").and_then(Value::as_u64))
+    /// Marks the attachments that are named.
+    fn check(&self, named: &mut [bool]) -> Result<(), Refusal> {
+        match self {
+            Self::Leaf(_) => Ok(()),
+            Self::List(items) => items.iter().try_for_each(|item| item.check(named)),
+            Self::Map(fields) => fields.iter().try_for_each(|(_, value)| value.check(named)),
+            Self::Placeholder(num) => {
+                let count = named.len();
+                match num.and_then(|num| named.get_mut(num)) {
+                    Some(named) if !*named => {
+                        *named = true;
+                        Ok(())
+                    }
+                    _ => Err(Refusal::invalid(format!(
+                        "a binary placeholder must name one of the message's {count} attachments, each at most once"
+                    ))),
+                }
             }
-            Value::Object(map) => {
-                Self::Map(map.into_iter().map(|(key, value)| (key, value.into())).collect())
-            }
-            leaf => Self::Leaf(leaf),
         }
     }
 }
 
 struct WithBytes<'a> {
-    tree: &'a Tree,
+    tree: &'a Tree<'a>,
     attachments: &'a [Bytes],
 }
 
@@ -303,11 +323,9 @@ impl Serialize for WithBytes<'_> {
                 map.end()
             }
             Tree::Placeholder(num) => {
-                let bytes = num
-                    .and_then(|num| self.attachments.get(usize::try_from(num).ok()?))
-                    .ok_or_else(|| {
-                        serde::ser::Error::custom("a placeholder names no attachment")
-                    })?;
+                let bytes = num.and_then(|num| self.attachments.get(num)).ok_or_else(|| {
+                    serde::ser::Error::custom("a placeholder names no attachment")
+                })?;
                 serializer.serialize_bytes(bytes)
             }
         }
@@ -361,7 +379,24 @@ mod tests {
             assert!(Payload::with_attachments(json, bytes.clone()).is_err(), "{num}");
         }
         let json = raw(r#"{"a":{"_placeholder":true,"num":0}}"#);
-        assert!(Payload::with_attachments(json, bytes).is_ok());
+        assert!(Payload::with_attachments(json, bytes.clone()).is_ok());
+        for twice in [
+            r#"[{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}]"#,
+            r#"[{"\u005fplaceholder":true,"num":0},{"_placeholder":true,"num":0}]"#,
+        ] {
+            assert!(Payload::with_attachments(raw(twice), bytes.clone()).is_err(), "{twice}");
+        }
+        let deep =
+            format!(r#"{}{{"_placeholder":true,"num":0}}{}"#, "[".repeat(5000), "]".repeat(5000));
+        assert!(Payload::with_attachments(raw(&deep), bytes).is_err());
+    }
+
+    #[test]
+    fn an_object_of_very_many_fields_is_built_in_time() {
+        let fields = (0..100_000).map(|i| format!("\"{i}\":0")).collect::<Vec<_>>().join(",");
+        let text = format!("{{{fields}}}");
+        let object = Object::parse(&text).unwrap();
+        assert_eq!(ObjectBuilder::default().rest_of(&object).build().get(), text);
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
+use tokio::task::AbortHandle;
 
 use crate::{
     app::App,
@@ -114,9 +115,7 @@ fn set_session(app: &App, client: &Arc<Client>, session: Session) {
     let after = session.user.clone();
     let expires_at = session.expires_at;
     client.set_session(session);
-    if let Some(moment) = expires_at {
-        watch_expiry(client, moment);
-    }
+    client.set_expiry(expires_at.map(|moment| watch_expiry(client, moment)));
     if before == after {
         return;
     }
@@ -138,13 +137,14 @@ fn bind(app: &App, client: &Arc<Client>, user: &UserId) {
     if app.registry.users.bind(user, client.clone()) {
         let packet =
             Packet::of("user-online", &Online { user_id: user, timestamp: Timestamp::now() });
-        tell(app, &packet, &shared_rooms(client), &[], &Except::client(Some(client.id)));
+        tell(app, &packet, &shared_rooms(client), &[], Some(client));
     }
     direct::deliver_queued(app, client, user);
 }
 
 /// Ends the binding of a client that has gone; `rooms` are those that it was in.
 pub fn end(app: &App, client: &Arc<Client>, rooms: Vec<Place>) {
+    client.set_expiry(None);
     if let Some(user) = client.user() {
         unbind(app, client, &user, rooms);
     }
@@ -171,9 +171,9 @@ fn tell_offline(app: &App, user: &UserId, last_active: Timestamp, rooms: &[Place
         timestamp: Timestamp,
     }
     let update = Update { user_id: user, status: Status::Offline, last_active };
-    tell(app, &Packet::of("presenceUpdate", &update), rooms, &[], &Except::nobody());
+    tell(app, &Packet::of("presenceUpdate", &update), rooms, &[], None);
     let offline = Offline { user_id: user, timestamp: Timestamp::now() };
-    tell(app, &Packet::of("user-offline", &offline), rooms, &[], &Except::nobody());
+    tell(app, &Packet::of("user-offline", &offline), rooms, &[], None);
 }
 
 #[derive(Serialize)]
@@ -195,7 +195,7 @@ pub fn update(app: &App, client: &Client, status: Status) -> Result<(), Refusal>
     let own = app.registry.users.clients(&user);
     let rooms = own.iter().flat_map(|client| shared_rooms(client)).collect::<Vec<_>>();
     let packet = Packet::of("presenceUpdate", &Update { user_id: &user, status, last_active });
-    tell(app, &packet, &rooms, &own, &Except::nobody());
+    tell(app, &packet, &rooms, &own, None);
     Ok(())
 }
 
@@ -208,8 +208,15 @@ pub fn shared_rooms(client: &Client) -> Vec<Place> {
 }
 
 /// Tells those who may know of a user: everyone, or the members of its `rooms` and its `own`
-/// clients, as the configuration has it. In a crowded namespace everyone would be too many.
-fn tell(app: &App, packet: &Packet, rooms: &[Place], own: &[Arc<Client>], except: &Except) {
+/// clients, as the configuration has it, but not the `subject` itself. In a crowded namespace
+/// everyone would be too many.
+fn tell(
+    app: &App,
+    packet: &Packet,
+    rooms: &[Place],
+    own: &[Arc<Client>],
+    subject: Option<&Client>,
+) {
     let everyone = |namespace: &Namespace| {
         let max = app.config.announce_max;
         app.config.presence_scope == PresenceScope::All
@@ -219,8 +226,11 @@ fn tell(app: &App, packet: &Packet, rooms: &[Place], own: &[Arc<Client>], except
         return;
     }
     for namespace in app.registry.namespaces() {
+        // One connection has the same id in every namespace, and is another client in each.
+        let subject = subject.filter(|client| client.namespace.path == namespace.path);
+        let except = Except::client(subject.map(|client| client.id));
         if everyone(namespace) {
-            app.bus.signal_namespace(namespace, packet, except);
+            app.bus.signal_namespace(namespace, packet, &except);
             continue;
         }
         let mut audience = own
@@ -235,12 +245,12 @@ fn tell(app: &App, packet: &Packet, rooms: &[Place], own: &[Arc<Client>], except
                 .extend(members.members().map(|member| (member.client.id, member.client.clone())));
         }
         let audience = audience.into_values().collect::<Vec<_>>();
-        app.bus.signal_clients(&audience, packet, except);
+        app.bus.signal_clients(&audience, packet, &except);
     }
 }
 
 /// Ends the connection when the token ends, unless it was renewed by then.
-fn watch_expiry(client: &Arc<Client>, moment: SystemTime) {
+fn watch_expiry(client: &Arc<Client>, moment: SystemTime) -> AbortHandle {
     #[derive(Serialize)]
     struct Expired {
         message: &'static str,
@@ -248,7 +258,7 @@ fn watch_expiry(client: &Arc<Client>, moment: SystemTime) {
     // Weak: the watch must not keep a client that has gone.
     let weak = Arc::downgrade(client);
     let wait = moment.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
-    tokio::spawn(async move {
+    let watch = tokio::spawn(async move {
         tokio::time::sleep(wait).await;
         let Some(client) = weak.upgrade() else { return };
         if client.session().expires_at != Some(moment) {
@@ -259,6 +269,7 @@ fn watch_expiry(client: &Arc<Client>, moment: SystemTime) {
         client.outlet.send(&Packet::of("token-expired", &expired));
         client.outlet.disconnect();
     });
+    watch.abort_handle()
 }
 
 impl From<AuthError> for Refusal {

@@ -12,7 +12,7 @@ use crate::{
     outlet::Packet,
     payload::{ObjectBuilder, Payload, raw},
     refusal::{Code, Refusal},
-    registry::{Client, Membership, RoomState, Spelling},
+    registry::{Client, Membership, Room, RoomState, Spelling},
     signals,
 };
 
@@ -72,7 +72,7 @@ pub async fn join(app: &App, client: &Arc<Client>, join: Join) -> Result<Payload
             format!("a client may be in {max} rooms at the same time: leave one first"),
         ));
     }
-    let enter = |state: &mut RoomState, entered: &Arc<crate::registry::Room>| {
+    let enter = |state: &mut RoomState, entered: &Arc<Room>| {
         if already {
             return;
         }
@@ -96,7 +96,7 @@ pub async fn join(app: &App, client: &Arc<Client>, join: Join) -> Result<Payload
 pub fn leave(app: &App, client: &Arc<Client>, leave: &Leave) -> Result<Payload, Refusal> {
     let room = &leave.room.name;
     if let Some(membership) = client.remove_membership(room) {
-        depart(app, client, &membership);
+        depart(app, client, &membership.room, leave.spelling);
         client.outlet.send(&left_packet(room, leave.spelling, &leave.room.echo()));
     }
     let message = format!("Successfully left room: {room}");
@@ -107,7 +107,7 @@ pub fn leave(app: &App, client: &Arc<Client>, leave: &Leave) -> Result<Payload, 
 pub fn leave_all(app: &App, client: &Arc<Client>) {
     for room in client.rooms() {
         if let Some(membership) = client.remove_membership(&room) {
-            depart(app, client, &membership);
+            depart(app, client, &membership.room, membership.spelling);
         }
     }
 }
@@ -119,7 +119,7 @@ pub fn leave_forbidden(app: &App, client: &Arc<Client>) {
             continue;
         }
         if let Some(membership) = client.remove_membership(&room) {
-            depart(app, client, &membership);
+            depart(app, client, &membership.room, membership.spelling);
             client.outlet.send(&left_packet(&room, membership.spelling, &membership.echo));
         }
     }
@@ -136,14 +136,14 @@ pub fn check_permission(client: &Client, room: &RoomName) -> Result<(), Refusal>
     Err(Refusal::forbidden(format!("the token's \"rooms\" do not permit the room \"{room}\"")))
 }
 
-/// Takes the client out of the room and tells the others, by the spelling that its join used.
-fn depart(app: &App, client: &Arc<Client>, membership: &Membership) {
-    let room = &membership.room;
+/// Takes the client out of the room and tells the others: by the spelling of its `leave`, or, where
+/// it sent none, of its join.
+fn depart(app: &App, client: &Arc<Client>, room: &Arc<Room>, spelling: Spelling) {
     signals::stop_typing(app, client, &room.name);
     {
         let mut state = room.lock();
         state.remove(client.id);
-        let packet = gone(client, &room.name, membership.spelling);
+        let packet = gone(client, &room.name, spelling);
         state.deliver(&packet, None, |_| false);
     }
     client.namespace.retire(room);

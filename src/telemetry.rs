@@ -2,10 +2,13 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing::Level;
+use tracing::{Level, Metadata};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, util::SubscriberInitExt,
-    util::TryInitError,
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt, filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    util::{SubscriberInitExt, TryInitError},
 };
 
 use crate::config::{Config, LogFormat};
@@ -18,7 +21,14 @@ pub fn init(config: &Config) -> Result<(), TryInitError> {
         LogFormat::Pretty => fmt::layer().with_ansi(colours).boxed(),
         LogFormat::Json => fmt::layer().json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(lines.with_filter(filter(config))).try_init()
+    let filter = filter(config).and(filter_fn(hides_the_wire));
+    tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()
+}
+
+/// Whether something may be logged at all: the websocket library writes out every frame, tokens
+/// and private messages among them, and no setting may bring that about.
+fn hides_the_wire(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= Level::INFO || !metadata.target().starts_with("tungstenite")
 }
 
 /// `RUST_LOG` as it stands; without it this crate at `LOG_LEVEL`, and the libraries at no more than warnings.

@@ -12,6 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use socketioxide::socket::Sid;
+use tokio::task::AbortHandle;
 
 use super::{Namespace, Room};
 use crate::{
@@ -82,6 +83,8 @@ pub struct Client {
     session: Mutex<Session>,
     memberships: Mutex<HashMap<RoomName, Membership>>,
     typing: Mutex<HashSet<RoomName>>,
+    /// What ends the connection when the token ends.
+    expiry: Mutex<Option<AbortHandle>>,
 }
 
 impl Client {
@@ -112,6 +115,7 @@ impl Client {
             session: Mutex::new(session),
             memberships: Mutex::default(),
             typing: Mutex::default(),
+            expiry: Mutex::default(),
         }
     }
 
@@ -128,6 +132,13 @@ impl Client {
     /// Replaces who it is and what it may do.
     pub fn set_session(&self, session: Session) {
         *self.session.lock() = session;
+    }
+
+    /// Puts `watch` in the place of what watches over the end of its token.
+    pub fn set_expiry(&self, watch: Option<AbortHandle>) {
+        if let Some(before) = std::mem::replace(&mut *self.expiry.lock(), watch) {
+            before.abort();
+        }
     }
 
     /// Whether it may join, read and send to `room`.

@@ -114,8 +114,8 @@ impl RoomState {
 
     /// Sends to every member but those that `except` names; returns to how many.
     ///
-    /// `offset` is the number of a room message; a signal has none, and those that are being
-    /// brought up to date do not get it.
+    /// `offset` is the number of a room message; a signal has none, and has no place among the
+    /// messages that a member is being brought up to date with: it goes out at once.
     pub fn deliver(
         &mut self,
         packet: &Packet,
@@ -125,8 +125,8 @@ impl RoomState {
         let mut sent = 0;
         for (id, member) in &self.members {
             let held = !self.backlogs.is_empty() && self.backlogs.contains_key(id);
-            if held || offset.is_some_and(|offset| offset <= member.seen) || except(&member.client)
-            {
+            let not_now = offset.is_some_and(|offset| held || offset <= member.seen);
+            if not_now || except(&member.client) {
                 continue;
             }
             sent += usize::from(member.client.outlet.send(packet) == Sent::Yes);

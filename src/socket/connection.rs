@@ -79,7 +79,7 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
         Box::pin(async move {
             let handshake = Handshake::read(socket.req_parts(), auth.as_ref());
             let prepared = self.authenticate(handshake).await.map_err(|refusal| {
-                tracing::info!(client = %socket.id, reason = %refusal.message, "connection refused");
+                tracing::info!(client = %socket.id, reason = ?refusal.message, "connection refused");
                 self.app.metrics.refused(refusal.code);
                 Box::new(refusal) as Refused
             })?;
@@ -198,7 +198,7 @@ impl Connection {
         signals::welcome(&client);
         signals::announce_connected(app, &client);
         presence::begin(app, &client);
-        tracing::debug!(client = %client.id, namespace = %client.namespace.path, name = %client.name, user = ?client.user(), transport = client.outlet.transport(), "connected");
+        tracing::debug!(client = %client.id, namespace = %client.namespace.path, name = ?client.name, user = ?client.user(), transport = client.outlet.transport(), "connected");
         self.inbox.open(self);
     }
 
@@ -228,14 +228,14 @@ impl Connection {
                 return reply(client, "", ack, Err(refusal));
             }
         };
-        tracing::debug!(client = %client.id, event = %name, bytes = text.len(), "event");
+        tracing::debug!(client = %client.id, event = ?name, bytes = text.len(), "event");
         self.app.metrics.received(&name);
         let result = match ClientEvent::parse(&name, argument, attachments) {
             Ok(event) => dispatch(&self.app, client, event).await,
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = &result {
-            tracing::debug!(client = %client.id, event = %name, code = refusal.code.as_str(), reason = %refusal.message, "refused");
+            tracing::debug!(client = %client.id, event = ?name, code = refusal.code.as_str(), reason = ?refusal.message, "refused");
             self.app.metrics.refused(refusal.code);
         }
         reply(client, &name, ack, result);

@@ -305,8 +305,10 @@ fn authenticate(argument: &RawValue) -> Result<ClientEvent, Refusal> {
 
 fn presence(argument: &RawValue) -> Result<ClientEvent, Refusal> {
     let object = object(argument)?;
-    let status = object.get("status").and_then(|status| serde_json::from_str(status.get()).ok());
+    // A text, as serde takes `{"online":null}` for a variant, too.
+    let status = object.get("status").filter(|status| status.get().starts_with('"'));
     status
+        .and_then(|status| serde_json::from_str(status.get()).ok())
         .map(ClientEvent::Presence)
         .ok_or_else(|| Refusal::invalid("status must be one of online, away, busy, offline"))
 }
@@ -361,3 +363,6 @@ fn sync(argument: &RawValue) -> Result<ClientEvent, Refusal> {
     };
     Ok(ClientEvent::Sync(SyncRequest { room, from, limit }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,10 +22,11 @@ impl Handshake {
     /// Reads a handshake from its HTTP request and the `auth` object of its CONNECT packet.
     pub fn read(parts: &Parts, auth: Option<&Value>) -> Self {
         let auth = auth.and_then(Value::as_str).and_then(|text| Object::parse(text.as_str()));
-        let auth = |key: &str| {
-            let value = auth.as_ref()?.get(key)?;
-            serde_json::from_str::<String>(value.get()).ok()
-        };
+        let auth = |key: &str| Some(auth.as_ref()?.get(key)?.get());
+        let text = |json: &str| serde_json::from_str::<String>(json).ok();
+        // What stands in a token's place and is no text is a bad token, not a missing one.
+        let given_token =
+            || auth("token").map(|json| text(json).unwrap_or_else(|| json.to_owned()));
         let query = |key: &str| {
             let query = parts.uri.query()?;
             let mut pairs = url::form_urlencoded::parse(query.as_bytes());
@@ -38,9 +39,11 @@ impl Handshake {
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
         };
         let present = |text: &String| !text.is_empty();
-        let token = auth("token").filter(present).or_else(|| query("token").filter(present));
-        let name =
-            auth("clientName").filter(present).or_else(|| query("clientName").filter(present));
+        let token = given_token().filter(present).or_else(|| query("token").filter(present));
+        let name = auth("clientName")
+            .and_then(text)
+            .filter(present)
+            .or_else(|| query("clientName").filter(present));
         let peer = parts.extensions.get::<ConnectInfo<std::net::SocketAddr>>();
         Self {
             token: token.or_else(bearer).filter(present),

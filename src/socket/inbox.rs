@@ -45,16 +45,22 @@ struct State {
     items: VecDeque<Item>,
     /// The connection is established: what came before waits until it is.
     open: bool,
+    /// The connection has ended: what comes after its end must not bring it back.
+    ended: bool,
     running: bool,
 }
 
 impl Inbox {
-    /// Queues an item; gives it back if too many are waiting.
+    /// Queues an item; gives it back if too many are waiting. What comes after the end is dropped.
     pub fn push(&self, connection: &Arc<Connection>, item: Item) -> Result<(), Item> {
         let mut state = self.state.lock();
+        if state.ended {
+            return Ok(());
+        }
         if state.items.len() >= CAPACITY && matches!(item, Item::Event { .. }) {
             return Err(item);
         }
+        state.ended = matches!(item, Item::Gone(_));
         state.items.push_back(item);
         start(connection, &mut state);
         Ok(())

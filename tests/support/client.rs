@@ -17,6 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Connecting {
     address: SocketAddr,
     namespace: String,
+    protocol: u8,
     query: String,
     auth: Value,
     headers: Vec<(&'static str, String)>,
@@ -28,6 +29,7 @@ impl Connecting {
         Self {
             address,
             namespace: "/".into(),
+            protocol: 4,
             query: String::new(),
             auth: json!({}),
             headers: Vec::new(),
@@ -37,6 +39,12 @@ impl Connecting {
     /// To this namespace.
     pub fn namespace(mut self, namespace: &str) -> Self {
         namespace.clone_into(&mut self.namespace);
+        self
+    }
+
+    /// With Engine.IO 3, as socket.io-client 2 speaks it.
+    pub fn engine_3(mut self) -> Self {
+        self.protocol = 3;
         self
     }
 
@@ -70,7 +78,7 @@ impl Connecting {
     pub async fn knock(self) -> Result<TestClient, Value> {
         let mut client = self.open().await.unwrap();
         let auth = std::mem::take(&mut client.auth);
-        client.write(&client.packet('0', &auth.to_string())).await;
+        client.write(&client.packet("0", &auth.to_string())).await;
         loop {
             let frame = client.read().await.expect("the server closed the connection");
             let Some(packet) = frame.strip_prefix('4') else { continue };
@@ -89,8 +97,10 @@ impl Connecting {
 
     /// Opens the websocket; the HTTP status of the server's answer where it does not.
     pub async fn open(self) -> Result<TestClient, u16> {
-        let url =
-            format!("ws://{}/socket.io/?EIO=4&transport=websocket{}", self.address, self.query);
+        let url = format!(
+            "ws://{}/socket.io/?EIO={}&transport=websocket{}",
+            self.address, self.protocol, self.query
+        );
         let mut request = url.into_client_request().unwrap();
         for (name, value) in self.headers {
             request.headers_mut().insert(name, value.parse().unwrap());
@@ -109,7 +119,7 @@ impl Connecting {
             auth: self.auth,
             socket,
             events: VecDeque::new(),
-            acks: Vec::new(),
+            acks: VecDeque::new(),
             asked: 0,
         };
         let hello = client.read().await.expect("the server closed the connection");
@@ -127,6 +137,10 @@ pub struct Event {
     pub data: Value,
     /// The argument's text, to the letter.
     pub text: String,
+    /// The binary attachments that its placeholders refer to.
+    pub attachments: Vec<Vec<u8>>,
+    /// The namespace that it came from.
+    pub namespace: String,
 }
 
 /// A client of one namespace.
@@ -138,35 +152,90 @@ pub struct TestClient {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// What has come and nobody has asked for yet.
     events: VecDeque<Event>,
-    acks: Vec<(u64, Value)>,
+    acks: VecDeque<(u64, Value)>,
     asked: u64,
 }
 
 impl TestClient {
     /// Sends an event.
     pub async fn emit(&mut self, event: &str, data: Value) {
-        self.write(&self.packet('2', &json!([event, data]).to_string())).await;
+        self.write(&self.packet("2", &json!([event, data]).to_string())).await;
     }
 
     /// Sends an event whose argument is this text.
     pub async fn emit_text(&mut self, event: &str, data: &str) {
-        self.write(&self.packet('2', &format!("[{},{data}]", json!(event)))).await;
+        self.write(&self.packet("2", &format!("[{},{data}]", json!(event)))).await;
+    }
+
+    /// Sends an event whose argument is this text, with binary attachments for its placeholders.
+    pub async fn emit_binary(&mut self, event: &str, data: &str, attachments: &[&[u8]]) {
+        let kind = format!("5{}-", attachments.len());
+        self.write(&self.packet(&kind, &format!("[{},{data}]", json!(event)))).await;
+        for attachment in attachments {
+            self.send_binary(attachment).await;
+        }
+    }
+
+    /// Sends a text frame as it is.
+    pub async fn send_frame(&mut self, frame: &str) {
+        self.write(frame).await;
+    }
+
+    /// As [`send_frame`](Self::send_frame), where the server may have closed the connection.
+    pub async fn try_send_frame(&mut self, frame: &str) {
+        let _closed = self.socket.send(Message::text(frame)).await;
+    }
+
+    /// Sends a binary frame as it is.
+    pub async fn send_binary(&mut self, bytes: &[u8]) {
+        self.socket.send(Message::binary(bytes.to_vec())).await.unwrap();
+    }
+
+    /// From now on speaks to another namespace, over the same connection.
+    pub fn turn_to(&mut self, namespace: &str) {
+        namespace.clone_into(&mut self.namespace);
+    }
+
+    /// Sends an event whose argument is this text and waits for its ack.
+    pub async fn ask_text(&mut self, event: &str, data: &str) -> Value {
+        self.asked += 1;
+        let id = self.asked;
+        self.write(&self.packet("2", &format!("{id}[{},{data}]", json!(event)))).await;
+        self.ack(id).await
     }
 
     /// Sends an event and waits for its ack.
     pub async fn ask(&mut self, event: &str, data: Value) -> Value {
+        let id = self.ask_later(event, data).await.expect("the server has closed the connection");
+        self.ack(id).await
+    }
+
+    /// Sends an event that asks for an ack, to be waited for by the number that this returns;
+    /// `None` where the server has ended the connection.
+    pub async fn ask_later(&mut self, event: &str, data: Value) -> Option<u64> {
         self.asked += 1;
-        let id = self.asked;
-        self.write(&self.packet('2', &format!("{id}{}", json!([event, data])))).await;
+        let packet = self.packet("2", &format!("{}{}", self.asked, json!([event, data])));
+        self.socket.send(Message::text(packet)).await.ok().map(|()| self.asked)
+    }
+
+    /// Waits for the ack of this number.
+    pub async fn ack(&mut self, id: u64) -> Value {
         loop {
             if let Some(at) = self.acks.iter().position(|(acknowledged, _)| *acknowledged == id) {
-                return self.acks.swap_remove(at).1;
+                return self.acks.remove(at).unwrap().1;
             }
-            assert!(
-                self.receive().await,
-                "the server closed the connection before the ack of {event}"
-            );
+            assert!(self.receive().await, "the server closed the connection before the ack");
         }
+    }
+
+    /// The next ack and its number; `None` where the server ends the connection before.
+    pub async fn next_ack(&mut self) -> Option<(u64, Value)> {
+        while self.acks.is_empty() {
+            if !self.receive().await {
+                return None;
+            }
+        }
+        self.acks.pop_front()
     }
 
     /// Joins a room.
@@ -188,9 +257,26 @@ impl TestClient {
 
     /// The next event of this name, which may have come already. Others are kept.
     pub async fn next_event(&mut self, name: &str) -> Event {
+        self.next_of(&[name]).await
+    }
+
+    /// The next event of one of these names, which may have come already. Others are kept.
+    pub async fn next_of(&mut self, names: &[&str]) -> Event {
+        loop {
+            if let Some(at) =
+                self.events.iter().position(|event| names.contains(&event.name.as_str()))
+            {
+                return self.events.remove(at).unwrap();
+            }
+            assert!(self.receive().await, "the server closed the connection before {names:?}");
+        }
+    }
+
+    /// Everything up to the next event of this name, in its order.
+    pub async fn until(&mut self, name: &str) -> Vec<Event> {
         loop {
             if let Some(at) = self.events.iter().position(|event| event.name == name) {
-                return self.events.remove(at).unwrap();
+                return self.events.drain(..=at).collect();
             }
             assert!(self.receive().await, "the server closed the connection before {name}");
         }
@@ -211,14 +297,36 @@ impl TestClient {
         found
     }
 
+    /// Everything that was sent to it until now and that nobody has asked for, in its order.
+    pub async fn everything(&mut self) -> Vec<Event> {
+        self.settle().await;
+        self.events.drain(..).collect()
+    }
+
+    /// The names of [`everything`](Self::everything).
+    pub async fn names(&mut self) -> Vec<String> {
+        self.everything().await.into_iter().map(|event| event.name).collect()
+    }
+
+    /// Forgets what has come until now.
+    pub async fn forget(&mut self) {
+        drop(self.everything().await);
+    }
+
     /// Waits until the server has ended the connection to the namespace.
     pub async fn ended(mut self) {
         while self.receive().await {}
     }
 
+    /// As [`ended`](Self::ended); fails if an event of this name comes before.
+    pub async fn ended_without(mut self, name: &str) {
+        while self.receive().await {}
+        assert!(self.events.iter().all(|event| event.name != name), "{name} came");
+    }
+
     /// Leaves, as `socket.disconnect()` does.
     pub async fn disconnect(mut self) {
-        self.write(&self.packet('1', "")).await;
+        self.write(&self.packet("1", "")).await;
         self.socket.close(None).await.unwrap();
     }
 
@@ -226,21 +334,47 @@ impl TestClient {
     async fn receive(&mut self) -> bool {
         let Some(frame) = self.read().await else { return false };
         let Some(packet) = frame.strip_prefix('4') else { return true };
-        let (kind, id, data) = take_apart(packet);
+        let (kind, number, data) = take_apart(packet);
+        let namespace = namespace_of(packet);
         match kind {
             '1' => return false,
-            '2' => {
+            '2' | '5' => {
                 let (name, argument): (String, &RawValue) = serde_json::from_str(data).unwrap();
-                let data = serde_json::from_str(argument.get()).unwrap();
-                self.events.push_back(Event { name, data, text: argument.get().to_owned() });
+                // A number may be too large for a `Value`; the text has it.
+                let data = serde_json::from_str(argument.get()).unwrap_or_default();
+                let text = argument.get().to_owned();
+                let mut event = Event { name, data, text, attachments: Vec::new(), namespace };
+                for _ in 0..number.filter(|_| kind == '5').unwrap_or(0) {
+                    event.attachments.push(self.read_binary().await);
+                }
+                self.events.push_back(event);
             }
             '3' => {
                 let [data]: [Value; 1] = serde_json::from_str(data).unwrap();
-                self.acks.push((id.unwrap(), data));
+                self.acks.push_back((number.unwrap(), data));
+            }
+            // The answer to the CONNECT of a further namespace.
+            '0' | '4' => {
+                let name = if kind == '0' { "connect" } else { "connect_error" }.to_owned();
+                let (text, attachments) = (data.to_owned(), Vec::new());
+                let data = serde_json::from_str(data).unwrap_or_default();
+                self.events.push_back(Event { name, data, text, attachments, namespace });
             }
             _ => panic!("unexpected packet {packet}"),
         }
         true
+    }
+
+    /// The attachment that follows its event.
+    async fn read_binary(&mut self) -> Vec<u8> {
+        loop {
+            let frame = tokio::time::timeout(DEADLINE, self.socket.next()).await;
+            match frame.expect("nothing came for ten seconds") {
+                Some(Ok(Message::Binary(bytes))) => return bytes.to_vec(),
+                Some(Ok(Message::Text(text))) if text == "2" => self.write("3").await,
+                other => panic!("{other:?} instead of an attachment"),
+            }
+        }
     }
 
     /// The next frame that is no heartbeat; `None` at the end.
@@ -262,7 +396,7 @@ impl TestClient {
         self.socket.send(Message::text(frame)).await.unwrap();
     }
 
-    fn packet(&self, kind: char, data: &str) -> String {
+    fn packet(&self, kind: &str, data: &str) -> String {
         match self.namespace.as_str() {
             "/" => format!("4{kind}{data}"),
             namespace => format!("4{kind}{namespace},{data}"),
@@ -270,13 +404,45 @@ impl TestClient {
     }
 }
 
-/// A Socket.IO packet's kind, its ack id, and its data.
+/// A Socket.IO packet's kind, its number, and its data. The number is that of the ack, or of a
+/// binary event the count of its attachments.
 fn take_apart(packet: &str) -> (char, Option<u64>, &str) {
     let (kind, mut rest) = packet.split_at(1);
+    let mut count = None;
+    if let Some((digits, behind)) = rest.split_once('-').filter(|_| kind == "5") {
+        (count, rest) = (digits.parse().ok(), behind);
+    }
     if rest.starts_with('/') {
         rest = rest.split_once(',').map_or("", |(_, rest)| rest);
     }
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     let (id, data) = rest.split_at(digits);
-    (kind.chars().next().unwrap(), id.parse().ok(), data)
+    (kind.chars().next().unwrap(), count.or_else(|| id.parse().ok()), data)
+}
+
+/// The namespace that a Socket.IO packet names.
+fn namespace_of(packet: &str) -> String {
+    let rest = packet.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-');
+    match rest.split_once(',') {
+        Some((namespace, _)) if rest.starts_with('/') => namespace.to_owned(),
+        _ => "/".to_owned(),
+    }
+}
+
+/// The names of an object's fields, in order of the alphabet.
+#[track_caller]
+pub fn fields(object: &Value) -> Vec<&str> {
+    let mut names: Vec<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names
+}
+
+/// The object without its time stamp, which must be one: RFC 3339 UTC with milliseconds.
+#[track_caller]
+pub fn timeless(mut object: Value) -> Value {
+    let timestamp = object.as_object_mut().unwrap().remove("timestamp");
+    let timestamp = timestamp.expect("a time stamp");
+    let text = timestamp.as_str().unwrap();
+    assert!(text.len() == 24 && text.ends_with('Z') && text.as_bytes()[10] == b'T', "{text}");
+    object
 }

@@ -26,7 +26,7 @@ use roomcast::{
 use serde_json::Value;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-pub use self::client::{Connecting, Event, TestClient};
+pub use self::client::{Connecting, Event, TestClient, fields, timeless};
 
 /// What the tokens of tests are signed with.
 pub const SECRET: &str = "a secret of tests that is long enough to be one";
@@ -140,6 +140,23 @@ impl TestServer {
     /// A client that is about to connect.
     pub fn connecting(&self) -> Connecting {
         Connecting::to(self.address)
+    }
+
+    /// Waits until nobody but `observer` is known to it: no client, no member, no user.
+    pub async fn emptied(&self, observer: &mut TestClient) {
+        let registry = &self.app.registry;
+        let begun = std::time::Instant::now();
+        loop {
+            let rooms: usize =
+                registry.namespaces().iter().map(|namespace| namespace.room_count()).sum();
+            let left = (registry.connections(), rooms, registry.users.count());
+            if left == (1, 0, 0) {
+                return;
+            }
+            assert!(begun.elapsed().as_secs() < 10, "(clients, rooms, users) are left: {left:?}");
+            // Every round trip gives the server its turn.
+            observer.settle().await;
+        }
     }
 
     /// Stops it and waits until it has.
