@@ -84,6 +84,15 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         tasks: TaskTracker::new(),
         config: config.clone(),
     });
+    if let Some(verifier) = app.verifier.clone() {
+        // So that the first client need not wait for the issuer's keys; if they cannot be fetched
+        // now, they will be when a token comes.
+        tokio::spawn(async move {
+            if let Err(error) = verifier.prepare().await {
+                tracing::warn!(%error, "the issuer's keys are not there yet");
+            }
+        });
+    }
     let (layer, io) = socket::build(&config);
     socket::mount(&io, &app);
     let router = http::router(app.clone(), layer);
