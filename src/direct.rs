@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::Notify;
 
 use crate::{
     app::App,
@@ -109,8 +110,8 @@ pub async fn queue(
     };
     store.enqueue(user.clone(), sender, entry).await?;
     // The user may have come while the message was being stored.
-    if let Some(client) = app.registry.users.clients(user).first() {
-        deliver_queued(app, client, user);
+    if let Some(client) = newest_client(app, user) {
+        deliver_queued(app, &client, user);
     }
     Ok(())
 }
@@ -133,27 +134,38 @@ fn queue_store(app: &App) -> Option<&Store> {
 /// The users whose queues are being delivered, so that one client at a time gets them.
 #[derive(Debug, Default)]
 pub struct Deliveries {
-    /// With each, whether somebody asked once more while the delivery was running.
-    users: Mutex<HashMap<UserId, bool>>,
+    users: Mutex<HashMap<UserId, Delivery>>,
+}
+
+#[derive(Debug, Default)]
+struct Delivery {
+    /// Somebody asked once more while it was running.
+    asked: bool,
+    /// Told of it, so that nobody waits for the time of confirmation.
+    wake: Arc<Notify>,
 }
 
 impl Deliveries {
-    /// Returns false if a delivery is running; it will look once more.
-    fn begin(&self, user: &UserId) -> bool {
+    /// Begins a delivery, which is told through the answer when it should look once more; `None` if
+    /// one is running, which is told.
+    fn begin(&self, user: &UserId) -> Option<Arc<Notify>> {
         let mut users = self.users.lock();
-        if let Some(asked) = users.get_mut(user) {
-            *asked = true;
-            return false;
+        if let Some(delivery) = users.get_mut(user) {
+            delivery.asked = true;
+            delivery.wake.notify_one();
+            return None;
         }
-        users.insert(user.clone(), false);
-        true
+        let delivery = Delivery::default();
+        let wake = delivery.wake.clone();
+        users.insert(user.clone(), delivery);
+        Some(wake)
     }
 
     /// Whether the delivery goes on, because it should or because somebody asked meanwhile; if not,
     /// it has ended.
     fn go_on(&self, user: &UserId, should: bool) -> bool {
         let mut users = self.users.lock();
-        let asked = users.get_mut(user).is_some_and(std::mem::take);
+        let asked = users.get_mut(user).is_some_and(|delivery| std::mem::take(&mut delivery.asked));
         if !asked && !should {
             users.remove(user);
         }
@@ -167,13 +179,14 @@ const QUEUE_PAGE: (usize, usize) = (100, 1_000_000);
 /// Sends what was queued for a user to one of its clients. It is removed only after that client has
 /// held its connection for `QUEUE_CONFIRM`: so it may arrive twice, and never zero times.
 pub fn deliver_queued(app: &App, client: &Arc<Client>, user: &UserId) {
-    if queue_store(app).is_none() || !app.deliveries.begin(user) {
+    if queue_store(app).is_none() {
         return;
     }
+    let Some(wake) = app.deliveries.begin(user) else { return };
     let (app, mut client, user) = (app.clone(), client.clone(), user.clone());
     tokio::spawn(async move {
         loop {
-            let delivered = deliver_to(&app, &client, &user).await;
+            let delivered = deliver_to(&app, &client, &user, &wake).await;
             if let Err(refusal) = &delivered {
                 tracing::warn!(reason = %refusal.message, "an offline queue could not be delivered; it is kept");
             }
@@ -183,8 +196,8 @@ pub fn deliver_queued(app: &App, client: &Arc<Client>, user: &UserId) {
                 if !app.deliveries.go_on(&user, unconfirmed) {
                     return;
                 }
-                match app.registry.users.clients(&user).first() {
-                    Some(next) => break next.clone(),
+                match newest_client(&app, &user) {
+                    Some(next) => break next,
                     None => unconfirmed = false,
                 }
             };
@@ -192,27 +205,55 @@ pub fn deliver_queued(app: &App, client: &Arc<Client>, user: &UserId) {
     });
 }
 
-/// Sends the queue as it stands; returns whether the client held on.
-async fn deliver_to(app: &App, client: &Arc<Client>, user: &UserId) -> Result<bool, Refusal> {
+fn newest_client(app: &App, user: &UserId) -> Option<Arc<Client>> {
+    app.registry.users.clients(user).pop()
+}
+
+/// Sends the queue as it stands; returns whether the client held on. A newer client of the user
+/// takes its place: the older one may have lost its network without a word.
+async fn deliver_to(
+    app: &App,
+    client: &Arc<Client>,
+    user: &UserId,
+    wake: &Notify,
+) -> Result<bool, Refusal> {
     let Some(store) = queue_store(app) else { return Ok(true) };
-    let (limit, max_bytes) = QUEUE_PAGE;
     let mut last = 0;
     loop {
+        last = send_queued(store, client, user, last).await?;
+        if last == 0 {
+            return Ok(true);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(app.config.queue_confirm) => break,
+            () = wake.notified() => {}
+        }
+        if newest_client(app, user).is_some_and(|newest| !Arc::ptr_eq(&newest, client)) {
+            return Ok(false);
+        }
+    }
+    let held = client.namespace.client(client.id).is_some_and(|known| Arc::ptr_eq(&known, client));
+    if held {
+        store.confirm(user.clone(), last).await?;
+    }
+    Ok(held)
+}
+
+/// Sends what is queued after the place `last`; returns the last place that was sent.
+async fn send_queued(
+    store: &Store,
+    client: &Client,
+    user: &UserId,
+    mut last: u64,
+) -> Result<u64, Refusal> {
+    let (limit, max_bytes) = QUEUE_PAGE;
+    loop {
         let items = store.queued(user, last, limit, max_bytes).await?;
-        let Some(newest) = items.last().map(|item| item.seq) else { break };
+        let Some(newest) = items.last().map(|item| item.seq) else { return Ok(last) };
         for item in &items {
             let payload = Payload::restored(raw(&*item.entry.json), &item.entry.attachments);
             client.outlet.send(&Packet::new(item.entry.event.clone(), payload));
         }
         last = newest;
     }
-    if last == 0 {
-        return Ok(true);
-    }
-    tokio::time::sleep(app.config.queue_confirm).await;
-    let held = client.namespace.client(client.id).is_some_and(|known| Arc::ptr_eq(&known, client));
-    if held {
-        store.confirm(user.clone(), last).await?;
-    }
-    Ok(held)
 }

@@ -87,53 +87,63 @@ pub async fn enter(
     };
     let key = key_of(namespace, room);
     let held = Held::begin(client, room)?;
-    let position = log.position(&key).await?;
-    let mut seen = position.head;
-    let recovery = match recover {
+    let mut position = log.position(&key).await?;
+    let mut replayed = match recover {
         Some(recover) => {
             let limit = app.config.recovery_limit;
-            let replayed = replay(log, client, &key, &position, recover, limit).await?;
-            seen = replayed.as_ref().map_or(seen, |replayed| replayed.seen);
-            Some(Outcome {
-                recovered: replayed.is_some(),
-                missed: replayed.map_or(0, |replayed| replayed.count),
-                oldest: position.oldest,
-            })
+            replay(log, client, &key, &mut position, recover, limit).await?
         }
         None => None,
     };
+    // Who is replayed nothing goes on where it was, if it is a member, and else begins at the head.
+    let mut seen = replayed.or(held.member).unwrap_or(position.head);
     let mut enter = Some(enter);
-    loop {
+    let reached = loop {
         let released = held.room.lock().release(client.id, seen, |state| {
             if let Some(enter) = enter.take() {
                 enter(state, &held.room);
             }
         });
-        if released {
-            break;
+        if let Some(reached) = released {
+            break reached;
         }
-        // More came than is held back. Who recovers must get it; who comes anew begins later.
-        seen = match &recovery {
-            Some(Outcome { recovered: true, .. }) => send_after(log, client, &key, seen).await?,
-            _ => log.position(&key).await?.head,
-        };
-    }
-    Ok(Standing { position: Some((seen, position.epoch)), recovery })
+        // More came than is held back. A newcomer begins later; the others must get all of it.
+        position = log.position(&key).await?;
+        if replayed.is_some() || held.member.is_some() {
+            if let Some(sent) = send_up_to(log, client, &key, seen, &mut position).await? {
+                seen = sent;
+                replayed = replayed.and(Some(sent));
+                continue;
+            }
+            // Nor is it kept any more. Who asked is told so; who did not comes back and asks.
+            replayed = None;
+            if recover.is_none() {
+                client.outlet.disconnect();
+            }
+        }
+        seen = position.head;
+    };
+    let recovery = recover.map(|recover| Outcome {
+        recovered: replayed.is_some(),
+        missed: replayed.map_or(0, |replayed| replayed - recover.offset),
+        oldest: position.oldest,
+    });
+    Ok(Standing { position: Some((reached, position.epoch)), recovery })
 }
 
 /// The room's messages are held back for a client, until it is released or this is dropped.
 struct Held<'a> {
     client: &'a Client,
     room: Arc<Room>,
+    /// Up to where the client is up to date, if it is a member already.
+    member: Option<u64>,
 }
 
 impl<'a> Held<'a> {
-    fn begin(client: &'a Client, room: &RoomName) -> Result<Self, Refusal> {
-        let room = client.namespace.with_room(room, |room, state| {
-            state.hold(client.id);
-            room.clone()
-        })?;
-        Ok(Self { client, room })
+    fn begin(client: &'a Arc<Client>, room: &RoomName) -> Result<Self, Refusal> {
+        let (room, member) =
+            client.namespace.with_room(room, |room, state| (room.clone(), state.hold(client)))?;
+        Ok(Self { client, room, member })
     }
 }
 
@@ -144,21 +154,17 @@ impl Drop for Held<'_> {
     }
 }
 
-struct Replayed {
-    count: u64,
-    seen: u64,
-}
-
-/// Sends the client everything after what it has, or nothing: `None` where the history does not
-/// reach back, the offset is not of this history, or too much was missed.
+/// Sends the client everything after what it has and returns up to where it is up to date now, or
+/// sends nothing: `None` where the history does not reach back, the offset is not of this history,
+/// or too much was missed. The `position` is brought up to date where the log is read.
 async fn replay(
     log: &Store,
     client: &Client,
     key: &store::RoomKey,
-    position: &Position,
+    position: &mut Position,
     recover: &Recovery,
     limit: u64,
-) -> Result<Option<Replayed>, Refusal> {
+) -> Result<Option<u64>, Refusal> {
     let after = recover.offset;
     let same_epoch =
         recover.epoch.as_ref().is_none_or(|epoch| *epoch == position.epoch.to_string());
@@ -169,42 +175,51 @@ async fn replay(
     if limit > 0 && missed > limit {
         return Ok(None);
     }
+    if limit == 0 {
+        return send_up_to(log, client, key, after, position).await;
+    }
     if missed == 0 {
-        return Ok(Some(Replayed { count: 0, seen: after }));
+        return Ok(Some(after));
     }
     let query = Query {
         after,
-        limit: usize::try_from(missed).unwrap_or(usize::MAX).min(10_000),
+        limit: usize::try_from(missed).unwrap_or(usize::MAX),
         max_bytes: MAX_PAGE_BYTES,
         receipts: false,
     };
+    let head = position.head;
     let page = log.read(key, query).await?;
-    let reaches_back = page.items.first().is_some_and(|item| item.offset == after + 1);
-    let reaches_head = page.items.last().is_some_and(|item| item.offset >= position.head);
-    if !reaches_back || (limit > 0 && !reaches_head) {
+    *position = page.position;
+    let items = page.items;
+    let reaches_back = items.first().is_some_and(|item| item.offset == after + 1);
+    let reaches_head = items.last().is_some_and(|item| item.offset == head);
+    if !reaches_back || !reaches_head {
         return Ok(None);
     }
-    let mut seen = send_items(client, &page.items, after);
-    while seen < position.head {
-        let before = seen;
-        seen = send_after(log, client, key, seen).await?;
-        if seen == before {
-            break;
-        }
-    }
-    Ok(Some(Replayed { count: seen - after, seen }))
+    Ok(Some(send_items(client, &items, after)))
 }
 
-/// Sends a page of what comes after `seen`; returns the newest offset that was sent.
-async fn send_after(
+/// Sends what comes after `seen` up to the position's head, page by page, as all of it might not fit
+/// into the memory; returns the newest offset that was sent, or `None`, with the position brought up
+/// to date, where what comes next is not kept any more.
+async fn send_up_to(
     log: &Store,
     client: &Client,
     key: &store::RoomKey,
-    seen: u64,
-) -> Result<u64, Refusal> {
-    let query = Query { after: seen, limit: 1000, max_bytes: MAX_PAGE_BYTES, receipts: false };
-    let page = log.read(key, query).await?;
-    Ok(send_items(client, &page.items, seen))
+    mut seen: u64,
+    position: &mut Position,
+) -> Result<Option<u64>, Refusal> {
+    let head = position.head;
+    while seen < head {
+        let query = Query { after: seen, limit: 1000, max_bytes: MAX_PAGE_BYTES, receipts: false };
+        let page = log.read(key, query).await?;
+        if page.items.first().is_none_or(|item| item.offset != seen + 1) {
+            *position = page.position;
+            return Ok(None);
+        }
+        seen = send_items(client, &page.items, seen);
+    }
+    Ok(Some(seen))
 }
 
 fn send_items(client: &Client, items: &[store::Stored], mut seen: u64) -> u64 {

@@ -140,7 +140,11 @@ fn failed(what: &str, error: &dyn std::error::Error) -> ExitCode {
     let mut line = format!("roomcast {what}: {error}");
     let mut cause = error.source();
     while let Some(inner) = cause {
-        line = format!("{line}: {inner}");
+        let text = inner.to_string();
+        // Some errors say their cause themselves.
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
         cause = inner.source();
     }
     eprintln!("{line}");

@@ -39,10 +39,10 @@ pub enum StartError {
         source: io::Error,
     },
     /// A configured key cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Key(#[from] crate::auth::KeyError),
     /// The store cannot be opened.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] store::OpenError),
 }
 

@@ -10,7 +10,13 @@ mod client;
 mod room;
 mod users;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use parking_lot::{Mutex, RwLock};
 use socketioxide::socket::Sid;
@@ -38,13 +44,14 @@ pub struct Registry {
 impl Registry {
     /// A registry of these namespaces, in which at most `max_rooms` rooms may live (0: no limit).
     pub fn new(paths: &[String], max_rooms: u64) -> Self {
-        let max_rooms = if max_rooms == 0 {
+        let max = if max_rooms == 0 {
             usize::MAX
         } else {
             usize::try_from(max_rooms).unwrap_or(usize::MAX)
         };
+        let quota = Arc::new(Quota { max, live: AtomicUsize::new(0) });
         let namespaces =
-            paths.iter().map(|path| Arc::new(Namespace::new(path, max_rooms))).collect();
+            paths.iter().map(|path| Arc::new(Namespace::new(path, quota.clone()))).collect();
         Self { namespaces, users: Users::default() }
     }
 
@@ -70,6 +77,26 @@ impl Registry {
     }
 }
 
+/// How many rooms live and may live, over all namespaces.
+#[derive(Debug)]
+struct Quota {
+    max: usize,
+    live: AtomicUsize,
+}
+
+impl Quota {
+    /// Counts one more room, or says how many there are where that is too many.
+    fn take(&self) -> Result<(), usize> {
+        let taken =
+            self.live.fetch_update(Relaxed, Relaxed, |live| (live < self.max).then_some(live + 1));
+        taken.map(|_| ())
+    }
+
+    fn give_back(&self) {
+        self.live.fetch_sub(1, Relaxed);
+    }
+}
+
 /// One namespace: its clients and its rooms.
 #[derive(Debug)]
 pub struct Namespace {
@@ -77,18 +104,18 @@ pub struct Namespace {
     pub path: Arc<str>,
     clients: RwLock<HashMap<Sid, Arc<Client>>>,
     rooms: RwLock<HashMap<RoomName, Arc<Room>>>,
-    max_rooms: usize,
+    quota: Arc<Quota>,
     /// Held while a packet goes to everyone, so that all see the same order of such packets.
     order: Mutex<()>,
 }
 
 impl Namespace {
-    fn new(path: &str, max_rooms: usize) -> Self {
+    fn new(path: &str, quota: Arc<Quota>) -> Self {
         Self {
             path: path.into(),
             clients: RwLock::default(),
             rooms: RwLock::default(),
-            max_rooms,
+            quota,
             order: Mutex::default(),
         }
     }
@@ -171,12 +198,10 @@ impl Namespace {
         if let Some(room) = rooms.get(name) {
             return Ok(room.clone());
         }
-        if rooms.len() >= self.max_rooms {
-            return Err(Refusal::new(
-                Code::TooManyRooms,
-                format!("the server holds {} rooms, the most that MAX_ROOMS allows", rooms.len()),
-            ));
-        }
+        self.quota.take().map_err(|live| {
+            let message = format!("the server holds {live} rooms, the most that MAX_ROOMS allows");
+            Refusal::new(Code::TooManyRooms, message)
+        })?;
         let room = Arc::new(Room::new(name.clone(), self.path.clone(), Timestamp::now()));
         rooms.insert(name.clone(), room.clone());
         Ok(room)
@@ -192,6 +217,7 @@ impl Namespace {
         let mut state = room.lock();
         if state.close_if_empty() {
             rooms.remove(&room.name);
+            self.quota.give_back();
         }
     }
 }

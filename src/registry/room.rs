@@ -43,8 +43,8 @@ pub struct Member {
     pub client: Arc<Client>,
     /// How it joined.
     pub spelling: Spelling,
-    /// The newest message that it had before it went live: what comes late from the log up to here
-    /// is not sent a second time.
+    /// The newest message that was sent to it or left it out, or that came before it: what comes
+    /// late from the log up to here is not sent a second time.
     seen: u64,
 }
 
@@ -58,8 +58,9 @@ pub struct RoomState {
     closed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Backlog {
+    client: Arc<Client>,
     packets: Vec<(u64, Packet)>,
     overflown: bool,
 }
@@ -123,53 +124,63 @@ impl RoomState {
         except: impl Fn(&Client) -> bool,
     ) -> usize {
         let mut sent = 0;
-        for (id, member) in &self.members {
-            let held = !self.backlogs.is_empty() && self.backlogs.contains_key(id);
-            let not_now = offset.is_some_and(|offset| held || offset <= member.seen);
-            if not_now || except(&member.client) {
-                continue;
+        for (id, member) in &mut self.members {
+            if let Some(offset) = offset {
+                let held = !self.backlogs.is_empty() && self.backlogs.contains_key(id);
+                if held || offset <= member.seen {
+                    continue;
+                }
+                member.seen = offset;
             }
-            sent += usize::from(member.client.outlet.send(packet) == Sent::Yes);
+            if !except(&member.client) {
+                sent += usize::from(member.client.outlet.send(packet) == Sent::Yes);
+            }
         }
         if let Some(offset) = offset {
             for backlog in self.backlogs.values_mut() {
-                backlog.push(offset, packet);
+                if !except(&backlog.client) {
+                    backlog.push(offset, packet);
+                }
             }
         }
         sent
     }
 
     /// From now on holds the room's messages back for a client, member or not, that is about to be
-    /// brought up to date.
-    pub fn hold(&mut self, id: Sid) {
-        self.backlogs.insert(id, Backlog::default());
+    /// brought up to date. Returns for a member the newest message that it need not get any more.
+    pub fn hold(&mut self, client: &Arc<Client>) -> Option<u64> {
+        self.backlogs.insert(client.id, Backlog::of(client.clone()));
+        self.members.get(&client.id).map(|member| member.seen)
     }
 
     /// Ends what [`hold`](Self::hold) began: `enter` is called, and then the client, if it is a
-    /// member, is sent what came meanwhile and is newer than `seen`. Returns false, with nothing
-    /// done, where more came than is held: the log must be read again (the holding goes on).
-    pub fn release(&mut self, id: Sid, seen: u64, enter: impl FnOnce(&mut Self)) -> bool {
-        let Some(backlog) = self.backlogs.remove(&id) else { return false };
+    /// member, is sent what came meanwhile and is newer than `seen`. Returns up to which message it
+    /// is now up to date; `None`, with nothing done, where more came than is held: the log must be
+    /// read again (the holding goes on).
+    pub fn release(&mut self, id: Sid, seen: u64, enter: impl FnOnce(&mut Self)) -> Option<u64> {
+        let backlog = self.backlogs.remove(&id)?;
         if backlog.overflown {
-            self.hold(id);
-            return false;
+            self.hold(&backlog.client);
+            return None;
         }
         enter(self);
-        if let Some(member) = self.members.get_mut(&id) {
-            member.seen = seen;
-            for (offset, packet) in backlog.packets {
-                if offset > seen {
-                    member.client.outlet.send(&packet);
-                    member.seen = offset;
-                }
-            }
-        }
-        true
+        let Some(member) = self.members.get_mut(&id) else { return Some(seen) };
+        member.seen = seen;
+        member.catch_up(backlog);
+        Some(member.seen)
     }
 
-    /// Ends what [`hold`](Self::hold) began and forgets what came.
+    /// Ends what [`hold`](Self::hold) began, where the client was not brought up to date: to a
+    /// member nothing has happened, so it gets what came meanwhile.
     pub fn abandon(&mut self, id: Sid) {
-        self.backlogs.remove(&id);
+        let Some(backlog) = self.backlogs.remove(&id) else { return };
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if backlog.overflown {
+            // It would miss messages unawares: it comes back and recovers.
+            member.client.outlet.disconnect();
+        } else {
+            member.catch_up(backlog);
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -188,7 +199,22 @@ impl RoomState {
     }
 }
 
+impl Member {
+    fn catch_up(&mut self, backlog: Backlog) {
+        for (offset, packet) in backlog.packets {
+            if offset > self.seen {
+                self.client.outlet.send(&packet);
+                self.seen = offset;
+            }
+        }
+    }
+}
+
 impl Backlog {
+    fn of(client: Arc<Client>) -> Self {
+        Self { client, packets: Vec::new(), overflown: false }
+    }
+
     fn push(&mut self, offset: u64, packet: &Packet) {
         if self.overflown {
             return;

@@ -205,7 +205,8 @@ fn inspect(path: &Path) -> Result<(), OpenError> {
     for check in checks {
         let found: String = conn.query_row(check, [], |row| row.get(0)).map_err(sqlite(path))?;
         if found != "ok" {
-            return Err(damaged(&found));
+            // One fault a line, below a headline.
+            return Err(damaged(&found.lines().collect::<Vec<_>>().join(" ")));
         }
     }
     Ok(())

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "as in tests: what is not as expected fails the test")]
 
 mod client;
+pub mod process;
 
 use std::{
     net::Ipv4Addr,

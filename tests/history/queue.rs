@@ -1,0 +1,227 @@
+//! Messages for users who are offline.
+
+use std::time::Duration;
+
+use roomcast::{
+    config::{Config, Secret},
+    direct,
+    names::UserId,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    assert_refused, in_file,
+    support::{SECRET, TestClient, TestServer, token_of},
+    with,
+};
+
+/// Longer than any test.
+const NEVER: Duration = Duration::from_hours(1);
+
+fn checked(config: &mut Config) {
+    config.jwt_secret = Some(Secret::new(SECRET));
+    config.queue_confirm = NEVER;
+}
+
+async fn user(server: &TestServer, name: &str) -> TestClient {
+    server.connecting().auth(json!({"token": token_of(name)})).join().await
+}
+
+async fn write(client: &mut TestClient, to: &str, text: &str) -> Value {
+    client.ask("private-message", json!({"targetUserId": to, "message": text, "id": text})).await
+}
+
+async fn write_offline(client: &mut TestClient, to: &str, texts: &[&str]) {
+    for text in texts {
+        let ack = write(client, to, text).await;
+        assert_eq!((&ack["delivered"], &ack["queued"]), (&json!(false), &json!(true)), "{ack}");
+    }
+}
+
+/// The next private messages, by their ids.
+async fn received(client: &mut TestClient, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        ids.push(client.next("private-message").await["id"].as_str().unwrap().to_owned());
+    }
+    ids
+}
+
+async fn waiting(server: &TestServer, user: &str) -> u64 {
+    direct::queue_len(&server.app, &UserId::parse(user).unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_said_to_an_offline_user_waits_and_comes_in_order_as_it_was() {
+    let server = with(checked).await;
+    let mut alice = user(&server, "alice").await;
+    let private =
+        json!({"targetUserId": "bob", "message": {"z": 1, "a": 2}, "messageType": "image"});
+    let ack = alice.ask("private-message", private).await;
+    assert_eq!(ack["success"], true, "{ack}");
+    assert_eq!((&ack["delivered"], &ack["queued"]), (&json!(false), &json!(true)));
+    let sent = alice.next("message-sent").await;
+    assert_eq!(sent["target"], "bob");
+    assert_eq!(sent["id"], ack["id"]);
+    assert_eq!((&sent["delivered"], &sent["queued"]), (&json!(false), &json!(true)));
+    let attached = r#"{"target":"bob","message":{"_placeholder":true,"num":0},"id":"file"}"#;
+    alice.emit_binary("private-message", attached, &[b"\0bytes"]).await;
+    write_offline(&mut alice, "bob", &["two", "three"]).await;
+    assert_eq!(waiting(&server, "bob").await, 4);
+
+    let mut bob = user(&server, "bob").await;
+    let first = bob.next_event("private-message").await;
+    assert_eq!((&first.data["id"], &first.data["from"]), (&ack["id"], &json!("alice")));
+    assert_eq!(first.data["clientId"], alice.id);
+    assert_eq!(first.data["message"]["content"].to_string(), r#"{"z":1,"a":2}"#);
+    assert_eq!(first.data["message"]["type"], "image");
+    assert_eq!(first.data["timestamp"], sent["timestamp"], "when it was said");
+    let file = bob.next_event("private-message").await;
+    assert_eq!((&file.data["id"], file.attachments), (&json!("file"), vec![b"\0bytes".to_vec()]));
+    assert_eq!(received(&mut bob, 2).await, ["two", "three"]);
+
+    let ack = write(&mut alice, "bob", "live").await;
+    assert_eq!((&ack["delivered"], &ack["queued"]), (&json!(true), &json!(false)));
+    assert_eq!(received(&mut bob, 1).await, ["live"]);
+}
+
+#[tokio::test]
+async fn what_was_not_held_long_enough_comes_again_at_once() {
+    let server = with(checked).await;
+    let mut alice = user(&server, "alice").await;
+    write_offline(&mut alice, "bob", &["one", "two"]).await;
+    for _ in 0..3 {
+        let mut bob = user(&server, "bob").await;
+        assert_eq!(received(&mut bob, 2).await, ["one", "two"]);
+        bob.disconnect().await;
+    }
+    assert_eq!(waiting(&server, "bob").await, 2);
+}
+
+#[tokio::test]
+async fn a_newer_connection_gets_what_an_older_one_has_not_confirmed() {
+    let server = with(checked).await;
+    let mut alice = user(&server, "alice").await;
+    write_offline(&mut alice, "bob", &["one"]).await;
+    // The server cannot know yet whether this one has lost its network.
+    let mut lost = user(&server, "bob").await;
+    assert_eq!(received(&mut lost, 1).await, ["one"]);
+    let mut back = user(&server, "bob").await;
+    assert_eq!(received(&mut back, 1).await, ["one"]);
+}
+
+#[tokio::test]
+async fn a_client_that_authenticates_later_gets_the_queue_then() {
+    let server = with(|config| {
+        checked(config);
+        config.auth_required = Some(false);
+    })
+    .await;
+    let mut alice = user(&server, "alice").await;
+    write_offline(&mut alice, "bob", &["one"]).await;
+    let mut client = server.client().await;
+    assert_eq!(client.all("private-message").await, Vec::<Value>::new());
+    let claim = json!({"userId": "bob", "token": token_of("bob")});
+    assert_eq!(client.ask("authenticate", claim).await["success"], true);
+    assert_eq!(received(&mut client, 1).await, ["one"]);
+}
+
+#[tokio::test]
+async fn what_was_held_long_enough_is_gone() {
+    let server = with(|config| {
+        checked(config);
+        config.queue_confirm = Duration::from_millis(50);
+    })
+    .await;
+    let mut alice = user(&server, "alice").await;
+    write_offline(&mut alice, "bob", &["one", "two"]).await;
+    let mut bob = user(&server, "bob").await;
+    assert_eq!(received(&mut bob, 2).await, ["one", "two"]);
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while waiting(&server, "bob").await > 0 {
+            bob.settle().await;
+        }
+    })
+    .await
+    .expect("it is never removed");
+    bob.disconnect().await;
+    write_offline(&mut alice, "bob", &["three"]).await;
+    let mut bob = user(&server, "bob").await;
+    assert_eq!(received(&mut bob, 1).await, ["three"], "and nothing before it");
+}
+
+#[tokio::test]
+async fn a_full_queue_takes_no_more() {
+    let server = with(|config| {
+        checked(config);
+        config.queue_size = 20;
+    })
+    .await;
+    let mut alice = user(&server, "alice").await;
+    write_offline(&mut alice, "bob", &["1", "2"]).await;
+    let mut another = user(&server, "alice").await;
+    for client in [&mut alice, &mut another] {
+        let ack = write(client, "bob", "3").await;
+        assert_refused(&ack, "queue_full");
+        assert_eq!(client.next("error").await["code"], "queue_full");
+    }
+    assert_eq!(alice.all("message-sent").await.len(), 2, "none for the one that was refused");
+    write_offline(&mut alice, "carol", &["a tenth of each user's queue"]).await;
+    for sender in 1..10 {
+        let mut sender = user(&server, &format!("sender-{sender}")).await;
+        write_offline(&mut sender, "bob", &["1", "2"]).await;
+    }
+    let mut late = user(&server, "late").await;
+    assert_refused(&write(&mut late, "bob", "1").await, "queue_full");
+    assert_eq!(waiting(&server, "bob").await, 20);
+    let mut bob = user(&server, "bob").await;
+    assert_eq!(received(&mut bob, 20).await.len(), 20);
+}
+
+#[tokio::test]
+async fn without_a_queue_an_offline_user_is_not_found() {
+    let open = with(|_| {}).await;
+    let mut client = open.client().await;
+    client.authenticate("alice").await;
+    let no_queue = with(|config| {
+        checked(config);
+        config.queue_size = 0;
+    })
+    .await;
+    for mut client in [client, user(&no_queue, "alice").await] {
+        let ack = write(&mut client, "bob", "1").await;
+        assert_refused(&ack, "not_found");
+        assert_eq!(ack["message"], "Target user not found or offline");
+        assert_eq!(client.all("message-sent").await, Vec::<Value>::new());
+    }
+}
+
+#[tokio::test]
+async fn the_queue_survives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let configure = |config: &mut Config| {
+        checked(config);
+        config.store_url = in_file(&directory);
+    };
+    let first = with(configure).await;
+    let mut alice = user(&first, "alice").await;
+    write_offline(&mut alice, "bob", &["one", "two"]).await;
+    first.stop().await;
+    let second = with(configure).await;
+    let mut bob = user(&second, "bob").await;
+    assert_eq!(received(&mut bob, 2).await, ["one", "two"]);
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn the_queue_needs_no_history() {
+    let server = with(|config| {
+        checked(config);
+        config.history_size = 0;
+    })
+    .await;
+    let mut alice = user(&server, "alice").await;
+    write_offline(&mut alice, "bob", &["one"]).await;
+    let mut bob = user(&server, "bob").await;
+    assert_eq!(received(&mut bob, 1).await, ["one"]);
+}

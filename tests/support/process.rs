@@ -1,0 +1,96 @@
+//! The real binary as a process of its own: to be killed, and to be refused a start.
+
+use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, ChildStdout, Command},
+};
+
+use super::Connecting;
+
+/// How long a start, or the refusal of one, may take.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A running server.
+pub struct ServerProcess {
+    child: Child,
+    address: SocketAddr,
+    /// Held, as the server writes its log here.
+    log: tokio::task::JoinHandle<()>,
+}
+
+/// The command that starts the server on a free port of this machine, with its store in this file
+/// and nothing of this process's environment.
+pub fn command(store: &Path) -> Command {
+    wrapped(Command::new(env!("CARGO_BIN_EXE_roomcast")), store)
+}
+
+/// The same for a command that starts the server in the end: `"$@"` of a shell, such as.
+pub fn wrapped(mut command: Command, store: &Path) -> Command {
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOST", "127.0.0.1")
+        .env("PORT", "0")
+        .env("STORE_URL", format!("sqlite:{}", store.display()))
+        .env("LOG_FORMAT", "json")
+        .env("RATE_LIMIT_EVENTS", "0")
+        // No .env file of a developer's counts.
+        .current_dir(std::env::temp_dir())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Starts the server and waits until it listens.
+pub async fn start(mut command: Command) -> ServerProcess {
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let address = tokio::time::timeout(DEADLINE, async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if line["message"] == "listening" {
+                return line["address"].as_str().unwrap().parse().unwrap();
+            }
+        }
+        let mut error = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut error).await.unwrap();
+        panic!("the server did not start: {error}");
+    });
+    let address = address.await.expect("the server does not listen");
+    // Read on, so that the server never waits for its reader.
+    let log = tokio::spawn(drain(lines));
+    ServerProcess { child, address, log }
+}
+
+async fn drain(mut lines: tokio::io::Lines<BufReader<ChildStdout>>) {
+    while let Ok(Some(_)) = lines.next_line().await {}
+}
+
+/// Starts a server that must refuse to: its exit code, and what it says on the standard error.
+pub async fn refusal(mut command: Command) -> (Option<i32>, String) {
+    let output = tokio::time::timeout(DEADLINE, command.output());
+    let output = output.await.expect("it has started, or hangs").unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+impl ServerProcess {
+    /// A client of `/` that is about to connect.
+    pub fn connecting(&self) -> Connecting {
+        Connecting::to(self.address)
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    /// Ends it as `kill -9` does, and waits until it is gone.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+        self.log.await.unwrap();
+    }
+}
