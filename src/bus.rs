@@ -20,7 +20,7 @@ use crate::{
     payload::{Payload, with_offset},
     refusal::Refusal,
     registry::{Client, Namespace, Registry},
-    store::{Append, Committed, Entry, Store},
+    store::{Append, Committed, Entry, Epoch, Store},
 };
 
 /// A message to a room, to be numbered and kept.
@@ -161,14 +161,14 @@ pub fn tail(
 ) -> impl FnMut(&[Committed]) + Send + 'static {
     move |committed| {
         for message in committed {
-            let Committed { room: key, offset, entry, except, .. } = message;
+            let Committed { room: key, offset, epoch, entry, except } = message;
             let namespace = registry.namespace(&key.namespace);
             let Some(namespace) = namespace.filter(|home| home.room(key.room.as_str()).is_some())
             else {
                 continue;
             };
             let packet = stored_packet(entry, *offset);
-            fan_out(namespace, &key.room, &packet, Some(*offset), except, &metrics);
+            fan_out(namespace, &key.room, &packet, Some((*offset, *epoch)), except, &metrics);
         }
     }
 }
@@ -183,13 +183,13 @@ fn fan_out(
     namespace: &Namespace,
     room: &RoomName,
     packet: &Packet,
-    offset: Option<u64>,
+    number: Option<(u64, Epoch)>,
     except: &Except,
     metrics: &Metrics,
 ) -> usize {
     let Some(room) = namespace.room(room.as_str()) else { return 0 };
     room.touch();
-    let sent = room.lock().deliver(packet, offset, |client| client.is_left_out(except));
+    let sent = room.lock().deliver(packet, number, |client| client.is_left_out(except));
     metrics.delivered(sent);
     sent
 }

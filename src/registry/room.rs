@@ -17,6 +17,7 @@ use crate::{
     clock::Timestamp,
     names::RoomName,
     outlet::{Packet, Sent},
+    store::Epoch,
 };
 
 /// How many messages are held for a client that is being brought up to date, before it is brought
@@ -55,6 +56,8 @@ pub struct RoomState {
     members: IndexMap<Sid, Member>,
     /// The clients that are being brought up to date from the log: what comes meanwhile waits here.
     backlogs: HashMap<Sid, Backlog>,
+    /// The epoch of the newest message.
+    epoch: Option<Epoch>,
     closed: bool,
 }
 
@@ -115,14 +118,18 @@ impl RoomState {
 
     /// Sends to every member but those that `except` names; returns to how many.
     ///
-    /// `offset` is the number of a room message; a signal has none, and has no place among the
-    /// messages that a member is being brought up to date with: it goes out at once.
+    /// `number` is the offset of a room message in its epoch; a signal has none, and has no place among
+    /// the messages that a member is being brought up to date with: it goes out at once.
     pub fn deliver(
         &mut self,
         packet: &Packet,
-        offset: Option<u64>,
+        number: Option<(u64, Epoch)>,
         except: impl Fn(&Client) -> bool,
     ) -> usize {
+        if let Some((_, epoch)) = number {
+            self.begin(epoch);
+        }
+        let offset = number.map(|(offset, _)| offset);
         let mut sent = 0;
         for (id, member) in &mut self.members {
             if let Some(offset) = offset {
@@ -144,6 +151,15 @@ impl RoomState {
             }
         }
         sent
+    }
+
+    /// A history that was forgotten, as nothing was said for long, begins again at 1.
+    fn begin(&mut self, epoch: Epoch) {
+        if self.epoch.replace(epoch).is_some_and(|before| before != epoch) {
+            for member in self.members.values_mut() {
+                member.seen = 0;
+            }
+        }
     }
 
     /// From now on holds the room's messages back for a client, member or not, that is about to be

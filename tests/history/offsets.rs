@@ -241,3 +241,22 @@ async fn no_more_rooms_live_than_max_rooms_whatever_their_namespace() {
     chatter.join("b").await;
     assert_refused(&client.ask("join-room", "a".into()).await, "too_many_rooms");
 }
+
+#[tokio::test]
+async fn a_member_of_a_forgotten_room_hears_it_begin_again() {
+    let ttl = Duration::from_millis(500);
+    let server = with(|config| config.history_ttl = Some(ttl)).await;
+    let (mut member, mut sender) = (server.client().await, server.client().await);
+    member.join("quiet").await;
+    assert_eq!(fill(&mut sender, "quiet", 3).await, 3);
+    for offset in 1..=3 {
+        assert_eq!(next_offset(&mut member).await, offset);
+    }
+    let before = sender.ask("join-room", json!("quiet")).await["epoch"].clone();
+    let forgotten = async {
+        while sender.ask("join-room", json!("quiet")).await["epoch"] == before {}
+    };
+    tokio::time::timeout(Duration::from_secs(10), forgotten).await.unwrap();
+    assert_eq!(fill(&mut sender, "quiet", 1).await, 1);
+    assert_eq!(next_offset(&mut member).await, 1);
+}
