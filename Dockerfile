@@ -23,6 +23,13 @@ RUN touch src/lib.rs src/main.rs \
     && cargo build --release --locked
 
 
+# The client's browser bundles, for pages that load /socket.io/socket.io.js from the server as they do from Node's.
+FROM node:22-bookworm-slim AS client-bundle
+WORKDIR /bundle
+COPY docker/client-bundle/ ./
+RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund
+
+
 FROM debian:bookworm-slim
 
 LABEL org.opencontainers.image.title="roomcast" \
@@ -36,11 +43,13 @@ RUN groupadd --gid 10001 roomcast \
 
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /build/target/release/roomcast /usr/local/bin/roomcast
+COPY --from=client-bundle /bundle/node_modules/socket.io-client/dist /usr/share/roomcast/client
 
 WORKDIR /app
 USER 10001:10001
 ENV HOST=0.0.0.0 \
-    PORT=3001
+    PORT=3001 \
+    CLIENT_BUNDLE_DIR=/usr/share/roomcast/client
 EXPOSE 3001
 # After the directory got its owner, which a new volume takes over.
 VOLUME /app/data

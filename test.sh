@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Runs every test there is, or one part of them:  ./test.sh [rust|clients|python|angular]
+# Runs every test there is, or one part of them:  ./test.sh [rust|clients|python|angular|browser]
 #
 # What is missing is installed: npm packages and a Python venv in the project, system packages by apt-get.
-# ROOMCAST_BIN=/path/to/roomcast tests that binary instead of building one (clients, python, angular).
-# CHROMIUM=/path/to/chromium names the browser of the Angular part (default /usr/bin/chromium).
+# ROOMCAST_BIN=/path/to/roomcast tests that binary instead of building one (all but rust).
+# CHROMIUM=/path/to/chromium names the browser of the last two parts (default /usr/bin/chromium).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 root=$PWD
 target=${CARGO_TARGET_DIR:-target}
 [[ $target = /* ]] || target=$root/$target
-parts=(rust clients python angular)
+parts=(rust clients python angular browser)
 
 heading() { printf '\n=== %s ===\n' "$*"; }
 
@@ -111,6 +111,16 @@ angular() {
   run node --test --test-reporter=spec --test-timeout=300000 ./*.test.mjs
 }
 
+browser() {
+  build_server
+  [[ -n ${CHROMIUM:-} ]] || system_package chromium chromium
+  system_package curl curl
+  node_packages tests/browser
+  heading "browser: the playground and the client bundle, in Chromium (pictures in $target/screenshots)"
+  cd tests/browser
+  run node --test --test-reporter=spec --test-timeout=300000 ./*.test.mjs
+}
+
 # Each part is a process of its own, so that the end of one does not end the others.
 everything() {
   build_server
@@ -126,7 +136,7 @@ everything() {
 }
 
 case ${1-everything} in
-  rust | clients | python | angular | everything) "${1-everything}" ;;
+  rust | clients | python | angular | browser | everything) "${1-everything}" ;;
   *) fail "unknown part \"$1\": one of ${parts[*]}, or nothing for all of them" ;;
 esac
 exit "$status"

@@ -1,8 +1,9 @@
 //! The command line: its arguments, and the commands that are not the server itself.
 
-use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::Write, net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap_complete::Shell;
 
 use crate::{
     auth::{
@@ -18,12 +19,22 @@ pub const EXIT_FAULTS: u8 = 2;
 /// How long `health` waits for an answer.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What stands below the help.
+const EXAMPLES: &str = "\
+Examples:
+  roomcast                            serve; to try it, open http://localhost:3001
+  PORT=8080 JWT_SECRET=... roomcast   on another port, to clients with a token
+  roomcast --config roomcast.toml     with the settings of a file
+  roomcast --check-config             say what is wrong with the settings
+  roomcast token --sub alice          make a token with the configured key
+  roomcast completions bash           print the completions of a shell";
+
 /// A Socket.IO compatible room server: rooms, history, recovery, presence and tokens in one binary.
 ///
 /// Without a command it serves until it gets SIGTERM or SIGINT. Settings are environment variables,
 /// a .env file in the working directory below them, and the file of --config below that.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "roomcast", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     /// A TOML file with settings, named as the environment variables in lower case
     #[arg(long, global = true, value_name = "FILE")]
@@ -45,6 +56,22 @@ pub enum Command {
     Health(HealthArgs),
     /// Make a token for trying things, or say what is wrong with one
     Token(TokenArgs),
+    /// Print a shell's completions, to be put where that shell looks for them
+    ///
+    /// bash:        roomcast completions bash > ~/.local/share/bash-completion/completions/roomcast
+    /// zsh:         roomcast completions zsh > "${fpath[1]}/_roomcast"
+    /// fish:        roomcast completions fish > ~/.config/fish/completions/roomcast.fish
+    /// powershell:  roomcast completions powershell >> $PROFILE
+    #[command(verbatim_doc_comment)]
+    Completions(CompletionsArgs),
+}
+
+/// The arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
 }
 
 /// The arguments of `health`.
@@ -114,6 +141,17 @@ pub async fn health(cli: &Cli, args: &HealthArgs) -> ExitCode {
             println!("not ready: {url}: {why}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// `completions`: prints a shell's completions.
+pub fn completions(args: &CompletionsArgs) -> ExitCode {
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "roomcast", &mut text);
+    match std::io::stdout().write_all(&text) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads it, `head` for one, has had enough.
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

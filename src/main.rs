@@ -27,8 +27,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: &Cli) -> ExitCode {
-    if let Some(Command::Health(args)) = &cli.command {
-        return cli::health(cli, args).await;
+    // These need no configuration, or not all of it.
+    match &cli.command {
+        Some(Command::Health(args)) => return cli::health(cli, args).await,
+        Some(Command::Completions(args)) => return cli::completions(args),
+        _ => {}
     }
     let config = match cli.load_config() {
         Ok(config) => config,

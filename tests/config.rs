@@ -309,3 +309,29 @@ fn the_log_has_no_colours_where_it_is_not_a_terminal() {
     assert!(said.stdout.contains("starting") && !said.stdout.contains('\u{1b}'), "{said:?}");
     assert_eq!(run("off").stdout, "");
 }
+
+#[test]
+fn completions_need_no_configuration() {
+    for (shell, sign) in [
+        ("bash", "complete -F _roomcast"),
+        ("zsh", "#compdef roomcast"),
+        ("fish", "complete -c roomcast"),
+        ("powershell", "Register-ArgumentCompleter"),
+    ] {
+        let ran = roomcast().env("PORT", "nonsense").run(&["completions", shell]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{shell}");
+        assert!(ran.stdout.contains(sign) && ran.stdout.contains("check-config"), "{shell}");
+    }
+    let ran = roomcast().run(&["completions", "tcsh"]);
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("possible values: bash"), "{ran:?}");
+}
+
+#[test]
+fn the_help_shows_how_it_is_called() {
+    let ran = roomcast().run(&["--help"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for line in ["Usage: roomcast [OPTIONS] [COMMAND]", "Examples:", "  completions  "] {
+        assert!(ran.stdout.contains(line), "no {line} in {ran:?}");
+    }
+}

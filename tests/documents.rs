@@ -6,7 +6,8 @@
 
 use std::{fs, path::PathBuf};
 
-use roomcast::config;
+use clap::CommandFactory;
+use roomcast::{cli::Cli, config};
 
 const BEGIN: &str = "<!-- config:begin -->\n";
 const END: &str = "<!-- config:end -->";
@@ -38,5 +39,26 @@ fn the_readme_has_every_setting() {
             readme.split_once(BEGIN).expect("README.md has a line <!-- config:begin -->");
         let (_, after) = rest.split_once(END).expect("README.md has a line <!-- config:end -->");
         format!("{before}{BEGIN}{}{END}{after}", config::markdown_table())
+    });
+}
+
+/// The help of a command and of those below it, as the binary prints it on a terminal of 100 columns.
+fn manual(command: &mut clap::Command, path: &str) -> String {
+    let help = command.render_long_help().to_string();
+    let mut text = format!("\n## `{path}`\n\n```text\n{}\n```\n", help.trim_end());
+    for below in command.get_subcommands_mut().filter(|below| below.get_name() != "help") {
+        let path = format!("{path} {}", below.get_name());
+        text.push_str(&manual(below, &path));
+    }
+    text
+}
+
+#[test]
+fn the_command_line_is_described() {
+    hold("docs/cli.md", |_| {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let text = manual(&mut command, "roomcast").replace(" \n", "\n");
+        format!("# The command line\n\nWhat `roomcast help` prints, command by command.\n{text}")
     });
 }

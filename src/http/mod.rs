@@ -1,5 +1,6 @@
 //! The HTTP door: it takes requests apart, calls the features, and maps their answers back.
 
+mod bundle;
 mod connections;
 mod error;
 mod events;
@@ -10,6 +11,7 @@ mod message_dto;
 mod messages;
 mod openapi;
 mod origin;
+mod playground;
 mod rooms;
 mod users;
 
@@ -20,7 +22,7 @@ use axum::{
     extract::{Request, State},
     http::{Method, StatusCode, Uri, header},
     middleware::{Next, from_fn_with_state, map_response},
-    response::{Html, IntoResponse, Response},
+    response::{IntoResponse, Response},
     routing::get,
 };
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
@@ -28,12 +30,13 @@ use tracing::Span;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::error::HttpError;
-use self::origin::Cors;
+use self::{bundle::Bundle, origin::Cors, playground::Playground};
 use crate::{app::App, metrics::Metrics, socket::SocketLayer};
 
 /// Every route, and Socket.IO.
 ///
-/// From the outside: panics, the log, CORS, the origin check, Socket.IO, the routes.
+/// From the outside: panics, the log, CORS, the origin check, the client's bundle, Socket.IO, the
+/// routes.
 pub fn router(app: App, layer: SocketLayer) -> Router {
     let cors = Arc::new(Cors::new(&app.config.cors_origin));
     let metrics = app.metrics.clone();
@@ -45,7 +48,13 @@ pub fn router(app: App, layer: SocketLayer) -> Router {
         .merge(management)
         .merge(operation_routes())
         .split_for_parts();
-    let routes = if app.config.playground { routes.route("/", get(page)) } else { routes };
+    let routes = if app.config.playground {
+        let page = Playground::new();
+        routes.route("/", get(move || async move { page.answer() }))
+    } else {
+        routes
+    };
+    let bundle = Arc::new(Bundle::read(app.config.client_bundle_dir.as_deref()));
     routes
         .merge(openapi::routes(&document))
         .fallback(cannot)
@@ -53,6 +62,7 @@ pub fn router(app: App, layer: SocketLayer) -> Router {
         .layer(map_response(harden))
         .layer(from_fn_with_state(app.clone(), finish))
         .layer(layer)
+        .layer(from_fn_with_state(bundle, bundle::serve))
         .layer(from_fn_with_state(app.config.clone(), origin::check))
         .layer(from_fn_with_state(cors, origin::cors))
         .layer(
@@ -99,11 +109,6 @@ fn operation_routes() -> OpenApiRouter<App> {
 async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
     let _until_answered = app.tasks.token();
     next.run(request).await
-}
-
-/// The playground page.
-async fn page() -> Html<&'static str> {
-    Html(include_str!("index.html"))
 }
 
 /// No such route, or not with this method: in both cases what NestJS says.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderValue, Method, StatusCode, Uri, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -65,20 +65,87 @@ fn sends_credentials(uri: &Uri) -> bool {
     is_socket_io(uri) && uri.query().is_some_and(eio3)
 }
 
-/// Refuses Socket.IO to the pages of other origins than the allowed ones. What names no origin is no
-/// page and is let in.
+/// Refuses Socket.IO to the pages of other origins than the allowed ones and, where there is one, the
+/// server's own page. What names no origin is no page and is let in.
 pub async fn check(State(config): State<Arc<Config>>, request: Request, next: Next) -> Response {
     let allowed = &config.cors_origin;
-    let origin = request.headers().get(header::ORIGIN);
-    let refused =
-        origin.filter(|origin| !origin.to_str().is_ok_and(|origin| allowed.allows(origin)));
-    if refused.is_some() && *allowed != CorsOrigin::Any && is_socket_io(request.uri()) {
+    let refused = request.headers().get(header::ORIGIN).is_some_and(|origin| {
+        let is_allowed = |origin| {
+            // Only for the playground: a name that was made to lead here (DNS rebinding) looks the same.
+            allowed.allows(origin) || config.playground && is_own(origin, &request)
+        };
+        !origin.to_str().is_ok_and(is_allowed)
+    });
+    if refused && *allowed != CorsOrigin::Any && is_socket_io(request.uri()) {
         let message = "the Origin of this request is not one that CORS_ORIGIN allows";
         return HttpError::new(StatusCode::FORBIDDEN, message).into_response();
     }
     next.run(request).await
 }
 
+/// Whether a page of this origin came from where the request goes to. The scheme is left out of it: behind
+/// a proxy that ends TLS the server does not know its own.
+fn is_own(origin: &str, request: &Request) -> bool {
+    let Some((scheme, place)) = origin.split_once("://") else { return false };
+    let default_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return false,
+    };
+    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    // HTTP/2 says it in the URI.
+    let host = header.or_else(|| request.uri().authority().map(Authority::as_str));
+    host.is_some_and(|host| {
+        let host = host.strip_suffix(default_port).unwrap_or(host);
+        !place.is_empty() && host.eq_ignore_ascii_case(place)
+    })
+}
+
 fn is_socket_io(uri: &Uri) -> bool {
     uri.path().strip_prefix(SOCKET_IO).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    fn to(host: &str) -> Request {
+        Request::builder().uri("/socket.io/").header("host", host).body(Body::empty()).unwrap()
+    }
+
+    #[test]
+    fn a_page_is_the_servers_own_if_it_came_from_the_host_that_it_asks() {
+        for (origin, host) in [
+            ("http://localhost:3001", "localhost:3001"),
+            ("http://localhost", "localhost"),
+            ("http://localhost", "localhost:80"),
+            ("https://rt.example", "rt.example"),
+            ("https://rt.example", "RT.example:443"),
+            ("http://[::1]:3001", "[::1]:3001"),
+        ] {
+            assert!(is_own(origin, &to(host)), "{origin} {host}");
+        }
+        for (origin, host) in [
+            ("http://localhost:3000", "localhost:3001"),
+            ("http://localhost", "localhost:443"),
+            ("https://rt.example", "rt.example:80"),
+            ("http://evil.example", "localhost"),
+            ("http://localhost.evil.example:3001", "localhost:3001"),
+            ("file://localhost:3001", "localhost:3001"),
+            ("localhost:3001", "localhost:3001"),
+            ("null", "null"),
+            ("http://", ""),
+        ] {
+            assert!(!is_own(origin, &to(host)), "{origin} {host}");
+        }
+    }
+
+    #[test]
+    fn http2_has_the_host_in_its_uri() {
+        let request = Request::builder().uri("http://rt.example/socket.io/").body(Body::empty());
+        assert!(is_own("https://rt.example", &request.unwrap()));
+        assert!(!is_own("https://rt.example", &Request::new(Body::empty())));
+    }
 }

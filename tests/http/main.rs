@@ -6,5 +6,6 @@ mod keys;
 mod management;
 mod messages;
 mod origins;
+mod pages;
 #[path = "../support/mod.rs"]
 mod support;
