@@ -253,9 +253,8 @@ async fn a_member_of_a_forgotten_room_hears_it_begin_again() {
         assert_eq!(next_offset(&mut member).await, offset);
     }
     let before = sender.ask("join-room", json!("quiet")).await["epoch"].clone();
-    let forgotten = async {
-        while sender.ask("join-room", json!("quiet")).await["epoch"] == before {}
-    };
+    let forgotten =
+        async { while sender.ask("join-room", json!("quiet")).await["epoch"] == before {} };
     tokio::time::timeout(Duration::from_secs(10), forgotten).await.unwrap();
     assert_eq!(fill(&mut sender, "quiet", 1).await, 1);
     assert_eq!(next_offset(&mut member).await, 1);
