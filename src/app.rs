@@ -13,6 +13,8 @@ use crate::{
     clock::Timestamp,
     config::Config,
     direct::Deliveries,
+    event_log::EventLog,
+    limits::Limits,
     metrics::Metrics,
     registry::Registry,
     store::Store,
@@ -38,8 +40,12 @@ pub struct Parts {
     pub verifier: Option<Verifier>,
     /// The keys of backends.
     pub api_keys: ApiKeys,
+    /// How much one client, address or caller may ask.
+    pub limits: Limits,
     /// The figures.
     pub metrics: Arc<Metrics>,
+    /// The event log.
+    pub event_log: EventLog,
     /// This node's name among others.
     pub node: String,
     /// When this node started.

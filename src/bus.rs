@@ -6,7 +6,7 @@
 //! history the log is skipped and the path stays. A *signal* (typing, presence, announcements)
 //! takes the same way without the log: at most once.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use indexmap::IndexMap;
 
@@ -127,8 +127,9 @@ impl Bus {
         packet: &Packet,
         except: &Except,
     ) -> usize {
+        let since = Instant::now();
         let sent = namespace.send(packet, |client| client.is_left_out(except));
-        self.metrics.delivered(sent);
+        self.metrics.fanned_out(sent, since);
         sent
     }
 
@@ -144,12 +145,13 @@ impl Bus {
         packet: &Packet,
         except: &Except,
     ) -> usize {
+        let since = Instant::now();
         let sent = clients
             .iter()
             .filter(|client| !client.is_left_out(except))
             .filter(|client| client.outlet.send(packet) == Sent::Yes)
             .count();
-        self.metrics.delivered(sent);
+        self.metrics.fanned_out(sent, since);
         sent
     }
 }
@@ -189,7 +191,8 @@ fn fan_out(
 ) -> usize {
     let Some(room) = namespace.room(room.as_str()) else { return 0 };
     room.touch();
+    let since = Instant::now();
     let sent = room.lock().deliver(packet, number, |client| client.is_left_out(except));
-    metrics.delivered(sent);
+    metrics.fanned_out(sent, since);
     sent
 }

@@ -17,7 +17,8 @@
 //! - [`bus`] takes what is sent to where it belongs, [`registry`] knows who is where, [`outlet`] is
 //!   the one way out to a client, [`payload`] is what travels, to the letter;
 //! - [`store`] keeps the log and the queues: SQLite on one node;
-//! - [`auth`] says who is who, [`config`] holds every setting, [`metrics`] the figures;
+//! - [`auth`] says who is who, [`config`] holds every setting, [`limits`] says how much is too much;
+//! - [`metrics`] and [`event_log`] tell the operator;
 //! - [`names`], [`audience`] and [`refusal`] are the words that all share.
 //!
 //! Dependencies point one way: doors, features, bus and registry, outlet, names.
@@ -31,9 +32,11 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod direct;
+pub mod event_log;
 pub mod events;
 pub mod history;
 pub mod http;
+pub mod limits;
 pub mod messages;
 pub mod metrics;
 pub mod names;
@@ -49,3 +52,10 @@ pub mod signals;
 pub mod socket;
 pub mod store;
 pub mod telemetry;
+
+/// So that this crate's own tests can use what the black box tests share.
+#[cfg(test)]
+extern crate self as roomcast;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;

@@ -114,6 +114,11 @@ impl Outlet {
         }
     }
 
+    /// Whether the client read too slowly, missed a packet, and was disconnected for it.
+    pub fn was_too_slow(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
     /// Ends the client's connection to its namespace, after what was sent before.
     pub fn disconnect(&self) {
         let Some(socket) = self.socket.upgrade() else { return };

@@ -15,6 +15,7 @@ use crate::{
     clock::Timestamp,
     config::PresenceScope,
     direct,
+    limits::Who,
     names::{RoomName, UserId},
     outlet::Packet,
     payload::Payload,
@@ -74,7 +75,8 @@ pub async fn authenticate(
                     "a token is required: send {userId, token}",
                 ));
             };
-            let identity = verifier.verify(token).await?;
+            let who = Who::of(client.address, Some(client.id));
+            let identity = app.limits.guesses.verify(verifier, token, who).await?;
             if claim.user.as_ref().is_some_and(|user| *user != identity.user_id) {
                 return Err(Refusal::forbidden(
                     "the token belongs to another user than userId names",
@@ -147,6 +149,15 @@ pub fn end(app: &App, client: &Arc<Client>, rooms: Vec<Place>) {
     client.set_expiry(None);
     if let Some(user) = client.user() {
         unbind(app, client, &user, rooms);
+    }
+}
+
+/// Ends the binding of a client that has gone without a word: what is left to do where [`end`] has
+/// failed.
+pub fn forget(app: &App, client: &Arc<Client>) {
+    let Some(user) = client.user() else { return };
+    if let Some(departure) = app.registry.users.unbind(&user, client) {
+        app.registry.users.expire(&user, departure);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     names::RoomName,
     outlet::Packet,
     payload::{ObjectBuilder, Payload, raw},
+    presence::Place,
     refusal::{Code, Refusal},
     registry::{Client, Membership, Room, RoomState, Spelling},
     signals,
@@ -109,6 +110,18 @@ pub fn leave_all(app: &App, client: &Arc<Client>) {
         if let Some(membership) = client.remove_membership(&room) {
             depart(app, client, &membership.room, membership.spelling);
         }
+    }
+}
+
+/// Takes a client that has gone out of these rooms without a word: what is left to do where
+/// [`leave_all`] has failed.
+pub fn forget(client: &Client, places: &[Place]) {
+    for (namespace, name) in places {
+        if let Some(room) = namespace.room(name.as_str()) {
+            room.lock().remove(client.id);
+            namespace.retire(&room);
+        }
+        client.remove_membership(name);
     }
 }
 

@@ -16,9 +16,12 @@ use crate::{
     auth::{self, ApiKeys, Verifier},
     bus::{self, Bus},
     clock::Timestamp,
-    config::Config,
-    direct, http,
-    metrics::Metrics,
+    config::{self, Config},
+    direct,
+    event_log::EventLog,
+    http,
+    limits::Limits,
+    metrics::{Metrics, Watched},
     registry::Registry,
     socket,
     store::{self, Store},
@@ -41,6 +44,14 @@ pub enum StartError {
     /// A configured key cannot be used.
     #[error(transparent)]
     Key(#[from] crate::auth::KeyError),
+    /// The event log cannot be written.
+    #[error("cannot write the event log {path} (EVENT_LOG): {source}")]
+    EventLog {
+        /// The file; `stdout` for the standard output.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] store::OpenError),
@@ -65,7 +76,14 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         config.auth_enabled().then(|| Verifier::new(auth::Settings::of(&config))).transpose()?;
     let registry = Arc::new(Registry::new(&config.namespaces, config.max_rooms));
     let metrics = Arc::new(Metrics::new(registry.clone()));
+    let event_log = open_event_log(&config)?;
     let store = open_store(&config, &registry, &metrics).await?;
+    let limits = Limits::new(&config);
+    metrics.watch(Watched {
+        store: store.clone(),
+        doorman: limits.doorman.clone(),
+        event_log: event_log.clone(),
+    });
     let app = App::new(Parts {
         bus: Bus::new(
             registry.clone(),
@@ -77,7 +95,9 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         verifier,
         api_keys: ApiKeys::new(config.api_keys.iter().map(|key| key.expose().to_owned()).collect()),
         registry,
+        limits,
         metrics,
+        event_log,
         node: uuid::Uuid::new_v4().simple().to_string(),
         started_at: Timestamp::now(),
         draining: false.into(),
@@ -100,6 +120,16 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     Ok(Server { app, io, router, listener, address })
+}
+
+fn open_event_log(config: &Config) -> Result<EventLog, StartError> {
+    EventLog::open(config.event_log.as_ref()).map_err(|source| {
+        let path = match &config.event_log {
+            Some(config::EventLog::File(path)) => path.display().to_string(),
+            _ => "stdout".to_owned(),
+        };
+        StartError::EventLog { path, source }
+    })
 }
 
 /// Opens the store, unless nothing is to be kept.
@@ -140,6 +170,8 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         use axum::serve::ListenerExt;
         let Self { app, io, router, listener, address } = self;
+        // Held until the end of this function.
+        let _rotation = app.event_log.reopen_on_hangup()?;
         tracing::info!(%address, port = address.port(), "listening");
         let listener = listener.tap_io(|stream| {
             // A small packet must not wait for the acknowledgement of the one before.
@@ -183,6 +215,8 @@ impl Server {
             let clients = app.registry.connections();
             tracing::warn!(clients, "the grace is over: closing what is left");
         }
+        // After the grace, too: what has happened until now is worth a moment.
+        let _closed = tokio::time::timeout(LINGER, app.event_log.close(&app.registry)).await;
         tracing::info!("stopped");
         Ok(())
     }

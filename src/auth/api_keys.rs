@@ -3,7 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 /// The configured API keys, kept as digests only.
 #[derive(Clone, Default)]
@@ -22,13 +22,17 @@ impl ApiKeys {
         self.0.is_empty()
     }
 
-    /// Whether `candidate` is one of the keys.
+    /// The number of the key that `candidate` is, if it is one.
     ///
     /// Digests have one length, and each is compared to its end: the time taken tells neither
     /// which key matched, nor how much of one, nor how long the keys are.
-    pub fn matches(&self, candidate: &str) -> bool {
+    pub fn find(&self, candidate: &str) -> Option<usize> {
         let candidate = sha256(candidate);
-        self.0.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&candidate)).into()
+        let mut found = 0;
+        for (key, number) in self.0.iter().zip(1_u64..) {
+            found.conditional_assign(&number, key.ct_eq(&candidate));
+        }
+        usize::try_from(found).ok()?.checked_sub(1)
     }
 }
 
@@ -51,16 +55,16 @@ mod tests {
     #[test]
     fn any_of_the_keys_matches_and_nothing_else() {
         let keys = ApiKeys::new(vec!["one".into(), "two".into()]);
-        assert!(keys.matches("one") && keys.matches("two"));
+        assert_eq!((keys.find("one"), keys.find("two")), (Some(0), Some(1)));
         for wrong in ["", "on", "one ", "One", "onetwo", "one,two"] {
-            assert!(!keys.matches(wrong), "{wrong:?}");
+            assert!(keys.find(wrong).is_none(), "{wrong:?}");
         }
     }
 
     #[test]
     fn an_empty_key_opens_nothing() {
         let keys = ApiKeys::new(vec![String::new()]);
-        assert!(keys.is_empty() && !keys.matches(""));
+        assert!(keys.is_empty() && keys.find("").is_none());
     }
 
     #[test]

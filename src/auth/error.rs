@@ -68,6 +68,12 @@ impl AuthError {
         matches!(self, Self::Unavailable)
     }
 
+    /// Whether the token may have been made up. One that is only too old, or too new, was issued:
+    /// whoever brings it guesses nothing.
+    pub fn may_be_a_guess(&self) -> bool {
+        !matches!(self, Self::Unavailable | Self::Disabled | Self::Expired | Self::NotYetValid)
+    }
+
     pub(super) fn claim(claim: &'static str, problem: impl Into<Cow<'static, str>>) -> Self {
         Self::Claim { claim, problem: problem.into() }
     }

@@ -177,17 +177,19 @@ settings! {
     "Limits" {
         /// Events a second and client; 0 for no limit.
         RATE_LIMIT_EVENTS => rate_limit_events: u32 = value::RATE, "200";
-        /// Events that a client may send at once; 0 for as many as `RATE_LIMIT_EVENTS`.
+        /// Events that a client may send at once; 0 for as many as `RATE_LIMIT_EVENTS`. Ten times as many refused within 10 s disconnect it.
         RATE_LIMIT_BURST => rate_limit_burst: u32 = value::RATE, "400";
-        /// HTTP requests a second and address; 0 for no limit.
+        /// Failed authentications a minute and address, a tenth of them from one client; 0 for no limit.
+        RATE_LIMIT_AUTH => rate_limit_auth: u32 = value::RATE, "60";
+        /// HTTP requests a second and API key, or address without one; 0 for no limit.
         RATE_LIMIT_HTTP => rate_limit_http: u32 = value::RATE, "0";
-        /// New connections a second and address; 0 for no limit.
+        /// New Socket.IO connections a second and address; 0 for no limit.
         RATE_LIMIT_CONNECTIONS => rate_limit_connections: u32 = value::RATE, "0";
         /// Rooms that one client may be in; 0 for no limit.
         MAX_ROOMS_PER_CLIENT => max_rooms_per_client: u64 = value::COUNT, "100";
         /// Rooms that live or are stored, on the node or in the cluster; 0 for no limit.
         MAX_ROOMS => max_rooms: u64 = value::COUNT, "1000000";
-        /// Connections at a time; 0 for no limit.
+        /// Connections at a time, whatever namespaces they use; 0 for no limit.
         MAX_CONNECTIONS => max_connections: u64 = value::COUNT, "0";
         /// Connections at a time and address; 0 for no limit.
         MAX_CONNECTIONS_PER_IP => max_connections_per_ip: u64 = value::COUNT, "0";
@@ -199,7 +201,7 @@ settings! {
         RUST_LOG => rust_log: Option<String> = kinds::LOG_FILTER, "";
         /// `pretty` for people, `json` for machines.
         LOG_FORMAT => log_format: LogFormat = kinds::LOG_FORMAT, "pretty";
-        /// A file, or `stdout`, for a JSON line about every connection, refusal and failed authentication.
+        /// A file, or `stdout`, for a JSON line about every connection, refusal, failed authentication and slow consumer; SIGHUP opens the file anew.
         EVENT_LOG => event_log: Option<EventLog> = places::EVENT_LOG, "";
         /// Whether `/` serves the playground page.
         PLAYGROUND => playground: bool = value::FLAG, "true";

@@ -15,6 +15,7 @@ use super::error::HttpError;
 use crate::{
     app::App,
     census::{PageRequest, decode_cursor},
+    limits::{MAX_DEPTH, is_deeper_than},
     names::{NameError, RoomName},
     payload::Object,
     registry::Namespace,
@@ -40,6 +41,11 @@ impl FromRequest<App> for JsonText {
         let json = serde_json::from_str::<&RawValue>(text).map_err(|error| {
             HttpError::bad_request(format!("the body is not valid JSON: {error}"))
         })?;
+        if is_deeper_than(MAX_DEPTH, json.get()) {
+            return Err(HttpError::bad_request(format!(
+                "the body has more than {MAX_DEPTH} arrays and objects inside one another"
+            )));
+        }
         Ok(Self(json.to_owned()))
     }
 }

@@ -8,7 +8,13 @@ use axum::{
 };
 
 use super::error::HttpError;
-use crate::{app::App, config::Environment};
+use crate::{
+    app::App,
+    config::Environment,
+    event_log::{Entry, Kind},
+    limits::client_address,
+    refusal::Code,
+};
 
 /// Lets in who brings one of the API keys; everyone, where there are none.
 pub async fn known(
@@ -16,7 +22,7 @@ pub async fn known(
     request: Request,
     next: Next,
 ) -> Result<Response, HttpError> {
-    check(&app, request.headers())?;
+    check(&app, &request)?;
     Ok(next.run(request).await)
 }
 
@@ -33,14 +39,17 @@ pub async fn trusted(
              Authorization: Bearer KEY or X-API-Key: KEY (NODE_ENV=development opens it without)",
         ));
     }
-    check(&app, request.headers())?;
+    check(&app, &request)?;
     Ok(next.run(request).await)
 }
 
-fn check(app: &App, headers: &HeaderMap) -> Result<(), HttpError> {
-    if app.api_keys.is_empty() {
-        return Ok(());
-    }
+/// The number of the API key that the request brings, if it brings one.
+pub fn key_of(app: &App, headers: &HeaderMap) -> Option<usize> {
+    given(headers).find_map(|key| app.api_keys.find(key))
+}
+
+/// What the request brings as a key.
+fn given(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(
         |value| {
             let (scheme, key) = value.split_once(' ')?;
@@ -48,13 +57,29 @@ fn check(app: &App, headers: &HeaderMap) -> Result<(), HttpError> {
         },
     );
     let own = headers.get("x-api-key").and_then(|value| value.to_str().ok());
-    let mut given = bearer.into_iter().chain(own).peekable();
-    let message = if given.peek().is_none() {
-        "an API key is required: send it as Authorization: Bearer KEY or X-API-Key: KEY"
-    } else if given.any(|key| app.api_keys.matches(key)) {
+    bearer.into_iter().chain(own)
+}
+
+fn check(app: &App, request: &Request) -> Result<(), HttpError> {
+    let headers = request.headers();
+    if app.api_keys.is_empty() || key_of(app, headers).is_some() {
         return Ok(());
+    }
+    let message = if given(headers).next().is_none() {
+        "an API key is required: send it as Authorization: Bearer KEY or X-API-Key: KEY"
     } else {
+        app.metrics.auth_failed();
         "the API key is not one of API_KEYS"
     };
+    let address = client_address(headers, request.extensions(), &app.config);
+    if app.event_log.is_on() && app.limits.may_tell(address) {
+        app.event_log.write(|| Entry {
+            address,
+            transport: Some("http"),
+            code: Some(Code::Unauthorized),
+            reason: Some(message.into()),
+            ..Entry::new(Kind::AuthFailure)
+        });
+    }
     Err(HttpError::new(StatusCode::UNAUTHORIZED, message))
 }

@@ -7,6 +7,7 @@ mod events;
 mod extract;
 mod health;
 mod keys;
+mod limits;
 mod message_dto;
 mod messages;
 mod openapi;
@@ -35,8 +36,8 @@ use crate::{app::App, metrics::Metrics, socket::SocketLayer};
 
 /// Every route, and Socket.IO.
 ///
-/// From the outside: panics, the log, CORS, the origin check, the client's bundle, Socket.IO, the
-/// routes.
+/// From the outside: panics, the log, CORS, the origin check, the limit on connections, the client's
+/// bundle, Socket.IO, the limit on requests, the routes.
 pub fn router(app: App, layer: SocketLayer) -> Router {
     let cors = Arc::new(Cors::new(&app.config.cors_origin));
     let metrics = app.metrics.clone();
@@ -60,9 +61,11 @@ pub fn router(app: App, layer: SocketLayer) -> Router {
         .fallback(cannot)
         .method_not_allowed_fallback(cannot)
         .layer(map_response(harden))
+        .layer(from_fn_with_state(app.clone(), limits::requests))
         .layer(from_fn_with_state(app.clone(), finish))
         .layer(layer)
         .layer(from_fn_with_state(bundle, bundle::serve))
+        .layer(from_fn_with_state(app.clone(), limits::handshakes))
         .layer(from_fn_with_state(app.config.clone(), origin::check))
         .layer(from_fn_with_state(cors, origin::cors))
         .layer(
@@ -108,7 +111,9 @@ fn operation_routes() -> OpenApiRouter<App> {
 /// What was begun is finished before the server stops.
 async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
     let _until_answered = app.tasks.token();
-    next.run(request).await
+    let response = next.run(request).await;
+    app.metrics.requested(response.status().as_u16());
+    response
 }
 
 /// No such route, or not with this method: in both cases what NestJS says.

@@ -120,7 +120,7 @@ impl IntoResponses for QueryErrors {
     }
 }
 
-/// A caller that may not.
+/// A caller that may not, or not so often.
 pub enum KeyErrors {}
 
 impl IntoResponses for KeyErrors {
@@ -135,6 +135,11 @@ impl IntoResponses for KeyErrors {
                 StatusCode::FORBIDDEN,
                 "The route needs an API key and none is configured",
                 json!("this route needs an API key and none is configured: set API_KEYS"),
+            ),
+            (
+                StatusCode::TOO_MANY_REQUESTS,
+                "More requests than `RATE_LIMIT_HTTP` allows; `Retry-After` says when to try again",
+                json!("too many requests a second: slow down; try again in 1 s"),
             ),
         ])
     }

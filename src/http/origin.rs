@@ -101,7 +101,8 @@ fn is_own(origin: &str, request: &Request) -> bool {
     })
 }
 
-fn is_socket_io(uri: &Uri) -> bool {
+/// Whether the request is for Socket.IO.
+pub fn is_socket_io(uri: &Uri) -> bool {
     uri.path().strip_prefix(SOCKET_IO).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

@@ -7,8 +7,10 @@
 use std::{
     fmt,
     future::Future,
+    net::IpAddr,
     pin::Pin,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{Arc, OnceLock, Weak, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -24,14 +26,21 @@ use socketioxide_core::Value;
 
 use super::{
     event::ClientEvent,
+    guard::{caught, step},
     handshake::{Handshake, client_name},
     inbox::{Inbox, Item},
+    refusals::turned_away,
     reply::reply,
 };
 use crate::{
     app::App,
-    direct, history, messages,
+    direct,
+    event_log::{Entry, Kind},
+    history,
+    limits::{Admission, MAX_DEPTH, Throttle, Who, is_deeper_than},
+    messages,
     messages::success,
+    metrics::Limit,
     outlet::Outlet,
     payload::Payload,
     presence, receipts,
@@ -51,19 +60,30 @@ pub struct NamespaceHandler {
 
 /// One connection.
 pub struct Connection {
-    app: App,
+    pub(super) app: App,
     client: OnceLock<Arc<Client>>,
     /// Taken over by the client when the connection is established.
     prepared: OnceLock<Prepared>,
     inbox: Inbox,
+    pub(super) throttle: Throttle,
+    /// Weak: the place is free as soon as the library lets go of the connection.
+    pub(super) admission: Weak<Admission>,
+    /// Why the server has ended it, where it did.
+    pub(super) ended: OnceLock<&'static str>,
 }
 
 struct Prepared {
     namespace: Arc<Namespace>,
     name: Arc<str>,
-    address: Option<std::net::IpAddr>,
+    address: Option<IpAddr>,
     session: Session,
 }
+
+/// The shortest wait that a client is told, since it counts in whole milliseconds.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+/// How long a client is told to wait when too many of its own events wait.
+const BACKLOG_WAIT: Duration = Duration::from_secs(1);
 
 type Refused = Box<dyn fmt::Display + Send>;
 
@@ -77,10 +97,18 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
         auth: &'a Option<Value>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Refused>> + Send + 'a>> {
         Box::pin(async move {
-            let handshake = Handshake::read(socket.req_parts(), auth.as_ref());
-            let prepared = self.authenticate(handshake).await.map_err(|refusal| {
-                tracing::info!(client = %socket.id, reason = ?refusal.message, "connection refused");
-                self.app.metrics.refused(refusal.code);
+            let parts = socket.req_parts();
+            let handshake = Handshake::read(parts, auth.as_ref(), &self.app.config);
+            let address = handshake.address;
+            let admission = parts.extensions.get::<Arc<Admission>>();
+            let prepared = if admission.is_some_and(|admission| admission.is_banned()) {
+                let message = "this connection was thrown out: slow down, and connect anew";
+                Err(Refusal::new(Code::Forbidden, message))
+            } else {
+                self.authenticate(handshake).await
+            };
+            let prepared = prepared.map_err(|refusal| {
+                turned_away(&self.app, &socket, &refusal, address);
                 Box::new(refusal) as Refused
             })?;
             let connection = Arc::new(Connection {
@@ -88,6 +116,9 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
                 client: OnceLock::new(),
                 prepared: OnceLock::from(prepared),
                 inbox: Inbox::default(),
+                throttle: Throttle::new(&self.app.config),
+                admission: admission.map(Arc::downgrade).unwrap_or_default(),
+                ended: OnceLock::new(),
             });
             socket.extensions.insert(connection.clone());
             socket.on_fallback(Inlet(connection.clone()));
@@ -108,7 +139,8 @@ impl NamespaceHandler {
         let mut token_name = None;
         let session = match (&self.app.verifier, &handshake.token) {
             (Some(verifier), Some(token)) => {
-                let mut identity = verifier.verify(token).await?;
+                let who = Who::of(handshake.address, None);
+                let mut identity = self.app.limits.guesses.verify(verifier, token, who).await?;
                 token_name = identity.client_name.take();
                 Session::from(identity)
             }
@@ -141,10 +173,20 @@ impl MessageHandler<LocalAdapter, Direct> for Inlet {
             let refusal = Refusal::new(Code::Unavailable, "the server is stopping: connect anew");
             return self.0.turn_away(text.as_str(), ack, refusal);
         }
-        let item = Item::Event { text, attachments, ack };
+        // Who is not established yet cannot be told anything; the inbox bounds what it may send.
+        if let Err(wait) = self.0.throttle.take()
+            && self.0.client.get().is_some()
+        {
+            let refusal = Refusal::new(Code::RateLimited, "too many events a second: slow down");
+            let refusal = Refusal { retry_after: Some(wait.max(SHORTEST_WAIT)), ..refusal };
+            return self.0.turn_away(text.as_str(), ack, refusal);
+        }
+        let item = Item::Event { text, attachments, ack, came: Instant::now() };
         if let Err(Item::Event { text, ack, .. }) = self.0.inbox.push(&self.0, item) {
             let message = "too many events are waiting to be processed: wait for acknowledgements";
-            self.0.turn_away(text.as_str(), ack, Refusal::new(Code::RateLimited, message));
+            let refusal = Refusal::new(Code::RateLimited, message);
+            let refusal = Refusal { retry_after: Some(BACKLOG_WAIT), ..refusal };
+            self.0.turn_away(text.as_str(), ack, refusal);
         }
     }
 }
@@ -195,9 +237,12 @@ impl Connection {
         let app = &self.app;
         app.metrics.connected();
         client.namespace.add(client.clone());
-        signals::welcome(&client);
-        signals::announce_connected(app, &client);
-        presence::begin(app, &client);
+        app.event_log.write(|| Entry::of(Kind::Connect, &client));
+        // Whatever fails, the inbox must open: the end of the connection comes through it.
+        let step = |name, work: &dyn Fn()| step(&app.metrics, &client, name, work);
+        step("welcoming", &|| signals::welcome(&client));
+        step("announcing the beginning", &|| signals::announce_connected(app, &client));
+        step("beginning presence", &|| presence::begin(app, &client));
         tracing::debug!(client = %client.id, namespace = %client.namespace.path, name = ?client.name, user = ?client.user(), transport = client.outlet.transport(), "connected");
         self.inbox.open(self);
     }
@@ -206,8 +251,9 @@ impl Connection {
     pub async fn process(&self, item: Item) {
         let Some(client) = self.client.get() else { return };
         match item {
-            Item::Event { text, attachments, ack } => {
+            Item::Event { text, attachments, ack, came } => {
                 self.on_event(client, text.as_str(), attachments, ack).await;
+                self.app.metrics.answered(came.elapsed());
             }
             Item::Gone(reason) => self.on_gone(client, reason),
         }
@@ -223,41 +269,59 @@ impl Connection {
         client.touch();
         let (name, argument) = match split(text) {
             Ok(parts) => parts,
-            Err(refusal) => {
-                self.app.metrics.refused(refusal.code);
-                return reply(client, "", ack, Err(refusal));
-            }
+            Err(refusal) => return self.refuse(client, "", ack, refusal),
         };
         tracing::debug!(client = %client.id, event = ?name, bytes = text.len(), "event");
         self.app.metrics.received(&name);
-        let result = match ClientEvent::parse(&name, argument, attachments) {
-            Ok(event) => dispatch(&self.app, client, event).await,
-            Err(refusal) => Err(refusal),
+        let work = async {
+            if argument.is_some_and(|argument| is_deeper_than(MAX_DEPTH, argument.get())) {
+                return Err(Refusal::invalid(format!(
+                    "the payload has more than {MAX_DEPTH} arrays and objects inside one another"
+                )));
+            }
+            let event = ClientEvent::parse(&name, argument, attachments)?;
+            dispatch(&self.app, client, event).await
         };
-        if let Err(refusal) = &result {
-            tracing::debug!(client = %client.id, event = ?name, code = refusal.code.as_str(), reason = ?refusal.message, "refused");
-            self.app.metrics.refused(refusal.code);
+        match caught(&self.app.metrics, client, &name, work).await {
+            Ok(answer) => reply(client, &name, ack, Ok(answer)),
+            Err(refusal) => {
+                if refusal.code == Code::RateLimited {
+                    // The one rate that an event itself can be over.
+                    self.app.metrics.limited(Limit::Authentication);
+                }
+                self.refuse(client, &name, ack, refusal);
+            }
         }
-        reply(client, &name, ack, result);
     }
 
     fn on_gone(&self, client: &Arc<Client>, reason: DisconnectReason) {
         let app = &self.app;
         let places = presence::shared_rooms(client);
         client.namespace.remove(client.id);
-        rooms::leave_all(app, client);
-        signals::announce_disconnected(app, client);
-        presence::end(app, client, places);
         app.metrics.disconnected();
+        let reason = self.end_of(client, reason);
         tracing::debug!(client = %client.id, namespace = %client.namespace.path, %reason, "disconnected");
+        app.event_log
+            .write(|| Entry { reason: Some(reason.into()), ..Entry::of(Kind::Disconnect, client) });
+        // Whatever fails, the rest must be done: nothing of a client may stay.
+        let metrics = &app.metrics;
+        if !step(metrics, client, "leaving rooms", || rooms::leave_all(app, client)) {
+            rooms::forget(client, &places);
+        }
+        step(metrics, client, "announcing the end", || signals::announce_disconnected(app, client));
+        if !step(metrics, client, "ending presence", || presence::end(app, client, places)) {
+            presence::forget(app, client);
+        }
     }
 
     /// Refuses an event that was not taken into the inbox.
     fn turn_away(&self, text: &str, ack: AckSender, refusal: Refusal) {
         let Some(client) = self.client.get() else { return };
-        self.app.metrics.refused(refusal.code);
+        if refusal.code == Code::RateLimited {
+            self.app.metrics.limited(Limit::Events);
+        }
         let name = split(text).map(|(name, _)| name).unwrap_or_default();
-        reply(client, &name, ack, Err(refusal));
+        self.refuse(client, &name, ack, refusal);
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use axum::{extract::ConnectInfo, http::request::Parts};
+use axum::http::request::Parts;
 use socketioxide_core::Value;
 
-use crate::payload::Object;
+use crate::{config::Config, limits::client_address, payload::Object};
 
 /// The facts of a handshake that count here.
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub struct Handshake {
 
 impl Handshake {
     /// Reads a handshake from its HTTP request and the `auth` object of its CONNECT packet.
-    pub fn read(parts: &Parts, auth: Option<&Value>) -> Self {
+    pub fn read(parts: &Parts, auth: Option<&Value>, config: &Config) -> Self {
         let auth = auth.and_then(Value::as_str).and_then(|text| Object::parse(text.as_str()));
         let auth = |key: &str| Some(auth.as_ref()?.get(key)?.get());
         let text = |json: &str| serde_json::from_str::<String>(json).ok();
@@ -44,11 +44,10 @@ impl Handshake {
             .and_then(text)
             .filter(present)
             .or_else(|| query("clientName").filter(present));
-        let peer = parts.extensions.get::<ConnectInfo<std::net::SocketAddr>>();
         Self {
             token: token.or_else(bearer).filter(present),
             client_name: name.or_else(|| header("x-client-name")).filter(present),
-            address: peer.map(|ConnectInfo(peer)| peer.ip()),
+            address: client_address(&parts.headers, &parts.extensions, config),
         }
     }
 }

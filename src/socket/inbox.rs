@@ -6,7 +6,7 @@
 //! disconnection last. The task lives only while there is something to do, so an idle client costs
 //! no task.
 
-use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc};
+use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -29,6 +29,8 @@ pub enum Item {
         attachments: Arc<[Bytes]>,
         /// Where its ack goes.
         ack: AckSender,
+        /// When it came.
+        came: Instant,
     },
     /// The connection has ended.
     Gone(DisconnectReason),
@@ -61,6 +63,9 @@ impl Inbox {
             return Err(item);
         }
         state.ended = matches!(item, Item::Gone(_));
+        if matches!(item, Item::Event { .. }) {
+            connection.app().metrics.waiting(1);
+        }
         state.items.push_back(item);
         start(connection, &mut state);
         Ok(())
@@ -73,9 +78,12 @@ impl Inbox {
         start(connection, &mut state);
     }
 
-    fn next(&self) -> Option<Item> {
+    fn next(&self, connection: &Connection) -> Option<Item> {
         let mut state = self.state.lock();
         let item = state.items.pop_front();
+        if matches!(item, Some(Item::Event { .. })) {
+            connection.app().metrics.waiting(-1);
+        }
         if item.is_none() {
             state.running = false;
             // Gives back what a burst has taken.
@@ -94,11 +102,20 @@ fn start(connection: &Arc<Connection>, state: &mut State) {
 }
 
 async fn drain(connection: Arc<Connection>) {
-    while let Some(item) = connection.inbox().next() {
+    while let Some(item) = connection.inbox().next(&connection) {
         let processed = AssertUnwindSafe(connection.process(item)).catch_unwind().await;
         if processed.is_err() {
             // The panic hook has logged it. It ends this event, not the client.
             connection.app().metrics.panicked();
         }
+    }
+}
+
+/// What came before the connection was established, where it never was, waits no more.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let state = self.inbox().state.lock();
+        let events = state.items.iter().filter(|item| matches!(item, Item::Event { .. })).count();
+        self.app().metrics.waiting(-i64::try_from(events).unwrap_or(0));
     }
 }

@@ -4,10 +4,12 @@
 mod connection;
 mod eio3;
 mod event;
+mod guard;
 mod handshake;
 mod inbox;
 mod layer;
 mod names;
+mod refusals;
 mod reply;
 
 pub use self::{

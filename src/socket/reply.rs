@@ -13,11 +13,15 @@ pub fn reply(client: &Client, event: &str, ack: AckSender, result: Result<Payloa
         Ok(answer) => {
             client.outlet.acknowledge(ack, &answer);
         }
-        Err(refusal) => refuse(client, event, ack, &refusal),
+        Err(refusal) => {
+            acknowledge_refusal(client, ack, &refusal);
+            tell(client, event, &refusal);
+        }
     }
 }
 
-fn refuse(client: &Client, event: &str, ack: AckSender, refusal: &Refusal) {
+/// Tells the client what became of its event by the ack alone, if it asked for one.
+pub fn acknowledge_refusal(client: &Client, ack: AckSender, refusal: &Refusal) {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Ack<'a> {
@@ -27,6 +31,14 @@ fn refuse(client: &Client, event: &str, ack: AckSender, refusal: &Refusal) {
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after_ms: Option<u128>,
     }
+    let (message, code) = (refusal.message.as_ref(), refusal.code.as_str());
+    let retry_after_ms = refusal.retry_after.map(|wait| wait.as_millis());
+    client
+        .outlet
+        .acknowledge(ack, &Payload::of(&Ack { success: false, message, code, retry_after_ms }));
+}
+
+fn tell(client: &Client, event: &str, refusal: &Refusal) {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Error<'a> {
@@ -43,9 +55,6 @@ fn refuse(client: &Client, event: &str, ack: AckSender, refusal: &Refusal) {
     }
     let (message, code) = (refusal.message.as_ref(), refusal.code.as_str());
     let retry_after_ms = refusal.retry_after.map(|wait| wait.as_millis());
-    client
-        .outlet
-        .acknowledge(ack, &Payload::of(&Ack { success: false, message, code, retry_after_ms }));
     client.outlet.send(&Packet::of("error", &Error { message, code, event, retry_after_ms }));
     if is_camel_event(event) {
         client.outlet.send(&Packet::of("exception", &Exception { status: "error", message }));

@@ -176,7 +176,7 @@ async fn every_fault_of_a_message_is_told_at_once() {
 #[tokio::test]
 async fn what_cannot_be_copied_is_a_fault_and_no_crash() {
     let server = TestServer::start().await;
-    for value in [r#""\ud800""#, "1e999", &format!("{}{}", "[".repeat(500), "]".repeat(500))] {
+    for value in [r#""\ud800""#, "1e999", &format!("{}{}", "[".repeat(60), "]".repeat(60))] {
         let text = message("r").to_string().replace(r#""Hello""#, value);
         let faults = server.post_text("/messages/broadcast", text).await.refusal(400);
         assert_eq!(faults, json!(["message must be a string"]), "{value}");

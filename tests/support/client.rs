@@ -313,6 +313,34 @@ impl TestClient {
         drop(self.everything().await);
     }
 
+    /// Everything of this name that has come so far and that nobody has asked for; it stays.
+    pub fn arrived(&self, name: &str) -> Vec<Value> {
+        let events = self.events.iter().filter(|event| event.name == name);
+        events.map(|event| event.data.clone()).collect()
+    }
+
+    /// Waits until the server has ended the connection to the namespace; the transport stays open.
+    pub async fn ended_in_namespace(&mut self) {
+        while self.receive().await {}
+    }
+
+    /// Asks to enter a namespace over the same transport; the message of the server's
+    /// `connect_error` where it does not let the client in.
+    pub async fn enter(&mut self, namespace: &str) -> Result<(), Value> {
+        namespace.clone_into(&mut self.namespace);
+        self.write(&self.packet("0", "")).await;
+        loop {
+            let frame = self.read().await.expect("the server closed the connection");
+            let Some(packet) = frame.strip_prefix('4') else { continue };
+            let (kind, _, data) = take_apart(packet);
+            match kind {
+                '0' => return Ok(()),
+                '4' => return Err(serde_json::from_str::<Value>(data).unwrap()["message"].clone()),
+                _ => {}
+            }
+        }
+    }
+
     /// Waits until the server has ended the connection to the namespace.
     pub async fn ended(mut self) {
         while self.receive().await {}

@@ -140,6 +140,15 @@ impl TestServer {
         Answer::of(request.body(body.into())).await
     }
 
+    /// Waits until the server's figures are as they should be. What follows the end of a connection
+    /// is seen nowhere else.
+    pub async fn until(&self, wanted: impl Fn(&str) -> bool) {
+        let begun = std::time::Instant::now();
+        while !wanted(&self.get("/metrics").await.text) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "the figures stay as they are");
+        }
+    }
+
     /// A client of `/`.
     pub async fn client(&self) -> TestClient {
         self.connecting().join().await

@@ -23,7 +23,13 @@ pub struct ServerProcess {
 /// The command that starts the server on a free port of this machine, with its store in this file
 /// and nothing of this process's environment.
 pub fn command(store: &Path) -> Command {
-    wrapped(Command::new(env!("CARGO_BIN_EXE_roomcast")), store)
+    wrapped(
+        Command::new(
+            option_env!("CARGO_BIN_EXE_roomcast")
+                .expect("only an integration test can start the binary"),
+        ),
+        store,
+    )
 }
 
 /// The same for a command that starts the server in the end: `"$@"` of a shell, such as.

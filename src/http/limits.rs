@@ -1,0 +1,81 @@
+//! How much callers may ask: the rate of requests, and the number of Socket.IO connections.
+
+use axum::{
+    extract::{Request, State},
+    http::{Method, Uri},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use super::{error::HttpError, keys, origin::is_socket_io};
+use crate::{
+    app::App,
+    event_log::{Entry, Kind},
+    limits::{Caller, Source, client_address, disbelieved_peer},
+    metrics::Limit,
+    refusal::Refusal,
+};
+
+/// Refuses what is over `RATE_LIMIT_HTTP`. What the machinery around the server asks for is never
+/// refused, as it would take the server for dead.
+pub async fn requests(State(app): State<App>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let exempt = path == "/metrics" || path == "/health" || path.starts_with("/health/");
+    if exempt || !app.limits.counts_requests() {
+        return next.run(request).await;
+    }
+    let address = client_address(request.headers(), request.extensions(), &app.config);
+    warn_of_proxy(&app, &request);
+    let caller = keys::key_of(&app, request.headers())
+        .map(Caller::Key)
+        .or_else(|| Some(Caller::Address(Source::of(address?))));
+    match caller.map_or(Ok(()), |caller| app.limits.request(caller)) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refuse(&app, &request, refusal, Limit::Http),
+    }
+}
+
+/// Refuses new Socket.IO connections over the limits, with the handshake's answer: of all refusals
+/// the only one after which clients try again by themselves.
+pub async fn handshakes(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    if !is_new_session(request.method(), request.uri()) {
+        return next.run(request).await;
+    }
+    let address = client_address(request.headers(), request.extensions(), &app.config);
+    warn_of_proxy(&app, &request);
+    match app.limits.doorman.admit(address) {
+        Ok(admission) => {
+            request.extensions_mut().insert(admission);
+            next.run(request).await
+        }
+        Err(refusal) => refuse(&app, &request, refusal, Limit::Connections),
+    }
+}
+
+/// What belongs to a session names it.
+fn is_new_session(method: &Method, uri: &Uri) -> bool {
+    let names_session = |query: &str| query.split('&').any(|pair| pair.starts_with("sid="));
+    *method == Method::GET && is_socket_io(uri) && !uri.query().is_some_and(names_session)
+}
+
+fn warn_of_proxy(app: &App, request: &Request) {
+    let peer = disbelieved_peer(request.headers(), request.extensions(), &app.config);
+    if let Some(peer) = peer {
+        app.limits.warn_of_proxy(peer);
+    }
+}
+
+fn refuse(app: &App, request: &Request, refusal: Refusal, limit: Limit) -> Response {
+    app.metrics.limited(limit);
+    let address = client_address(request.headers(), request.extensions(), &app.config);
+    if app.event_log.is_on() && app.limits.may_tell(address) {
+        app.event_log.write(|| Entry {
+            address,
+            transport: Some("http"),
+            code: Some(refusal.code),
+            reason: Some(refusal.message.clone()),
+            ..Entry::new(Kind::Refusal)
+        });
+    }
+    HttpError::from(refusal).into_response()
+}

@@ -1,0 +1,92 @@
+//! How deep JSON may be.
+//!
+//! The server keeps payloads as text and could not care less; but whoever gets a message parses it,
+//! and many parsers go down one stack frame a level.
+
+/// How many arrays and objects a payload may have inside one another.
+pub const MAX_DEPTH: usize = 64;
+
+/// Whether this JSON text has more than `max` levels of arrays and objects. One pass, no memory; of
+/// a text that is no JSON the answer means nothing.
+pub fn is_deeper_than(max: usize, text: &str) -> bool {
+    // Every level takes two brackets: most payloads are too short to be looked at.
+    if text.len() <= 2 * max {
+        return false;
+    }
+    let mut depth = 0_usize;
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > max {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some(byte) = bytes.next().filter(|byte| *byte != b'"') {
+                    if byte == b'\\' {
+                        bytes.next();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn nested(levels: usize) -> String {
+        format!("{}{}", "[".repeat(levels), "]".repeat(levels))
+    }
+
+    #[test]
+    fn the_limit_itself_is_allowed() {
+        assert!(!is_deeper_than(64, &nested(64)));
+        assert!(is_deeper_than(64, &nested(65)));
+        assert!(is_deeper_than(64, &"{\"a\":".repeat(100_000)));
+    }
+
+    #[test]
+    fn neighbours_and_strings_are_no_levels() {
+        let wide = format!("[{}]", vec!["{\"a\":[]}"; 1000].join(","));
+        assert!(!is_deeper_than(3, &wide));
+        assert!(is_deeper_than(2, &wide));
+        let text = json!(["[{[{[{ \" \\ [{[{[{", {"[[[[\"[[[[": "\\\"[[["}]).to_string();
+        assert!(!is_deeper_than(2, &text), "{text}");
+    }
+
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+            Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![any::<i32>().prop_map(Value::from), ".{0,8}".prop_map(Value::from)];
+        leaf.prop_recursive(8, 64, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(".{0,4}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_depth_is_that_of_the_value(value in any_json(), max in 0..10_usize) {
+            prop_assert_eq!(is_deeper_than(max, &value.to_string()), depth(&value) > max);
+        }
+    }
+}

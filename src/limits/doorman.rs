@@ -1,0 +1,169 @@
+//! Who may open a connection: how many a second, how many at a time.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use super::{address::Source, keyed::Keyed, per_second, refused};
+use crate::{
+    config::Config,
+    refusal::{Code, Refusal},
+};
+
+/// When whom there was no room for is to try again: nobody knows when somebody leaves.
+const ROOM_AGAIN: Duration = Duration::from_secs(5);
+
+/// Counts the connections: every Engine.IO session, from its handshake to its end, whether or not
+/// it ever enters a namespace.
+#[derive(Debug)]
+pub struct Doorman {
+    new: Option<Keyed<Source>>,
+    max: u64,
+    max_per_source: u64,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    total: u64,
+    /// Only where a limit asks for it.
+    by_source: HashMap<Source, u64>,
+}
+
+/// One connection's place. It travels with the handshake's request, which the library keeps as
+/// long as the connection, and is free again when dropped.
+#[derive(Debug)]
+pub struct Admission {
+    doorman: Arc<Doorman>,
+    source: Option<Source>,
+    banned: AtomicBool,
+}
+
+impl Doorman {
+    /// The limits of this configuration, and nobody inside.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            new: per_second(config.rate_limit_connections, 0).map(Keyed::new),
+            max: config.max_connections,
+            max_per_source: config.max_connections_per_ip,
+            open: Mutex::default(),
+        }
+    }
+
+    /// A place for a new connection from this address.
+    ///
+    /// # Errors
+    /// `rate_limited` for what is the address's fault, `unavailable` where the server is full.
+    pub fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Arc<Admission>, Refusal> {
+        let source = address.map(Source::of);
+        if let (Some(new), Some(source)) = (&self.new, source) {
+            new.take(&source).map_err(|wait| {
+                refused(wait, "too many new connections a second from this address")
+            })?;
+        }
+        let mut open = self.open.lock();
+        if self.max > 0 && open.total >= self.max {
+            let retry_after = Some(ROOM_AGAIN);
+            let message = "the server has as many connections as it may have; try again later";
+            return Err(Refusal { retry_after, ..Refusal::new(Code::Unavailable, message) });
+        }
+        let source = source.filter(|_| self.max_per_source > 0);
+        if let Some(source) = source {
+            let count = open.by_source.entry(source).or_default();
+            if *count >= self.max_per_source {
+                return Err(refused(ROOM_AGAIN, "too many connections from this address"));
+            }
+            *count += 1;
+        }
+        open.total += 1;
+        drop(open);
+        Ok(Arc::new(Admission { doorman: self.clone(), source, banned: false.into() }))
+    }
+
+    /// The number of connections.
+    pub fn open(&self) -> u64 {
+        self.open.lock().total
+    }
+}
+
+impl Admission {
+    /// Lets this connection into no namespace any more: it was thrown out of one.
+    pub fn ban(&self) {
+        self.banned.store(true, Ordering::Release);
+    }
+
+    /// Whether the connection was thrown out.
+    pub fn is_banned(&self) -> bool {
+        self.banned.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut open = self.doorman.open.lock();
+        open.total -= 1;
+        let Some(source) = self.source else { return };
+        if let Some(count) = open.by_source.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_source.remove(&source);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn doorman(config: &Config) -> Arc<Doorman> {
+        Arc::new(Doorman::new(config))
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn a_full_server_has_room_again_when_somebody_leaves() {
+        let doorman = doorman(&Config { max_connections: 2, ..Config::default() });
+        let first = doorman.admit(Some(address(1))).unwrap();
+        let _second = doorman.admit(Some(address(2))).unwrap();
+        let refusal = doorman.admit(Some(address(3))).unwrap_err();
+        assert_eq!((refusal.code, refusal.retry_after), (Code::Unavailable, Some(ROOM_AGAIN)));
+        drop(first);
+        let _third = doorman.admit(Some(address(3))).unwrap();
+        assert_eq!(doorman.open(), 2);
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_and_leaves_nothing_behind() {
+        let doorman = doorman(&Config { max_connections_per_ip: 1, ..Config::default() });
+        let first = doorman.admit(Some(address(1))).unwrap();
+        assert_eq!(doorman.admit(Some(address(1))).unwrap_err().code, Code::RateLimited);
+        let other = doorman.admit(Some(address(2))).unwrap();
+        drop((first, other));
+        assert!(doorman.open.lock().by_source.is_empty());
+        assert_eq!(doorman.open(), 0);
+        doorman.admit(Some(address(1))).unwrap();
+    }
+
+    #[test]
+    fn so_many_new_connections_a_second() {
+        let doorman = doorman(&Config { rate_limit_connections: 2, ..Config::default() });
+        for _ in 0..2 {
+            doorman.admit(Some(address(1))).unwrap();
+        }
+        let refusal = doorman.admit(Some(address(1))).unwrap_err();
+        assert_eq!(refusal.code, Code::RateLimited);
+        doorman.admit(Some(address(2))).unwrap();
+    }
+}

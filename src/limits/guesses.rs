@@ -1,0 +1,174 @@
+//! Failed authentications: whoever fails too often must wait, so that guessing is slow.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
+
+use governor::Quota;
+use parking_lot::Mutex;
+use socketioxide::socket::Sid;
+
+use super::{address::Source, keyed::Keyed, refused};
+use crate::{
+    auth::{Identity, Verifier},
+    refusal::Refusal,
+};
+
+/// A client may fail this part of what its address may.
+const CLIENTS_PART: u32 = 10;
+
+/// Who authenticates.
+#[derive(Debug, Clone, Copy)]
+pub struct Who {
+    source: Option<Source>,
+    client: Option<Sid>,
+}
+
+impl Who {
+    /// Somebody at this address, and the client where there is one already.
+    pub fn of(address: Option<IpAddr>, client: Option<Sid>) -> Self {
+        Self { source: address.map(Source::of), client }
+    }
+
+    fn parts(self) -> impl Iterator<Item = Part> {
+        self.source.map(Part::Source).into_iter().chain(self.client.map(Part::Client))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Part {
+    Source(Source),
+    Client(Sid),
+}
+
+/// Who has failed, and who must wait.
+///
+/// Only failures count, however many succeed. Who has no failure left must wait before the next
+/// attempt is even looked at, whatever it brings: otherwise a guess that is right would get through.
+#[derive(Debug)]
+pub struct Guesses(Option<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    sources: Keyed<Source>,
+    clients: Keyed<Sid>,
+    waiting: Mutex<HashMap<Part, Instant>>,
+}
+
+impl Guesses {
+    /// So many failures a minute and address, a tenth of them from one client; 0 for no limit.
+    pub fn new(per_minute: u32) -> Self {
+        let counts = NonZeroU32::new(per_minute).map(|per_minute| Counts {
+            sources: Keyed::new(Quota::per_minute(per_minute)),
+            clients: Keyed::new(Quota::per_minute(
+                NonZeroU32::new(per_minute.get() / CLIENTS_PART).unwrap_or(NonZeroU32::MIN),
+            )),
+            waiting: Mutex::default(),
+        });
+        Self(counts)
+    }
+
+    /// Whom the token names, for `who` brings it.
+    ///
+    /// # Errors
+    /// `rate_limited` for who has failed too often; then the token was not looked at. What is wrong
+    /// with the token, else.
+    pub async fn verify(
+        &self,
+        verifier: &Verifier,
+        token: &str,
+        who: Who,
+    ) -> Result<Identity, Refusal> {
+        self.check(who)?;
+        verifier.verify(token).await.map_err(|error| {
+            if error.may_be_a_guess() {
+                self.failed(who);
+            }
+            error.into()
+        })
+    }
+
+    /// Whether an attempt may be made now.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn check(&self, who: Who) -> Result<(), Refusal> {
+        let Some(counts) = &self.0 else { return Ok(()) };
+        let now = Instant::now();
+        let waiting = counts.waiting.lock();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let until = who.parts().filter_map(|part| waiting.get(&part)).max();
+        match until.map(|until| until.saturating_duration_since(now)) {
+            Some(wait) if !wait.is_zero() => Err(refused(wait, "too many failed authentications")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts an attempt that has failed.
+    pub fn failed(&self, who: Who) {
+        let Some(counts) = &self.0 else { return };
+        for part in who.parts() {
+            let wait: Result<(), Duration> = match part {
+                Part::Source(source) => counts.sources.take(&source),
+                Part::Client(client) => counts.clients.take(&client),
+            };
+            if let Err(wait) = wait {
+                let now = Instant::now();
+                let mut waiting = counts.waiting.lock();
+                // Few wait at a time, as they are those that have just failed too often.
+                waiting.retain(|_, until| *until > now);
+                waiting.insert(part, now + wait);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::Code;
+
+    fn at(address: &str) -> Who {
+        Who::of(Some(address.parse().unwrap()), None)
+    }
+
+    #[test]
+    fn an_address_that_fails_too_often_must_wait_and_others_need_not() {
+        let guesses = Guesses::new(3);
+        for _ in 0..3 {
+            guesses.failed(at("192.0.2.1"));
+            guesses.check(at("192.0.2.1")).unwrap();
+        }
+        guesses.failed(at("192.0.2.1"));
+        let refusal = guesses.check(at("192.0.2.1")).unwrap_err();
+        assert_eq!(refusal.code, Code::RateLimited);
+        assert!(refusal.retry_after.unwrap() > Duration::from_secs(10));
+        guesses.check(at("192.0.2.2")).unwrap();
+    }
+
+    #[test]
+    fn a_client_may_fail_a_tenth_as_often() {
+        let guesses = Guesses::new(30);
+        let address = Some("192.0.2.1".parse().unwrap());
+        let (one, other) = (Sid::new(), Sid::new());
+        for _ in 0..4 {
+            guesses.failed(Who::of(address, Some(one)));
+        }
+        guesses.check(Who::of(address, Some(one))).unwrap_err();
+        guesses.check(Who::of(address, Some(other))).unwrap();
+        guesses.check(Who::of(address, None)).unwrap();
+    }
+
+    #[test]
+    fn success_is_not_counted() {
+        let guesses = Guesses::new(1);
+        for _ in 0..1000 {
+            guesses.check(at("192.0.2.1")).unwrap();
+        }
+    }
+}

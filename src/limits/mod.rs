@@ -1,0 +1,165 @@
+//! Rates and quotas: how much one client, one address, one caller may ask of the server.
+//!
+//! Every limit is off with 0 and then costs nothing. A limit that is hit is a [`Refusal`] that says
+//! when to try again; each door says it in its own words. Whatever counts per address is kept in a
+//! table that forgets who has been quiet, so that no number of addresses makes it grow for ever.
+//!
+//! | limit | counted per | where |
+//! | --- | --- | --- |
+//! | events | client | [`Throttle`], asked for every event |
+//! | failed authentications | address and client | [`Guesses`] |
+//! | new connections, open connections | address; all | [`Doorman`], asked for every handshake |
+//! | HTTP requests | API key, else address | [`Limits::request`] |
+
+mod address;
+mod depth;
+mod doorman;
+mod guesses;
+mod keyed;
+mod throttle;
+
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use governor::Quota;
+use parking_lot::Mutex;
+
+use self::keyed::Keyed;
+pub use self::{
+    address::{Source, client_address, disbelieved_peer},
+    depth::{MAX_DEPTH, is_deeper_than},
+    doorman::{Admission, Doorman},
+    guesses::{Guesses, Who},
+    throttle::{Reaction, Throttle},
+};
+use crate::{
+    config::Config,
+    refusal::{Code, Refusal},
+};
+
+/// The limits that the two doors share.
+#[derive(Debug)]
+pub struct Limits {
+    /// Who may open a connection.
+    pub doorman: Arc<Doorman>,
+    /// Who has failed to authenticate too often.
+    pub guesses: Guesses,
+    requests: Option<Keyed<Caller>>,
+    /// What is said of an address in the logs, at most once a second each.
+    told: Keyed<Source>,
+    /// Addresses were said by a peer that is not believed; it is said once.
+    warned: Mutex<bool>,
+}
+
+/// Who makes an HTTP request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Caller {
+    /// Who holds the API key of this number.
+    Key(usize),
+    /// Whoever is at this address.
+    Address(Source),
+}
+
+impl Limits {
+    /// The limits of this configuration.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            doorman: Arc::new(Doorman::new(config)),
+            guesses: Guesses::new(config.rate_limit_auth),
+            requests: per_second(config.rate_limit_http, 0).map(Keyed::new),
+            told: Keyed::new(Quota::per_second(NonZeroU32::MIN)),
+            warned: Mutex::default(),
+        }
+    }
+
+    /// Takes one HTTP request of `caller`.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn request(&self, caller: Caller) -> Result<(), Refusal> {
+        let Some(requests) = &self.requests else { return Ok(()) };
+        requests
+            .take(&caller)
+            .map_err(|wait| refused(wait, "too many requests a second: slow down"))
+    }
+
+    /// Whether HTTP requests are counted at all.
+    pub fn counts_requests(&self) -> bool {
+        self.requests.is_some()
+    }
+
+    /// Whether a line about this address may be logged: one a second, so that who is refused a
+    /// thousand times a second fills no disk.
+    pub fn may_tell(&self, address: Option<IpAddr>) -> bool {
+        address.is_none_or(|address| self.told.take(&Source::of(address)).is_ok())
+    }
+
+    /// Warns, once, that a neighbour says whom it speaks for and is not believed: most likely it is
+    /// the operator's own proxy, and every client behind it counts as one.
+    pub fn warn_of_proxy(&self, peer: IpAddr) {
+        let neighbour = match peer.to_canonical() {
+            IpAddr::V4(peer) => peer.is_private() || peer.is_loopback() || peer.is_link_local(),
+            IpAddr::V6(peer) => {
+                peer.is_loopback() || peer.is_unique_local() || peer.is_unicast_link_local()
+            }
+        };
+        if neighbour && !std::mem::replace(&mut *self.warned.lock(), true) {
+            tracing::warn!(
+                %peer,
+                "X-Forwarded-For is not believed: all clients behind this peer count as one address; \
+                 if it is your proxy, name it in TRUST_PROXY"
+            );
+        }
+    }
+}
+
+/// A refusal that says when to try again, in its message too: a `connect_error` has nothing else.
+fn refused(wait: Duration, message: &str) -> Refusal {
+    // Rounded up, so that who obeys is not refused again.
+    let seconds = wait.as_millis().div_ceil(1000).max(1);
+    let message = format!("{message}; try again in {seconds} s");
+    let retry_after = Some(wait.max(Duration::from_millis(1)));
+    Refusal { retry_after, ..Refusal::new(Code::RateLimited, message) }
+}
+
+/// `rate` a second, of which `burst` at once (0: as many as `rate`); `None` where there is no limit.
+fn per_second(rate: u32, burst: u32) -> Option<Quota> {
+    let rate = NonZeroU32::new(rate)?;
+    Some(Quota::per_second(rate).allow_burst(NonZeroU32::new(burst).unwrap_or(rate)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_is_off_with_zero() {
+        let limits = Limits::new(&Config {
+            rate_limit_http: 0,
+            rate_limit_connections: 0,
+            rate_limit_auth: 0,
+            ..Config::default()
+        });
+        let address = "192.0.2.1".parse().unwrap();
+        let mut admitted = Vec::new();
+        for _ in 0..10_000 {
+            limits.request(Caller::Key(0)).unwrap();
+            admitted.push(limits.doorman.admit(Some(address)).unwrap());
+            limits.guesses.failed(Who::of(Some(address), None));
+        }
+        limits.guesses.check(Who::of(Some(address), None)).unwrap();
+    }
+
+    #[test]
+    fn requests_are_counted_per_caller() {
+        let limits = Limits::new(&Config { rate_limit_http: 2, ..Config::default() });
+        let address = Caller::Address(Source::of("192.0.2.1".parse().unwrap()));
+        for caller in [Caller::Key(0), Caller::Key(1), address] {
+            limits.request(caller).unwrap();
+            limits.request(caller).unwrap();
+            let refusal = limits.request(caller).unwrap_err();
+            assert_eq!(refusal.code, Code::RateLimited);
+            assert!(refusal.retry_after.unwrap() <= Duration::from_millis(500));
+            assert!(refusal.message.ends_with("try again in 1 s"), "{refusal}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What becomes of who is not let in, of events that are refused, and of clients that do not stop.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use socketioxide::{
+    extract::AckSender,
+    socket::{DisconnectReason, Socket},
+};
+
+use super::{
+    connection::Connection,
+    names::client as name,
+    reply::{acknowledge_refusal, reply},
+};
+use crate::{
+    app::App,
+    event_log::{Entry, Kind},
+    limits::Reaction,
+    metrics::Limit,
+    refusal::{Code, Refusal},
+    registry::Client,
+};
+
+/// How long a client that is thrown out has to read why.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Counts and logs a client that is not let into a namespace.
+pub fn turned_away(app: &App, socket: &Socket, refusal: &Refusal, address: Option<IpAddr>) {
+    let Refusal { code, message, .. } = refusal;
+    tracing::debug!(client = %socket.id, ?address, reason = ?message, "connection refused");
+    app.metrics.refused(*code);
+    match code {
+        Code::Unauthorized => app.metrics.auth_failed(),
+        Code::RateLimited => app.metrics.limited(Limit::Authentication),
+        _ => {}
+    }
+    if app.event_log.is_on() && app.limits.may_tell(address) {
+        app.event_log.write(|| Entry {
+            client_id: Some(socket.id.to_string().into()),
+            namespace: Some(socket.ns().into()),
+            address,
+            code: Some(*code),
+            reason: Some(message.clone()),
+            ..Entry::new(kind_of(*code, true))
+        });
+    }
+}
+
+fn kind_of(code: Code, authenticates: bool) -> Kind {
+    if authenticates && code == Code::Unauthorized { Kind::AuthFailure } else { Kind::Refusal }
+}
+
+impl Connection {
+    /// Tells a client that its event was refused; one that goes on regardless is thrown out.
+    pub(super) fn refuse(
+        &self,
+        client: &Arc<Client>,
+        name: &str,
+        ack: AckSender,
+        refusal: Refusal,
+    ) {
+        let app = &self.app;
+        app.metrics.refused(refusal.code);
+        let mut count = None;
+        if refusal.code == Code::RateLimited {
+            match self.throttle.refused(Instant::now()) {
+                Reaction::Tell(refusals) => count = Some(refusals.into()).filter(|n| *n > 1),
+                Reaction::Silence => return acknowledge_refusal(client, ack, &refusal),
+                Reaction::Disconnect => return self.throw_out(client, name, ack),
+            }
+        }
+        tracing::debug!(client = %client.id, event = ?name, code = refusal.code.as_str(), reason = ?refusal.message, "refused");
+        let kind = kind_of(refusal.code, name == name::AUTHENTICATE);
+        if kind == Kind::AuthFailure {
+            app.metrics.auth_failed();
+        }
+        let code = Some(refusal.code);
+        app.event_log.write(|| Entry { code, count, ..Entry::of(kind, client).event(name) });
+        reply(client, name, ack, Err(refusal));
+    }
+
+    /// Disconnects a client that floods, after it was told so.
+    fn throw_out(&self, client: &Arc<Client>, name: &str, ack: AckSender) {
+        const MESSAGE: &str = "too many events, and none fewer after being refused: disconnected";
+        tracing::info!(client = %client.id, address = ?client.address, "flooding: disconnecting");
+        self.app.metrics.flooded();
+        let code = Some(Code::RateLimited);
+        self.app.event_log.write(|| Entry {
+            code,
+            reason: Some("flooding".into()),
+            ..Entry::of(Kind::Refusal, client).event(name)
+        });
+        // Only the first reason counts.
+        let _first = self.ended.set("flooding");
+        if let Some(admission) = self.admission.upgrade() {
+            admission.ban();
+        }
+        reply(client, name, ack, Err(Refusal::new(Code::RateLimited, MESSAGE)));
+        // The library closes the transport, with whatever is still unsent, over an event that comes
+        // after the end; a client that floods sends some.
+        let client = client.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_WORDS).await;
+            client.outlet.disconnect();
+        });
+    }
+
+    /// Why the connection has ended, in the words of Socket.IO where it has some; a slow consumer
+    /// is counted.
+    pub(super) fn end_of(&self, client: &Arc<Client>, reason: DisconnectReason) -> &'static str {
+        if client.outlet.was_too_slow() {
+            self.app.metrics.slow_consumer();
+            self.app.event_log.write(|| Entry::of(Kind::SlowConsumer, client));
+            return "slow consumer";
+        }
+        if let Some(reason) = self.ended.get() {
+            return reason;
+        }
+        match reason {
+            DisconnectReason::TransportClose => "transport close",
+            DisconnectReason::TransportError => "transport error",
+            DisconnectReason::MultipleHttpPollingError | DisconnectReason::PacketParsingError => {
+                "parse error"
+            }
+            DisconnectReason::HeartbeatTimeout => "ping timeout",
+            DisconnectReason::ClientNSDisconnect => "client namespace disconnect",
+            DisconnectReason::ServerNSDisconnect => "server namespace disconnect",
+            DisconnectReason::ClosingServer => "server shutting down",
+        }
+    }
+}
