@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test there is, or one part of them:  ./test.sh [rust|clients|python|angular|browser]
+# Runs every test there is, or one part of them:  ./test.sh [rust|clients|python|angular|browser|openapi]
 #
 # What is missing is installed: npm packages and a Python venv in the project, system packages by apt-get.
 # ROOMCAST_BIN=/path/to/roomcast tests that binary instead of building one (all but rust).
@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 root=$PWD
 target=${CARGO_TARGET_DIR:-target}
 [[ $target = /* ]] || target=$root/$target
-parts=(rust clients python angular browser)
+parts=(rust clients python angular browser openapi)
 
 heading() { printf '\n=== %s ===\n' "$*"; }
 
@@ -83,22 +83,33 @@ clients() {
   run node --test --test-reporter=spec --test-timeout=300000 ./*.test.mjs
 }
 
+# venv DIRECTORY REQUIREMENTS: a Python venv in the directory with just these packages.
+venv() {
+  system_package python3 python3
+  local current
+  up_to_date "$1/.requirements" "$2" && return
+  heading "creating a venv for $2"
+  # Debian packs ensurepip, without which a venv has no pip, apart.
+  python3 -c 'import ensurepip' 2>/dev/null || system_package ensurepip python3-venv
+  rm -rf "$1"
+  python3 -m venv "$1"
+  "$1/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2"
+  printf '%s\n' "$current" >"$1/.requirements"
+}
+
 python() {
   build_server
-  system_package python3 python3
-  local venv=$target/python-venv requirements=tests/clients/python/requirements.txt current
-  if ! up_to_date "$venv/.requirements" "$requirements"; then
-    heading 'python: creating the venv'
-    # Debian packs ensurepip, without which a venv has no pip, apart.
-    python3 -c 'import ensurepip' 2>/dev/null || system_package ensurepip python3-venv
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
-    printf '%s\n' "$current" >"$venv/.requirements"
-  fi
+  venv "$target/python-venv" tests/clients/python/requirements.txt
   heading 'python: python-socketio'
   cd tests/clients/python
-  PYTHONDONTWRITEBYTECODE=1 run "$venv/bin/python" -m pytest
+  PYTHONDONTWRITEBYTECODE=1 run "$target/python-venv/bin/python" -m pytest
+}
+
+openapi() {
+  build_server
+  venv "$target/openapi-venv" tests/openapi/requirements.txt
+  heading 'openapi: schemathesis'
+  PYTHONDONTWRITEBYTECODE=1 run "$target/openapi-venv/bin/python" tests/openapi/check.py
 }
 
 angular() {
@@ -136,7 +147,7 @@ everything() {
 }
 
 case ${1-everything} in
-  rust | clients | python | angular | browser | everything) "${1-everything}" ;;
+  rust | clients | python | angular | browser | openapi | everything) "${1-everything}" ;;
   *) fail "unknown part \"$1\": one of ${parts[*]}, or nothing for all of them" ;;
 esac
 exit "$status"

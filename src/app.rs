@@ -50,7 +50,9 @@ pub struct Parts {
     pub node: String,
     /// When this node started.
     pub started_at: Timestamp,
-    /// Raised when the server is about to stop.
+    /// Raised when the server is about to stop, while it still serves: it is no longer ready.
+    pub leaving: AtomicBool,
+    /// Raised when the server stops: what comes from then on is refused.
     pub draining: AtomicBool,
     /// What is being done for clients and must be finished before the end.
     pub tasks: TaskTracker,

@@ -11,7 +11,8 @@
 //!                      ack / 201  ◄─── answer or refusal ◄─────────┘
 //! ```
 //!
-//! - [`server`] composes everything; [`app`] is what both doors hand to the features;
+//! - [`server`] composes everything; [`listener`] and [`late_errors`] are the connections' ground;
+//!   [`app`] is what both doors hand to the features;
 //! - features: [`rooms`], [`messages`], [`signals`], [`presence`], [`direct`], [`receipts`],
 //!   [`history`], and for backends [`events`] and [`census`];
 //! - [`bus`] takes what is sent to where it belongs, [`registry`] knows who is where, [`outlet`] is
@@ -36,7 +37,9 @@ pub mod event_log;
 pub mod events;
 pub mod history;
 pub mod http;
+pub mod late_errors;
 pub mod limits;
+pub mod listener;
 pub mod messages;
 pub mod metrics;
 pub mod names;

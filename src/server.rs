@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use axum::middleware::from_fn;
 use socketioxide::SocketIo;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
@@ -21,11 +22,17 @@ use crate::{
     event_log::EventLog,
     http,
     limits::Limits,
+    listener::{self, Listener, Peer},
     metrics::{Metrics, Watched},
     registry::Registry,
     socket,
     store::{self, Store},
 };
+
+/// How long the server goes on after it has said that it is no longer ready, at most; a tenth of the
+/// grace if that is less. Long enough for a balancer to have heard of it and to look away, so that
+/// nobody is sent to a door that is closed.
+const NOTICE: Duration = Duration::from_secs(1);
 
 /// How long answers may take to leave when everything else is done.
 const LINGER: Duration = Duration::from_millis(500);
@@ -100,6 +107,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         event_log,
         node: uuid::Uuid::new_v4().simple().to_string(),
         started_at: Timestamp::now(),
+        leaving: false.into(),
         draining: false.into(),
         tasks: TaskTracker::new(),
         config: config.clone(),
@@ -161,27 +169,22 @@ impl Server {
         &self.app
     }
 
-    /// Serves until `shutdown` is ready, then stops gracefully: no new connections, what was taken
-    /// is finished and acknowledged, clients are told by the closing of their transport (and so
-    /// reconnect by themselves), all within the configured grace.
+    /// Serves until `shutdown` is ready, then stops gracefully: it first says that it is not ready any
+    /// more, and serves on for a moment; then there are no new connections, what was taken is finished
+    /// and acknowledged, clients are told by the closing of their transport (and so reconnect by
+    /// themselves), all within the configured grace.
     ///
     /// # Errors
     /// When the listener fails for good.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        use axum::serve::ListenerExt;
         let Self { app, io, router, listener, address } = self;
         // Held until the end of this function.
         let _rotation = app.event_log.reopen_on_hangup()?;
         tracing::info!(%address, port = address.port(), "listening");
-        let listener = listener.tap_io(|stream| {
-            // A small packet must not wait for the acknowledgement of the one before.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY could not be set");
-            }
-        });
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let router = router.layer(from_fn(listener::introduce));
+        let service = router.into_make_service_with_connect_info::<Peer>();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let serve = axum::serve(listener, service).with_graceful_shutdown(async {
+        let serve = axum::serve(Listener(listener), service).with_graceful_shutdown(async {
             // A sender that is dropped says the same as one that speaks.
             let _either = stopped.await;
         });
@@ -192,9 +195,11 @@ impl Server {
         }
         let grace = app.config.shutdown_grace;
         tracing::info!(clients = app.registry.connections(), ?grace, "stopping");
-        app.draining.store(true, Ordering::Release);
-        drop(stop);
+        app.leaving.store(true, Ordering::Release);
         let finish = async {
+            tokio::time::sleep(NOTICE.min(grace / 10)).await;
+            app.draining.store(true, Ordering::Release);
+            drop(stop);
             // What was taken is finished first, so that its answers go out before the close.
             app.tasks.close();
             app.tasks.wait().await;

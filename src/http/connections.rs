@@ -24,8 +24,10 @@ pub struct Filter {
     #[param(example = "/chat")]
     namespace: Option<String>,
     /// They are of this user.
+    #[param(min_length = 1)]
     user_id: Option<String>,
     /// They are in this room, of the namespace `/` where none is given.
+    #[param(min_length = 1, max_length = 200)]
     room: Option<String>,
 }
 

@@ -37,8 +37,9 @@ pub struct EventDto {
     /// The event's name: none of Socket.IO's own, and none by which the server tells a client its state.
     #[schema(min_length = 1)]
     event: String,
-    /// Its argument. An object to rooms is a message of each of them, numbered and stored.
-    #[schema(value_type = Value)]
+    /// Its argument; null where it is not given. An object to rooms is a message of each of them, numbered
+    /// and stored.
+    #[schema(value_type = Value, required = false)]
     data: Box<RawValue>,
     /// The rooms to whose members it goes.
     #[schema(min_items = 1)]

@@ -54,7 +54,7 @@ impl Indicator {
 }
 
 fn server(app: &App) -> Indicator {
-    if app.draining.load(Ordering::Acquire) {
+    if app.leaving.load(Ordering::Acquire) || app.draining.load(Ordering::Acquire) {
         return Indicator::down("the server is stopping");
     }
     Indicator::UP

@@ -7,13 +7,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{error::HttpError, keys, origin::is_socket_io};
+use super::{error::HttpError, keys};
 use crate::{
     app::App,
     event_log::{Entry, Kind},
     limits::{Caller, Source, client_address, disbelieved_peer},
     metrics::Limit,
     refusal::Refusal,
+    socket::is_socket_io,
 };
 
 /// Refuses what is over `RATE_LIMIT_HTTP`. What the machinery around the server asks for is never

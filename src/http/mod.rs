@@ -1,5 +1,6 @@
 //! The HTTP door: it takes requests apart, calls the features, and maps their answers back.
 
+mod body_deadline;
 mod bundle;
 mod connections;
 mod error;
@@ -22,7 +23,7 @@ use axum::{
     Router,
     extract::{Request, State},
     http::{Method, StatusCode, Uri, header},
-    middleware::{Next, from_fn_with_state, map_response},
+    middleware::{Next, from_fn_with_state, map_request, map_response},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -32,12 +33,16 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::error::HttpError;
 use self::{bundle::Bundle, origin::Cors, playground::Playground};
-use crate::{app::App, metrics::Metrics, socket::SocketLayer};
+use crate::{
+    app::App,
+    metrics::Metrics,
+    socket::{self, SessionIds, SocketLayer},
+};
 
 /// Every route, and Socket.IO.
 ///
-/// From the outside: panics, the log, CORS, the origin check, the limit on connections, the client's
-/// bundle, Socket.IO, the limit on requests, the routes.
+/// From the outside: panics, the log, CORS, the origin check, the bodies' deadline, the limit on
+/// connections, the client's bundle, session ids, Socket.IO, the limit on requests, the routes.
 pub fn router(app: App, layer: SocketLayer) -> Router {
     let cors = Arc::new(Cors::new(&app.config.cors_origin));
     let metrics = app.metrics.clone();
@@ -64,8 +69,10 @@ pub fn router(app: App, layer: SocketLayer) -> Router {
         .layer(from_fn_with_state(app.clone(), limits::requests))
         .layer(from_fn_with_state(app.clone(), finish))
         .layer(layer)
+        .layer(from_fn_with_state(SessionIds::new(), socket::guard))
         .layer(from_fn_with_state(bundle, bundle::serve))
         .layer(from_fn_with_state(app.clone(), limits::handshakes))
+        .layer(map_request(body_deadline::set))
         .layer(from_fn_with_state(app.config.clone(), origin::check))
         .layer(from_fn_with_state(cors, origin::cors))
         .layer(

@@ -15,10 +15,10 @@ use tower::{Layer, ServiceExt};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::error::HttpError;
-use crate::config::{Config, CorsOrigin};
-
-/// The path below which Socket.IO lives.
-const SOCKET_IO: &str = "/socket.io";
+use crate::{
+    config::{Config, CorsOrigin},
+    socket::is_socket_io,
+};
 
 /// The CORS headers of every answer.
 #[derive(Clone)]
@@ -99,11 +99,6 @@ fn is_own(origin: &str, request: &Request) -> bool {
         let host = host.strip_suffix(default_port).unwrap_or(host);
         !place.is_empty() && host.eq_ignore_ascii_case(place)
     })
-}
-
-/// Whether the request is for Socket.IO.
-pub fn is_socket_io(uri: &Uri) -> bool {
-    uri.path().strip_prefix(SOCKET_IO).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! socketioxide as roomcast uses it: handshake, transports, namespaces, parsing.
 
+use std::time::Duration;
+
 use socketioxide::{ParserConfig, SocketIo, TransportType};
 
-use super::{connection::NamespaceHandler, eio3::SocketLayer};
+use super::{PATH, connection::NamespaceHandler, eio3::SocketLayer};
 use crate::{app::App, config::Config};
 
 /// How many packets may wait for one client. The channel's memory grows with what waits, so a
@@ -13,8 +15,12 @@ const MAX_WAITING_PACKETS: usize = 16_384;
 /// How many binary attachments one event may have.
 const MAX_ATTACHMENTS: usize = 10;
 
-/// Where Socket.IO is served; clients ask for it with a slash at the end.
-pub const PATH: &str = "/socket.io";
+/// The longest that a connection may take to ask for its first namespace. The library's 45 seconds are
+/// generous to nobody but who wants to hold connections open.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The longest that an upgrade to a websocket may take, which holds the session's polling up.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The Socket.IO layer, and the handle on it. Nothing is served until [`mount`](mount).
 pub fn build(config: &Config) -> (SocketLayer, SocketIo) {
@@ -26,6 +32,9 @@ pub fn build(config: &Config) -> (SocketLayer, SocketIo) {
         .req_path(PATH)
         .ping_interval(config.ping_interval)
         .ping_timeout(config.ping_timeout)
+        // Whoever is to answer a ping in time can answer these in time.
+        .connect_timeout(CONNECT_TIMEOUT.min(config.ping_timeout))
+        .upgrade_timeout(UPGRADE_TIMEOUT.min(config.ping_timeout))
         .max_payload(config.max_payload)
         .ws_max_message_size(max_payload)
         .ws_max_frame_size(max_payload)

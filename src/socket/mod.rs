@@ -11,9 +11,19 @@ mod layer;
 mod names;
 mod refusals;
 mod reply;
+mod session_id;
 
 pub use self::{
     eio3::{SocketLayer, SocketService},
     layer::{build, mount},
     names::{client as events, is_protocol_event, is_state_event},
+    session_id::{SessionIds, guard},
 };
+
+/// Where Socket.IO lives.
+const PATH: &str = "/socket.io";
+
+/// Whether a request is Socket.IO's.
+pub fn is_socket_io(uri: &axum::http::Uri) -> bool {
+    uri.path().strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}

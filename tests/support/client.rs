@@ -210,6 +210,19 @@ impl TestClient {
         self.ack(id).await
     }
 
+    /// Sends an event and waits for its ack; `None` where the server ends the connection before.
+    pub async fn try_ask(&mut self, event: &str, data: Value) -> Option<Value> {
+        let id = self.ask_later(event, data).await?;
+        loop {
+            if let Some(at) = self.acks.iter().position(|(acknowledged, _)| *acknowledged == id) {
+                return self.acks.remove(at).map(|(_, ack)| ack);
+            }
+            if !self.receive().await {
+                return None;
+            }
+        }
+    }
+
     /// Sends an event that asks for an ack, to be waited for by the number that this returns;
     /// `None` where the server has ended the connection.
     pub async fn ask_later(&mut self, event: &str, data: Value) -> Option<u64> {

@@ -48,7 +48,7 @@ use axum::{
 use socketioxide::{layer::SocketIoLayer, service::SocketIoService};
 use tower::{Layer, Service};
 
-use super::layer::PATH;
+use super::PATH;
 
 /// Socket.IO, for clients of Engine.IO 4 and 3, in front of the other routes.
 #[derive(Clone)]

@@ -23,7 +23,7 @@ use tokio::{
 use tower::{Service, ServiceExt};
 
 use super::{frames::Frames, parameter};
-use crate::socket::layer::PATH;
+use crate::socket::PATH;
 
 /// Lets the library answer the request, and, where it agrees to the upgrade, gives it the stream.
 pub async fn upgrade<S>(

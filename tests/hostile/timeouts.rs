@@ -1,0 +1,85 @@
+//! Connections that begin something and do not go on.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::{
+    assert_deserted, assert_serves,
+    raw::{Poller, Wire, assert_unknown},
+    support::TestServer,
+};
+
+/// A server that is in a hurry.
+async fn hasty() -> TestServer {
+    TestServer::with(|config| {
+        config.ping_interval = Duration::from_millis(500);
+        config.ping_timeout = Duration::from_secs(1);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_connection_that_never_asks_for_a_namespace_is_closed() {
+    let server = hasty().await;
+    let mut wire = Wire::websocket(&server, "EIO=4&transport=websocket").await;
+    // It answers pings, so it is not the heartbeat that ends it.
+    while let Some(text) = wire.text().await {
+        if text == "2" {
+            wire.send("3").await;
+        }
+    }
+    let poller = Poller::open(&server, 4).await;
+    let pongs = async {
+        while poller.post("3").await.status == 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    pongs.await;
+    assert_unknown(&poller.poll().await);
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_never_probed_ends_the_session() {
+    let server = hasty().await;
+    for begun in [None, Some("2probe")] {
+        let (poller, _) = Poller::client(&server).await;
+        let query = format!("EIO=4&transport=websocket&sid={}", poller.session);
+        let mut wire = Wire::websocket(&server, &query).await;
+        if let Some(begun) = begun {
+            wire.send(begun).await;
+        }
+        wire.closed().await;
+        poller.ended().await;
+        assert_deserted(&server).await;
+    }
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn unanswered_pings_end_the_connection() {
+    let server = hasty().await;
+    let mut wire = Wire::client(&server).await;
+    wire.send("40/chat,").await;
+    wire.closed().await;
+    // Engine.IO 3: it is the client that pings.
+    Wire::websocket(&server, "EIO=3&transport=websocket").await.closed().await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn sessions_that_never_poll_are_forgotten() {
+    let server = hasty().await;
+    let mut sessions = Vec::new();
+    for protocol in [3, 4].into_iter().cycle().take(100) {
+        let poller = Poller::open(&server, protocol).await;
+        if protocol == 4 {
+            assert_eq!(poller.post("40").await.text, "ok");
+        }
+        sessions.push(poller);
+    }
+    assert_deserted(&server).await;
+    join_all(sessions.iter().map(Poller::ended)).await;
+    assert_serves(&server).await;
+}
