@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test there is, or one part of them:  ./test.sh [rust|clients|python|angular|browser|openapi]
+# Runs every test there is, or one part of them:  ./test.sh [rust|clients|python|angular|browser|openapi|docs]
 #
 # What is missing is installed: npm packages and a Python venv in the project, system packages by apt-get.
 # ROOMCAST_BIN=/path/to/roomcast tests that binary instead of building one (all but rust).
@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 root=$PWD
 target=${CARGO_TARGET_DIR:-target}
 [[ $target = /* ]] || target=$root/$target
-parts=(rust clients python angular browser openapi)
+parts=(rust clients python angular browser openapi docs)
 
 heading() { printf '\n=== %s ===\n' "$*"; }
 
@@ -44,6 +44,21 @@ node_packages() {
   heading "npm ci in $1"
   (cd "$1" && npm ci --no-audit --no-fund)
   printf '%s\n' "$current" >"$stamp"
+}
+
+# python_packages VENV REQUIREMENTS...: a venv with these packages.
+python_packages() {
+  local venv=$1 current
+  shift
+  system_package python3 python3
+  up_to_date "$venv/.requirements" "$@" && return
+  heading "creating the Python venv $venv"
+  # Debian packs ensurepip, without which a venv has no pip, apart.
+  python3 -c 'import ensurepip' 2>/dev/null || system_package ensurepip python3-venv
+  rm -rf "$venv"
+  python3 -m venv "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${@/#/--requirement=}"
+  printf '%s\n' "$current" >"$venv/.requirements"
 }
 
 build_server() {
@@ -83,23 +98,9 @@ clients() {
   run node --test --test-reporter=spec --test-timeout=300000 ./*.test.mjs
 }
 
-# venv DIRECTORY REQUIREMENTS: a Python venv in the directory with just these packages.
-venv() {
-  system_package python3 python3
-  local current
-  up_to_date "$1/.requirements" "$2" && return
-  heading "creating a venv for $2"
-  # Debian packs ensurepip, without which a venv has no pip, apart.
-  python3 -c 'import ensurepip' 2>/dev/null || system_package ensurepip python3-venv
-  rm -rf "$1"
-  python3 -m venv "$1"
-  "$1/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2"
-  printf '%s\n' "$current" >"$1/.requirements"
-}
-
 python() {
   build_server
-  venv "$target/python-venv" tests/clients/python/requirements.txt
+  python_packages "$target/python-venv" tests/clients/python/requirements.txt
   heading 'python: python-socketio'
   cd tests/clients/python
   PYTHONDONTWRITEBYTECODE=1 run "$target/python-venv/bin/python" -m pytest
@@ -107,7 +108,7 @@ python() {
 
 openapi() {
   build_server
-  venv "$target/openapi-venv" tests/openapi/requirements.txt
+  python_packages "$target/openapi-venv" tests/openapi/requirements.txt
   heading 'openapi: schemathesis'
   PYTHONDONTWRITEBYTECODE=1 run "$target/openapi-venv/bin/python" tests/openapi/check.py
 }
@@ -132,6 +133,29 @@ browser() {
   run node --test --test-reporter=spec --test-timeout=300000 ./*.test.mjs
 }
 
+docs() {
+  build_server
+  [[ -n ${CHROMIUM:-} ]] || system_package chromium chromium
+  # Debian's own directory for the proxies is not in everybody's PATH.
+  export PATH=$PATH:/usr/sbin
+  system_package curl curl
+  system_package sqlite3 sqlite3
+  system_package nginx nginx-light
+  system_package haproxy haproxy
+  system_package javac default-jdk-headless
+  system_package php php-cli
+  # An extension is no command: it is asked for by its name.
+  php -r 'exit((int) !extension_loaded("curl"));' || system_package php-curl-extension php-curl
+  node_packages tests/clients
+  node_packages tests/docs
+  local venv=$target/docs-venv
+  python_packages "$venv" tests/clients/python/requirements.txt tests/docs/requirements.txt
+  heading 'docs: examples, links, configurations, AsyncAPI and TypeScript'
+  export DOCS_PYTHON=$venv/bin/python
+  cd tests/docs
+  run node --test --test-reporter=spec --test-concurrency=2 --test-timeout=300000 ./*.test.mjs
+}
+
 # Each part is a process of its own, so that the end of one does not end the others.
 everything() {
   build_server
@@ -147,7 +171,7 @@ everything() {
 }
 
 case ${1-everything} in
-  rust | clients | python | angular | browser | openapi | everything) "${1-everything}" ;;
+  rust | clients | python | angular | browser | openapi | docs | everything) "${1-everything}" ;;
   *) fail "unknown part \"$1\": one of ${parts[*]}, or nothing for all of them" ;;
 esac
 exit "$status"

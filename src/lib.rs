@@ -20,11 +20,13 @@
 //! - [`store`] keeps the log and the queues: SQLite on one node;
 //! - [`auth`] says who is who, [`config`] holds every setting, [`limits`] says how much is too much;
 //! - [`metrics`] and [`event_log`] tell the operator;
+//! - [`asyncapi`] describes every event, for machines and for TypeScript;
 //! - [`names`], [`audience`] and [`refusal`] are the words that all share.
 //!
 //! Dependencies point one way: doors, features, bus and registry, outlet, names.
 
 pub mod app;
+pub mod asyncapi;
 pub mod audience;
 pub mod auth;
 pub mod bus;

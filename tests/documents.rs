@@ -7,7 +7,7 @@
 use std::{fs, path::PathBuf};
 
 use clap::CommandFactory;
-use roomcast::{cli::Cli, config};
+use roomcast::{asyncapi, cli::Cli, config};
 
 const BEGIN: &str = "<!-- config:begin -->\n";
 const END: &str = "<!-- config:end -->";
@@ -61,4 +61,9 @@ fn the_command_line_is_described() {
         let text = manual(&mut command, "roomcast").replace(" \n", "\n");
         format!("# The command line\n\nWhat `roomcast help` prints, command by command.\n{text}")
     });
+}
+
+#[test]
+fn typescript_has_every_event() {
+    hold("types/index.d.ts", |_| asyncapi::declaration());
 }

@@ -1,5 +1,6 @@
 //! The HTTP door: it takes requests apart, calls the features, and maps their answers back.
 
+mod asyncapi;
 mod body_deadline;
 mod bundle;
 mod connections;
@@ -113,6 +114,7 @@ fn operation_routes() -> OpenApiRouter<App> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
+        .routes(routes!(asyncapi::document))
 }
 
 /// What was begun is finished before the server stops.

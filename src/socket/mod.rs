@@ -16,7 +16,7 @@ mod session_id;
 pub use self::{
     eio3::{SocketLayer, SocketService},
     layer::{build, mount},
-    names::{client as events, is_protocol_event, is_state_event},
+    names::{client as events, is_protocol_event, is_state_event, server_events},
     session_id::{SessionIds, guard},
 };
 

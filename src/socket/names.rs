@@ -82,6 +82,11 @@ const STATE: [&str; 24] = [
     "userTyping",
 ];
 
+/// Every event that the server sends by itself.
+pub fn server_events() -> impl Iterator<Item = &'static str> {
+    STATE.into_iter().chain(MESSAGES)
+}
+
 /// Whether the event is Socket.IO's own.
 pub fn is_protocol_event(event: &str) -> bool {
     PROTOCOL.contains(&event)

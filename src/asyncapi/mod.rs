@@ -1,0 +1,122 @@
+//! Every event, described: as an `AsyncAPI` 3 document, and as a TypeScript declaration made from it.
+//!
+//! Two tables, [`events`] and [`schemas`], are the one source of both. Their names are held to those
+//! that the Socket.IO door knows by a test here; their schemas to what a server really sends and
+//! takes by a test of the documents, which makes it send every event there is.
+
+mod events;
+mod schemas;
+#[cfg(test)]
+mod tests;
+mod typescript;
+
+use serde_json::{Map, Value, json};
+
+use self::events::{CLIENT, ClientEvent, SERVER};
+pub use self::typescript::declaration;
+
+/// The `AsyncAPI` 3 document of all events.
+pub fn document() -> Value {
+    let mut messages = Map::new();
+    let mut operations = Map::new();
+    for event in &CLIENT {
+        let (sent, ack) = (format!("client.{}", event.name), format!("ack.{}", event.name));
+        operations.insert(sent.clone(), receive(event, &sent, &ack));
+        messages.insert(sent, message(event.name, event.summary, &reference(event.payload)));
+        let answer = json!({"oneOf": [reference(event.ack), reference("Refused")]});
+        let summary = format!("The acknowledgement of `{}`.", event.name);
+        messages.insert(ack, message(event.name, &summary, &answer));
+    }
+    for event in &SERVER {
+        let sent = format!("server.{}", event.name);
+        let operation = json!({
+            "action": "send",
+            "channel": {"$ref": "#/channels/namespace"},
+            "summary": event.summary,
+            "messages": [in_channel(&sent)],
+        });
+        operations.insert(sent.clone(), operation);
+        messages.insert(sent, message(event.name, event.summary, &reference(event.payload)));
+    }
+    let in_namespace = messages
+        .keys()
+        .map(|key| (key.clone(), json!({"$ref": format!("#/components/messages/{key}")})))
+        .collect::<Map<_, _>>();
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "roomcast",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "What Socket.IO clients and the server send to each other. A message's `name` is the \
+                event; its payload is the event's one argument. Every event of a client is acknowledged if the \
+                client asks for it; that is the operation's reply. An event that cannot be honoured changes \
+                nothing: its acknowledgement says why, and so does the event `error`.\n\n\
+                The HTTP API is described at `/api-json`.",
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "roomcast": {
+                "host": "localhost:3001",
+                "pathname": "/socket.io/",
+                "protocol": "ws",
+                "description": "Socket.IO clients 4, 3 (EIO=4), 2 and 1 (EIO=3), over websocket or polling.",
+                "security": [{"$ref": "#/components/securitySchemes/token"}],
+            },
+        },
+        "channels": {
+            "namespace": {
+                "address": "{namespace}",
+                "title": "A namespace",
+                "description": "Each namespace of `WEBSOCKET_NAMESPACE` speaks all of this. Rooms belong to one \
+                    namespace, users are one across all.",
+                "parameters": {
+                    "namespace": {
+                        "description": "The path that the client connects to.",
+                        "default": "/",
+                        "examples": ["/", "/chat"],
+                    },
+                },
+                "messages": in_namespace,
+            },
+        },
+        "operations": operations,
+        "components": {
+            "messages": messages,
+            "schemas": schemas::all(),
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "Where authentication is on: by `auth: {token}` of the handshake, by the query \
+                        parameter `token`, or by an `Authorization: Bearer` header.",
+                },
+            },
+        },
+    })
+}
+
+/// What the server does with an event of a client: it takes it, and acknowledges.
+fn receive(event: &ClientEvent, sent: &str, ack: &str) -> Value {
+    let channel = json!({"$ref": "#/channels/namespace"});
+    json!({
+        "action": "receive",
+        "channel": channel,
+        "summary": event.summary,
+        "messages": [in_channel(sent)],
+        "reply": {"channel": channel, "messages": [in_channel(ack)]},
+    })
+}
+
+fn message(name: &str, summary: &str, payload: &Value) -> Value {
+    json!({"name": name, "summary": summary, "payload": payload})
+}
+
+fn in_channel(message: &str) -> Value {
+    json!({"$ref": format!("#/channels/namespace/messages/{message}")})
+}
+
+fn reference(schema: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{schema}")})
+}
