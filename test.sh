@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Runs every test there is, or one part of them:  ./test.sh [rust|clients|python|angular|browser|openapi|docs]
+# Runs every test there is, or one part of them:  ./test.sh [rust|clients|python|angular|browser|openapi|docs|admin]
 #
 # What is missing is installed: npm packages and a Python venv in the project, system packages by apt-get.
 # ROOMCAST_BIN=/path/to/roomcast tests that binary instead of building one (all but rust).
-# CHROMIUM=/path/to/chromium names the browser of the last two parts (default /usr/bin/chromium).
+# CHROMIUM=/path/to/chromium names the browser of the angular, browser, docs and admin parts (default /usr/bin/chromium).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 root=$PWD
 target=${CARGO_TARGET_DIR:-target}
 [[ $target = /* ]] || target=$root/$target
-parts=(rust clients python angular browser openapi docs)
+parts=(rust clients python angular browser openapi docs admin)
 
 heading() { printf '\n=== %s ===\n' "$*"; }
 
@@ -156,6 +156,15 @@ docs() {
   run node --test --test-reporter=spec --test-concurrency=2 --test-timeout=300000 ./*.test.mjs
 }
 
+admin() {
+  build_server
+  [[ -n ${CHROMIUM:-} ]] || system_package chromium chromium
+  node_packages tests/admin
+  heading 'admin: the official Admin UI, in Chromium'
+  cd tests/admin
+  run node --test --test-reporter=spec --test-timeout=300000 ./*.test.mjs
+}
+
 # Each part is a process of its own, so that the end of one does not end the others.
 everything() {
   build_server
@@ -171,7 +180,7 @@ everything() {
 }
 
 case ${1-everything} in
-  rust | clients | python | angular | browser | openapi | docs | everything) "${1-everything}" ;;
+  rust | clients | python | angular | browser | openapi | docs | admin | everything) "${1-everything}" ;;
   *) fail "unknown part \"$1\": one of ${parts[*]}, or nothing for all of them" ;;
 esac
 exit "$status"

@@ -8,6 +8,7 @@ use std::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    admin::Admin,
     auth::{ApiKeys, Verifier},
     bus::Bus,
     clock::Timestamp,
@@ -42,6 +43,8 @@ pub struct Parts {
     pub api_keys: ApiKeys,
     /// How much one client, address or caller may ask.
     pub limits: Limits,
+    /// The Admin UI's other end; `None` where it is off.
+    pub admin: Option<Admin>,
     /// The figures.
     pub metrics: Arc<Metrics>,
     /// The event log.

@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 
 use crate::{
+    admin,
     auth::{
         self,
         command::{self, TokenArgs},
@@ -56,6 +57,8 @@ pub enum Command {
     Health(HealthArgs),
     /// Make a token for trying things, or say what is wrong with one
     Token(TokenArgs),
+    /// Read a password from the standard input and print its argon2 hash, for `ADMIN_PASSWORD`
+    HashPassword,
     /// Print a shell's completions, to be put where that shell looks for them
     ///
     /// bash:        roomcast completions bash > ~/.local/share/bash-completion/completions/roomcast
@@ -164,6 +167,20 @@ pub async fn token(config: &Config, args: &TokenArgs) -> ExitCode {
         }
         Err(text) => {
             eprintln!("{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `hash-password`: prints the hash of the password on the standard input.
+pub fn hash_password() -> ExitCode {
+    match admin::hash_password() {
+        Ok(hash) => {
+            println!("{hash}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("{why}");
             ExitCode::FAILURE
         }
     }

@@ -21,10 +21,12 @@
 //! - [`auth`] says who is who, [`config`] holds every setting, [`limits`] says how much is too much;
 //! - [`metrics`] and [`event_log`] tell the operator;
 //! - [`asyncapi`] describes every event, for machines and for TypeScript;
+//! - [`admin`] is the third door, for operators: the official Admin UI;
 //! - [`names`], [`audience`] and [`refusal`] are the words that all share.
 //!
 //! Dependencies point one way: doors, features, bus and registry, outlet, names.
 
+pub mod admin;
 pub mod app;
 pub mod asyncapi;
 pub mod audience;

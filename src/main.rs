@@ -31,6 +31,8 @@ async fn run(cli: &Cli) -> ExitCode {
     match &cli.command {
         Some(Command::Health(args)) => return cli::health(cli, args).await,
         Some(Command::Completions(args)) => return cli::completions(args),
+        // Needs no configuration: it is for one that is still to be written.
+        Some(Command::HashPassword) => return cli::hash_password(),
         _ => {}
     }
     let config = match cli.load_config() {

@@ -16,7 +16,7 @@ use std::{
 use serde::Serialize;
 use socketioxide::{SendError, SocketError, extract::AckSender, socket::Socket};
 
-use crate::payload::Payload;
+use crate::{admin::Admin, payload::Payload};
 
 /// How long a client that is to be disconnected may take to read what is before the farewell.
 const FAREWELL_RETRY: Duration = Duration::from_millis(250);
@@ -45,6 +45,11 @@ impl Packet {
     pub fn event(&self) -> &str {
         &self.event
     }
+
+    /// Its argument.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
 }
 
 /// A client's outgoing side.
@@ -54,6 +59,8 @@ pub struct Outlet {
     socket: Weak<Socket>,
     /// The client missed a packet: nothing more is sent but the farewell.
     broken: AtomicBool,
+    /// Who is told what is sent, where the Admin UI is on.
+    admin: Option<Admin>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -69,11 +76,13 @@ pub enum Sent {
 }
 
 impl Outlet {
-    /// The outlet to `socket`. Must be called inside the runtime.
-    pub fn new(socket: &Arc<Socket>) -> Self {
+    /// The outlet to `socket`; `admin` is told what goes out by it. Must be called inside the
+    /// runtime.
+    pub fn new(socket: &Arc<Socket>, admin: Option<Admin>) -> Self {
         Self {
             socket: Arc::downgrade(socket),
             broken: AtomicBool::new(false),
+            admin,
             runtime: tokio::runtime::Handle::current(),
         }
     }
@@ -84,6 +93,9 @@ impl Outlet {
             return Sent::Gone;
         }
         let Some(socket) = self.socket.upgrade() else { return Sent::Gone };
+        if let Some(admin) = &self.admin {
+            admin.sent(&socket, packet);
+        }
         self.outcome(socket.emit(&packet.event, &(&packet.payload,)))
     }
 
@@ -139,6 +151,11 @@ impl Outlet {
                 }
             }
         });
+    }
+
+    /// The socket, unless it is gone.
+    pub fn socket(&self) -> Option<Arc<Socket>> {
+        self.socket.upgrade()
     }
 
     /// `websocket` or `polling`: an upgrade changes it.

@@ -83,6 +83,9 @@ pub async fn join(app: &App, client: &Arc<Client>, join: Join) -> Result<Payload
         let membership =
             Membership { room: entered.clone(), spelling: join.spelling, echo: join.room.echo() };
         client.add_membership(room.clone(), membership);
+        if let Some(admin) = &app.admin {
+            admin.joined(client, room);
+        }
         client.outlet.send(&entered_packet(&join.room, join.spelling));
     };
     let standing = history::enter(app, client, room, join.recover.as_ref(), enter).await?;
@@ -160,6 +163,9 @@ fn depart(app: &App, client: &Arc<Client>, room: &Arc<Room>, spelling: Spelling)
         state.deliver(&packet, None, |_| false);
     }
     client.namespace.retire(room);
+    if let Some(admin) = &app.admin {
+        admin.left(client, &room.name);
+    }
 }
 
 /// What the other members are told of a client that comes or goes.

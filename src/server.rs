@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    admin::{self, Admin},
     app::{App, Parts},
     auth::{self, ApiKeys, Verifier},
     bus::{self, Bus},
@@ -100,6 +101,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         store,
         deliveries: direct::Deliveries::default(),
         verifier,
+        admin: Admin::start(&config, &registry),
         api_keys: ApiKeys::new(config.api_keys.iter().map(|key| key.expose().to_owned()).collect()),
         registry,
         limits,
@@ -123,6 +125,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     }
     let (layer, io) = socket::build(&config);
     socket::mount(&io, &app);
+    admin::mount(&io, &app);
     let router = http::router(app.clone(), layer);
     let listen = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;

@@ -11,6 +11,9 @@ use std::{
 
 use tempfile::TempDir;
 
+/// The bcrypt hash of "changeit".
+const HASH: &str = "$2b$10$heqvAkYMez.Va6Et2uXInOnkCT6/uQj1brkrbyG3LpopDklcq7ZOS";
+
 /// The binary in an empty directory with an empty environment.
 struct Roomcast {
     directory: TempDir,
@@ -162,7 +165,7 @@ fn secrets_are_never_printed() {
             .env("JWT_SECRET", "hunter2")
             .env("API_KEYS", "hunter2")
             .env("ADMIN_USERNAME", "admin")
-            .env("ADMIN_PASSWORD", "hunter2")
+            .env("ADMIN_PASSWORD", HASH)
             .env("REDIS_URL", "redis://:hunter2@redis:6379")
     };
     let valid = secrets(roomcast()).check();
@@ -176,8 +179,36 @@ fn secrets_are_never_printed() {
         .run(&["--config", "r.toml"]);
     assert_eq!((faulty.code, faulty.stderr.lines().count()), (Some(2), 4), "{faulty:?}");
     for ran in [valid, faulty] {
-        assert!(!ran.stdout.contains("hunter2") && !ran.stderr.contains("hunter2"), "{ran:?}");
+        for secret in ["hunter2", HASH] {
+            assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{ran:?}");
+        }
     }
+}
+
+#[test]
+fn a_password_is_hashed_and_the_hash_is_taken() {
+    let hash = |input: &str| {
+        let mut asked = roomcast().env("PORT", "x");
+        let command = asked.command.arg("hash-password");
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        Ran::of(&child.wait_with_output().unwrap())
+    };
+    let made = hash("open sesame\n");
+    assert_eq!((made.code, made.stderr.as_str()), (Some(0), ""), "{made:?}");
+    assert!(made.stdout.starts_with("$argon2id$") && made.stdout.ends_with('\n'), "{made:?}");
+    let line = format!("ADMIN_USERNAME=admin\nADMIN_PASSWORD='{}'\n", made.stdout.trim());
+    roomcast().file(".env", &line).check().has("ADMIN_PASSWORD=[redacted]");
+
+    let empty = hash("\n");
+    assert_eq!((empty.code, empty.stdout.as_str()), (Some(1), ""), "{empty:?}");
+    assert!(empty.stderr.starts_with("the password is empty"), "{empty:?}");
+
+    let plain = roomcast().env("ADMIN_USERNAME", "admin").env("ADMIN_PASSWORD", "hunter2").check();
+    assert_eq!(plain.code, Some(2), "{plain:?}");
+    assert!(plain.stderr.contains("`roomcast hash-password` makes one"), "{plain:?}");
+    assert!(!plain.stderr.contains("hunter2"), "{plain:?}");
 }
 
 #[test]

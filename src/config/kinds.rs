@@ -11,6 +11,7 @@ use super::{
     },
     value::{Kind, Unfit, items},
 };
+use crate::admin::PasswordHash;
 
 /// A kind that is one of a few words, in any case.
 macro_rules! words {
@@ -179,6 +180,19 @@ pub(super) const API_KEYS: Kind<Vec<Secret>> = Kind::new(
     |keys| keys.iter().map(|_| REDACTED).collect::<Vec<_>>().join(","),
 )
 .list()
+.secret();
+
+/// The hash of a password, or none. Alone among the kinds it does not read what it shows: what stands
+/// for a hash is none.
+pub(super) const PASSWORD_HASH: Kind<Option<PasswordHash>> = Kind::new(
+    "an argon2 or bcrypt hash of the password, not the password itself: `roomcast hash-password` makes one \
+     (in a .env file it stands between single quotes; in compose files each $ is written $$)",
+    |text| match text {
+        "" => Ok(None),
+        _ => PasswordHash::parse(text.trim()).map(Some).map_err(|_| Unfit::Other),
+    },
+    |hash| hash.as_ref().map_or_else(String::new, |_| REDACTED.to_owned()),
+)
 .secret();
 
 /// Addresses, and networks in CIDR notation.

@@ -35,6 +35,7 @@ pub use self::{
         Transports,
     },
 };
+use crate::admin;
 
 /// A shorter secret than this can be guessed from one token: HS256 asks for as many bytes as its hash has.
 const SOUND_SECRET_BYTES: usize = 32;
@@ -110,6 +111,10 @@ impl Config {
             "NODE_ENV is development and API_KEYS is not set: the management routes are open to everyone",
         );
         warn(
+            self.environment == Environment::Development && self.admin_username.is_some(),
+            "NODE_ENV is development: the Admin UI shows every client and what it sends and gets",
+        );
+        warn(
             self.redis_url.is_some() && self.store_url_given,
             "STORE_URL has no effect: with REDIS_URL messages are kept in Redis",
         );
@@ -146,6 +151,13 @@ fn check_together(config: &Config, reader: &mut Reader) {
             .conflict(&["ADMIN_USERNAME"], "needs ADMIN_PASSWORD beside it; set both or neither"),
         (None, Some(_)) => reader
             .conflict(&["ADMIN_PASSWORD"], "needs ADMIN_USERNAME beside it; set both or neither"),
+        (Some(_), Some(_)) if config.namespaces.iter().any(|path| path == admin::NAMESPACE) => {
+            reader.conflict(
+                &["WEBSOCKET_NAMESPACE"],
+                "has /admin in it, which is the Admin UI's own namespace; give yours another name, \
+                 or unset ADMIN_USERNAME and ADMIN_PASSWORD",
+            );
+        }
         _ => {}
     }
 }

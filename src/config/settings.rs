@@ -18,6 +18,7 @@ use super::{
     },
     value,
 };
+use crate::admin::PasswordHash;
 
 /// A row of the table, as documents and the reader need it.
 pub(super) struct Setting {
@@ -97,7 +98,8 @@ settings! {
         CORS_ORIGIN => cors_origin: CorsOrigin = kinds::ORIGINS, "*";
         /// Addresses and networks (CIDR) of the proxies whose `X-Forwarded-For` is believed.
         TRUST_PROXY => trust_proxy: Vec<IpNet> = kinds::NETWORKS, "";
-        /// `production`, or `development`: debug logs and open management routes.
+        /// `production`, or `development`: debug logs, open management routes, and an Admin UI that shows
+        /// clients and events.
         NODE_ENV => environment: Environment = kinds::ENVIRONMENT, "production";
         /// How long a stopping server lets its connections finish.
         SHUTDOWN_GRACE => shutdown_grace: Duration = value::DURATION, "10s";
@@ -137,8 +139,8 @@ settings! {
         API_KEYS => api_keys: Vec<Secret> = kinds::API_KEYS, "";
         /// The user name of the Socket.IO Admin UI; without it the Admin UI is off.
         ADMIN_USERNAME => admin_username: Option<String> = value::TEXT, "";
-        /// The password of the Socket.IO Admin UI.
-        ADMIN_PASSWORD => admin_password: Option<Secret> = value::SECRET, "";
+        /// The hash of the Admin UI's password, argon2 or bcrypt, as `roomcast hash-password` makes it.
+        ADMIN_PASSWORD => admin_password: Option<PasswordHash> = kinds::PASSWORD_HASH, "";
     }
     "Storage" {
         /// Where messages are kept: `sqlite:` and a file, or `memory:`. With `REDIS_URL`: in Redis.

@@ -4,6 +4,9 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use super::{settings::SETTINGS, *};
 
+/// The bcrypt hash of "changeit".
+const HASH: &str = "$2b$10$heqvAkYMez.Va6Et2uXInOnkCT6/uQj1brkrbyG3LpopDklcq7ZOS";
+
 /// Sources in a directory of their own.
 #[derive(Default)]
 struct Given {
@@ -118,8 +121,6 @@ fn a_summary_can_be_given_back() {
         ("STORE_URL", "memory:"),
         ("PRESENCE_SCOPE", "rooms"),
         ("RUST_LOG", "warn,roomcast=trace"),
-        ("ADMIN_USERNAME", "admin"),
-        ("ADMIN_PASSWORD", "[redacted]"),
     ] {
         given = given.env(name, value);
     }
@@ -300,8 +301,24 @@ fn a_faulty_key_is_still_meant() {
 #[test]
 fn the_admin_has_a_name_and_a_password() {
     assert!(env("ADMIN_USERNAME", "admin").fault().contains("ADMIN_PASSWORD"));
-    assert!(env("ADMIN_PASSWORD", "hunter2").fault().contains("ADMIN_USERNAME"));
-    assert!(env("ADMIN_PASSWORD", "hunter2").env("ADMIN_USERNAME", "admin").load().is_ok());
+    assert!(env("ADMIN_PASSWORD", HASH).fault().contains("ADMIN_USERNAME"));
+    let config = env("ADMIN_PASSWORD", HASH).env("ADMIN_USERNAME", "admin").load().unwrap();
+    assert!(config.admin_password.unwrap().verify("changeit"));
+}
+
+#[test]
+fn the_admin_s_password_is_a_hash() {
+    let fault = env("ADMIN_PASSWORD", "hunter2").env("ADMIN_USERNAME", "admin").fault();
+    assert!(fault.contains("roomcast hash-password"), "{fault}");
+    assert!(!fault.contains("hunter2"), "{fault}");
+}
+
+#[test]
+fn the_admin_s_namespace_is_nobody_else_s() {
+    let taken = || env("WEBSOCKET_NAMESPACE", "/,admin");
+    let on = taken().env("ADMIN_PASSWORD", HASH).env("ADMIN_USERNAME", "admin");
+    assert!(on.fault().starts_with("WEBSOCKET_NAMESPACE: has /admin in it"));
+    assert!(taken().load().is_ok());
 }
 
 #[test]
@@ -332,6 +349,9 @@ fn warnings_are_given_where_they_apply() {
     assert!(env("JWT_SECRET", &"x".repeat(32)).load().unwrap().warnings().is_empty());
     assert!(said(env("JWT_JWKS_URL", "http://a.example"), "not https"));
     assert!(said(env("NODE_ENV", "development"), "API_KEYS"));
+    let admin = || env("ADMIN_PASSWORD", HASH).env("ADMIN_USERNAME", "admin");
+    assert!(said(admin().env("NODE_ENV", "development"), "Admin UI"));
+    assert!(!said(admin(), "Admin UI"));
     assert!(said(env("REDIS_URL", "redis://a").env("STORE_URL", "memory:"), "STORE_URL"));
     assert!(said(env("SEND_BUFFER", "1KB"), "SEND_BUFFER"));
 }
@@ -350,10 +370,10 @@ fn secrets_are_seen_nowhere() {
         .env("API_KEYS", "hunter2,hunter3")
         .env("REDIS_URL", "redis://:hunter2@redis:6379")
         .env("ADMIN_USERNAME", "admin")
-        .env("ADMIN_PASSWORD", "hunter2")
+        .env("ADMIN_PASSWORD", HASH)
         .load()
         .unwrap();
     let seen = format!("{config:?} {:#?} {:?} {:?}", config, config.summary(), config.warnings());
-    assert!(!seen.contains("hunter"), "{seen}");
+    assert!(!seen.contains("hunter") && !seen.contains(HASH), "{seen}");
     assert!(config.summary().contains(&("REDIS_URL", "redis://redis:6379".to_owned())));
 }

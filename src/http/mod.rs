@@ -45,7 +45,7 @@ use crate::{
 /// From the outside: panics, the log, CORS, the origin check, the bodies' deadline, the limit on
 /// connections, the client's bundle, session ids, Socket.IO, the limit on requests, the routes.
 pub fn router(app: App, layer: SocketLayer) -> Router {
-    let cors = Arc::new(Cors::new(&app.config.cors_origin));
+    let cors = Arc::new(Cors::new(&app.config.cors_origin, app.admin.is_some()));
     let metrics = app.metrics.clone();
     let messages = message_routes().route_layer(from_fn_with_state(app.clone(), keys::known));
     let management =

@@ -25,11 +25,13 @@ use crate::{
 pub struct Cors {
     usual: CorsLayer,
     with_credentials: CorsLayer,
+    /// The Admin UI is on, whose page polls with credentials.
+    admin: bool,
 }
 
 impl Cors {
-    /// The headers that this setting asks for.
-    pub fn new(allowed: &CorsOrigin) -> Self {
+    /// The headers that this setting asks for; `admin` where the Admin UI is on.
+    pub fn new(allowed: &CorsOrigin, admin: bool) -> Self {
         let layer = CorsLayer::new()
             .allow_methods([Method::GET, Method::POST, Method::DELETE, Method::OPTIONS])
             .allow_headers(AllowHeaders::mirror_request())
@@ -41,12 +43,13 @@ impl Cors {
                 with_credentials: layer
                     .allow_origin(AllowOrigin::mirror_request())
                     .allow_credentials(true),
+                admin,
             },
             CorsOrigin::List(origins) => {
                 let origins =
                     origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
                 let layer = layer.allow_origin(AllowOrigin::list(origins)).allow_credentials(true);
-                Self { usual: layer.clone(), with_credentials: layer }
+                Self { usual: layer.clone(), with_credentials: layer, admin }
             }
         }
     }
@@ -54,7 +57,10 @@ impl Cors {
 
 /// Answers preflights, and adds the CORS headers to every other answer.
 pub async fn cors(State(cors): State<Arc<Cors>>, request: Request, next: Next) -> Response {
-    let layer = if sends_credentials(request.uri()) { &cors.with_credentials } else { &cors.usual };
+    let uri = request.uri();
+    // The Admin UI's page says nothing by which its requests could be told from others.
+    let with_credentials = sends_credentials(uri) || cors.admin && is_socket_io(uri);
+    let layer = if with_credentials { &cors.with_credentials } else { &cors.usual };
     let answer = layer.layer(next).oneshot(request).await;
     answer.unwrap_or_else(|never| match never {})
 }

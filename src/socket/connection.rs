@@ -29,6 +29,7 @@ use super::{
     guard::{caught, step},
     handshake::{Handshake, client_name},
     inbox::{Inbox, Item},
+    order,
     refusals::turned_away,
     reply::reply,
 };
@@ -228,7 +229,7 @@ impl Connection {
             prepared.name.clone(),
             protocol,
             prepared.address,
-            Outlet::new(socket),
+            Outlet::new(socket, self.app.admin.clone()),
             prepared.session.clone(),
         ));
         if self.client.set(client.clone()).is_err() {
@@ -244,6 +245,9 @@ impl Connection {
         step("announcing the beginning", &|| signals::announce_connected(app, &client));
         step("beginning presence", &|| presence::begin(app, &client));
         tracing::debug!(client = %client.id, namespace = %client.namespace.path, name = ?client.name, user = ?client.user(), transport = client.outlet.transport(), "connected");
+        if let Some(admin) = &app.admin {
+            step("telling operators", &|| admin.connected(&client));
+        }
         self.inbox.open(self);
     }
 
@@ -255,6 +259,7 @@ impl Connection {
                 self.on_event(client, text.as_str(), attachments, ack).await;
                 self.app.metrics.answered(came.elapsed());
             }
+            Item::Order(order) => order::obey(&self.app, client, order).await,
             Item::Gone(reason) => self.on_gone(client, reason),
         }
     }
@@ -273,6 +278,9 @@ impl Connection {
         };
         tracing::debug!(client = %client.id, event = ?name, bytes = text.len(), "event");
         self.app.metrics.received(&name);
+        if let Some(admin) = &self.app.admin {
+            admin.received(client, &name, text);
+        }
         let work = async {
             if argument.is_some_and(|argument| is_deeper_than(MAX_DEPTH, argument.get())) {
                 return Err(Refusal::invalid(format!(
@@ -299,6 +307,9 @@ impl Connection {
         let places = presence::shared_rooms(client);
         client.namespace.remove(client.id);
         app.metrics.disconnected();
+        if let Some(admin) = &app.admin {
+            admin.disconnected(client, reason);
+        }
         let reason = self.end_of(client, reason);
         tracing::debug!(client = %client.id, namespace = %client.namespace.path, %reason, "disconnected");
         app.event_log

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use socketioxide::{extract::AckSender, socket::DisconnectReason};
 
-use super::connection::Connection;
+use super::{connection::Connection, order::Order};
 
 /// How many events of one client may wait. What is over is refused, which a client that awaits its
 /// acks never sees.
@@ -32,6 +32,8 @@ pub enum Item {
         /// When it came.
         came: Instant,
     },
+    /// Somebody else's order for the client.
+    Order(Order),
     /// The connection has ended.
     Gone(DisconnectReason),
 }

@@ -9,6 +9,7 @@ mod handshake;
 mod inbox;
 mod layer;
 mod names;
+mod order;
 mod refusals;
 mod reply;
 mod session_id;
@@ -17,6 +18,7 @@ pub use self::{
     eio3::{SocketLayer, SocketService},
     layer::{build, mount},
     names::{client as events, is_protocol_event, is_state_event, server_events},
+    order::{Order, order},
     session_id::{SessionIds, guard},
 };
 

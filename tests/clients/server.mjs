@@ -26,7 +26,8 @@ export function within(promise, what, milliseconds = DEADLINE_MS) {
   return Promise.race([promise, deadline]).finally(() => clearTimeout(timer));
 }
 
-function binary() {
+/** The path of the server to test. */
+export function binary() {
   const path = process.env.ROOMCAST_BIN;
   if (!path) {
     throw new Error(

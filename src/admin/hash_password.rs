@@ -1,0 +1,24 @@
+//! `roomcast hash-password`.
+
+use std::io::{self, IsTerminal, Write};
+
+use super::PasswordHash;
+
+/// Reads a password, one line, from the standard input; the hash to be printed, or what to say
+/// before leaving with exit code 1.
+pub fn hash_password() -> Result<String, String> {
+    let input = io::stdin();
+    if input.is_terminal() {
+        // On the standard error, so that what is printed can be taken as it is.
+        eprint!("Password (shown as you type): ");
+        // A prompt that cannot be shown is not missed.
+        let _unseen = io::stderr().flush();
+    }
+    let mut line = String::new();
+    input.read_line(&mut line).map_err(|error| format!("the password cannot be read: {error}"))?;
+    let password = line.strip_suffix('\n').unwrap_or(&line);
+    let password = password.strip_suffix('\r').unwrap_or(password);
+    PasswordHash::make(password).map_err(|error| {
+        format!("{error}: give it by the standard input, as in  printf %s 'the password' | roomcast hash-password")
+    })
+}

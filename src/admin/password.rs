@@ -1,0 +1,92 @@
+//! The operator's password, of which only a hash is known.
+
+use std::fmt;
+
+use argon2::{
+    Algorithm, Argon2, Params,
+    password_hash::{PasswordHasher, PasswordVerifier, phc},
+};
+
+/// A password's hash, in the one of two forms in which it was given: argon2 as a PHC string
+/// (`$argon2id$v=19$…`), or bcrypt (`$2a$`, `$2b$`, `$2y$`).
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(Form);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Form {
+    Argon2(Box<phc::PasswordHash>),
+    Bcrypt(String),
+}
+
+/// The text is no hash that a password can be checked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("neither an argon2 nor a bcrypt hash")]
+pub struct NotAHash;
+
+/// A hash could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MakeError {
+    /// There is no password.
+    #[error("the password is empty")]
+    Empty,
+    /// The system gave no randomness, or not enough memory.
+    #[error("the hash could not be made: {0}")]
+    Hash(argon2::password_hash::Error),
+}
+
+impl PasswordHash {
+    /// Takes `text` as a hash.
+    pub fn parse(text: &str) -> Result<Self, NotAHash> {
+        if text.starts_with("$argon2") {
+            let hash = argon2_hash(text).ok_or(NotAHash)?;
+            return Ok(Self(Form::Argon2(Box::new(hash))));
+        }
+        // $2x$ marks the hashes of an implementation that got non-ASCII passwords wrong.
+        let known = ["$2a$", "$2b$", "$2y$"].iter().any(|version| text.starts_with(version));
+        let parts = text.parse::<bcrypt::HashParts>().ok().filter(|parts| {
+            known && (bcrypt_cost::LEAST..=bcrypt_cost::MOST).contains(&parts.get_cost())
+        });
+        parts.map(|_| Self(Form::Bcrypt(text.to_owned()))).ok_or(NotAHash)
+    }
+
+    /// An argon2id hash of the password, with a salt of its own, as text.
+    pub fn make(password: &str) -> Result<String, MakeError> {
+        if password.is_empty() {
+            return Err(MakeError::Empty);
+        }
+        let hash: phc::PasswordHash =
+            Argon2::default().hash_password(password.as_bytes()).map_err(MakeError::Hash)?;
+        Ok(hash.to_string())
+    }
+
+    /// Whether this is the password. Takes a good part of a second of a processor's time, as it is
+    /// meant to: not to be called on a thread that others wait for.
+    pub fn verify(&self, password: &str) -> bool {
+        match &self.0 {
+            Form::Argon2(hash) => {
+                Argon2::default().verify_password(password.as_bytes(), hash.as_ref()).is_ok()
+            }
+            Form::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
+        }
+    }
+}
+
+/// What bcrypt itself defines.
+mod bcrypt_cost {
+    pub const LEAST: u32 = 4;
+    pub const MOST: u32 = 31;
+}
+
+/// The hash, if it is whole and its parameters can be used.
+fn argon2_hash(text: &str) -> Option<phc::PasswordHash> {
+    let hash = phc::PasswordHash::new(text).ok()?;
+    Algorithm::new(hash.algorithm.as_str()).ok()?;
+    Params::try_from(&hash).ok()?;
+    (hash.salt.is_some() && hash.hash.is_some()).then_some(hash)
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
