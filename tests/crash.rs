@@ -54,12 +54,11 @@ async fn user(connecting: Connecting, name: &str) -> TestClient {
 /// Sends at full speed until the server is gone, and tells of every ack; returns what was
 /// acknowledged.
 async fn send_until_the_end(
-    connecting: Connecting,
+    mut client: TestClient,
     name: String,
     acks: mpsc::UnboundedSender<()>,
 ) -> Acknowledged {
     let mut acknowledged = Acknowledged::default();
-    let mut client = user(connecting, &name).await;
     let mut under_way = HashMap::new();
     for n in 0.. {
         let id = format!("{name}-{n}");
@@ -158,11 +157,15 @@ async fn what_was_acknowledged_survives_kill_9() {
         let server = start(&store).await;
         check(&server, &mut found, &must).await;
         let (tell, mut acks) = mpsc::unbounded_channel();
-        let senders: Vec<_> = (0..SENDERS)
-            .map(|sender| {
-                let name = format!("{round}-{sender}");
-                tokio::spawn(send_until_the_end(server.connecting(), name, tell.clone()))
-            })
+        // All are there before the first sends: the end comes soon.
+        let mut clients = Vec::new();
+        for sender in 0..SENDERS {
+            let name = format!("{round}-{sender}");
+            clients.push((user(server.connecting(), &name).await, name));
+        }
+        let senders: Vec<_> = clients
+            .into_iter()
+            .map(|(client, name)| tokio::spawn(send_until_the_end(client, name, tell.clone())))
             .collect();
         for _ in 0..=random.below(400) {
             acks.recv().await.unwrap();
