@@ -67,3 +67,15 @@ fn the_command_line_is_described() {
 fn typescript_has_every_event() {
     hold("types/index.d.ts", |_| asyncapi::declaration());
 }
+
+/// What the image sets itself, and what means nothing inside a container.
+const NOT_PASSED_ON: [&str; 3] = ["PORT", "HOST", "CLIENT_BUNDLE_DIR"];
+
+#[test]
+fn the_compose_file_passes_on_every_setting() {
+    let compose = fs::read_to_string("docker-compose.yml").unwrap();
+    let passed = |name: &str| compose.contains(&format!("      - {name}\n"));
+    for (name, _) in config::Config::default().summary() {
+        assert!(passed(name) != NOT_PASSED_ON.contains(&name), "{name} in docker-compose.yml");
+    }
+}
