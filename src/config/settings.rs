@@ -182,7 +182,7 @@ settings! {
         /// Events that a client may send at once; 0 for as many as `RATE_LIMIT_EVENTS`. Ten times as many refused within 10 s disconnect it.
         RATE_LIMIT_BURST => rate_limit_burst: u32 = value::RATE, "400";
         /// Failed authentications a minute and address, a tenth of them from one client; 0 for no limit.
-        RATE_LIMIT_AUTH => rate_limit_auth: u32 = value::RATE, "60";
+        RATE_LIMIT_AUTH => rate_limit_auth: u32 = value::RATE, "300";
         /// HTTP requests a second and API key, or address without one; 0 for no limit.
         RATE_LIMIT_HTTP => rate_limit_http: u32 = value::RATE, "0";
         /// New Socket.IO connections a second and address; 0 for no limit.
