@@ -13,7 +13,6 @@ use indexmap::IndexMap;
 use crate::{
     audience::Except,
     clock::Timestamp,
-    history::key_of,
     metrics::Metrics,
     names::{RoomName, UserId},
     outlet::{Packet, Sent},
@@ -75,7 +74,7 @@ impl Bus {
             fan_out(&namespace, &room, &packet, None, &except, &self.metrics);
             return Ok(None);
         };
-        let room = key_of(&message.namespace, &message.room);
+        let room = message.namespace.key(&message.room);
         let entry = Entry {
             id: message.id,
             event: message.event.into_owned(),

@@ -11,7 +11,7 @@ use crate::{
     app::App,
     audience::Except,
     clock::Timestamp,
-    messages::MessageId,
+    message_id::MessageId,
     names::UserId,
     outlet::Packet,
     payload::{ObjectBuilder, Payload, raw},

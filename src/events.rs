@@ -11,7 +11,7 @@ use crate::{
     bus::RoomMessage,
     clock::Timestamp,
     direct,
-    messages::MessageId,
+    message_id::MessageId,
     names::{RoomName, UserId},
     outlet::Packet,
     payload::{Object, Payload},

@@ -14,13 +14,12 @@ use crate::{
     app::App,
     bus::stored_packet,
     clock::Timestamp,
-    messages::MessageId,
+    message_id::MessageId,
     names::{RoomName, UserId},
     outlet::Packet,
     payload::{ObjectBuilder, Payload, raw},
     refusal::{Code, Refusal},
     registry::{Client, Namespace, Room, RoomState},
-    rooms::{RoomKey, check_permission},
     store::{self, Epoch, Position, Query, Store},
 };
 
@@ -85,7 +84,7 @@ pub async fn enter(
         namespace.with_room(room, |entered, state| enter(state, entered))?;
         return Ok(Standing::default());
     };
-    let key = key_of(namespace, room);
+    let key = namespace.key(room);
     let held = Held::begin(client, room)?;
     let mut position = log.position(&key).await?;
     let mut replayed = match recover {
@@ -245,7 +244,7 @@ pub enum SyncFrom {
 #[derive(Debug)]
 pub struct SyncRequest {
     /// The room.
-    pub room: RoomKey,
+    pub room: RoomName,
     /// Where to begin.
     pub from: SyncFrom,
     /// The greatest number of messages.
@@ -259,10 +258,10 @@ pub struct SyncRequest {
 /// `forbidden`; `not_found` for an unknown message; `unavailable` without history, or while it
 /// cannot be read.
 pub async fn sync(app: &App, client: &Client, request: SyncRequest) -> Result<Payload, Refusal> {
-    let room = &request.room.name;
-    check_permission(client, room)?;
+    let room = &request.room;
+    client.permit(room)?;
     let log = log(app)?;
-    let key = key_of(&client.namespace, room);
+    let key = client.namespace.key(room);
     let after = match &request.from {
         SyncFrom::Offset(offset) => *offset,
         SyncFrom::Oldest => 0,
@@ -353,7 +352,7 @@ pub async fn page(
         return Ok(HistoryPage { items: Vec::new(), offset: 0, epoch: None, complete: true });
     };
     let query = Query { after, limit, max_bytes: MAX_PAGE_BYTES, receipts: true };
-    let page = log.read(&key_of(namespace, room), query).await?;
+    let page = log.read(&namespace.key(room), query).await?;
     let items = page.items.into_iter().map(|item| HistoryItem {
         offset: item.offset,
         id: item.entry.id,
@@ -387,13 +386,8 @@ pub async fn position(
     room: &RoomName,
 ) -> Result<Option<(u64, String)>, Refusal> {
     let Some(log) = app.bus.log() else { return Ok(None) };
-    let position = log.position(&key_of(namespace, room)).await?;
+    let position = log.position(&namespace.key(room)).await?;
     Ok(Some((position.head, position.epoch.to_string())))
-}
-
-/// A room as the log knows it.
-pub fn key_of(namespace: &Namespace, room: &RoomName) -> store::RoomKey {
-    store::RoomKey { namespace: namespace.path.clone(), room: room.clone() }
 }
 
 fn log(app: &App) -> Result<&Store, Refusal> {

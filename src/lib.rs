@@ -22,7 +22,7 @@
 //! - [`metrics`] and [`event_log`] tell the operator;
 //! - [`asyncapi`] describes every event, for machines and for TypeScript;
 //! - [`admin`] is the third door, for operators: the official Admin UI;
-//! - [`names`], [`audience`] and [`refusal`] are the words that all share.
+//! - [`names`], [`message_id`], [`audience`] and [`refusal`] are the words that all share.
 //!
 //! Dependencies point one way: doors, features, bus and registry, outlet, names.
 
@@ -44,6 +44,7 @@ pub mod http;
 pub mod late_errors;
 pub mod limits;
 pub mod listener;
+pub mod message_id;
 pub mod messages;
 pub mod metrics;
 pub mod names;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 use socketioxide::socket::Sid;
 
 use crate::{
@@ -11,45 +10,13 @@ use crate::{
     audience::Except,
     bus::RoomMessage,
     clock::Timestamp,
+    message_id::MessageId,
     names::RoomName,
     outlet::{Packet, Sent},
-    payload::{Object, ObjectBuilder, Payload, json_of},
+    payload::{Object, ObjectBuilder, Payload},
     refusal::{Code, Refusal},
     registry::{Client, Namespace},
-    rooms::check_permission,
 };
-
-/// A message's id: as it stood in the payload, or made by the server.
-#[derive(Debug, Clone)]
-pub struct MessageId {
-    /// The id as text.
-    pub text: String,
-    /// The id as JSON: a number stays a number.
-    pub json: Box<RawValue>,
-}
-
-impl MessageId {
-    /// The payload's `id` if it is a string or a number, else a new one.
-    pub fn of(payload: &Object<'_>) -> Self {
-        payload.get("id").and_then(Self::given).unwrap_or_else(Self::make)
-    }
-
-    /// `json` as an id, if it is a string or a number.
-    pub fn given(json: &RawValue) -> Option<Self> {
-        let text = match json.get().as_bytes().first()? {
-            b'"' => serde_json::from_str(json.get()).ok()?,
-            b'-' | b'0'..=b'9' => json.get().to_owned(),
-            _ => return None,
-        };
-        Some(Self { text, json: json.to_owned() })
-    }
-
-    /// A new id.
-    pub fn make() -> Self {
-        let text = uuid::Uuid::new_v4().to_string();
-        Self { json: json_of(&text), text }
-    }
-}
 
 /// What a client sends to a room by `message` or `channels`.
 #[derive(Debug)]
@@ -133,7 +100,7 @@ pub fn send_to_namespace(
     payload: Payload,
     id: &MessageId,
 ) -> Result<Payload, Refusal> {
-    check_namespace_permission(client)?;
+    client.permit_namespace()?;
     app.bus.signal_namespace(
         &client.namespace,
         &Packet::new("message", payload),
@@ -146,19 +113,6 @@ pub fn send_to_namespace(
         .set("timestamp", &Timestamp::now())
         .build();
     Ok(Payload::from_raw(ack))
-}
-
-/// Refuses a client whose token names the rooms that it may send to.
-///
-/// # Errors
-/// `forbidden`.
-pub fn check_namespace_permission(client: &Client) -> Result<(), Refusal> {
-    if client.is_restricted() {
-        return Err(Refusal::forbidden(
-            "the token names the rooms that may be sent to: name a room, sending to everyone is not permitted",
-        ));
-    }
-    Ok(())
 }
 
 /// What a backend sends to a room by `POST /messages/broadcast`.
@@ -249,7 +203,7 @@ async fn publish(
     id: &MessageId,
     except: Except,
 ) -> Result<Published, Refusal> {
-    check_permission(client, &room)?;
+    client.permit(&room)?;
     let timestamp = Timestamp::now();
     let message = RoomMessage {
         namespace: client.namespace.clone(),

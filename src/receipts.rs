@@ -6,14 +6,12 @@ use crate::{
     app::App,
     audience::Except,
     clock::Timestamp,
-    history::key_of,
-    messages::MessageId,
+    message_id::MessageId,
     names::RoomName,
     outlet::Packet,
     payload::{ObjectBuilder, Payload},
     refusal::Refusal,
     registry::Client,
-    rooms::check_permission,
 };
 
 /// A client's word that its user has read a message.
@@ -30,7 +28,7 @@ pub struct Receipt {
 /// # Errors
 /// `forbidden` where the token does not permit the room.
 pub async fn read(app: &App, client: &Client, receipt: Receipt) -> Result<Payload, Refusal> {
-    check_permission(client, &receipt.room)?;
+    client.permit(&receipt.room)?;
     let id: &RawValue = &receipt.message.json;
     let json = ObjectBuilder::default()
         .raw("messageId", id)
@@ -52,7 +50,7 @@ async fn record(app: &App, client: &Client, receipt: &Receipt) -> Result<bool, R
     if !client.is_in(receipt.room.as_str()) {
         return Ok(false);
     }
-    let key = key_of(&client.namespace, &receipt.room);
+    let key = client.namespace.key(&receipt.room);
     let now = Timestamp::now().as_millis();
     Ok(log.record_receipt(key, receipt.message.text.clone(), user, now).await?)
 }

@@ -64,7 +64,7 @@ pub struct Leave {
 /// `forbidden`, `too_many_rooms`, or `unavailable` while the history cannot be read.
 pub async fn join(app: &App, client: &Arc<Client>, join: Join) -> Result<Payload, Refusal> {
     let room = &join.room.name;
-    check_permission(client, room)?;
+    client.permit(room)?;
     let max = app.config.max_rooms_per_client;
     let already = client.membership(room).is_some();
     if !already && max > 0 && client.room_count() as u64 >= max {
@@ -139,17 +139,6 @@ pub fn leave_forbidden(app: &App, client: &Arc<Client>) {
             client.outlet.send(&left_packet(&room, membership.spelling, &membership.echo));
         }
     }
-}
-
-/// Refuses a room that the client's permissions do not cover.
-///
-/// # Errors
-/// `forbidden`.
-pub fn check_permission(client: &Client, room: &RoomName) -> Result<(), Refusal> {
-    if client.may_use(room) {
-        return Ok(());
-    }
-    Err(Refusal::forbidden(format!("the token's \"rooms\" do not permit the room \"{room}\"")))
 }
 
 /// Takes the client out of the room and tells the others: by the spelling of its `leave`, or, where

@@ -8,13 +8,11 @@ use crate::{
     app::App,
     audience::Except,
     clock::Timestamp,
-    messages::check_namespace_permission,
     names::{RoomName, UserId},
     outlet::Packet,
     payload::Payload,
     refusal::Refusal,
     registry::Client,
-    rooms::check_permission,
 };
 
 /// A `custom-event`.
@@ -45,10 +43,10 @@ pub fn custom(app: &App, client: &Client, custom: Custom) -> Result<Payload, Ref
     let packet = Packet::new(Cow::Owned(custom.event), custom.data);
     let except = Except::client(Some(client.id));
     if let Some(room) = &custom.room {
-        check_permission(client, room)?;
+        client.permit(room)?;
         app.bus.signal_room(&client.namespace, room, &packet, &except);
     } else {
-        check_namespace_permission(client)?;
+        client.permit_namespace()?;
         app.bus.signal_namespace(&client.namespace, &packet, &except);
     }
     Ok(Payload::of(&Ack { success: true, message }))
@@ -59,7 +57,7 @@ pub fn custom(app: &App, client: &Client, custom: Custom) -> Result<Payload, Ref
 /// # Errors
 /// `forbidden` where the token does not permit it.
 pub fn typing(app: &App, client: &Client, room: &RoomName, is_typing: bool) -> Result<(), Refusal> {
-    check_permission(client, room)?;
+    client.permit(room)?;
     // Only a member's typing ends by itself when it leaves, so only a member's is remembered.
     if client.is_in(room.as_str()) {
         client.set_typing(room, is_typing);

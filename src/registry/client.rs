@@ -21,6 +21,7 @@ use crate::{
     clock::Timestamp,
     names::{RoomName, UserId},
     outlet::Outlet,
+    refusal::Refusal,
 };
 
 /// Which of the two families of events a client used to join a room; it is told of the room in
@@ -144,6 +145,31 @@ impl Client {
     /// Whether it may join, read and send to `room`.
     pub fn may_use(&self, room: &RoomName) -> bool {
         self.session.lock().permissions.allows(room)
+    }
+
+    /// Refuses a room that its permissions do not cover.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn permit(&self, room: &RoomName) -> Result<(), Refusal> {
+        if self.may_use(room) {
+            return Ok(());
+        }
+        let message = format!("the token's \"rooms\" do not permit the room \"{room}\"");
+        Err(Refusal::forbidden(message))
+    }
+
+    /// Refuses to send to everyone where its token names the rooms that it may send to.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn permit_namespace(&self) -> Result<(), Refusal> {
+        if self.is_restricted() {
+            return Err(Refusal::forbidden(
+                "the token names the rooms that may be sent to: name a room, sending to everyone is not permitted",
+            ));
+        }
+        Ok(())
     }
 
     /// Whether its permissions name rooms; then it may not send to a whole namespace.

@@ -31,6 +31,7 @@ use crate::{
     names::RoomName,
     outlet::{Packet, Sent},
     refusal::{Code, Refusal},
+    store::RoomKey,
 };
 
 /// Everything that is connected to this node.
@@ -153,6 +154,11 @@ impl Namespace {
             .values()
             .filter(|client| !except(client) && client.outlet.send(packet) == Sent::Yes)
             .count()
+    }
+
+    /// The room of this name as the log knows it.
+    pub fn key(&self, room: &RoomName) -> RoomKey {
+        RoomKey { namespace: self.path.clone(), room: room.clone() }
     }
 
     /// The room of this name, if it has a member.

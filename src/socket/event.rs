@@ -9,7 +9,8 @@ use super::names::{client as name, is_protocol_event, is_server_event};
 use crate::{
     direct::{KINDS, PrivateMessage},
     history::{MAX_PAGE, Recovery, SyncFrom, SyncRequest},
-    messages::{Chat, MessageId, ToRoom},
+    message_id::MessageId,
+    messages::{Chat, ToRoom},
     names::{NameError, RoomName, UserId},
     payload::{Object, Payload},
     presence::Claim,
@@ -361,7 +362,7 @@ fn sync(argument: &RawValue) -> Result<ClientEvent, Refusal> {
         Some(limit) => usize::try_from(integer("limit", limit, 1, MAX_PAGE)?).unwrap_or(usize::MAX),
         None => 100,
     };
-    Ok(ClientEvent::Sync(SyncRequest { room, from, limit }))
+    Ok(ClientEvent::Sync(SyncRequest { room: room.name, from, limit }))
 }
 
 #[cfg(test)]
