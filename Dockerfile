@@ -58,6 +58,6 @@ VOLUME /app/data
 HEALTHCHECK --interval=10s --timeout=7s --start-period=30s --retries=3 CMD ["roomcast", "health"]
 
 # The server handles signals as process 1 too: it drains for SHUTDOWN_GRACE (10 s), which is all of the default grace
-# of `docker stop`; give it a little more (`--time 15`).
+# of `docker stop`; give it a little more (`-t 15`).
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["roomcast"]
