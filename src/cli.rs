@@ -65,6 +65,7 @@ pub enum Command {
     /// zsh:         roomcast completions zsh > "${fpath[1]}/_roomcast"
     /// fish:        roomcast completions fish > ~/.config/fish/completions/roomcast.fish
     /// powershell:  roomcast completions powershell >> $PROFILE
+    #[allow(rustdoc::broken_intra_doc_links, reason = "the shells' brackets are no links")]
     #[command(verbatim_doc_comment)]
     Completions(CompletionsArgs),
 }

@@ -1,6 +1,6 @@
 //! Every event, described: as an `AsyncAPI` 3 document, and as a TypeScript declaration made from it.
 //!
-//! Two tables, [`events`] and [`schemas`], are the one source of both. Their names are held to those
+//! Two tables, `events` and `schemas`, are the one source of both. Their names are held to those
 //! that the Socket.IO door knows by a test here; their schemas to what a server really sends and
 //! takes by a test of the documents, which makes it send every event there is.
 
