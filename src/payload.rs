@@ -210,7 +210,8 @@ pub fn with_offset(text: &str, offset: u64) -> Box<RawValue> {
             .map(|object| ObjectBuilder::default().rest_of(&object).set("offset", &offset).build())
     } else {
         text.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')).and_then(|inner| {
-            let comma = if inner.trim().is_empty() { "" } else { "," };
+            let inner = inner.trim_end();
+            let comma = if inner.is_empty() { "" } else { "," };
             RawValue::from_string(format!("{{{inner}{comma}\"offset\":{offset}}}")).ok()
         })
     };
@@ -352,7 +353,8 @@ mod tests {
     fn the_offset_goes_inside_and_over_a_field_of_that_name() {
         for (given, wanted) in [
             ("{}", r#"{"offset":7}"#),
-            ("{ }", r#"{ "offset":7}"#),
+            ("{ }", r#"{"offset":7}"#),
+            ("{ \"a\":1\n}", r#"{ "a":1,"offset":7}"#),
             (r#"{"a":1}"#, r#"{"a":1,"offset":7}"#),
             (r#"{"offset":"x","a":1}"#, r#"{"offset":7,"a":1}"#),
             (r#"{"\u006fffset":"x","a":1}"#, r#"{"offset":7,"a":1}"#),
