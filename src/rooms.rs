@@ -121,7 +121,7 @@ pub fn leave_all(app: &App, client: &Arc<Client>) {
 pub fn forget(client: &Client, places: &[Place]) {
     for (namespace, name) in places {
         if let Some(room) = namespace.room(name.as_str()) {
-            room.lock().remove(client.id);
+            room.lock().remove(client);
             namespace.retire(&room);
         }
         client.remove_membership(name);
@@ -147,7 +147,7 @@ fn depart(app: &App, client: &Arc<Client>, room: &Arc<Room>, spelling: Spelling)
     signals::stop_typing(app, client, &room.name);
     {
         let mut state = room.lock();
-        state.remove(client.id);
+        state.remove(client);
         let packet = gone(client, &room.name, spelling);
         state.deliver(&packet, None, |_| false);
     }

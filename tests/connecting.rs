@@ -225,3 +225,21 @@ async fn engine_io_3_is_connected_to_the_root_by_itself() {
     let known = server.app.registry.clients(id.parse().unwrap());
     assert_eq!(known.iter().map(|client| client.protocol).collect::<Vec<_>>(), [3, 3]);
 }
+
+#[tokio::test]
+async fn who_leaves_a_namespace_and_comes_back_at_once_stays() {
+    let server = TestServer::start().await;
+    let mut other = server.client().await;
+    other.join("r").await;
+    let mut client = server.client().await;
+    client.join("r").await;
+    for round in 0..20 {
+        // One connection, and so one id: the end of the old client meets the beginning of the new.
+        client.send_frame("41").await;
+        client.send_frame("40").await;
+        client.next("connected").await;
+        client.join("r").await;
+        other.ask("message", json!({"room": "r", "round": round})).await;
+        assert_eq!(client.next("message-reply").await["round"], round);
+    }
+}

@@ -127,8 +127,14 @@ impl Namespace {
     }
 
     /// Removes a client that has gone.
-    pub fn remove(&self, id: Sid) {
-        self.clients.write().remove(&id);
+    ///
+    /// Nothing happens where another has its id: a connection that left the namespace and came back
+    /// is a new client of the same id, which the end of the old one must not take out.
+    pub fn remove(&self, client: &Client) {
+        let mut clients = self.clients.write();
+        if clients.get(&client.id).is_some_and(|known| std::ptr::eq(&raw const **known, client)) {
+            clients.remove(&client.id);
+        }
     }
 
     /// The client with this id.

@@ -112,8 +112,13 @@ impl RoomState {
     }
 
     /// Takes the client out.
-    pub fn remove(&mut self, id: Sid) -> Option<Member> {
-        self.members.swap_remove(&id)
+    ///
+    /// Nothing happens where a newer client of the same connection, and so of its id, is the member.
+    pub fn remove(&mut self, client: &Client) {
+        let known = self.members.get(&client.id).map(|member| &raw const *member.client);
+        if known.is_some_and(|known| std::ptr::eq(known, client)) {
+            self.members.swap_remove(&client.id);
+        }
     }
 
     /// Sends to every member but those that `except` names; returns to how many.

@@ -237,11 +237,12 @@ impl Connection {
         }
         let app = &self.app;
         app.metrics.connected();
-        client.namespace.add(client.clone());
         app.event_log.write(|| Entry::of(Kind::Connect, &client));
         // Whatever fails, the inbox must open: the end of the connection comes through it.
         let step = |name, work: &dyn Fn()| step(&app.metrics, &client, name, work);
+        // Before it is among those that broadcasts reach: the welcome is the first that it hears.
         step("welcoming", &|| signals::welcome(&client));
+        client.namespace.add(client.clone());
         step("announcing the beginning", &|| signals::announce_connected(app, &client));
         step("beginning presence", &|| presence::begin(app, &client));
         tracing::debug!(client = %client.id, namespace = %client.namespace.path, name = ?client.name, user = ?client.user(), transport = client.outlet.transport(), "connected");
@@ -305,7 +306,7 @@ impl Connection {
     fn on_gone(&self, client: &Arc<Client>, reason: DisconnectReason) {
         let app = &self.app;
         let places = presence::shared_rooms(client);
-        client.namespace.remove(client.id);
+        client.namespace.remove(client);
         app.metrics.disconnected();
         if let Some(admin) = &app.admin {
             admin.disconnected(client, reason);
