@@ -19,6 +19,7 @@ use crate::{
     metrics::Metrics,
     registry::Registry,
     store::Store,
+    wire::Wire,
 };
 
 /// The application: a cheap clone of one shared whole.
@@ -49,6 +50,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The event log.
     pub event_log: EventLog,
+    /// What the clients' connections share.
+    pub wire: Wire,
     /// This node's name among others.
     pub node: String,
     /// When this node started.

@@ -6,7 +6,11 @@
 //! history the log is skipped and the path stays. A *signal* (typing, presence, announcements)
 //! takes the same way without the log: at most once.
 
-use std::{borrow::Cow, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use indexmap::IndexMap;
 
@@ -15,12 +19,21 @@ use crate::{
     clock::Timestamp,
     metrics::Metrics,
     names::{RoomName, UserId},
-    outlet::{Packet, Sent},
+    outlet::Packet,
     payload::{Payload, with_offset},
-    refusal::Refusal,
+    refusal::{Code, Refusal},
     registry::{Client, Namespace, Registry},
     store::{Append, Committed, Entry, Epoch, Store},
 };
+
+/// How long a client waits, after each message that it sends, for those who read it.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long a backend waits before it is refused.
+const BACKENDS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// When a backend that was refused may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A message to a room, to be numbered and kept.
 #[derive(Debug)]
@@ -62,7 +75,8 @@ impl Bus {
     }
 
     /// Sends a message to a room. When this returns, the message is stored (where there is history)
-    /// and on its way to every member; the answer is its offset.
+    /// and on its way to every member; the answer is its offset. Where members that read have much
+    /// to read yet, this waits for them a little: who publishes faster than that is held back.
     ///
     /// # Errors
     /// `unavailable` when the log cannot take it, `too_many_rooms` when its room would be one too
@@ -72,9 +86,11 @@ impl Bus {
             let RoomMessage { namespace, room, event, payload, except, .. } = message;
             let packet = Packet::new(event, payload);
             fan_out(&namespace, &room, &packet, None, &except, &self.metrics);
+            self.relieved(&namespace, Some(&room)).await;
             return Ok(None);
         };
-        let room = message.namespace.key(&message.room);
+        let (namespace, name) = (message.namespace, message.room);
+        let room = namespace.key(&name);
         let entry = Entry {
             id: message.id,
             event: message.event.into_owned(),
@@ -83,7 +99,44 @@ impl Bus {
             timestamp_ms: message.timestamp.as_millis(),
         };
         let appended = log.append(Append { room, entry, except: message.except }).await?;
+        self.relieved(&namespace, Some(&name)).await;
         Ok(Some(appended.offset))
+    }
+
+    /// Waits a little, where a client that reads had much to read yet when something was last sent
+    /// to this room, or to the whole namespace: who sends faster than others read is held back.
+    pub async fn relieved(&self, namespace: &Namespace, room: Option<&RoomName>) {
+        if let Some(client) = pressed(namespace, room) {
+            client.outlet.relieved(PATIENCE).await;
+        }
+    }
+
+    /// Lets a backend send to this room, or to the whole namespace, once those who read have little to
+    /// read yet.
+    ///
+    /// # Errors
+    /// `unavailable` where that takes too long: a backend that sends faster than is read must wait, or
+    /// it would cost those who read their connection.
+    pub async fn admit(
+        &self,
+        namespace: &Namespace,
+        room: Option<&RoomName>,
+    ) -> Result<(), Refusal> {
+        let Some(client) = pressed(namespace, room) else { return Ok(()) };
+        if client.outlet.relieved(BACKENDS_PATIENCE).await {
+            return Ok(());
+        }
+        let message =
+            "more is being sent there than its clients can read: nothing was sent, try again later";
+        let refusal = Refusal::new(Code::Unavailable, message);
+        Err(Refusal { retry_after: Some(RETRY_AFTER), ..refusal })
+    }
+
+    /// As [`relieved`](Self::relieved), after something was sent to a user.
+    pub async fn user_relieved(&self, user: &UserId) {
+        for client in self.registry.users.clients(user) {
+            client.outlet.relieved(PATIENCE).await;
+        }
     }
 
     /// Sends a signal to the members of a room; returns to how many clients of this node.
@@ -148,10 +201,18 @@ impl Bus {
         let sent = clients
             .iter()
             .filter(|client| !client.is_left_out(except))
-            .filter(|client| client.outlet.send(packet) == Sent::Yes)
+            .filter(|client| client.outlet.send(packet).is_taken())
             .count();
         self.metrics.fanned_out(sent, since);
         sent
+    }
+}
+
+/// A client that reads and had much to read yet when something was last sent there.
+fn pressed(namespace: &Namespace, room: Option<&RoomName>) -> Option<Arc<Client>> {
+    match room {
+        Some(room) => namespace.room(room.as_str())?.lock().pressed(),
+        None => namespace.pressed(),
     }
 }
 

@@ -63,6 +63,7 @@ pub async fn send(app: &App, client: &Client, message: PrivateMessage) -> Result
     let payload = message.payload.with_json(json);
     let packet = Packet::new("private-message", payload.clone());
     let delivered = app.bus.signal_user(&message.target, &packet, &Except::nobody()) > 0;
+    app.bus.user_relieved(&message.target).await;
     let queued = !delivered;
     if queued {
         let entry = Entry {

@@ -81,9 +81,12 @@ pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
     let packet = Packet::new(event.clone(), data.clone());
     let mut sent = Sent { id, offsets: BTreeMap::new(), queued: Vec::new(), refused: Vec::new() };
     let Audience::These { rooms, users, clients } = audience else {
+        app.bus.admit(&namespace, None).await?;
         app.bus.signal_namespace(&namespace, &packet, &except);
         return Ok(sent);
     };
+    // Before anything is sent: who is refused may send all of it again.
+    try_join_all(rooms.iter().map(|room| app.bus.admit(&namespace, Some(room)))).await?;
     if is_kept {
         let message_to = |room: &RoomName| RoomMessage {
             namespace: namespace.clone(),

@@ -195,7 +195,7 @@ async fn replay(
     if !reaches_back || !reaches_head {
         return Ok(None);
     }
-    Ok(Some(send_items(client, &items, after)))
+    Ok(Some(send_items(client, &items, after).await))
 }
 
 /// Sends what comes after `seen` up to the position's head, page by page, as all of it might not fit
@@ -216,13 +216,15 @@ async fn send_up_to(
             *position = page.position;
             return Ok(None);
         }
-        seen = send_items(client, &page.items, seen);
+        seen = send_items(client, &page.items, seen).await;
     }
     Ok(Some(seen))
 }
 
-fn send_items(client: &Client, items: &[store::Stored], mut seen: u64) -> u64 {
+/// At the client's pace: what it asked for does not make it a slow one.
+async fn send_items(client: &Client, items: &[store::Stored], mut seen: u64) -> u64 {
     for item in items {
+        client.outlet.room().await;
         client.outlet.send(&stored_packet(&item.entry, item.offset));
         seen = item.offset;
     }
@@ -276,7 +278,7 @@ pub async fn sync(app: &App, client: &Client, request: SyncRequest) -> Result<Pa
     };
     let query = Query { after, limit: request.limit, max_bytes: MAX_PAGE_BYTES, receipts: false };
     let page = log.read(&key, query).await?;
-    send_items(client, &page.items, after);
+    send_items(client, &page.items, after).await;
     let newest = page.items.last().map_or(page.position.head, |item| item.offset);
     let complete = |ack: ObjectBuilder<'_>| {
         let answer = ack

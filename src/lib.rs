@@ -11,12 +11,12 @@
 //!                      ack / 201  ◄─── answer or refusal ◄─────────┘
 //! ```
 //!
-//! - [`server`] composes everything; [`listener`] and [`late_errors`] are the connections' ground;
-//!   [`app`] is what both doors hand to the features;
+//! - [`server`] composes everything; [`app`] is what both doors hand to the features;
 //! - features: [`rooms`], [`messages`], [`signals`], [`presence`], [`direct`], [`receipts`],
 //!   [`history`], and for backends [`events`] and [`census`];
 //! - [`bus`] takes what is sent to where it belongs, [`registry`] knows who is where, [`outlet`] is
-//!   the one way out to a client, [`payload`] is what travels, to the letter;
+//!   the one way out to a client, [`wire`] the byte streams behind it, [`payload`] is what travels,
+//!   to the letter;
 //! - [`store`] keeps the log and the queues: SQLite on one node;
 //! - [`auth`] says who is who, [`config`] holds every setting, [`limits`] says how much is too much;
 //! - [`metrics`] and [`event_log`] tell the operator;
@@ -41,9 +41,7 @@ pub mod event_log;
 pub mod events;
 pub mod history;
 pub mod http;
-pub mod late_errors;
 pub mod limits;
-pub mod listener;
 pub mod message_id;
 pub mod messages;
 pub mod metrics;
@@ -60,6 +58,7 @@ pub mod signals;
 pub mod socket;
 pub mod store;
 pub mod telemetry;
+pub mod wire;
 
 /// So that this crate's own tests can use what the black box tests share.
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
     clock::Timestamp,
     message_id::MessageId,
     names::RoomName,
-    outlet::{Packet, Sent},
+    outlet::Packet,
     payload::{Object, ObjectBuilder, Payload},
     refusal::{Code, Refusal},
     registry::{Client, Namespace},
@@ -135,6 +135,7 @@ pub struct Broadcast {
 /// # Errors
 /// `too_many_rooms`, `unavailable`: then nobody receives it.
 pub async fn broadcast(app: &App, message: Broadcast) -> Result<Option<u64>, Refusal> {
+    app.bus.admit(&message.namespace, Some(&message.room)).await?;
     let message = RoomMessage {
         namespace: message.namespace,
         room: message.room,
@@ -164,7 +165,7 @@ pub fn to_client(
     let sent = clients
         .iter()
         .filter(|client| namespace.is_none_or(|path| *client.namespace.path == *path))
-        .filter(|client| client.outlet.send(packet) == Sent::Yes)
+        .filter(|client| client.outlet.send(packet).is_taken())
         .count();
     app.metrics.delivered(sent);
     if sent == 0 {

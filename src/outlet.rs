@@ -1,25 +1,41 @@
 //! The one way out to a client.
 //!
 //! Whatever goes to a client, events and acks alike, goes through its [`Outlet`], in the order of
-//! the calls. A packet is encoded once, however many clients get it. A client whose outlet cannot
-//! take a packet would miss a message unawares, so it is disconnected: it comes back and recovers.
+//! the calls. A packet is encoded once, however many clients get it: for clients on the
+//! [wire](crate::wire) as a finished frame. A client that polls gets its packets by the library.
+//! A client whose outlet cannot take a packet would miss a message unawares, so it is disconnected:
+//! it comes back and recovers.
 
 use std::{
     borrow::Cow,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
 use serde::Serialize;
-use socketioxide::{SendError, SocketError, extract::AckSender, socket::Socket};
+use socketioxide::{
+    ProtocolVersion, SendError, SocketError, TransportType,
+    adapter::LocalAdapter,
+    extract::AckSender,
+    handler::FromMessageParts,
+    socket::{Sid, Socket},
+};
+use socketioxide_core::Value;
 
-use crate::{admin::Admin, payload::Payload};
+use crate::{
+    admin::Admin,
+    payload::{Payload, json_of},
+    wire::{
+        FENCE, Gate, Pause, Pushed, Slow, State, Way, Wire,
+        frame::{Frames, Kind},
+    },
+};
 
 /// How long a client that is to be disconnected may take to read what is before the farewell.
 const FAREWELL_RETRY: Duration = Duration::from_millis(250);
+
+/// How much of a replay or a page may be unsent, in bytes.
+const ROOM: usize = 1_000_000;
 
 /// An event with its one argument, ready for any number of clients.
 ///
@@ -28,12 +44,15 @@ const FAREWELL_RETRY: Duration = Duration::from_millis(250);
 pub struct Packet {
     event: Cow<'static, str>,
     payload: Payload,
+    /// The frames of its first recipient, with that one's namespace and protocol: nearly always
+    /// those of all others, too.
+    frames: OnceLock<(Arc<str>, bool, Frames)>,
 }
 
 impl Packet {
     /// `event` with `payload` as its argument.
     pub fn new(event: impl Into<Cow<'static, str>>, payload: Payload) -> Self {
-        Self { event: event.into(), payload }
+        Self { event: event.into(), payload, frames: OnceLock::new() }
     }
 
     /// `event` with the JSON form of `data`.
@@ -50,6 +69,21 @@ impl Packet {
     pub fn payload(&self) -> &Payload {
         &self.payload
     }
+
+    /// Its frames for clients of this namespace.
+    fn frames(&self, namespace: &Arc<str>, v3: bool) -> Frames {
+        // Only binary frames differ between the protocols.
+        let v3 = v3 && !self.payload.attachments().is_empty();
+        let encode = || {
+            let event = json_of(&*self.event);
+            let (payload, attachments) = self.payload.packed();
+            let data = ["[", event.get(), ",", &payload, "]"];
+            Frames::encode(Kind::Event, namespace, &data, &attachments, v3)
+        };
+        let (first, first_v3, frames) =
+            self.frames.get_or_init(|| (namespace.clone(), v3, encode()));
+        if *first_v3 == v3 && first == namespace { frames.clone() } else { encode() }
+    }
 }
 
 /// A client's outgoing side.
@@ -57,8 +91,12 @@ impl Packet {
 pub struct Outlet {
     /// Weak, because the socket's handlers hold the client that holds this.
     socket: Weak<Socket>,
-    /// The client missed a packet: nothing more is sent but the farewell.
-    broken: AtomicBool,
+    id: Sid,
+    namespace: Arc<str>,
+    /// Speaks Engine.IO 3.
+    v3: bool,
+    gate: Arc<Gate>,
+    wire: Wire,
     /// Who is told what is sent, where the Admin UI is on.
     admin: Option<Admin>,
     runtime: tokio::runtime::Handle,
@@ -69,19 +107,47 @@ pub struct Outlet {
 pub enum Sent {
     /// It is on its way.
     Yes,
+    /// It is on its way, but the client has much to read yet: see [`Outlet::relieved`].
+    Pressed,
     /// The client is gone.
     Gone,
     /// The client reads too slowly; with this packet it began to miss some and is disconnected.
     TooSlow,
 }
 
+impl Sent {
+    /// Whether the packet is on its way.
+    pub const fn is_taken(self) -> bool {
+        matches!(self, Self::Yes | Self::Pressed)
+    }
+}
+
+impl From<Pushed> for Sent {
+    fn from(pushed: Pushed) -> Self {
+        match pushed {
+            Pushed::Taken => Self::Yes,
+            Pushed::Pressed => Self::Pressed,
+            Pushed::Gone => Self::Gone,
+        }
+    }
+}
+
 impl Outlet {
-    /// The outlet to `socket`; `admin` is told what goes out by it. Must be called inside the
-    /// runtime.
-    pub fn new(socket: &Arc<Socket>, admin: Option<Admin>) -> Self {
+    /// The outlet to `socket`, in this namespace; `admin` is told what goes out by it. Must be called
+    /// inside the runtime, when the library has sent its CONNECT packet.
+    pub fn new(
+        socket: &Arc<Socket>,
+        namespace: Arc<str>,
+        wire: Wire,
+        admin: Option<Admin>,
+    ) -> Self {
         Self {
             socket: Arc::downgrade(socket),
-            broken: AtomicBool::new(false),
+            id: socket.id,
+            namespace,
+            v3: socket.protocol() == ProtocolVersion::V4,
+            gate: Gate::new(wire.clone(), socket.id),
+            wire,
             admin,
             runtime: tokio::runtime::Handle::current(),
         }
@@ -89,66 +155,103 @@ impl Outlet {
 
     /// Hands over one packet; never waits.
     pub fn send(&self, packet: &Packet) -> Sent {
-        if self.broken.load(Ordering::Acquire) {
-            return Sent::Gone;
+        let sent = self.pass(
+            || packet.frames(&self.namespace, self.v3),
+            |socket| socket.emit(&packet.event, &(&packet.payload,)),
+        );
+        if let Some(admin) = self.admin.as_ref().filter(|_| sent.is_taken()) {
+            admin.sent(&self.namespace, self.id, packet);
         }
-        let Some(socket) = self.socket.upgrade() else { return Sent::Gone };
-        if let Some(admin) = &self.admin {
-            admin.sent(&socket, packet);
-        }
-        self.outcome(socket.emit(&packet.event, &(&packet.payload,)))
+        sent
     }
 
-    /// Answers the event that `sender` belongs to with `data` as the only argument; never waits.
+    /// Answers the client's event with this number with `data` as the only argument; never waits.
     /// Does nothing where the client asked for no answer.
-    pub fn acknowledge(&self, sender: AckSender, data: &Payload) -> Sent {
-        if self.broken.load(Ordering::Acquire) {
+    pub fn acknowledge(&self, id: Option<i64>, data: &Payload) -> Sent {
+        let Some(id) = id else { return Sent::Yes };
+        self.pass(
+            || {
+                let (data, attachments) = data.packed();
+                let kind = Kind::Ack(id);
+                Frames::encode(kind, &self.namespace, &["[", &data, "]"], &attachments, self.v3)
+            },
+            |socket| acknowledge(socket, id, &(data,)),
+        )
+    }
+
+    /// Sends by the wire or, where the client polls, by the library.
+    fn pass(
+        &self,
+        frames: impl FnOnce() -> Frames,
+        emit: impl FnOnce(&Arc<Socket>) -> Result<(), SendError>,
+    ) -> Sent {
+        let mut state = self.gate.lock();
+        if state.closed {
             return Sent::Gone;
         }
-        self.outcome(sender.send(&(data,)))
-    }
-
-    fn outcome(&self, result: Result<(), SendError>) -> Sent {
-        match result {
-            Ok(()) => Sent::Yes,
-            Err(SendError::Socket(SocketError::InternalChannelFull)) => {
-                if !self.broken.swap(true, Ordering::AcqRel) {
-                    self.disconnect();
+        if matches!(state.way, Way::Library) {
+            let Some(socket) = self.socket.upgrade() else { return Sent::Gone };
+            if !self.fence(&mut state, &socket) {
+                let sent = outcome(emit(&socket));
+                if sent == Sent::TooSlow {
+                    self.give_up(&mut state, Slow::Packets);
                 }
-                Sent::TooSlow
+                return sent;
             }
-            Err(SendError::Socket(SocketError::Closed)) => Sent::Gone,
-            Err(SendError::Serialize(error)) => {
-                // Payloads are checked at the door, so this is a fault of the server's own.
-                tracing::error!(%error, "a packet could not be encoded");
-                Sent::Gone
-            }
+        }
+        match &mut state.way {
+            Way::Open(connection) => connection.push(&frames()).into(),
+            Way::Waiting(waiting) => match waiting.push(frames(), &self.wire) {
+                Pushed::Gone => {
+                    self.give_up(&mut state, Slow::Buffer);
+                    Sent::TooSlow
+                }
+                pushed => pushed.into(),
+            },
+            // Was left above.
+            Way::Library => Sent::Gone,
         }
     }
 
-    /// Whether the client read too slowly, missed a packet, and was disconnected for it.
-    pub fn was_too_slow(&self) -> bool {
-        self.broken.load(Ordering::Acquire)
+    /// Goes over to the wire, if the client has: what comes waits for a fence. False where it goes
+    /// by the library still.
+    fn fence(&self, state: &mut State, socket: &Arc<Socket>) -> bool {
+        matches!(socket.transport_type(), TransportType::Websocket)
+            && self.gate.fence(state, |secret| acknowledge(socket, FENCE, &(secret,)).is_ok())
+    }
+
+    fn give_up(&self, state: &mut State, why: Slow) {
+        state.closed = true;
+        state.slow = Some(why);
+        self.farewell();
+    }
+
+    /// Why the client was cut off, where it read too slowly.
+    pub fn slow(&self) -> Option<Slow> {
+        self.gate.slow()
     }
 
     /// Ends the client's connection to its namespace, after what was sent before.
     pub fn disconnect(&self) {
-        let Some(socket) = self.socket.upgrade() else { return };
-        if !matches!(socket.disconnect(), Err(SocketError::InternalChannelFull)) {
-            return;
-        }
-        // The farewell itself needs room in the full buffer. The heartbeat ends a client that
-        // never makes any.
+        self.gate.close();
+        self.farewell();
+    }
+
+    /// Sends nothing more: the client's session in its namespace has ended.
+    pub fn close(&self) {
+        self.gate.close();
+    }
+
+    fn farewell(&self) {
         let weak = self.socket.clone();
+        // On a task of its own, because the library calls back, and because the farewell itself
+        // needs room in the library's channel. The heartbeat ends a client that never makes any.
         self.runtime.spawn(async move {
-            loop {
-                tokio::time::sleep(FAREWELL_RETRY).await;
-                let Some(socket) = weak.upgrade().filter(|socket| socket.connected()) else {
-                    break;
-                };
+            while let Some(socket) = weak.upgrade().filter(|socket| socket.connected()) {
                 if !matches!(socket.disconnect(), Err(SocketError::InternalChannelFull)) {
                     break;
                 }
+                tokio::time::sleep(FAREWELL_RETRY).await;
             }
         });
     }
@@ -158,11 +261,58 @@ impl Outlet {
         self.socket.upgrade()
     }
 
+    /// Waits until a replay or a page may go on: that the client is sent much at once is no reason
+    /// to take it for slow. A client that polls is not waited for.
+    pub async fn room(&self) {
+        self.gate.wait_below(ROOM.min(self.wire.limits().send_buffer / 4)).await;
+    }
+
+    /// Waits while the client reads and has much to read yet; false where that takes longer than
+    /// `patience`.
+    pub async fn relieved(&self, patience: Duration) -> bool {
+        tokio::time::timeout(patience, self.gate.wait_pressed()).await.is_ok()
+    }
+
+    /// Keeps the client from being heard until what this returns is dropped: what it sends waits
+    /// with it. `None` where that cannot be done.
+    pub fn pause(&self) -> Option<Pause> {
+        self.gate.pause()
+    }
+
+    /// The number of bytes that wait to be sent, as far as it is known.
+    pub fn unsent(&self) -> usize {
+        self.gate.unsent()
+    }
+
     /// `websocket` or `polling`: an upgrade changes it.
     pub fn transport(&self) -> &'static str {
         match self.socket.upgrade().map(|socket| socket.transport_type()) {
-            Some(socketioxide::TransportType::Polling) => "polling",
+            Some(TransportType::Polling) => "polling",
             _ => "websocket",
+        }
+    }
+}
+
+/// Acknowledges by the library.
+fn acknowledge<T: Serialize>(socket: &Arc<Socket>, id: i64, data: &T) -> Result<(), SendError> {
+    let mut value = Value::Str("".into(), None);
+    let Ok(sender) = <AckSender as FromMessageParts<LocalAdapter>>::from_message_parts(
+        socket,
+        &mut value,
+        &Some(id),
+    );
+    sender.send(data)
+}
+
+fn outcome(result: Result<(), SendError>) -> Sent {
+    match result {
+        Ok(()) => Sent::Yes,
+        Err(SendError::Socket(SocketError::InternalChannelFull)) => Sent::TooSlow,
+        Err(SendError::Socket(SocketError::Closed)) => Sent::Gone,
+        Err(SendError::Serialize(error)) => {
+            // Payloads are checked at the door, so this is a fault of the server's own.
+            tracing::error!(%error, "a packet could not be encoded");
+            Sent::Gone
         }
     }
 }

@@ -80,7 +80,7 @@ pub struct Refusal {
     pub code: Code,
     /// What was wrong, what is allowed, what to do.
     pub message: Cow<'static, str>,
-    /// When trying again may succeed, for [`Code::RateLimited`].
+    /// When trying again may succeed, where that is known.
     pub retry_after: Option<Duration>,
 }
 

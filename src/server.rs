@@ -7,10 +7,9 @@ use std::{
     time::Duration,
 };
 
-use axum::middleware::from_fn;
 use socketioxide::SocketIo;
 use tokio::net::TcpListener;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::{self, Admin},
@@ -23,11 +22,11 @@ use crate::{
     event_log::EventLog,
     http,
     limits::Limits,
-    listener::{self, Listener, Peer},
     metrics::{Metrics, Watched},
     registry::Registry,
     socket,
     store::{self, Store},
+    wire::{self, Wire},
 };
 
 /// How long the server goes on after it has said that it is no longer ready, at most; a tenth of the
@@ -92,6 +91,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         doorman: limits.doorman.clone(),
         event_log: event_log.clone(),
     });
+    let wire = Wire::new(wire::Limits::of(&config));
     let app = App::new(Parts {
         bus: Bus::new(
             registry.clone(),
@@ -107,6 +107,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         limits,
         metrics,
         event_log,
+        wire: wire.clone(),
         node: uuid::Uuid::new_v4().simple().to_string(),
         started_at: Timestamp::now(),
         leaving: false.into(),
@@ -123,7 +124,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
             }
         });
     }
-    let (layer, io) = socket::build(&config);
+    let (layer, io) = socket::build(&config, wire);
     socket::mount(&io, &app);
     admin::mount(&io, &app);
     let router = http::router(app.clone(), layer);
@@ -184,16 +185,12 @@ impl Server {
         // Held until the end of this function.
         let _rotation = app.event_log.reopen_on_hangup()?;
         tracing::info!(%address, port = address.port(), "listening");
-        let router = router.layer(from_fn(listener::introduce));
-        let service = router.into_make_service_with_connect_info::<Peer>();
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let serve = axum::serve(Listener(listener), service).with_graceful_shutdown(async {
-            // A sender that is dropped says the same as one that speaks.
-            let _either = stopped.await;
-        });
-        let mut serving = tokio::spawn(async move { serve.await });
+        let stop = CancellationToken::new();
+        let patience = wire::Patience::of(&app.config);
+        let serve = wire::serve(listener, router, patience, stop.clone());
+        let mut serving = tokio::spawn(serve);
         tokio::select! {
-            result = &mut serving => return result?,
+            ended = &mut serving => return ended.map_err(io::Error::from),
             () = shutdown => {}
         }
         let grace = app.config.shutdown_grace;
@@ -202,7 +199,7 @@ impl Server {
         let finish = async {
             tokio::time::sleep(NOTICE.min(grace / 10)).await;
             app.draining.store(true, Ordering::Release);
-            drop(stop);
+            stop.cancel();
             // What was taken is finished first, so that its answers go out before the close.
             app.tasks.close();
             app.tasks.wait().await;
@@ -210,10 +207,11 @@ impl Server {
             if let Some(store) = &app.store {
                 store.close().await;
             }
+            app.wire.closed().await;
             // What is still open then are polling requests of sessions that are in no namespace,
             // which the library has no way to close.
             match tokio::time::timeout(LINGER, serving).await {
-                Ok(served) => served?,
+                Ok(served) => served.map_err(io::Error::from),
                 Err(_) => Ok(()),
             }
         };

@@ -30,7 +30,7 @@ use std::{
     },
 };
 
-use socketioxide::socket::{DisconnectReason, Socket};
+use socketioxide::socket::{DisconnectReason, Sid, Socket};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 pub use self::{
@@ -150,13 +150,13 @@ impl Admin {
     }
 
     /// An event has been handed to a client. Called while others wait: it is as quick as it can be.
-    pub fn sent(&self, socket: &Socket, packet: &Packet) {
+    pub fn sent(&self, namespace: &Arc<str>, id: Sid, packet: &Packet) {
         if !self.is_watched() {
             return;
         }
         self.0.shared.counts.sent(packet.event().len() + packet.payload().size());
         if self.shows_one_more() {
-            let at = Place { namespace: socket.ns().into(), id: socket.id };
+            let at = Place { namespace: namespace.clone(), id };
             self.tell(|now| News::Sent { at, packet: packet.clone(), now });
         }
     }

@@ -64,13 +64,18 @@ impl Collector for Census {
 impl Census {
     fn connections(&self, sheet: &mut Sheet<'_>) -> Result<(), Error> {
         let mut connections = HashMap::new();
+        // Several namespaces may share a connection, and so its queue.
+        let mut unsent = HashMap::new();
         for namespace in self.registry.namespaces() {
             for client in namespace.clients() {
                 let labels =
                     (client.namespace.path.to_string(), client.outlet.transport(), client.protocol);
                 *connections.entry(labels).or_insert(0_i64) += 1;
+                unsent.insert(client.id, client.outlet.unsent());
             }
         }
+        let help = "What waits to be sent to clients by websocket";
+        sheet.gauge("unsent", help, Some(&Unit::Bytes), unsent.into_values().sum::<usize>())?;
         let help = "Clients that are connected, by namespace, transport and Engine.IO protocol";
         let mut family = sheet.0.encode_descriptor("connections", help, None, MetricType::Gauge)?;
         for ((namespace, transport, protocol), count) in connections {

@@ -21,7 +21,7 @@ use prometheus_client::{
 
 pub use self::census::Watched;
 use self::{census::Census, process::Process};
-use crate::{clock::Timestamp, refusal::Code, registry::Registry, socket::events};
+use crate::{clock::Timestamp, refusal::Code, registry::Registry, socket::events, wire::Slow};
 
 /// From the smallest room to the whole of a large server.
 const RECIPIENTS: [f64; 9] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 10_000.0, 100_000.0];
@@ -52,7 +52,7 @@ pub struct Metrics {
     refused: Family<CodeLabel, Counter>,
     limits: Family<LimitLabel, Counter>,
     auth_failures: Counter,
-    slow_consumers: Counter,
+    slow_consumers: Family<ReasonLabel, Counter>,
     floods: Counter,
     requests: Family<StatusLabel, Counter>,
     panics: Counter,
@@ -79,6 +79,11 @@ struct EventLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabel {
     code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -109,7 +114,7 @@ impl Metrics {
             refused: Family::default(),
             limits: Family::default(),
             auth_failures: Counter::default(),
-            slow_consumers: Counter::default(),
+            slow_consumers: Family::default(),
             floods: Counter::default(),
             requests: Family::default(),
             panics: Counter::default(),
@@ -140,6 +145,10 @@ impl Metrics {
         );
         let help = "Clients disconnected because they read too slowly";
         add(figures, "slow_consumers", help, &self.slow_consumers);
+        // From zero on, so that the first one is seen as a rise.
+        for reason in Slow::ALL {
+            drop(self.slow_consumers.get_or_create(&ReasonLabel { reason: reason.as_str() }));
+        }
         let help = "Clients disconnected because they went on sending too much";
         add(figures, "floods", help, &self.floods);
         add(figures, "panics", "Events that ended in a fault of the server's own", &self.panics);
@@ -239,8 +248,8 @@ impl Metrics {
     }
 
     /// A client was disconnected because it read too slowly.
-    pub fn slow_consumer(&self) {
-        self.slow_consumers.inc();
+    pub fn slow_consumer(&self, reason: Slow) {
+        self.slow_consumers.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
     }
 
     /// A client was disconnected because it went on sending too much.

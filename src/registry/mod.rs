@@ -107,7 +107,14 @@ pub struct Namespace {
     rooms: RwLock<HashMap<RoomName, Arc<Room>>>,
     quota: Arc<Quota>,
     /// Held while a packet goes to everyone, so that all see the same order of such packets.
-    order: Mutex<()>,
+    everyone: Mutex<Everyone>,
+}
+
+/// What is known of the last packet to everyone.
+#[derive(Debug, Default)]
+struct Everyone {
+    /// A client that had much to read yet.
+    pressed: Option<Arc<Client>>,
 }
 
 impl Namespace {
@@ -117,7 +124,7 @@ impl Namespace {
             clients: RwLock::default(),
             rooms: RwLock::default(),
             quota,
-            order: Mutex::default(),
+            everyone: Mutex::default(),
         }
     }
 
@@ -131,10 +138,14 @@ impl Namespace {
     /// Nothing happens where another has its id: a connection that left the namespace and came back
     /// is a new client of the same id, which the end of the old one must not take out.
     pub fn remove(&self, client: &Client) {
-        let mut clients = self.clients.write();
-        if clients.get(&client.id).is_some_and(|known| std::ptr::eq(&raw const **known, client)) {
-            clients.remove(&client.id);
+        let is_it = |known: &Client| std::ptr::eq(known, client);
+        {
+            let mut clients = self.clients.write();
+            if clients.get(&client.id).is_some_and(|known| is_it(known)) {
+                clients.remove(&client.id);
+            }
         }
+        self.everyone.lock().pressed.take_if(|pressed| is_it(pressed));
     }
 
     /// The client with this id.
@@ -154,12 +165,23 @@ impl Namespace {
 
     /// Sends to every client but those that `except` names; returns to how many.
     pub fn send(&self, packet: &Packet, except: impl Fn(&Client) -> bool) -> usize {
-        let _one_order = self.order.lock();
+        let mut everyone = self.everyone.lock();
+        everyone.pressed = None;
         let clients = self.clients.read();
-        clients
-            .values()
-            .filter(|client| !except(client) && client.outlet.send(packet) == Sent::Yes)
-            .count()
+        let mut sent = 0;
+        for client in clients.values().filter(|client| !except(client)) {
+            let outcome = client.outlet.send(packet);
+            sent += usize::from(outcome.is_taken());
+            if outcome == Sent::Pressed {
+                everyone.pressed = Some(client.clone());
+            }
+        }
+        sent
+    }
+
+    /// A client that reads and had much to read yet when something was last sent to everyone.
+    pub fn pressed(&self) -> Option<Arc<Client>> {
+        self.everyone.lock().pressed.clone()
     }
 
     /// The room of this name as the log knows it.

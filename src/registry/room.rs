@@ -58,6 +58,8 @@ pub struct RoomState {
     backlogs: HashMap<Sid, Backlog>,
     /// The epoch of the newest message.
     epoch: Option<Epoch>,
+    /// A member that had much to read yet when something was last delivered.
+    pressed: Option<Arc<Client>>,
     closed: bool,
 }
 
@@ -115,8 +117,9 @@ impl RoomState {
     ///
     /// Nothing happens where a newer client of the same connection, and so of its id, is the member.
     pub fn remove(&mut self, client: &Client) {
-        let known = self.members.get(&client.id).map(|member| &raw const *member.client);
-        if known.is_some_and(|known| std::ptr::eq(known, client)) {
+        let is_it = |known: &Client| std::ptr::eq(known, client);
+        self.pressed.take_if(|pressed| is_it(pressed));
+        if self.members.get(&client.id).is_some_and(|member| is_it(&member.client)) {
             self.members.swap_remove(&client.id);
         }
     }
@@ -135,7 +138,7 @@ impl RoomState {
             self.begin(epoch);
         }
         let offset = number.map(|(offset, _)| offset);
-        let mut sent = 0;
+        let (mut sent, mut pressed) = (0, None);
         for (id, member) in &mut self.members {
             if let Some(offset) = offset {
                 let held = !self.backlogs.is_empty() && self.backlogs.contains_key(id);
@@ -144,10 +147,16 @@ impl RoomState {
                 }
                 member.seen = offset;
             }
-            if !except(&member.client) {
-                sent += usize::from(member.client.outlet.send(packet) == Sent::Yes);
+            if except(&member.client) {
+                continue;
+            }
+            let outcome = member.client.outlet.send(packet);
+            sent += usize::from(outcome.is_taken());
+            if outcome == Sent::Pressed {
+                pressed = Some(&member.client);
             }
         }
+        self.pressed = pressed.cloned();
         if let Some(offset) = offset {
             for backlog in self.backlogs.values_mut() {
                 if !except(&backlog.client) {
@@ -156,6 +165,12 @@ impl RoomState {
             }
         }
         sent
+    }
+
+    /// A member that reads and had much to read yet when something was last delivered: who sends
+    /// more should wait for it.
+    pub fn pressed(&self) -> Option<Arc<Client>> {
+        self.pressed.clone()
     }
 
     /// A history that was forgotten, as nothing was said for long, begins again at 1.

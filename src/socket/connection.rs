@@ -18,8 +18,7 @@ use serde_json::value::RawValue;
 use socketioxide::{
     ProtocolVersion,
     adapter::LocalAdapter,
-    extract::AckSender,
-    handler::{ConnectHandler, FromMessage, MessageHandler, disconnect::DisconnectHandler},
+    handler::{ConnectHandler, MessageHandler, disconnect::DisconnectHandler},
     socket::{DisconnectReason, Socket},
 };
 use socketioxide_core::Value;
@@ -166,9 +165,8 @@ impl NamespaceHandler {
 struct Inlet(Arc<Connection>);
 
 impl MessageHandler<LocalAdapter, Direct> for Inlet {
-    fn call(&self, socket: Arc<Socket>, value: Value, ack_id: Option<i64>) {
-        let Value::Str(text, attachments) = value.clone() else { return };
-        let Ok(ack) = AckSender::from_message(socket, value, ack_id);
+    fn call(&self, _: Arc<Socket>, value: Value, ack: Option<i64>) {
+        let Value::Str(text, attachments) = value else { return };
         let attachments: Arc<[Bytes]> = attachments.into_iter().flatten().collect();
         if self.0.app.draining.load(Ordering::Acquire) {
             let refusal = Refusal::new(Code::Unavailable, "the server is stopping: connect anew");
@@ -202,6 +200,10 @@ impl DisconnectHandler<LocalAdapter, Direct> for Farewell {
         reason: DisconnectReason,
         defer: fn(Arc<Socket>),
     ) {
+        // The client may connect anew on the same connection: nothing of before may follow then.
+        if let Some(client) = self.0.client.get() {
+            client.outlet.close();
+        }
         // Never refused: only events are.
         let _queued = self.0.inbox.push(&self.0, Item::Gone(reason));
         defer(socket);
@@ -212,6 +214,11 @@ impl Connection {
     /// What the features get.
     pub fn app(&self) -> &App {
         &self.app
+    }
+
+    /// The client, once the connection is established.
+    pub fn client(&self) -> Option<&Arc<Client>> {
+        self.client.get()
     }
 
     /// What has come and is not processed yet.
@@ -229,7 +236,12 @@ impl Connection {
             prepared.name.clone(),
             protocol,
             prepared.address,
-            Outlet::new(socket, self.app.admin.clone()),
+            Outlet::new(
+                socket,
+                prepared.namespace.path.clone(),
+                self.app.wire.clone(),
+                self.app.admin.clone(),
+            ),
             prepared.session.clone(),
         ));
         if self.client.set(client.clone()).is_err() {
@@ -240,7 +252,7 @@ impl Connection {
         app.event_log.write(|| Entry::of(Kind::Connect, &client));
         // Whatever fails, the inbox must open: the end of the connection comes through it.
         let step = |name, work: &dyn Fn()| step(&app.metrics, &client, name, work);
-        // Before it is among those that broadcasts reach: the welcome is the first that it hears.
+        // The welcome is the first that it hears: before it is among those that broadcasts reach.
         step("welcoming", &|| signals::welcome(&client));
         client.namespace.add(client.clone());
         step("announcing the beginning", &|| signals::announce_connected(app, &client));
@@ -270,7 +282,7 @@ impl Connection {
         client: &Arc<Client>,
         text: &str,
         attachments: Arc<[Bytes]>,
-        ack: AckSender,
+        ack: Option<i64>,
     ) {
         client.touch();
         let (name, argument) = match split(text) {
@@ -327,7 +339,7 @@ impl Connection {
     }
 
     /// Refuses an event that was not taken into the inbox.
-    fn turn_away(&self, text: &str, ack: AckSender, refusal: Refusal) {
+    fn turn_away(&self, text: &str, ack: Option<i64>, refusal: Refusal) {
         let Some(client) = self.client.get() else { return };
         if refusal.code == Code::RateLimited {
             self.app.metrics.limited(Limit::Events);
@@ -350,7 +362,12 @@ async fn dispatch(app: &App, client: &Arc<Client>, event: ClientEvent) -> Result
     match event {
         ClientEvent::Authenticate(claim) => presence::authenticate(app, client, claim).await,
         ClientEvent::Chat(message) => messages::chat(app, client, message).await,
-        ClientEvent::Custom(custom) => signals::custom(app, client, custom),
+        ClientEvent::Custom(custom) => {
+            let room = custom.room.clone();
+            let ack = signals::custom(app, client, custom)?;
+            app.bus.relieved(&client.namespace, room.as_ref()).await;
+            Ok(ack)
+        }
         ClientEvent::Heartbeat => Ok(success()),
         ClientEvent::Join(join) => rooms::join(app, client, join).await,
         ClientEvent::Leave(leave) => rooms::leave(app, client, &leave),
@@ -363,7 +380,9 @@ async fn dispatch(app: &App, client: &Arc<Client>, event: ClientEvent) -> Result
         ClientEvent::Receipt(receipt) => receipts::read(app, client, receipt).await,
         ClientEvent::Sync(request) => history::sync(app, client, request).await,
         ClientEvent::ToNamespace(payload, id) => {
-            messages::send_to_namespace(app, client, payload, &id)
+            let ack = messages::send_to_namespace(app, client, payload, &id)?;
+            app.bus.relieved(&client.namespace, None).await;
+            Ok(ack)
         }
         ClientEvent::ToRoom(message) => messages::send(app, client, message).await,
         ClientEvent::Typing(room, is_typing) => {

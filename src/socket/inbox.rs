@@ -11,13 +11,20 @@ use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Insta
 use bytes::Bytes;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use socketioxide::{extract::AckSender, socket::DisconnectReason};
+use socketioxide::socket::DisconnectReason;
 
 use super::{connection::Connection, order::Order};
+use crate::wire::Pause;
 
 /// How many events of one client may wait. What is over is refused, which a client that awaits its
-/// acks never sees.
+/// acks never sees, nor one on the wire, which is not read from any more long before.
 const CAPACITY: usize = 4096;
+
+/// With so many events waiting, a client is not read from any more.
+const CROWDED: usize = 256;
+
+/// With so few waiting, it is read from again.
+const CALM: usize = 64;
 
 /// One thing that came from a client.
 pub enum Item {
@@ -27,8 +34,8 @@ pub enum Item {
         text: socketioxide_core::Str,
         /// The binary attachments, in the order of their numbers.
         attachments: Arc<[Bytes]>,
-        /// Where its ack goes.
-        ack: AckSender,
+        /// The number to acknowledge it with, where the client asks for that.
+        ack: Option<i64>,
         /// When it came.
         came: Instant,
     },
@@ -52,6 +59,8 @@ struct State {
     /// The connection has ended: what comes after its end must not bring it back.
     ended: bool,
     running: bool,
+    /// Keeps the client from being read while too many wait.
+    pause: Option<Pause>,
 }
 
 impl Inbox {
@@ -69,6 +78,9 @@ impl Inbox {
             connection.app().metrics.waiting(1);
         }
         state.items.push_back(item);
+        if state.items.len() >= CROWDED && state.pause.is_none() {
+            state.pause = connection.client().and_then(|client| client.outlet.pause());
+        }
         start(connection, &mut state);
         Ok(())
     }
@@ -83,6 +95,9 @@ impl Inbox {
     fn next(&self, connection: &Connection) -> Option<Item> {
         let mut state = self.state.lock();
         let item = state.items.pop_front();
+        if state.items.len() <= CALM {
+            state.pause = None;
+        }
         if matches!(item, Some(Item::Event { .. })) {
             connection.app().metrics.waiting(-1);
         }

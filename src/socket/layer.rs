@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use socketioxide::{ParserConfig, SocketIo, TransportType};
 
-use super::{PATH, connection::NamespaceHandler, eio3::SocketLayer};
-use crate::{app::App, config::Config};
+use super::{PATH, connection::NamespaceHandler, upgrade::SocketLayer};
+use crate::{app::App, config::Config, wire::Wire};
 
-/// How many packets may wait for one client. The channel's memory grows with what waits, so a
-/// generous bound costs an idle client nothing; a client over it is disconnected, as it would miss
-/// messages otherwise.
+/// How much is read at once from a WebSocket; what a connection holds while it is idle.
+const READ_BUFFER: usize = 4096;
+
+/// How many packets may wait for a client that polls. The channel's memory grows with what waits,
+/// so a generous bound costs an idle client nothing; a client over it is disconnected, as it would
+/// miss messages otherwise.
 const MAX_WAITING_PACKETS: usize = 16_384;
 
 /// How many binary attachments one event may have.
@@ -22,8 +25,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest that an upgrade to a websocket may take, which holds the session's polling up.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The Socket.IO layer, and the handle on it. Nothing is served until [`mount`](mount).
-pub fn build(config: &Config) -> (SocketLayer, SocketIo) {
+/// The Socket.IO layer, and the handle on it. Nothing is served until [`mount`].
+pub fn build(config: &Config, wire: Wire) -> (SocketLayer, SocketIo) {
     let max_payload = usize::try_from(config.max_payload).unwrap_or(usize::MAX);
     let parser = ParserConfig::common()
         .max_incoming_binaries(MAX_ATTACHMENTS)
@@ -36,6 +39,7 @@ pub fn build(config: &Config) -> (SocketLayer, SocketIo) {
         .connect_timeout(CONNECT_TIMEOUT.min(config.ping_timeout))
         .upgrade_timeout(UPGRADE_TIMEOUT.min(config.ping_timeout))
         .max_payload(config.max_payload)
+        .ws_read_buffer_size(READ_BUFFER)
         .ws_max_message_size(max_payload)
         .ws_max_frame_size(max_payload)
         .max_buffer_size(MAX_WAITING_PACKETS)
@@ -45,8 +49,8 @@ pub fn build(config: &Config) -> (SocketLayer, SocketIo) {
         (false, true) => builder.transports([TransportType::Polling]),
         _ => builder.transports([TransportType::Polling, TransportType::Websocket]),
     };
-    let (layer, io) = builder.build_layer();
-    (SocketLayer::new(layer, max_payload), io)
+    let (library, io) = builder.build_layer();
+    (SocketLayer::new(library, wire, max_payload), io)
 }
 
 /// Opens every namespace of the configuration.

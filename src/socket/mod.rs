@@ -13,13 +13,14 @@ mod order;
 mod refusals;
 mod reply;
 mod session_id;
+mod upgrade;
 
 pub use self::{
-    eio3::{SocketLayer, SocketService},
     layer::{build, mount},
     names::{client as events, is_protocol_event, is_state_event, server_events},
     order::{Order, order},
     session_id::{SessionIds, guard},
+    upgrade::{SocketLayer, SocketService},
 };
 
 /// Where Socket.IO lives.

@@ -6,10 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socketioxide::{
-    extract::AckSender,
-    socket::{DisconnectReason, Socket},
-};
+use socketioxide::socket::{DisconnectReason, Socket};
 
 use super::{
     connection::Connection,
@@ -60,7 +57,7 @@ impl Connection {
         &self,
         client: &Arc<Client>,
         name: &str,
-        ack: AckSender,
+        ack: Option<i64>,
         refusal: Refusal,
     ) {
         let app = &self.app;
@@ -84,7 +81,7 @@ impl Connection {
     }
 
     /// Disconnects a client that floods, after it was told so.
-    fn throw_out(&self, client: &Arc<Client>, name: &str, ack: AckSender) {
+    fn throw_out(&self, client: &Arc<Client>, name: &str, ack: Option<i64>) {
         const MESSAGE: &str = "too many events, and none fewer after being refused: disconnected";
         tracing::info!(client = %client.id, address = ?client.address, "flooding: disconnecting");
         self.app.metrics.flooded();
@@ -112,9 +109,10 @@ impl Connection {
     /// Why the connection has ended, in the words of Socket.IO where it has some; a slow consumer
     /// is counted.
     pub(super) fn end_of(&self, client: &Arc<Client>, reason: DisconnectReason) -> &'static str {
-        if client.outlet.was_too_slow() {
-            self.app.metrics.slow_consumer();
-            self.app.event_log.write(|| Entry::of(Kind::SlowConsumer, client));
+        if let Some(why) = client.outlet.slow() {
+            self.app.metrics.slow_consumer(why);
+            let reason = Some(why.as_str().into());
+            self.app.event_log.write(|| Entry { reason, ..Entry::of(Kind::SlowConsumer, client) });
             return "slow consumer";
         }
         if let Some(reason) = self.ended.get() {

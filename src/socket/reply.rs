@@ -1,14 +1,13 @@
 //! How the Socket.IO door says what became of an event.
 
 use serde::Serialize;
-use socketioxide::extract::AckSender;
 
 use super::names::is_camel_event;
 use crate::{outlet::Packet, payload::Payload, refusal::Refusal, registry::Client};
 
 /// Tells the client what became of its event: the ack, if it asked for one, and for a refusal the
 /// `error` event besides (for the camelCase events also NestJS's `exception`).
-pub fn reply(client: &Client, event: &str, ack: AckSender, result: Result<Payload, Refusal>) {
+pub fn reply(client: &Client, event: &str, ack: Option<i64>, result: Result<Payload, Refusal>) {
     match result {
         Ok(answer) => {
             client.outlet.acknowledge(ack, &answer);
@@ -21,7 +20,7 @@ pub fn reply(client: &Client, event: &str, ack: AckSender, result: Result<Payloa
 }
 
 /// Tells the client what became of its event by the ack alone, if it asked for one.
-pub fn acknowledge_refusal(client: &Client, ack: AckSender, refusal: &Refusal) {
+pub fn acknowledge_refusal(client: &Client, ack: Option<i64>, refusal: &Refusal) {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Ack<'a> {

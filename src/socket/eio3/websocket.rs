@@ -1,92 +1,28 @@
-//! The upgrade to a WebSocket, and the stream that the library then reads.
+//! The stream of a WebSocket connection as the library is to read it.
 
 use std::{
-    convert::Infallible,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use axum::{
-    body::Body,
-    extract::Request,
-    http::{Method, StatusCode, Uri, request::Parts},
-    response::Response,
-};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use socketioxide::service::SocketIoService;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::oneshot,
-};
-use tower::{Service, ServiceExt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{frames::Frames, parameter};
-use crate::socket::PATH;
-
-/// Lets the library answer the request, and, where it agrees to the upgrade, gives it the stream.
-pub async fn upgrade<S>(
-    mut library: SocketIoService<S>,
-    mut request: Request,
-) -> Result<Response, Infallible>
-where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    // Without it, the library has an answer but no connection to go on with.
-    let connection = request.extensions_mut().remove::<OnUpgrade>();
-    let (parts, body) = request.into_parts();
-    let response = library.call(Request::from_parts(parts.clone(), body)).await?.map(Body::new);
-    if let Some(connection) = connection
-        && response.status() == StatusCode::SWITCHING_PROTOCOLS
-    {
-        tokio::spawn(serve(library, connection, parts));
-    }
-    Ok(response)
-}
-
-async fn serve<S>(library: SocketIoService<S>, connection: OnUpgrade, parts: Parts)
-where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    let Ok(connection) = connection.await else { return };
-    let session = parameter(&parts.uri, "sid").map(str::to_owned);
-    let (open, closed) = oneshot::channel();
-    let stream = Stream::new(TokioIo::new(connection), open);
-    // It refuses only what it has refused before.
-    if library.clone().oneshot((stream, Request::from_parts(parts, ()))).await.is_err() {
-        return;
-    }
-    let Some(session) = session else { return };
-    // The library ends a session that fails to upgrade, but not if it was given the stream; such a
-    // session would answer every poll at once, with nothing, and for ever. The client's own word for
-    // the end by polling does it; where the upgrade succeeded, that is refused and changes nothing.
-    let _dropped = closed.await;
-    let Ok(uri) = format!("{PATH}/?EIO=3&transport=polling&sid={session}").parse::<Uri>() else {
-        return;
-    };
-    let mut close = Request::new(Body::from("1:1"));
-    *close.method_mut() = Method::POST;
-    *close.uri_mut() = uri;
-    let Ok(_answer) = library.oneshot(close).await;
-}
+use super::frames::Frames;
 
 /// A connection whose incoming bytes are WebSocket frames.
-struct Stream<C> {
+pub struct Stream<C> {
     connection: C,
     frames: Frames,
     /// What was read and has not been taken yet, from `taken` on.
     output: Vec<u8>,
     taken: usize,
-    /// Dropped with the stream.
-    _open: oneshot::Sender<Infallible>,
 }
 
 impl<C> Stream<C> {
-    fn new(connection: C, open: oneshot::Sender<Infallible>) -> Self {
-        Self { connection, frames: Frames::default(), output: Vec::new(), taken: 0, _open: open }
+    /// Around the connection's stream.
+    pub fn new(connection: C) -> Self {
+        Self { connection, frames: Frames::default(), output: Vec::new(), taken: 0 }
     }
 
     /// Moves what is ready into the buffer.

@@ -20,14 +20,22 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::socket::eio3::SocketLayer;
+use crate::{
+    socket::SocketLayer,
+    wire::{self, Wire},
+};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const MAX_PAYLOAD: u16 = 1000;
+const LIMITS: wire::Limits =
+    wire::Limits { send_buffer: 1_000_000, send_timeout: DEADLINE, heartbeat: DEADLINE };
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+const PATIENCE: wire::Patience = wire::Patience { head: DEADLINE, write: DEADLINE };
 
 /// A server whose namespace `/chat` tells everyone the `auth` they came with, and gives them a file.
 fn server() -> Router {
@@ -37,7 +45,7 @@ fn server() -> Router {
         socket.emit("auth", &auth.ok()).unwrap();
         socket.emit("file", &Bytes::from_static(&[1, 2, 3])).unwrap();
     });
-    let layer = SocketLayer::new(layer, MAX_PAYLOAD.into());
+    let layer = SocketLayer::new(layer, Wire::new(LIMITS), MAX_PAYLOAD.into());
     // With its state, the router makes the service once, and so one place for the sessions.
     Router::new().fallback(async || "another route").layer(layer).with_state(())
 }
@@ -161,7 +169,7 @@ async fn connect(server: &Router) -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = server.clone();
-    tokio::spawn(async move { axum::serve(listener, server).await });
+    tokio::spawn(wire::serve(listener, server, PATIENCE, CancellationToken::new()));
     TcpStream::connect(address).await.unwrap()
 }
 

@@ -1,0 +1,445 @@
+//! One WebSocket connection: its TCP stream, its outgoing queue, and what bounds both.
+//!
+//! Invariants:
+//! - the queue is always at the boundary of a frame: the library's buffers and our frames are taken
+//!   whole;
+//! - bytes are written under the queue's lock alone, by a flush round or, while the kernel takes no
+//!   more, by the one drainer;
+//! - what a connection has unsent is bounded; a peer that takes nothing is cut off, not waited for.
+
+use std::{
+    io::{self, ErrorKind},
+    net::{Shutdown, SocketAddr},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use socket2::SockRef;
+use socketioxide::socket::Sid;
+use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{
+    Wire,
+    frame::{self, Frames},
+    queue::Queue,
+};
+
+/// With more than this unsent, in bytes or in packets, a client that reads holds back those who
+/// write to it. The second counts because small packets cost more memory than their bytes.
+const PRESSED: (usize, usize) = (256 * 1024, 1024);
+
+/// A client that took something within this time is one that reads.
+const READS: Duration = Duration::from_millis(250);
+
+/// How long a peer may take to end its side, before what it still sends is answered by a reset.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Why a connection was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Slow {
+    /// More was unsent than `SEND_BUFFER` allows.
+    Buffer,
+    /// The peer took nothing for `SEND_TIMEOUT`.
+    Timeout,
+    /// A client that polls has more packets waiting than it may.
+    Packets,
+}
+
+impl Slow {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::Buffer, Self::Timeout, Self::Packets];
+
+    /// The word for it in logs and figures.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Buffer => "send_buffer",
+            Self::Timeout => "send_timeout",
+            Self::Packets => "packets",
+        }
+    }
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It will be sent.
+    Taken,
+    /// It will be sent, but much else is waiting to be, too: whoever sends more should wait.
+    Pressed,
+    /// The connection is over.
+    Gone,
+}
+
+/// A connection that speaks WebSocket.
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) stream: TcpStream,
+    peer: SocketAddr,
+    wire: Wire,
+    state: Mutex<State>,
+    /// What the state's queue holds, to be read without its lock.
+    unsent: AtomicUsize,
+    /// When the kernel last took something, in milliseconds since the wire began.
+    progress: AtomicU64,
+    /// Told when something has left.
+    left: Notify,
+    /// Nothing can be sent any more; changed under the state's lock.
+    over: AtomicBool,
+    pauses: AtomicUsize,
+    pub(super) reader: AtomicWaker,
+    client: OnceLock<Sid>,
+    /// Why it was cut off, where it was.
+    slow: OnceLock<Slow>,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue,
+    writer: Writer,
+    /// The library has dropped its side: when the queue is empty, this is the end.
+    closing: bool,
+}
+
+/// Who will write what is in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    /// Nobody; the queue is empty.
+    Nobody,
+    /// The next flush round.
+    Round,
+    /// The drainer, which is at work.
+    Drainer,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, wire: Wire) -> Self {
+        Self {
+            stream,
+            peer,
+            state: Mutex::new(State {
+                queue: Queue::default(),
+                writer: Writer::Nobody,
+                closing: false,
+            }),
+            unsent: AtomicUsize::new(0),
+            progress: AtomicU64::new(wire.millis()),
+            left: Notify::new(),
+            over: AtomicBool::new(false),
+            pauses: AtomicUsize::new(0),
+            reader: AtomicWaker::new(),
+            client: OnceLock::new(),
+            slow: OnceLock::new(),
+            wire,
+        }
+    }
+
+    /// Appends a packet; never waits.
+    pub fn push(self: &Arc<Self>, frames: &Frames) -> Pushed {
+        let mut state = self.state.lock();
+        if self.is_over() || state.closing {
+            return Pushed::Gone;
+        }
+        let before = state.queue.unsent();
+        state.queue.push(frames);
+        if before > 0 && before + frames.size() > self.wire.limits().send_buffer {
+            // What waits for the next round only is no fault of the client's.
+            if !self.flush(&mut state, Try::Ready) {
+                return Pushed::Gone;
+            }
+            if state.queue.unsent() > self.wire.limits().send_buffer {
+                self.cut_off(&mut state, Slow::Buffer);
+                return Pushed::Gone;
+            }
+        }
+        let pressed = self.is_pressed(&state.queue);
+        self.changed(state);
+        if pressed && self.reads() { Pushed::Pressed } else { Pushed::Taken }
+    }
+
+    /// Appends what the library writes: whole frames. Where the connection is over they are forgotten:
+    /// the library hears of that when it reads, because not every session of which a write fails is
+    /// ended by it.
+    pub(super) fn write(self: &Arc<Self>, bytes: &[u8]) {
+        let mut begin = 0;
+        if self.wire.fences().any() {
+            for found in frame::walk(bytes) {
+                let fence = found.text.and_then(|text| self.wire.fences().find(text));
+                if let Some(gate) = fence {
+                    self.append(&bytes[begin..found.range.start]);
+                    gate.open(self);
+                    begin = found.range.end;
+                }
+            }
+        }
+        self.append(&bytes[begin..]);
+    }
+
+    fn append(self: &Arc<Self>, bytes: &[u8]) {
+        let mut state = self.state.lock();
+        if !self.is_over() {
+            state.queue.push_bytes(bytes);
+            self.changed(state);
+        }
+    }
+
+    /// Sees to it that what was appended will be written.
+    fn changed(self: &Arc<Self>, mut state: parking_lot::MutexGuard<'_, State>) {
+        self.unsent.store(state.queue.unsent(), Ordering::Relaxed);
+        if state.writer != Writer::Nobody || state.queue.is_empty() {
+            return;
+        }
+        state.writer = Writer::Round;
+        drop(state);
+        self.wire.rounds().mark(&self.wire, self.clone());
+    }
+
+    /// Writes what the kernel takes; for flush rounds.
+    pub(super) fn flush_dirty(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if state.writer == Writer::Drainer {
+            return;
+        }
+        state.writer = Writer::Nobody;
+        if !self.flush(&mut state, Try::Ready) || state.queue.is_empty() {
+            return;
+        }
+        state.writer = Writer::Drainer;
+        drop(state);
+        self.wire.spawn(self.clone().drain());
+    }
+
+    /// Writes until the kernel takes no more or there is no more; false at the connection's end.
+    fn flush(&self, state: &mut State, how: Try) -> bool {
+        let mut progress = false;
+        while !state.queue.is_empty() {
+            let written = state.queue.write(|slices| match (how, slices) {
+                (Try::Ready, [one]) => self.stream.try_write(one),
+                (Try::Ready, slices) => self.stream.try_write_vectored(slices),
+                (Try::Anyway, slices) => SockRef::from(&self.stream).send_vectored(slices),
+            });
+            match written {
+                Ok(1..) => progress = true,
+                Ok(0) => self.end(state),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::debug!(peer = %self.peer, %error, "a connection broke");
+                    self.end(state);
+                }
+            }
+        }
+        if progress {
+            self.progress.store(self.wire.millis(), Ordering::Relaxed);
+            self.unsent.store(state.queue.unsent(), Ordering::Relaxed);
+            self.left.notify_waiters();
+        }
+        !self.is_over()
+    }
+
+    /// Writes whenever the kernel takes more, until everything is written.
+    async fn drain(self: Arc<Self>) {
+        let limit = self.wire.limits().send_timeout;
+        let mut since = (self.progress.load(Ordering::Relaxed), Instant::now());
+        let mut how = Try::Ready;
+        loop {
+            {
+                let mut state = self.state.lock();
+                if !self.flush(&mut state, how) {
+                    return;
+                }
+                if state.queue.is_empty() {
+                    if state.closing {
+                        break;
+                    }
+                    state.writer = Writer::Nobody;
+                    return;
+                }
+                let progress = self.progress.load(Ordering::Relaxed);
+                if progress != since.0 {
+                    since = (progress, Instant::now());
+                } else if since.1.elapsed() >= limit {
+                    self.cut_off(&mut state, Slow::Timeout);
+                    return;
+                }
+            }
+            // The kernel says that it takes more only when it could take a good deal. It is asked
+            // without being ready, too, so that a peer that reads little by little is not taken for
+            // one that does not read.
+            how = match timeout(limit / 8, self.stream.writable()).await {
+                Ok(Ok(())) => Try::Ready,
+                Ok(Err(_)) | Err(_) => Try::Anyway,
+            };
+        }
+        self.part().await;
+    }
+
+    /// The library is done with the connection: what is in the queue is still written.
+    pub(super) fn close(self: &Arc<Self>, token: TaskTrackerToken) {
+        {
+            let mut state = self.state.lock();
+            state.closing = true;
+            if self.is_over() {
+                return;
+            }
+            if state.writer != Writer::Drainer {
+                state.writer = Writer::Drainer;
+                let connection = self.clone();
+                self.wire.spawn(async move {
+                    connection.drain().await;
+                    drop(token);
+                });
+                return;
+            }
+        }
+        // A drainer is at work already: it parts, and is waited for here.
+        let connection = self.clone();
+        self.wire.spawn(async move {
+            connection.wait_over().await;
+            drop(token);
+        });
+    }
+
+    /// Ends our side, and gives the peer time to end its own, because a reset would take from it
+    /// what it has not read yet.
+    async fn part(&self) {
+        let parted = async {
+            SockRef::from(&self.stream).shutdown(Shutdown::Write)?;
+            let mut scratch = [0; 1024];
+            loop {
+                self.stream.readable().await?;
+                match self.stream.try_read(&mut scratch) {
+                    Ok(0) => return Ok(()),
+                    Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        };
+        // Whatever happens, it is the end.
+        let _parted: Result<io::Result<()>, _> = timeout(LINGER, parted).await;
+        let _state = self.state.lock();
+        self.over.store(true, Ordering::Release);
+        self.left.notify_waiters();
+    }
+
+    fn cut_off(&self, state: &mut State, why: Slow) {
+        let unsent = state.queue.unsent();
+        let client = self.client.get().map(ToString::to_string).unwrap_or_default();
+        tracing::warn!(peer = %self.peer, client, reason = why.as_str(), unsent, "a slow client is cut off");
+        // Only the first reason counts.
+        let _first = self.slow.set(why);
+        self.end(state);
+    }
+
+    /// Ends the connection at once: a reset for the peer, an end of file for the library.
+    fn end(&self, state: &mut State) {
+        state.queue.clear();
+        self.unsent.store(0, Ordering::Relaxed);
+        self.over.store(true, Ordering::Release);
+        let socket = SockRef::from(&self.stream);
+        // They fail where the peer has ended the connection already.
+        let _closed = socket.set_linger(Some(Duration::ZERO));
+        let _closed = socket.shutdown(Shutdown::Both);
+        self.reader.wake();
+        self.left.notify_waiters();
+    }
+
+    /// Whether nothing can be sent any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// Why it was cut off, where it was.
+    pub(super) fn slow(&self) -> Option<Slow> {
+        self.slow.get().copied()
+    }
+
+    /// The number of bytes that wait to be written.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.load(Ordering::Relaxed)
+    }
+
+    fn is_pressed(&self, queue: &Queue) -> bool {
+        let bytes = PRESSED.0.min(self.wire.limits().send_buffer / 4);
+        queue.unsent() > bytes || queue.pieces() > PRESSED.1
+    }
+
+    /// Whether the peer took something a moment ago.
+    fn reads(&self) -> bool {
+        let since = self.wire.millis().saturating_sub(self.progress.load(Ordering::Relaxed));
+        u128::from(since) < READS.as_millis()
+    }
+
+    /// Waits until at most `unsent` bytes are to be written, or the connection is over.
+    pub(super) async fn wait_below(&self, unsent: usize) {
+        self.wait_until(|connection| connection.unsent() <= unsent).await;
+    }
+
+    /// Waits while the peer reads and has much to read yet.
+    pub(super) async fn wait_pressed(&self) {
+        let is_relieved = |connection: &Self| {
+            !connection.is_pressed(&connection.state.lock().queue) || !connection.reads()
+        };
+        // Nobody tells when a peer ceases to read.
+        while timeout(READS, self.wait_until(is_relieved)).await.is_err() {}
+    }
+
+    /// Waits until nothing can be sent any more.
+    pub(super) async fn wait_over(&self) {
+        self.wait_until(|_| false).await;
+    }
+
+    async fn wait_until(&self, done: impl Fn(&Self) -> bool) {
+        loop {
+            let left = self.left.notified();
+            tokio::pin!(left);
+            // From here on no notification is missed.
+            left.as_mut().enable();
+            if self.is_over() || done(self) {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// Nothing is read from the peer while one of these lives.
+    pub(super) fn pause(self: &Arc<Self>) -> Pause {
+        self.pauses.fetch_add(1, Ordering::AcqRel);
+        Pause(self.clone())
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.pauses.load(Ordering::Acquire) > 0
+    }
+
+    /// Names the client, for the log.
+    pub(super) fn name(&self, client: Sid) {
+        self.client.get_or_init(|| client);
+    }
+}
+
+/// How to try to write.
+#[derive(Debug, Clone, Copy)]
+enum Try {
+    /// Where the kernel has said that it takes more.
+    Ready,
+    /// Whatever it has said.
+    Anyway,
+}
+
+/// Keeps a connection from being read.
+#[derive(Debug)]
+pub struct Pause(Arc<Connection>);
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        if self.0.pauses.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.reader.wake();
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! From the library's channel to our queue, without anything overtaking.
+//!
+//! A client's packets go by the library first: what the library itself sends (the CONNECT packet, or
+//! what a client that polled has not fetched yet) sits in a channel of the library's, and frames put
+//! into the connection's queue would overtake it. So, once the client speaks WebSocket, a *fence* is
+//! sent behind all that: an acknowledgement of an event that no client ever sent, with a secret in
+//! it. What is sent from then on waits in the gate. When the library writes the fence to a
+//! connection, that connection is the client's: the fence is taken out, what waited takes its place,
+//! and from then on packets go to the connection's queue directly.
+//!
+//! The secret makes the fence one that nobody else can bring about: a client that could have the
+//! library write another one's fence would get that client's packets.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use parking_lot::{Mutex, MutexGuard};
+use socketioxide::socket::Sid;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::{
+    Wire,
+    connection::{Connection, Pause, Pushed, Slow},
+    frame::Frames,
+};
+
+/// The number of the event that a fence acknowledges; clients count from 0.
+pub const FENCE: i64 = 9_007_199_254_740_991;
+
+/// The length of a secret as text.
+const SECRET: usize = uuid::fmt::Simple::LENGTH;
+
+/// The fences that the library has not written yet.
+#[derive(Debug, Default)]
+pub struct Fences {
+    gates: Mutex<HashMap<Uuid, Weak<Gate>>>,
+    count: AtomicUsize,
+}
+
+impl Fences {
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
+    /// The gate whose fence this text frame is.
+    pub fn find(&self, text: &[u8]) -> Option<Arc<Gate>> {
+        let secret = text.strip_prefix(b"43")?.strip_suffix(b"\"]")?;
+        let secret = secret.get(secret.len().checked_sub(SECRET)?..)?;
+        let secret = Uuid::try_parse_ascii(secret).ok()?;
+        self.remove(secret)?.upgrade()
+    }
+
+    fn insert(&self, secret: Uuid, gate: Weak<Gate>) {
+        let mut gates = self.gates.lock();
+        gates.insert(secret, gate);
+        self.count.store(gates.len(), Ordering::Release);
+    }
+
+    fn remove(&self, secret: Uuid) -> Option<Weak<Gate>> {
+        let mut gates = self.gates.lock();
+        let gate = gates.remove(&secret);
+        self.count.store(gates.len(), Ordering::Release);
+        gate
+    }
+}
+
+/// The way from a client's outlet to its connection.
+#[derive(Debug)]
+pub struct Gate {
+    wire: Wire,
+    client: Sid,
+    state: Mutex<State>,
+    /// Told when the gate opens.
+    opened: Notify,
+}
+
+/// Where packets go at the moment.
+#[derive(Debug)]
+pub enum Way {
+    /// By the library.
+    Library,
+    /// They wait for the fence.
+    Waiting(Waiting),
+    /// To the connection's queue.
+    Open(Arc<Connection>),
+}
+
+/// What waits for a fence.
+#[derive(Debug)]
+pub struct Waiting {
+    secret: Uuid,
+    frames: Vec<Frames>,
+    size: usize,
+    since: Instant,
+}
+
+/// Where packets go, and whether any may.
+#[derive(Debug)]
+pub struct State {
+    /// Where they go.
+    pub way: Way,
+    /// Nothing more may be sent: this session of the client's has ended. What waits for the fence
+    /// still goes, since it was sent before.
+    pub closed: bool,
+    /// Why it has ended, where the client was too slow for a way other than a connection's queue.
+    pub slow: Option<Slow>,
+}
+
+impl Gate {
+    /// The gate of this client, by the library for now.
+    pub fn new(wire: Wire, client: Sid) -> Arc<Self> {
+        let state = Mutex::new(State { way: Way::Library, closed: false, slow: None });
+        Arc::new(Self { wire, client, state, opened: Notify::new() })
+    }
+
+    /// Where packets go; whoever holds this sends before everybody else.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Lets what comes wait for a fence, if `write` has sent it: an acknowledgement of [`FENCE`]
+    /// with this text as its argument.
+    pub fn fence(self: &Arc<Self>, state: &mut State, write: impl FnOnce(&str) -> bool) -> bool {
+        let secret = Uuid::new_v4();
+        // The library may write it before this returns.
+        self.wire.fences().insert(secret, Arc::downgrade(self));
+        let sent = write(secret.simple().encode_lower(&mut Uuid::encode_buffer()));
+        if sent {
+            let since = Instant::now();
+            state.way = Way::Waiting(Waiting { secret, frames: Vec::new(), size: 0, since });
+        } else {
+            self.wire.fences().remove(secret);
+        }
+        sent
+    }
+
+    /// The fence has passed on this connection.
+    pub(super) fn open(&self, connection: &Arc<Connection>) {
+        let mut state = self.state.lock();
+        if let Way::Waiting(waiting) = &state.way {
+            connection.name(self.client);
+            for frames in &waiting.frames {
+                connection.push(frames);
+            }
+            state.way = Way::Open(connection.clone());
+            self.opened.notify_waiters();
+        }
+    }
+
+    fn connection(&self) -> Option<Arc<Connection>> {
+        match &self.state.lock().way {
+            Way::Open(connection) => Some(connection.clone()),
+            Way::Library | Way::Waiting(_) => None,
+        }
+    }
+
+    /// Waits until at most `unsent` bytes wait to be sent, or nothing more can be.
+    pub async fn wait_below(&self, unsent: usize) {
+        loop {
+            let opened = self.opened.notified();
+            tokio::pin!(opened);
+            opened.as_mut().enable();
+            let connection = match &self.state.lock().way {
+                Way::Waiting(waiting) if waiting.size > unsent => None,
+                Way::Open(connection) => Some(connection.clone()),
+                Way::Library | Way::Waiting(_) => return,
+            };
+            if let Some(connection) = connection {
+                return connection.wait_below(unsent).await;
+            }
+            let limit = self.wire.limits().send_timeout;
+            if tokio::time::timeout(limit, opened).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits while the client reads and has much to read yet.
+    pub async fn wait_pressed(&self) {
+        if let Some(connection) = self.connection() {
+            connection.wait_pressed().await;
+        }
+    }
+
+    /// Keeps the client's connection from being read, where there is one of ours.
+    pub fn pause(&self) -> Option<Pause> {
+        Some(self.connection()?.pause())
+    }
+
+    /// The number of bytes that wait to be sent, as far as it is known.
+    pub fn unsent(&self) -> usize {
+        match &self.state.lock().way {
+            Way::Library => 0,
+            Way::Waiting(waiting) => waiting.size,
+            Way::Open(connection) => connection.unsent(),
+        }
+    }
+
+    /// Why the client was cut off, where it was for being slow.
+    pub fn slow(&self) -> Option<Slow> {
+        let state = self.state.lock();
+        match &state.way {
+            Way::Open(connection) => state.slow.or(connection.slow()),
+            Way::Library | Way::Waiting(_) => state.slow,
+        }
+    }
+
+    /// Ends the session: nothing more is sent.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if let Way::Waiting(waiting) = &self.state.get_mut().way {
+            self.wire.fences().remove(waiting.secret);
+        }
+    }
+}
+
+impl Waiting {
+    /// Lets one more packet wait; `Gone` where that is too much, or takes too long.
+    pub fn push(&mut self, frames: Frames, wire: &Wire) -> Pushed {
+        let limits = wire.limits();
+        self.size += frames.size();
+        if self.size > limits.send_buffer || self.since.elapsed() > limits.send_timeout {
+            return Pushed::Gone;
+        }
+        self.frames.push(frames);
+        Pushed::Taken
+    }
+}

@@ -1,0 +1,148 @@
+//! The wire: the byte streams of the WebSocket connections, and what flows through them.
+//!
+//! The library has a bounded channel for each socket: what does not fit is lost to that client,
+//! every recipient's copy is encoded anew, and a peer that does not read is noticed late. So roomcast
+//! owns the stream of every WebSocket connection, from the moment on at which the HTTP request has
+//! become one:
+//!
+//! - one outgoing [`queue`](connection::Connection) per connection, of which the kernel is given as
+//!   much as it takes; the library's own frames (open, ping, connect, disconnect, close) go through
+//!   it, too;
+//! - a packet is encoded once, as a finished [frame](frame), which all its recipients share;
+//! - a flush [round] writes what has come together with one system call per connection;
+//! - a [gate] keeps packets from overtaking what the library has yet to write;
+//! - what is unsent is bounded, in bytes and in time: a client over `SEND_BUFFER`, or that takes
+//!   nothing for `SEND_TIMEOUT`, is cut off, and the others never notice;
+//! - a client that sends more than can be processed is not [read](stream) from.
+//!
+//! What it relies on, and what the tests hold it to: the library writes whole frames at a time, and
+//! no compression is negotiated.
+
+mod connection;
+pub mod frame;
+mod gate;
+mod inbound;
+mod queue;
+mod round;
+mod serve;
+mod stream;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{net::TcpStream, runtime::Handle};
+use tokio_util::task::TaskTracker;
+
+use self::{connection::Connection, gate::Fences, round::Rounds};
+pub use self::{
+    connection::{Pause, Pushed, Slow},
+    gate::{FENCE, Gate, State, Way},
+    serve::{Patience, Raw, serve},
+    stream::Stream,
+};
+use crate::config::Config;
+
+/// How much the kernel may hold that it has not sent, in bytes: with more, one could not see whether
+/// the peer reads, and memory would go where nobody bounds it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NOTSENT: u32 = 16 * 1024;
+
+/// What bounds a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How much may be unsent, in bytes.
+    pub send_buffer: usize,
+    /// How long the peer may take nothing while something is unsent.
+    pub send_timeout: Duration,
+    /// How often the library must hear from a client that it takes for alive.
+    pub heartbeat: Duration,
+}
+
+impl Limits {
+    /// Those of the configuration.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            send_buffer: usize::try_from(config.send_buffer).unwrap_or(usize::MAX),
+            send_timeout: config.send_timeout,
+            heartbeat: config.ping_interval.min(config.ping_timeout),
+        }
+    }
+}
+
+/// What all connections share: a cheap clone of one whole.
+#[derive(Clone)]
+pub struct Wire(Arc<Shared>);
+
+struct Shared {
+    limits: Limits,
+    rounds: Rounds,
+    fences: Fences,
+    /// The streams that are not closed yet.
+    streams: TaskTracker,
+    runtime: Handle,
+    began: Instant,
+}
+
+impl Wire {
+    /// A wire without connections. Must be called inside the runtime.
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(Shared {
+            limits,
+            rounds: Rounds::default(),
+            fences: Fences::default(),
+            streams: TaskTracker::new(),
+            runtime: Handle::current(),
+            began: Instant::now(),
+        }))
+    }
+
+    /// What bounds a connection.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// The stream of a connection that has just become a WebSocket, for the library; `read` are the
+    /// bytes that the peer has sent since.
+    pub fn stream(&self, tcp: TcpStream, peer: SocketAddr, read: Bytes) -> Stream {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Err(error) = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(NOTSENT) {
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT could not be set");
+        }
+        let connection = Arc::new(Connection::new(tcp, peer, self.clone()));
+        Stream::new(connection, read, self.0.streams.token(), self.0.limits.heartbeat / 2)
+    }
+
+    /// Waits until every connection is closed and what was in its queue is written.
+    pub async fn closed(&self) {
+        self.0.streams.close();
+        self.0.streams.wait().await;
+    }
+
+    fn rounds(&self) -> &Rounds {
+        &self.0.rounds
+    }
+
+    fn fences(&self) -> &Fences {
+        &self.0.fences
+    }
+
+    fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.0.runtime.spawn(future);
+    }
+
+    /// Milliseconds since the wire began.
+    fn millis(&self) -> u64 {
+        u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("limits", &self.0.limits).finish_non_exhaustive()
+    }
+}

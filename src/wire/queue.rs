@@ -1,0 +1,121 @@
+//! The one outgoing queue of a connection: what is still to be written, in order.
+
+use std::{collections::VecDeque, io::IoSlice};
+
+use bytes::{Buf, Bytes};
+
+use super::frame::Frames;
+
+/// How many pieces one system call takes at most.
+pub const BATCH: usize = 64;
+
+/// How many places an empty queue keeps.
+const KEPT: usize = 16;
+
+/// Pieces of bytes that wait to be written. Only whole frames are put in.
+#[derive(Debug, Default)]
+pub struct Queue {
+    pieces: VecDeque<Bytes>,
+    unsent: usize,
+}
+
+impl Queue {
+    /// Appends a packet.
+    pub fn push(&mut self, frames: &Frames) {
+        self.pieces.extend(frames.pieces().cloned());
+        self.unsent += frames.size();
+    }
+
+    /// Appends bytes that are whole frames.
+    pub fn push_bytes(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.pieces.push_back(Bytes::copy_from_slice(bytes));
+            self.unsent += bytes.len();
+        }
+    }
+
+    /// The number of bytes.
+    pub fn unsent(&self) -> usize {
+        self.unsent
+    }
+
+    /// The number of pieces.
+    pub fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Whether there is nothing to be written.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Shows what is next to `write`, and forgets as many bytes as that has taken.
+    pub fn write(
+        &mut self,
+        write: impl FnOnce(&[IoSlice<'_>]) -> std::io::Result<usize>,
+    ) -> std::io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); BATCH];
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        let taken = write(&slices[..count])?;
+        self.advance(taken);
+        Ok(taken)
+    }
+
+    fn advance(&mut self, mut taken: usize) {
+        self.unsent -= taken;
+        while let Some(first) = self.pieces.front_mut() {
+            if first.len() > taken {
+                first.advance(taken);
+                return;
+            }
+            taken -= first.len();
+            self.pieces.pop_front();
+        }
+        // What a burst has taken is given back.
+        self.pieces.shrink_to(KEPT);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn everything_leaves_once_and_in_order(
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..200),
+            takes in proptest::collection::vec(1_usize..300, 1..10),
+        ) {
+            let mut queue = Queue::default();
+            for piece in &pieces {
+                queue.push_bytes(piece);
+            }
+            let wanted = pieces.concat();
+            prop_assert_eq!(queue.unsent(), wanted.len());
+            let (mut written, mut takes) = (Vec::<u8>::new(), takes.iter().cycle());
+            while !queue.is_empty() {
+                let take = *takes.next().unwrap();
+                let before = queue.unsent();
+                let taken = queue.write(|slices| {
+                    let shown = slices.iter().flat_map(|slice| slice.iter().copied());
+                    let part = shown.take(take).collect::<Vec<_>>();
+                    written.extend(&part);
+                    Ok(part.len())
+                }).unwrap();
+                prop_assert_eq!(queue.unsent(), before - taken);
+            }
+            prop_assert_eq!(written, wanted);
+        }
+    }
+}

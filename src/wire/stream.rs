@@ -1,0 +1,168 @@
+//! The library's side of a connection: what it reads and writes.
+
+use std::{
+    io::{self, ErrorKind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{
+    connection::Connection,
+    inbound::{Inbound, PONG},
+};
+
+/// A WebSocket connection as a byte stream. Writing never waits: what is written is in the
+/// connection's queue, and is still sent after the stream has been dropped.
+#[derive(Debug)]
+pub struct Stream {
+    connection: Arc<Connection>,
+    /// What was read before the stream began.
+    read: Bytes,
+    inbound: Inbound,
+    /// The rest of a pong that was put in.
+    pong: &'static [u8],
+    last_pong: Option<Instant>,
+    /// How often a pong is put in while the client is not read from.
+    heartbeat: Duration,
+    token: Option<TaskTrackerToken>,
+}
+
+impl Stream {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        read: Bytes,
+        token: TaskTrackerToken,
+        heartbeat: Duration,
+    ) -> Self {
+        Self {
+            connection,
+            read,
+            inbound: Inbound::default(),
+            pong: &[],
+            last_pong: None,
+            heartbeat,
+            token: Some(token),
+        }
+    }
+
+    /// Completes when the connection is closed.
+    pub fn closed(&self) -> impl Future<Output = ()> + use<> {
+        let connection = self.connection.clone();
+        async move { connection.wait_over().await }
+    }
+
+    /// Reads at most `most` bytes.
+    fn poll_fill(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        most: usize,
+    ) -> Poll<io::Result<()>> {
+        let most = most.min(buffer.remaining());
+        if !self.read.is_empty() {
+            let size = most.min(self.read.len());
+            self.inbound.pass(&self.read[..size]);
+            buffer.put_slice(&self.read[..size]);
+            self.read.advance(size);
+            if self.read.is_empty() {
+                // Lets go of the buffer that it was part of.
+                self.read = Bytes::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(self.connection.stream.poll_read_ready(context))?;
+            let free = &mut buffer.initialize_unfilled()[..most];
+            match self.connection.stream.try_read(free) {
+                Ok(size) => {
+                    self.inbound.pass(&free[..size]);
+                    buffer.advance(size);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Puts in what is left of a pong.
+    fn put_pong(&mut self, buffer: &mut ReadBuf<'_>) {
+        let size = self.pong.len().min(buffer.remaining());
+        buffer.put_slice(&self.pong[..size]);
+        self.pong = &self.pong[size..];
+    }
+
+    /// Whether the client, which is not read from, needs somebody to speak for it.
+    fn wants_pong(&self) -> bool {
+        self.last_pong.is_none_or(|last| last.elapsed() >= self.heartbeat)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.pong.is_empty() {
+            this.put_pong(buffer);
+            return Poll::Ready(Ok(()));
+        }
+        if !this.connection.is_paused() {
+            return this.poll_fill(context, buffer, usize::MAX);
+        }
+        if this.wants_pong() && !this.connection.is_over() {
+            if !this.inbound.is_between() {
+                // What has begun is read to its end, and no further.
+                return this.poll_fill(context, buffer, this.inbound.rest());
+            }
+            this.last_pong = Some(Instant::now());
+            this.pong = &PONG;
+            this.put_pong(buffer);
+            return Poll::Ready(Ok(()));
+        }
+        this.connection.reader.register(context.waker());
+        if this.connection.is_over() {
+            return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
+        }
+        if this.connection.is_paused() {
+            return Poll::Pending;
+        }
+        this.poll_fill(context, buffer, usize::MAX)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.connection.write(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The queue is still to be written: the end comes with the stream's.
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(token) = self.token.take() {
+            self.connection.close(token);
+        }
+    }
+}
