@@ -71,14 +71,14 @@ impl Packet {
     }
 
     /// Its frames for clients of this namespace.
-    fn frames(&self, namespace: &Arc<str>, v3: bool) -> Frames {
+    fn frames(&self, wire: &Wire, namespace: &Arc<str>, v3: bool) -> Frames {
         // Only binary frames differ between the protocols.
         let v3 = v3 && !self.payload.attachments().is_empty();
         let encode = || {
             let event = json_of(&*self.event);
             let (payload, attachments) = self.payload.packed();
             let data = ["[", event.get(), ",", &payload, "]"];
-            Frames::encode(Kind::Event, namespace, &data, &attachments, v3)
+            wire.encode(Kind::Event, namespace, &data, &attachments, v3)
         };
         let (first, first_v3, frames) =
             self.frames.get_or_init(|| (namespace.clone(), v3, encode()));
@@ -156,7 +156,7 @@ impl Outlet {
     /// Hands over one packet; never waits.
     pub fn send(&self, packet: &Packet) -> Sent {
         let sent = self.pass(
-            || packet.frames(&self.namespace, self.v3),
+            || packet.frames(&self.wire, &self.namespace, self.v3),
             |socket| socket.emit(&packet.event, &(&packet.payload,)),
         );
         if let Some(admin) = self.admin.as_ref().filter(|_| sent.is_taken()) {
@@ -173,7 +173,8 @@ impl Outlet {
             || {
                 let (data, attachments) = data.packed();
                 let kind = Kind::Ack(id);
-                Frames::encode(kind, &self.namespace, &["[", &data, "]"], &attachments, self.v3)
+                let data = ["[", &data, "]"];
+                self.wire.encode(kind, &self.namespace, &data, &attachments, self.v3)
             },
             |socket| acknowledge(socket, id, &(data,)),
         )

@@ -127,7 +127,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let (layer, io) = socket::build(&config, wire);
     socket::mount(&io, &app);
     admin::mount(&io, &app);
-    let router = http::router(app.clone(), layer);
+    let router = http::router(&app, layer);
     let listen = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;

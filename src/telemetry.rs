@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
-    filter::{FilterExt, filter_fn},
+    filter::{FilterExt, LevelFilter, filter_fn},
     fmt,
     layer::SubscriberExt,
     util::{SubscriberInitExt, TryInitError},
@@ -21,7 +21,10 @@ pub fn init(config: &Config) -> Result<(), TryInitError> {
         LogFormat::Pretty => fmt::layer().with_ansi(colours).boxed(),
         LogFormat::Json => fmt::layer().json().flatten_event(true).boxed(),
     };
-    let filter = filter(config).and(filter_fn(hides_the_wire));
+    // The hint is needed for the other filter's to be heard: without it every record, of the libraries,
+    // too, would be made and then thrown away.
+    let hidden = filter_fn(hides_the_wire).with_max_level_hint(LevelFilter::TRACE);
+    let filter = filter(config).and(hidden);
     tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()
 }
 

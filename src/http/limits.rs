@@ -14,7 +14,6 @@ use crate::{
     limits::{Caller, Source, client_address, disbelieved_peer},
     metrics::Limit,
     refusal::Refusal,
-    socket::is_socket_io,
 };
 
 /// Refuses what is over `RATE_LIMIT_HTTP`. What the machinery around the server asks for is never
@@ -56,7 +55,7 @@ pub async fn handshakes(State(app): State<App>, mut request: Request, next: Next
 /// What belongs to a session names it.
 fn is_new_session(method: &Method, uri: &Uri) -> bool {
     let names_session = |query: &str| query.split('&').any(|pair| pair.starts_with("sid="));
-    *method == Method::GET && is_socket_io(uri) && !uri.query().is_some_and(names_session)
+    *method == Method::GET && !uri.query().is_some_and(names_session)
 }
 
 fn warn_of_proxy(app: &App, request: &Request) {

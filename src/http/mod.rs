@@ -18,16 +18,25 @@ mod playground;
 mod rooms;
 mod users;
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::{
     Router,
     extract::{Request, State},
+    handler::Handler,
     http::{Method, StatusCode, Uri, header},
     middleware::{Next, from_fn_with_state, map_request, map_response},
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures_util::future::Either;
+use tower::{Service, ServiceBuilder};
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 use tracing::Span;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -42,9 +51,13 @@ use crate::{
 
 /// Every route, and Socket.IO.
 ///
-/// From the outside: panics, the log, CORS, the origin check, the bodies' deadline, the limit on
-/// connections, the client's bundle, session ids, Socket.IO, the limit on requests, the routes.
-pub fn router(app: App, layer: SocketLayer) -> Router {
+/// From the outside, for both: panics, the log, CORS, the bodies' deadline. Then for Socket.IO: the
+/// origin check, the client's bundle, the limit on connections, session ids, the library; for
+/// everything else: the account of requests, their limit, the routes.
+///
+/// Composed as one service, and not by `Router::layer`, which would have every request make a copy
+/// of every layer below each layer.
+pub fn router(app: &App, layer: SocketLayer) -> Router {
     let cors = Arc::new(Cors::new(&app.config.cors_origin, app.admin.is_some()));
     let metrics = app.metrics.clone();
     let messages = message_routes().route_layer(from_fn_with_state(app.clone(), keys::known));
@@ -61,32 +74,68 @@ pub fn router(app: App, layer: SocketLayer) -> Router {
     } else {
         routes
     };
-    let bundle = Arc::new(Bundle::read(app.config.client_bundle_dir.as_deref()));
-    routes
+    let routes = routes
         .merge(openapi::routes(&document))
         .fallback(cannot)
         .method_not_allowed_fallback(cannot)
-        .layer(map_response(harden))
-        .layer(from_fn_with_state(app.clone(), limits::requests))
+        .with_state(app.clone());
+    let routes = ServiceBuilder::new()
         .layer(from_fn_with_state(app.clone(), finish))
-        .layer(layer)
-        .layer(from_fn_with_state(SessionIds::new(), socket::guard))
+        .layer(from_fn_with_state(app.clone(), limits::requests))
+        .layer(map_response(harden))
+        .service(routes);
+    let bundle = Arc::new(Bundle::read(app.config.client_bundle_dir.as_deref()));
+    let socket = ServiceBuilder::new()
+        .layer(from_fn_with_state(app.config.clone(), origin::check))
         .layer(from_fn_with_state(bundle, bundle::serve))
         .layer(from_fn_with_state(app.clone(), limits::handshakes))
-        .layer(map_request(body_deadline::set))
-        .layer(from_fn_with_state(app.config.clone(), origin::check))
-        .layer(from_fn_with_state(cors, origin::cors))
-        .layer(
-            TraceLayer::new_for_http()
-                .make_span_with(span)
-                .on_request(())
-                .on_response(log)
-                .on_body_chunk(())
-                .on_eos(())
-                .on_failure(()),
-        )
+        .layer(from_fn_with_state(SessionIds::new(), socket::guard))
+        .layer(layer)
+        .service(cannot.with_state(()));
+    let trace = TraceLayer::new_for_http()
+        .make_span_with(span)
+        .on_request(())
+        .on_response(log)
+        .on_body_chunk(())
+        .on_eos(())
+        .on_failure(());
+    let all = ServiceBuilder::new()
         .layer(CatchPanicLayer::custom(move |_: Box<dyn Any + Send>| panicked(&metrics)))
-        .with_state(app)
+        .layer(trace)
+        .layer(from_fn_with_state(cors, origin::cors))
+        .layer(map_request(body_deadline::set))
+        .service(Doors { socket, routes });
+    Router::new().fallback_service(all)
+}
+
+/// The two doors: Socket.IO, and all other routes.
+#[derive(Clone)]
+struct Doors<S, R> {
+    socket: S,
+    routes: R,
+}
+
+impl<S, R> Service<Request> for Doors<S, R>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    R: Service<Request, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<S::Future, R::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        ready!(self.socket.poll_ready(context))?;
+        self.routes.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        if socket::is_socket_io(request.uri()) {
+            Either::Left(self.socket.call(request))
+        } else {
+            Either::Right(self.routes.call(request))
+        }
+    }
 }
 
 /// What the applications that roomcast replaces had: open unless keys are configured.

@@ -82,7 +82,7 @@ pub async fn check(State(config): State<Arc<Config>>, request: Request, next: Ne
         };
         !origin.to_str().is_ok_and(is_allowed)
     });
-    if refused && *allowed != CorsOrigin::Any && is_socket_io(request.uri()) {
+    if refused && *allowed != CorsOrigin::Any {
         let message = "the Origin of this request is not one that CORS_ORIGIN allows";
         return HttpError::new(StatusCode::FORBIDDEN, message).into_response();
     }

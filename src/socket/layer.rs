@@ -8,7 +8,7 @@ use super::{PATH, connection::NamespaceHandler, upgrade::SocketLayer};
 use crate::{app::App, config::Config, wire::Wire};
 
 /// How much is read at once from a WebSocket; what a connection holds while it is idle.
-const READ_BUFFER: usize = 4096;
+const READ_BUFFER: usize = 512;
 
 /// How many packets may wait for a client that polls. The channel's memory grows with what waits,
 /// so a generous bound costs an idle client nothing; a client over it is disconnected, as it would

@@ -30,8 +30,6 @@ use axum::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use subtle::ConstantTimeEq;
 
-use super::is_socket_io;
-
 /// What stands between the id and its signature; it occurs in neither.
 const SEPARATOR: char = '.';
 
@@ -85,9 +83,6 @@ impl Default for SessionIds {
 
 /// Stands before the library: signs the session ids it hands out, and lets only signed ones in.
 pub async fn guard(State(ids): State<SessionIds>, request: Request, next: Next) -> Response {
-    if !is_socket_io(request.uri()) {
-        return next.run(request).await;
-    }
     let query = request.uri().query().unwrap_or_default();
     if let Some(signed) = parameter(query, "sid") {
         let query = with_session(query, ids.verify(signed).unwrap_or(NO_SESSION));

@@ -21,7 +21,11 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use socket2::SockRef;
 use socketioxide::socket::Sid;
-use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use tokio::{
+    net::{TcpStream, tcp::OwnedWriteHalf},
+    sync::Notify,
+    time::timeout,
+};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
@@ -79,7 +83,7 @@ pub enum Pushed {
 /// A connection that speaks WebSocket.
 #[derive(Debug)]
 pub struct Connection {
-    pub(super) stream: TcpStream,
+    stream: OwnedWriteHalf,
     peer: SocketAddr,
     wire: Wire,
     state: Mutex<State>,
@@ -118,7 +122,7 @@ enum Writer {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, wire: Wire) -> Self {
+    pub(super) fn new(stream: OwnedWriteHalf, peer: SocketAddr, wire: Wire) -> Self {
         Self {
             stream,
             peer,
@@ -221,7 +225,7 @@ impl Connection {
             let written = state.queue.write(|slices| match (how, slices) {
                 (Try::Ready, [one]) => self.stream.try_write(one),
                 (Try::Ready, slices) => self.stream.try_write_vectored(slices),
-                (Try::Anyway, slices) => SockRef::from(&self.stream).send_vectored(slices),
+                (Try::Anyway, slices) => self.socket().send_vectored(slices),
             });
             match written {
                 Ok(1..) => progress = true,
@@ -309,11 +313,12 @@ impl Connection {
     /// what it has not read yet.
     async fn part(&self) {
         let parted = async {
-            SockRef::from(&self.stream).shutdown(Shutdown::Write)?;
+            self.socket().shutdown(Shutdown::Write)?;
             let mut scratch = [0; 1024];
             loop {
-                self.stream.readable().await?;
-                match self.stream.try_read(&mut scratch) {
+                let stream: &TcpStream = self.stream.as_ref();
+                stream.readable().await?;
+                match stream.try_read(&mut scratch) {
                     Ok(0) => return Ok(()),
                     Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
                     Ok(_) | Err(_) => {}
@@ -341,12 +346,16 @@ impl Connection {
         state.queue.clear();
         self.unsent.store(0, Ordering::Relaxed);
         self.over.store(true, Ordering::Release);
-        let socket = SockRef::from(&self.stream);
+        let socket = self.socket();
         // They fail where the peer has ended the connection already.
         let _closed = socket.set_linger(Some(Duration::ZERO));
         let _closed = socket.shutdown(Shutdown::Both);
         self.reader.wake();
         self.left.notify_waiters();
+    }
+
+    fn socket(&self) -> SockRef<'_> {
+        SockRef::from(self.stream.as_ref())
     }
 
     /// Whether nothing can be sent any more.

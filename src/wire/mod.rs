@@ -38,7 +38,12 @@ use bytes::Bytes;
 use tokio::{net::TcpStream, runtime::Handle};
 use tokio_util::task::TaskTracker;
 
-use self::{connection::Connection, gate::Fences, round::Rounds};
+use self::{
+    connection::Connection,
+    frame::{Frames, Kind},
+    gate::Fences,
+    round::Rounds,
+};
 pub use self::{
     connection::{Pause, Pushed, Slow},
     gate::{FENCE, Gate, State, Way},
@@ -113,8 +118,22 @@ impl Wire {
         if let Err(error) = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(NOTSENT) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT could not be set");
         }
-        let connection = Arc::new(Connection::new(tcp, peer, self.clone()));
-        Stream::new(connection, read, self.0.streams.token(), self.0.limits.heartbeat / 2)
+        let (reader, writer) = tcp.into_split();
+        let connection = Arc::new(Connection::new(writer, peer, self.clone()));
+        Stream::new(connection, reader, read, self.0.streams.token(), self.0.limits.heartbeat / 2)
+    }
+
+    /// Encodes a packet, as [`Frames::encode`] does.
+    pub fn encode(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        data: &[&str],
+        attachments: &[Bytes],
+        v3: bool,
+    ) -> Frames {
+        self.rounds().note();
+        Frames::encode(kind, namespace, data, attachments, v3)
     }
 
     /// Waits until every connection is closed and what was in its queue is written.

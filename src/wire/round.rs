@@ -2,13 +2,23 @@
 //!
 //! Whoever appends to a queue marks its connection; a round first lets everybody else run who is
 //! ready to, and then writes every marked connection with one system call each. So a burst of
-//! messages costs a connection one call, and whoever fans out is not held up by the kernel.
+//! messages costs a connection one call, and whoever fans out is not held up by the kernel. As long
+//! as that brings more to be written, the round waits for more, but not for long.
 
-use std::{mem, sync::Arc};
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 
 use super::{Wire, connection::Connection};
+
+/// How often a round lets the others run, at most.
+const TURNS: usize = 4;
 
 /// So many connections one worker flushes by itself; what is over is shared with the others.
 const SHARE: usize = 512;
@@ -17,6 +27,8 @@ const SHARE: usize = 512;
 #[derive(Debug, Default)]
 pub struct Rounds {
     state: Mutex<State>,
+    /// How many packets have been encoded: whether there is more to be written.
+    encoded: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +38,15 @@ struct State {
 }
 
 impl Rounds {
+    /// Takes note of a packet that was encoded, however many connections get it.
+    pub fn note(&self) {
+        self.encoded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn encoded(&self) -> u64 {
+        self.encoded.load(Ordering::Relaxed)
+    }
+
     /// Has the connection flushed in the next round. May be called on any thread.
     pub fn mark(&self, wire: &Wire, connection: Arc<Connection>) {
         let mut state = self.state.lock();
@@ -41,7 +62,14 @@ impl Rounds {
 async fn run(wire: Wire) {
     let mut batch = Vec::new();
     loop {
-        tokio::task::yield_now().await;
+        let mut encoded = wire.rounds().encoded();
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+            let before = mem::replace(&mut encoded, wire.rounds().encoded());
+            if before == encoded {
+                break;
+            }
+        }
         {
             let mut state = wire.rounds().state.lock();
             if state.marked.is_empty() {

@@ -147,7 +147,8 @@ impl Raw {
         };
         let tcp = parts.io.into_inner();
         set_write_timeout(&tcp, None);
-        Some(Self { tcp, read: parts.read_buf })
+        // A copy: it is small, mostly empty, and part of a large buffer.
+        Some(Self { tcp, read: Bytes::copy_from_slice(&parts.read_buf) })
     }
 }
 

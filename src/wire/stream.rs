@@ -1,6 +1,7 @@
 //! The library's side of a connection: what it reads and writes.
 
 use std::{
+    cell::RefCell,
     io::{self, ErrorKind},
     pin::Pin,
     sync::Arc,
@@ -8,8 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::tcp::OwnedReadHalf,
+};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
@@ -17,12 +21,21 @@ use super::{
     inbound::{Inbound, PONG},
 };
 
+/// How much is read at once.
+const READ_SIZE: usize = 16 * 1024;
+
+thread_local! {
+    /// Where connections are read to: one for each worker, so that an idle connection has none.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
+}
+
 /// A WebSocket connection as a byte stream. Writing never waits: what is written is in the
 /// connection's queue, and is still sent after the stream has been dropped.
 #[derive(Debug)]
 pub struct Stream {
     connection: Arc<Connection>,
-    /// What was read before the stream began.
+    reader: OwnedReadHalf,
+    /// What was read and not taken yet.
     read: Bytes,
     inbound: Inbound,
     /// The rest of a pong that was put in.
@@ -36,12 +49,14 @@ pub struct Stream {
 impl Stream {
     pub(super) fn new(
         connection: Arc<Connection>,
+        reader: OwnedReadHalf,
         read: Bytes,
         token: TaskTrackerToken,
         heartbeat: Duration,
     ) -> Self {
         Self {
             connection,
+            reader,
             read,
             inbound: Inbound::default(),
             pong: &[],
@@ -64,31 +79,28 @@ impl Stream {
         buffer: &mut ReadBuf<'_>,
         most: usize,
     ) -> Poll<io::Result<()>> {
-        let most = most.min(buffer.remaining());
-        if !self.read.is_empty() {
-            let size = most.min(self.read.len());
-            self.inbound.pass(&self.read[..size]);
-            buffer.put_slice(&self.read[..size]);
-            self.read.advance(size);
-            if self.read.is_empty() {
-                // Lets go of the buffer that it was part of.
-                self.read = Bytes::new();
-            }
-            return Poll::Ready(Ok(()));
+        if self.read.is_empty() {
+            ready!(self.poll_read_ahead(context))?;
         }
-        loop {
-            ready!(self.connection.stream.poll_read_ready(context))?;
-            let free = &mut buffer.initialize_unfilled()[..most];
-            match self.connection.stream.try_read(free) {
-                Ok(size) => {
-                    self.inbound.pass(&free[..size]);
-                    buffer.advance(size);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        let size = most.min(buffer.remaining()).min(self.read.len());
+        let part = self.read.split_to(size);
+        self.inbound.pass(&part);
+        buffer.put_slice(&part);
+        if self.read.is_empty() {
+            // Lets go of the buffer that it was part of.
+            self.read = Bytes::new();
         }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what is there; nothing at the end of the connection.
+    fn poll_read_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut scratch = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut self.reader).poll_read(context, &mut scratch))?;
+            self.read = Bytes::copy_from_slice(scratch.filled());
+            Poll::Ready(Ok(()))
+        })
     }
 
     /// Puts in what is left of a pong.
