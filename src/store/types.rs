@@ -221,6 +221,9 @@ pub struct Stored {
     pub receipts: Vec<Receipt>,
 }
 
+/// So many users' receipts are kept of one message.
+pub const MAX_RECEIPTS: u64 = 1_000;
+
 /// That a user has read a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {

@@ -1,0 +1,402 @@
+//! The connections to Redis: made at the start, made again whenever they fail, asked every second
+//! whether they still answer. What is asked meanwhile is refused, not kept.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult,
+    ServerErrorKind, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cmd,
+};
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use super::scripts;
+use crate::store::types::{Clock, Health, StoreError};
+
+/// After a connection that failed, the next attempt comes so much later, …
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// … twice as much every time, and no more than so much.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// So long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Reads that are under way at once; further ones wait in order. It bounds the memory that the
+/// answers take.
+const READS: usize = 64;
+
+/// Both connections of one attempt. Reads have their own, so that large answers do not hold up the
+/// answers to writes.
+pub struct Connections {
+    writes: MultiplexedConnection,
+    reads: MultiplexedConnection,
+}
+
+#[derive(Clone)]
+enum State {
+    /// Not tried yet, or just lost: whoever asks waits for the attempt.
+    Connecting,
+    Up(Arc<Connections>),
+    /// The last attempt failed; others follow.
+    Down(String),
+    Closed,
+}
+
+/// What Redis has told about itself, for [`Link::check_in`].
+#[derive(Default)]
+struct Known {
+    /// The run of Redis that was last checked in to; empty before the first.
+    run: Mutex<String>,
+    /// The newest number of the log that was seen.
+    number: AtomicU64,
+}
+
+pub struct Link {
+    client: Client,
+    prefix: String,
+    /// What the connections are called in Redis.
+    name: String,
+    deadline: Duration,
+    clock: Clock,
+    state: watch::Sender<State>,
+    lost: Notify,
+    reads: Semaphore,
+    known: Known,
+    /// Why, and since when (in milliseconds since 1970), Redis does not do what it is asked.
+    failing: Mutex<Option<(String, i64)>>,
+    rooms: AtomicU64,
+}
+
+impl Link {
+    pub fn new(client: Client, prefix: String, node: &str, deadline: Duration, clock: Clock) -> Self {
+        let failing = Mutex::new(Some(("not connected yet".to_owned(), clock.now_ms())));
+        // Redis takes no blanks and no control characters in a name.
+        let name = format!("roomcast-{node}").replace(|c: char| !c.is_ascii_graphic(), "_");
+        Self {
+            client,
+            prefix,
+            name,
+            deadline,
+            clock,
+            state: watch::Sender::new(State::Connecting),
+            lost: Notify::new(),
+            reads: Semaphore::new(READS),
+            known: Known::default(),
+            failing,
+            rooms: AtomicU64::new(0),
+        }
+    }
+
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Every command is answered within this, by Redis or by a refusal.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// How many rooms are stored, as of some time ago.
+    pub fn rooms(&self) -> u64 {
+        self.rooms.load(Relaxed)
+    }
+
+    /// Notes how many rooms are stored.
+    pub fn note_rooms(&self, count: u64) {
+        self.rooms.store(count, Relaxed);
+    }
+
+    /// Notes a number of the log.
+    pub fn note_number(&self, number: u64) {
+        self.known.number.fetch_max(number, Relaxed);
+    }
+
+    /// Keeps the connections until [`Link::close`]; looks after them every `tick`.
+    pub async fn keep(&self, tick: Duration) {
+        let mut closed = self.state.subscribe();
+        tokio::select! {
+            () = self.keep_on(tick) => {}
+            _ = closed.wait_for(|state| matches!(state, State::Closed)) => {}
+        }
+    }
+
+    async fn keep_on(&self, tick: Duration) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match flatten(timeout(self.deadline, self.connect()).await) {
+                Ok(connections) => {
+                    pause = FIRST_PAUSE;
+                    let connections = Arc::new(connections);
+                    self.change(State::Up(connections.clone()));
+                    self.works();
+                    tracing::info!("connected to Redis");
+                    self.look_after(&connections, tick).await;
+                }
+                Err(error) => {
+                    let reason = error.to_string();
+                    self.fails(&reason);
+                    self.change(State::Down(reason));
+                    sleep(pause).await;
+                    pause = LONGEST_PAUSE.min(pause * 2);
+                }
+            }
+        }
+    }
+
+    /// Returns when the connections are lost.
+    async fn look_after(&self, connections: &Arc<Connections>, tick: Duration) {
+        loop {
+            tokio::select! {
+                () = self.lost.notified() => {
+                    if !self.is_up(connections) {
+                        return;
+                    }
+                }
+                () = sleep(tick) => {
+                    if let Err(error) = flatten(timeout(self.deadline, self.ping(connections)).await) {
+                        self.lose(connections, &error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks both connections for something, and where writes failed, whether they succeed again.
+    async fn ping(&self, connections: &Connections) -> RedisResult<()> {
+        let (mut writes, mut reads) = (connections.writes.clone(), connections.reads.clone());
+        let failing = self.failing.lock().is_some();
+        let mut ping = cmd("PING");
+        if failing {
+            ping = cmd("SET");
+            ping.arg(format!("{}:ping", self.prefix)).arg("").arg("PX").arg(1_000);
+        }
+        let mut count = cmd("ZCARD");
+        count.arg(format!("{}:log:rooms", self.prefix));
+        let (written, counted) =
+            tokio::join!(writes.req_packed_command(&ping), reads.req_packed_command(&count));
+        if let Value::Int(count) = counted? {
+            self.note_rooms(count.cast_unsigned());
+        }
+        match written? {
+            Value::ServerError(error) => self.fails(&RedisError::from(error).to_string()),
+            _ if failing => self.works(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn connect(&self) -> RedisResult<Connections> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(None);
+        let mut writes = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut reads = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut name = cmd("CLIENT");
+        name.arg("SETNAME").arg(&self.name);
+        writes.req_packed_command(&name).await?;
+        reads.req_packed_command(&name).await?;
+        load_scripts(&mut writes).await?;
+        self.check_in(&mut writes).await?;
+        Ok(Connections { writes, reads })
+    }
+
+    /// A restarted Redis may have lost what it had acknowledged. Then offsets that clients know
+    /// would be given to other messages, unnoticed; so every node says how far it has seen the log,
+    /// and all epochs change if that is further than it was when Redis came back.
+    async fn check_in(&self, writes: &mut MultiplexedConnection) -> RedisResult<()> {
+        let mut info = cmd("INFO");
+        info.arg("server").arg("memory");
+        let info: String = info.query_async(writes).await?;
+        let field = |name: &str| {
+            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("")
+        };
+        let version = field("redis_version");
+        if version.split('.').next().and_then(|major| major.parse().ok()).is_none_or(|major: u32| major < 7) {
+            let detail = format!("it is version {version}, and 7 or newer is needed");
+            return Err((ErrorKind::Client, "this Redis is too old", detail).into());
+        }
+        let policy = field("maxmemory_policy");
+        if field("maxmemory") != "0" && policy != "noeviction" {
+            tracing::warn!(policy, "this Redis may delete messages and queues when its memory is full; set maxmemory-policy to noeviction");
+        }
+        let run = field("run_id");
+        let known = self.known.run.lock().clone();
+        let mut check_in = scripts::CHECK_IN.call(&self.prefix);
+        check_in.arg(run).arg(&known).arg(self.known.number.load(Relaxed));
+        check_in.exec_async(writes).await?;
+        run.clone_into(&mut self.known.run.lock());
+        Ok(())
+    }
+
+    /// The connections; waits for them while they are being made.
+    pub async fn connections(&self, deadline: Instant) -> Result<Arc<Connections>, StoreError> {
+        let mut state = self.state.subscribe();
+        let settled = state.wait_for(|state| !matches!(state, State::Connecting));
+        let refused = match timeout_at(deadline, settled).await {
+            Ok(Ok(state)) => match &*state {
+                State::Up(connections) => return Ok(connections.clone()),
+                State::Down(reason) => format!("Redis cannot be reached: {reason}"),
+                State::Connecting | State::Closed => "the store is closed".to_owned(),
+            },
+            Ok(Err(_)) => "the store is closed".to_owned(),
+            Err(_) => "Redis could not be reached in time".to_owned(),
+        };
+        Err(StoreError::Unavailable(refused))
+    }
+
+    /// Sends writes as one pipeline, in order. An error tells that the connection failed, and
+    /// nothing of what became of the writes; what Redis itself refused is among the values.
+    pub async fn write(
+        &self,
+        connections: &Arc<Connections>,
+        pipeline: &Pipeline,
+        deadline: Instant,
+    ) -> RedisResult<Vec<Value>> {
+        let mut writes = connections.writes.clone();
+        let sent = async {
+            let values = writes.req_packed_commands(pipeline, 0, pipeline.len()).await?;
+            if !values.iter().all(is_no_script) {
+                return Ok(values);
+            }
+            // Somebody has flushed the scripts. As none of these writes was done, they may all be
+            // sent again in their order.
+            load_scripts(&mut writes).await?;
+            writes.req_packed_commands(pipeline, 0, pipeline.len()).await
+        };
+        let values = flatten(timeout_at(deadline, sent).await);
+        if let Err(error) = &values {
+            self.lose(connections, error);
+        }
+        values
+    }
+
+    /// Asks Redis on the connection for reads.
+    pub async fn read(&self, call: &Cmd) -> Result<Value, StoreError> {
+        let deadline = Instant::now() + self.deadline;
+        let late = |_| StoreError::Unavailable("too many reads wait for Redis".into());
+        let _permit = match timeout_at(deadline, self.reads.acquire()).await.map_err(late)? {
+            Ok(permit) => permit,
+            Err(_) => return Err(StoreError::Unavailable("the store is closed".into())),
+        };
+        let connections = self.connections(deadline).await?;
+        let mut reads = connections.reads.clone();
+        let asked = async {
+            let value = reads.req_packed_command(call).await?;
+            if !is_no_script(&value) {
+                return Ok(value);
+            }
+            load_scripts(&mut reads).await?;
+            reads.req_packed_command(call).await
+        };
+        match flatten(timeout_at(deadline, asked).await) {
+            Ok(Value::ServerError(error)) => {
+                Err(StoreError::Unavailable(RedisError::from(error).to_string()))
+            }
+            Ok(value) => Ok(value),
+            Err(error) => {
+                self.lose(&connections, &error);
+                Err(StoreError::Unavailable(error.to_string()))
+            }
+        }
+    }
+
+    /// These connections failed; others are made.
+    fn lose(&self, failed: &Arc<Connections>, error: &RedisError) {
+        let lost = self.state.send_if_modified(|state| {
+            let current = matches!(state, State::Up(current) if Arc::ptr_eq(current, failed));
+            if current {
+                *state = State::Connecting;
+            }
+            current
+        });
+        if lost {
+            self.fails(&error.to_string());
+            self.lost.notify_one();
+        }
+    }
+
+    fn is_up(&self, connections: &Arc<Connections>) -> bool {
+        matches!(&*self.state.borrow(), State::Up(current) if Arc::ptr_eq(current, connections))
+    }
+
+    /// Goes to another state, but for the last one, which stays.
+    fn change(&self, to: State) {
+        self.state.send_if_modified(|state| {
+            let open = !matches!(state, State::Closed);
+            if open {
+                *state = to;
+            }
+            open
+        });
+    }
+
+    /// Redis does not do what it is asked.
+    pub fn fails(&self, reason: &str) {
+        let mut failing = self.failing.lock();
+        let since = failing.take().map(|(_, since)| since);
+        if since.is_none() {
+            tracing::error!(reason, "Redis does not take messages; it is tried again every second");
+        }
+        *failing = Some((reason.to_owned(), since.unwrap_or_else(|| self.clock.now_ms())));
+    }
+
+    /// Redis does what it is asked.
+    pub fn works(&self) {
+        if self.failing.lock().take().is_some() {
+            tracing::info!("Redis takes messages");
+        }
+    }
+
+    pub fn health(&self) -> Health {
+        if matches!(&*self.state.borrow(), State::Closed) {
+            return Health::Closed;
+        }
+        match &*self.failing.lock() {
+            None => Health::Working,
+            Some((reason, since_ms)) => {
+                Health::Failing { reason: reason.clone(), since_ms: *since_ms }
+            }
+        }
+    }
+
+    /// Refuses everything from now on and ends the connections.
+    pub fn close(&self) {
+        self.state.send_replace(State::Closed);
+        self.reads.close();
+    }
+
+    /// Returns once it is closed.
+    pub async fn closed(&self) {
+        // The sender is in this.
+        let _ = self.state.subscribe().wait_for(|state| matches!(state, State::Closed)).await;
+    }
+}
+
+async fn load_scripts(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    let mut pipeline = redis::pipe();
+    for script in scripts::ALL {
+        pipeline.add_command(script.load()).ignore();
+    }
+    pipeline.exec_async(connection).await
+}
+
+/// Whether Redis did nothing because it does not know the script.
+pub fn is_no_script(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
+}
+
+/// A deadline that has passed is an error of the connection like any other.
+fn flatten<T>(
+    result: Result<RedisResult<T>, tokio::time::error::Elapsed>,
+) -> RedisResult<T> {
+    result.unwrap_or_else(|_| Err((ErrorKind::Io, "Redis did not answer in time").into()))
+}
