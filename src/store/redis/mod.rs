@@ -21,6 +21,8 @@ mod intake;
 mod link;
 mod names;
 mod scripts;
+#[cfg(test)]
+mod tests;
 mod values;
 mod writer;
 

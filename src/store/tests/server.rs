@@ -6,11 +6,14 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use redis::{Client, Commands, Connection, Value};
 use tempfile::TempDir;
 
 use crate::store::{Committed, RedisSettings, room_of_channel, wire};
+
+/// Held while a process is started, which for a moment has this one's files, and their locks.
+pub static SPAWNING: RwLock<()> = RwLock::new(());
 
 /// Ends with this value.
 pub struct RedisServer {
@@ -108,6 +111,7 @@ fn socket(dir: &Path) -> PathBuf {
 }
 
 fn spawn(dir: &Path) -> Child {
+    let spawning = SPAWNING.write();
     let mut child = Command::new("redis-server")
         .args(["--port", "0", "--save", "", "--appendonly", "no", "--dir"])
         .arg(dir)
@@ -117,6 +121,7 @@ fn spawn(dir: &Path) -> Child {
         .stdout(Stdio::piped())
         .spawn()
         .expect("redis-server must be installed for the tests (./test.sh rust installs it)");
+    drop(spawning);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let ready = lines.any(|line| line.unwrap().to_ascii_lowercase().contains("ready to accept"));
     assert!(ready, "redis-server did not start");

@@ -14,7 +14,7 @@ use crate::{
     audience::Except,
     store::{
         Appended, Backend, Pending, Store, Sync,
-        tests::{ALL, World, on_both, room, settings, tuning, user},
+        tests::{ALL, World, on_both, room, server::SPAWNING, settings, tuning, user},
     },
 };
 
@@ -28,11 +28,12 @@ impl World {
 }
 
 impl Store {
-    pub fn open_tuned(
+    pub(in crate::store) fn open_tuned(
         settings: Settings,
         tuning: Tuning,
         tail: impl FnMut(&[Committed]) + Send + 'static,
     ) -> Result<Self, OpenError> {
+        let _no_other_has_the_file = SPAWNING.read();
         let embedded = Embedded::open(settings, tuning, tail)?;
         Ok(Self { backend: Backend::Embedded(Arc::new(embedded)) })
     }
