@@ -111,9 +111,7 @@ impl Store {
         timestamp_ms: i64,
     ) -> Pending<bool> {
         let answer = match &self.backend {
-            Backend::Embedded(store) => {
-                store.record_receipt(room, message_id, user, timestamp_ms)
-            }
+            Backend::Embedded(store) => store.record_receipt(room, message_id, user, timestamp_ms),
             Backend::Redis(store) => store.record_receipt(&room, &message_id, &user, timestamp_ms),
         };
         Pending { answer, read: |outcome| outcome.number == 1 }

@@ -180,8 +180,7 @@ impl Embedded {
 
     pub async fn position(&self, room: &RoomKey) -> Result<Position, StoreError> {
         let (epochs, window, room) = (self.epochs, self.window(), room.clone());
-        self
-            .readers
+        self.readers
             .run(move |conn| {
                 log::position(conn, epochs, window, &room).map(|(position, _)| position)
             })
@@ -195,8 +194,7 @@ impl Embedded {
     ) -> Result<Option<u64>, StoreError> {
         let (epochs, window) = (self.epochs, self.window());
         let (room, id) = (room.clone(), message_id.to_owned());
-        self
-            .readers
+        self.readers
             .run(move |conn| match log::Room::load(conn, epochs, &room)? {
                 Some(room) => room.find(conn, window, &id),
                 None => Ok(None),
@@ -212,8 +210,7 @@ impl Embedded {
         max_bytes: usize,
     ) -> Result<Vec<QueuedItem>, StoreError> {
         let (expired_at, user) = (self.queue_expired_at(), user.clone());
-        self
-            .readers
+        self.readers
             .run(move |conn| queue::read(conn, expired_at, &user, after_seq, limit, max_bytes))
             .await
     }

@@ -32,7 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const CONNECT: Duration = Duration::from_secs(2);
 /// Reads that are under way at once; further ones wait in order. It bounds the memory that the
 /// answers take.
-const READS: usize = 64;
+const READS: usize = 32;
 
 /// Both connections of one attempt. Reads have their own, so that large answers do not hold up the
 /// answers to writes.
@@ -67,6 +67,8 @@ pub struct Link {
     name: String,
     deadline: Duration,
     clock: Clock,
+    /// In milliseconds since 1970.
+    started: i64,
     state: watch::Sender<State>,
     lost: Notify,
     reads: Semaphore,
@@ -77,8 +79,13 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(client: Client, prefix: String, node: &str, deadline: Duration, clock: Clock) -> Self {
-        let failing = Mutex::new(Some(("not connected yet".to_owned(), clock.now_ms())));
+    pub fn new(
+        client: Client,
+        prefix: String,
+        node: &str,
+        deadline: Duration,
+        clock: Clock,
+    ) -> Self {
         // Redis takes no blanks and no control characters in a name.
         let name = format!("roomcast-{node}").replace(|c: char| !c.is_ascii_graphic(), "_");
         Self {
@@ -86,12 +93,13 @@ impl Link {
             prefix,
             name,
             deadline,
+            started: clock.now_ms(),
             clock,
             state: watch::Sender::new(State::Connecting),
             lost: Notify::new(),
             reads: Semaphore::new(READS),
             known: Known::default(),
-            failing,
+            failing: Mutex::default(),
             rooms: AtomicU64::new(0),
         }
     }
@@ -220,13 +228,25 @@ impl Link {
             info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("")
         };
         let version = field("redis_version");
-        if version.split('.').next().and_then(|major| major.parse().ok()).is_none_or(|major: u32| major < 7) {
+        if version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok())
+            .is_none_or(|major: u32| major < 7)
+        {
             let detail = format!("it is version {version}, and 7 or newer is needed");
             return Err((ErrorKind::Client, "this Redis is too old", detail).into());
         }
+        if field("redis_mode") == "cluster" {
+            let detail = "one Redis is needed, which has all keys".to_owned();
+            return Err((ErrorKind::Client, "this is a Redis Cluster", detail).into());
+        }
         let policy = field("maxmemory_policy");
         if field("maxmemory") != "0" && policy != "noeviction" {
-            tracing::warn!(policy, "this Redis may delete messages and queues when its memory is full; set maxmemory-policy to noeviction");
+            tracing::warn!(
+                policy,
+                "this Redis may delete messages and queues when its memory is full; set maxmemory-policy to noeviction"
+            );
         }
         let run = field("run_id");
         let known = self.known.run.lock().clone();
@@ -264,17 +284,18 @@ impl Link {
         let mut writes = connections.writes.clone();
         let sent = async {
             let values = writes.req_packed_commands(pipeline, 0, pipeline.len()).await?;
-            if !values.iter().all(is_no_script) {
-                return Ok(values);
-            }
-            // Somebody has flushed the scripts. As none of these writes was done, they may all be
-            // sent again in their order.
-            load_scripts(&mut writes).await?;
-            writes.req_packed_commands(pipeline, 0, pipeline.len()).await
+            done_again(&mut writes, pipeline, values).await
         };
         let values = flatten(timeout_at(deadline, sent).await);
-        if let Err(error) = &values {
-            self.lose(connections, error);
+        match &values {
+            Ok(values) => {
+                // It is a replica now; the address may lead to the new primary.
+                let read_only = |value: &&Value| is_error(value, ServerErrorKind::ReadOnly);
+                if let Some(Value::ServerError(error)) = values.iter().find(read_only) {
+                    self.lose(connections, &error.clone().into());
+                }
+            }
+            Err(error) => self.lose(connections, error),
         }
         values
     }
@@ -283,9 +304,8 @@ impl Link {
     pub async fn read(&self, call: &Cmd) -> Result<Value, StoreError> {
         let deadline = Instant::now() + self.deadline;
         let late = |_| StoreError::Unavailable("too many reads wait for Redis".into());
-        let _permit = match timeout_at(deadline, self.reads.acquire()).await.map_err(late)? {
-            Ok(permit) => permit,
-            Err(_) => return Err(StoreError::Unavailable("the store is closed".into())),
+        let Ok(_permit) = timeout_at(deadline, self.reads.acquire()).await.map_err(late)? else {
+            return Err(StoreError::Unavailable("the store is closed".into()));
         };
         let connections = self.connections(deadline).await?;
         let mut reads = connections.reads.clone();
@@ -357,13 +377,15 @@ impl Link {
     }
 
     pub fn health(&self) -> Health {
-        if matches!(&*self.state.borrow(), State::Closed) {
-            return Health::Closed;
-        }
-        match &*self.failing.lock() {
-            None => Health::Working,
-            Some((reason, since_ms)) => {
+        let state = self.state.borrow();
+        match (&*state, &*self.failing.lock()) {
+            (State::Closed, _) => Health::Closed,
+            (_, Some((reason, since_ms))) => {
                 Health::Failing { reason: reason.clone(), since_ms: *since_ms }
+            }
+            (State::Up(_), None) => Health::Working,
+            (State::Connecting | State::Down(_), None) => {
+                Health::Failing { reason: "not connected yet".into(), since_ms: self.started }
             }
         }
     }
@@ -389,14 +411,36 @@ async fn load_scripts(connection: &mut MultiplexedConnection) -> RedisResult<()>
     pipeline.exec_async(connection).await
 }
 
+/// Sends those writes again that Redis did not do because somebody had flushed its scripts.
+async fn done_again(
+    writes: &mut MultiplexedConnection,
+    pipeline: &Pipeline,
+    mut values: Vec<Value>,
+) -> RedisResult<Vec<Value>> {
+    let Some(first) = values.iter().position(is_no_script) else { return Ok(values) };
+    // If one after them was done, they would come after it, which is not their order.
+    if values[first..].iter().all(is_no_script) {
+        load_scripts(writes).await?;
+        let mut rest = Pipeline::with_capacity(values.len() - first);
+        for command in pipeline.cmd_iter().skip(first) {
+            rest.add_command(command.clone());
+        }
+        values.truncate(first);
+        values.extend(writes.req_packed_commands(&rest, 0, rest.len()).await?);
+    }
+    Ok(values)
+}
+
 /// Whether Redis did nothing because it does not know the script.
-pub fn is_no_script(value: &Value) -> bool {
-    matches!(value, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
+fn is_no_script(value: &Value) -> bool {
+    is_error(value, ServerErrorKind::NoScript)
+}
+
+fn is_error(value: &Value, kind: ServerErrorKind) -> bool {
+    matches!(value, Value::ServerError(error) if error.kind() == Some(kind))
 }
 
 /// A deadline that has passed is an error of the connection like any other.
-fn flatten<T>(
-    result: Result<RedisResult<T>, tokio::time::error::Elapsed>,
-) -> RedisResult<T> {
+fn flatten<T>(result: Result<RedisResult<T>, tokio::time::error::Elapsed>) -> RedisResult<T> {
     result.unwrap_or_else(|_| Err((ErrorKind::Io, "Redis did not answer in time").into()))
 }

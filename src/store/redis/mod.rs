@@ -34,16 +34,16 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+pub use self::{
+    intake::Limits,
+    names::{room_channel, room_of_channel},
+};
 use self::{
     intake::{Command, Intake, Kind},
     link::Link,
     names::room_part,
     scripts::Script,
     writer::{Counters, Writer},
-};
-pub use self::{
-    intake::Limits,
-    names::{room_channel, room_of_channel},
 };
 use super::{
     pending::Answer,
@@ -94,7 +94,7 @@ impl Default for Tuning {
             limits: Limits::default(),
             deadline: Duration::from_secs(5),
             tick: Duration::from_secs(1),
-            sweep_every: Duration::from_secs(60),
+            sweep_every: Duration::from_mins(1),
         }
     }
 }

@@ -33,11 +33,13 @@ mod tests {
 
     #[test]
     fn a_channel_names_its_room() {
-        let room = RoomKey { namespace: "/chat:x".into(), room: RoomName::parse("a:b ✓").unwrap() };
+        let room =
+            RoomKey { namespace: "/chat:x".into(), room: RoomName::parse("a:b ✓").unwrap() };
         let channel = room_channel("my:app", &room);
         assert_eq!(channel, "my:app:room:/chat:x\u{1f}a:b ✓");
         assert_eq!(room_of_channel("my:app", &channel), Some(room));
-        for other in ["my:app:nodes", "my:app:room:/", "my:app:room:/\u{1f}", "other:room:/\u{1f}a"] {
+        for other in ["my:app:nodes", "my:app:room:/", "my:app:room:/\u{1f}", "other:room:/\u{1f}a"]
+        {
             assert_eq!(room_of_channel("my:app", other), None, "{other:?}");
         }
     }

@@ -101,8 +101,7 @@ async fn concurrent_writers_of_two_nodes_share_one_row_of_offsets() {
     let mut subscription = subscription.as_pubsub();
     subscription.subscribe(room_channel(PREFIX, &room("a"))).unwrap();
     let write = async |node: &Store, name: &str| {
-        let pending: Vec<_> =
-            (0..500).map(|n| world.submit(node, &format!("{name}{n}"))).collect();
+        let pending: Vec<_> = (0..500).map(|n| world.submit(node, &format!("{name}{n}"))).collect();
         let mut offsets = Vec::new();
         for pending in pending {
             offsets.push(pending.await.unwrap().offset);
@@ -362,7 +361,7 @@ async fn closing_finishes_what_was_taken_in_and_refuses_the_rest() {
 async fn a_queue_is_claimed_by_one_at_a_time() {
     let world = World::start();
     let (one, other) = (world.node(), world.node());
-    let (ann, long, short) = (user("ann"), Duration::from_secs(60), Duration::from_millis(1));
+    let (ann, long, short) = (user("ann"), Duration::from_mins(1), Duration::from_millis(1));
     assert_eq!(one.claim_queue(&ann, "one", long).await, Ok(true));
     assert_eq!(other.claim_queue(&ann, "other", long).await, Ok(false));
     assert_eq!(one.claim_queue(&ann, "one", long).await, Ok(true), "it has it already");
@@ -458,8 +457,9 @@ async fn no_password_is_shown() {
     let store = Store::redis(embedded_settings(Location::Memory, &clock), settings);
     assert!(store.is_shared());
     assert!(!format!("{store:?}").contains("hunter2"));
-    let reason = until(&store, |health| {
-        matches!(health, Health::Failing { reason, .. } if !reason.contains("not connected yet"))
-    });
+    let reason = until(
+        &store,
+        |health| matches!(health, Health::Failing { reason, .. } if !reason.contains("not connected yet")),
+    );
     assert!(!format!("{:?}", reason.await).contains("hunter2"));
 }

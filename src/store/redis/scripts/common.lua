@@ -61,19 +61,30 @@ local function size_of(entry)
   return #entry - 25 - 4 * struct.unpack('>I4', entry, 10)
 end
 
+-- Of what is stored at this offset or after it: the first entry, and its offset.
+local function entry_from(stream, offset)
+  local found = call('XRANGE', stream, whole(offset) .. '-0', '+', 'COUNT', 1)[1]
+  if found then
+    return found[2][2], tonumber(string.sub(found[1], 1, -3))
+  end
+end
+
 local function is_expired(stream, offset, expired)
-  local id = whole(offset) .. '-0'
-  local found = call('XRANGE', stream, id, id)[1]
-  return not found or time_of(found[2][2]) <= expired
+  local entry, at = entry_from(stream, offset)
+  return at ~= offset or time_of(entry) <= expired
 end
 
 -- The oldest of the messages from `from` to `head` that is no older than is allowed, or head + 1. Times
 -- grow with the offsets, but for the little that the nodes' clocks differ.
 local function fresh_from(stream, from, head, expired)
-  if not expired or from > head or not is_expired(stream, from, expired) then
-    return from
+  local entry, first = entry_from(stream, from)
+  if not entry then
+    return head + 1
   end
-  local low, high = from, head + 1
+  if not expired or time_of(entry) > expired then
+    return first
+  end
+  local low, high = first, head + 1
   while high - low > 1 do
     local middle = math.floor((low + high) / 2)
     if is_expired(stream, middle, expired) then

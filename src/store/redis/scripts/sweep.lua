@@ -7,8 +7,11 @@ if queue_expired then
   local users = call('ZRANGE', prefix .. ':queues', '-inf', ARGV[4], 'BYSCORE', 'LIMIT', 0, 16)
   for _, user in ipairs(users) do
     expire(user, queue_expired)
-    -- Looked at again and again otherwise, if somebody has deleted the queue.
-    if call('EXISTS', prefix .. ':queue:' .. user) == 0 then
+    -- Also where that had nothing to do, because somebody has deleted a part.
+    local front = entry_from(prefix .. ':queue:' .. user, 0)
+    if front then
+      call('ZADD', prefix .. ':queues', whole(time_of(front)), user)
+    else
       call('ZREM', prefix .. ':queues', user)
     end
     more = 1
@@ -37,8 +40,7 @@ if expired then
         call('HSET', meta, 'x', '1')
         call('ZADD', rooms, now, room)
       elseif keep == fresh then
-        local id = whole(keep) .. '-0'
-        call('ZADD', rooms, whole(time_of(call('XRANGE', stream, id, id)[1][2][2])), room)
+        call('ZADD', rooms, whole(time_of((entry_from(stream, keep)))), room)
       end
     end
   end
