@@ -1,7 +1,8 @@
 //! The store: every room's log, the receipts of its messages, and the offline users' queues.
 //!
-//! [`Store`] is one handle with two ways to keep them: [`embedded`] for one node (SQLite, in a file
-//! or in memory), and [`redis`] for several nodes that share one Redis. Both promise the same:
+//! [`Store`] is one handle with two ways to keep them: for one node in SQLite, in a file or in memory
+//! ([`Store::open`]), and for several nodes in the Redis that they share ([`Store::redis`]). Both
+//! promise the same:
 //!
 //! - **What is in the log is what is delivered**, in the order of the log; a message that is
 //!   refused reaches nobody and takes no offset.

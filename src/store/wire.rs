@@ -107,11 +107,21 @@ pub fn decode_except(bytes: &[u8]) -> Result<Except, DecodeError> {
     if except == Except::nobody() { Err(DecodeError) } else { Ok(except) }
 }
 
-/// What the script of an append publishes: its place in the whole log, and the message.
+/// What the script of an append publishes.
+#[derive(Debug)]
+pub(super) struct Published<'a> {
+    /// The run of Redis in which it was.
+    pub run: &'a str,
+    /// The message's place in the whole log.
+    pub number: u64,
+    pub committed: Committed,
+}
+
+/// Reads what the script of an append publishes.
 pub(super) fn decode_committed(
     room: RoomKey,
     payload: &[u8],
-) -> Result<(u64, Committed), DecodeError> {
+) -> Result<Published<'_>, DecodeError> {
     let mut rest = payload;
     if rest.try_get_u8().ok() != Some(COMMITTED_TAG) {
         return Err(DecodeError);
@@ -120,9 +130,10 @@ pub(super) fn decode_committed(
     let number = rest.try_get_u64().map_err(|_| DecodeError)?;
     let offset = rest.try_get_u64().map_err(|_| DecodeError)?;
     let epoch = epoch(text(&mut rest)?)?;
+    let run = text(&mut rest)?;
     let except = decode_except(blob(&mut rest)?)?;
     let entry = Arc::new(decode_entry(rest)?);
-    Ok((number, Committed { room, offset, epoch, entry, except }))
+    Ok(Published { run, number, committed: Committed { room, offset, epoch, entry, except } })
 }
 
 /// An epoch as the scripts write it.
@@ -214,6 +225,7 @@ mod tests {
         bytes.put_u64(7);
         bytes.put_u64(3);
         put_text(&mut bytes, "00abcdef01234567");
+        put_text(&mut bytes, "a run");
         put_bytes(&mut bytes, &encode_except(except));
         bytes.put_slice(&encode_entry(entry));
         bytes
@@ -234,8 +246,9 @@ mod tests {
 
         #[test]
         fn a_committed_message_comes_back(entry in entries(), except in excepts()) {
-            let (number, read) = decode_committed(room(), &committed(&entry, &except)).unwrap();
-            prop_assert_eq!((number, read.offset, read.epoch.to_string()), (7, 3, "00abcdef01234567".to_owned()));
+            let bytes = committed(&entry, &except);
+            let Published { run, number, committed: read } = decode_committed(room(), &bytes).unwrap();
+            prop_assert_eq!((run, number, read.offset, read.epoch.to_string()), ("a run", 7, 3, "00abcdef01234567".to_owned()));
             prop_assert_eq!((&*read.entry, &read.except), (&entry, &except));
         }
 

@@ -11,8 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult,
-    ServerErrorKind, Value,
+    Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cmd,
 };
@@ -21,25 +20,18 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::scripts;
+use super::connections::{self, Connections, Seen, load_scripts};
 use crate::store::types::{Clock, Health, StoreError};
 
 /// After a connection that failed, the next attempt comes so much later, …
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// … twice as much every time, and no more than so much.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// So long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(2);
+/// What is said of a deadline that has passed.
+const LATE: &str = "Redis did not answer in time";
 /// Reads that are under way at once; further ones wait in order. It bounds the memory that the
 /// answers take.
 const READS: usize = 32;
-
-/// Both connections of one attempt. Reads have their own, so that large answers do not hold up the
-/// answers to writes.
-pub struct Connections {
-    writes: MultiplexedConnection,
-    reads: MultiplexedConnection,
-}
 
 #[derive(Clone)]
 enum State {
@@ -49,15 +41,6 @@ enum State {
     /// The last attempt failed; others follow.
     Down(String),
     Closed,
-}
-
-/// What Redis has told about itself, for [`Link::check_in`].
-#[derive(Default)]
-struct Known {
-    /// The run of Redis that was last checked in to; empty before the first.
-    run: Mutex<String>,
-    /// The newest number of the log that was seen.
-    number: AtomicU64,
 }
 
 pub struct Link {
@@ -72,7 +55,7 @@ pub struct Link {
     state: watch::Sender<State>,
     lost: Notify,
     reads: Semaphore,
-    known: Known,
+    seen: Seen,
     /// Why, and since when (in milliseconds since 1970), Redis does not do what it is asked.
     failing: Mutex<Option<(String, i64)>>,
     rooms: AtomicU64,
@@ -98,7 +81,7 @@ impl Link {
             state: watch::Sender::new(State::Connecting),
             lost: Notify::new(),
             reads: Semaphore::new(READS),
-            known: Known::default(),
+            seen: Seen::default(),
             failing: Mutex::default(),
             rooms: AtomicU64::new(0),
         }
@@ -123,9 +106,9 @@ impl Link {
         self.rooms.store(count, Relaxed);
     }
 
-    /// Notes a number of the log.
-    pub fn note_number(&self, number: u64) {
-        self.known.number.fetch_max(number, Relaxed);
+    /// How far the log was seen.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// Keeps the connections until [`Link::close`]; looks after them every `tick`.
@@ -160,20 +143,28 @@ impl Link {
         }
     }
 
+    async fn connect(&self) -> RedisResult<Connections> {
+        connections::connect(&self.client, &self.name, &self.prefix, &self.seen).await
+    }
+
     /// Returns when the connections are lost.
     async fn look_after(&self, connections: &Arc<Connections>, tick: Duration) {
         loop {
+            let pinged = async {
+                sleep(tick).await;
+                flatten(timeout(self.deadline, self.ping(connections)).await)
+            };
             tokio::select! {
-                () = self.lost.notified() => {
-                    if !self.is_up(connections) {
-                        return;
-                    }
-                }
-                () = sleep(tick) => {
-                    if let Err(error) = flatten(timeout(self.deadline, self.ping(connections)).await) {
+                // Perhaps of others, before these.
+                () = self.lost.notified() => {}
+                pinged = pinged => {
+                    if let Err(error) = pinged {
                         self.lose(connections, &error);
                     }
                 }
+            }
+            if !self.is_up(connections) {
+                return;
             }
         }
     }
@@ -199,61 +190,6 @@ impl Link {
             _ if failing => self.works(),
             _ => {}
         }
-        Ok(())
-    }
-
-    async fn connect(&self) -> RedisResult<Connections> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(None);
-        let mut writes = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let mut reads = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let mut name = cmd("CLIENT");
-        name.arg("SETNAME").arg(&self.name);
-        writes.req_packed_command(&name).await?;
-        reads.req_packed_command(&name).await?;
-        load_scripts(&mut writes).await?;
-        self.check_in(&mut writes).await?;
-        Ok(Connections { writes, reads })
-    }
-
-    /// A restarted Redis may have lost what it had acknowledged. Then offsets that clients know
-    /// would be given to other messages, unnoticed; so every node says how far it has seen the log,
-    /// and all epochs change if that is further than it was when Redis came back.
-    async fn check_in(&self, writes: &mut MultiplexedConnection) -> RedisResult<()> {
-        let mut info = cmd("INFO");
-        info.arg("server").arg("memory");
-        let info: String = info.query_async(writes).await?;
-        let field = |name: &str| {
-            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("")
-        };
-        let version = field("redis_version");
-        if version
-            .split('.')
-            .next()
-            .and_then(|major| major.parse().ok())
-            .is_none_or(|major: u32| major < 7)
-        {
-            let detail = format!("it is version {version}, and 7 or newer is needed");
-            return Err((ErrorKind::Client, "this Redis is too old", detail).into());
-        }
-        if field("redis_mode") == "cluster" {
-            let detail = "one Redis is needed, which has all keys".to_owned();
-            return Err((ErrorKind::Client, "this is a Redis Cluster", detail).into());
-        }
-        let policy = field("maxmemory_policy");
-        if field("maxmemory") != "0" && policy != "noeviction" {
-            tracing::warn!(
-                policy,
-                "this Redis may delete messages and queues when its memory is full; set maxmemory-policy to noeviction"
-            );
-        }
-        let run = field("run_id");
-        let known = self.known.run.lock().clone();
-        let mut check_in = scripts::CHECK_IN.call(&self.prefix);
-        check_in.arg(run).arg(&known).arg(self.known.number.load(Relaxed));
-        check_in.exec_async(writes).await?;
-        run.clone_into(&mut self.known.run.lock());
         Ok(())
     }
 
@@ -317,15 +253,17 @@ impl Link {
             load_scripts(&mut reads).await?;
             reads.req_packed_command(call).await
         };
-        match flatten(timeout_at(deadline, asked).await) {
-            Ok(Value::ServerError(error)) => {
+        match timeout_at(deadline, asked).await {
+            Ok(Ok(Value::ServerError(error))) => {
                 Err(StoreError::Unavailable(RedisError::from(error).to_string()))
             }
-            Ok(value) => Ok(value),
-            Err(error) => {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
                 self.lose(&connections, &error);
                 Err(StoreError::Unavailable(error.to_string()))
             }
+            // Perhaps it was much; whether the connection still works, the next ping tells.
+            Err(_) => Err(StoreError::Unavailable(LATE.into())),
         }
     }
 
@@ -403,14 +341,6 @@ impl Link {
     }
 }
 
-async fn load_scripts(connection: &mut MultiplexedConnection) -> RedisResult<()> {
-    let mut pipeline = redis::pipe();
-    for script in scripts::ALL {
-        pipeline.add_command(script.load()).ignore();
-    }
-    pipeline.exec_async(connection).await
-}
-
 /// Sends those writes again that Redis did not do because somebody had flushed its scripts.
 async fn done_again(
     writes: &mut MultiplexedConnection,
@@ -442,5 +372,5 @@ fn is_error(value: &Value, kind: ServerErrorKind) -> bool {
 
 /// A deadline that has passed is an error of the connection like any other.
 fn flatten<T>(result: Result<RedisResult<T>, tokio::time::error::Elapsed>) -> RedisResult<T> {
-    result.unwrap_or_else(|_| Err((ErrorKind::Io, "Redis did not answer in time").into()))
+    result.unwrap_or_else(|_| Err((ErrorKind::Io, LATE).into()))
 }

@@ -17,6 +17,7 @@
 //! One Redis (or Valkey) of version 7 or newer, which must not evict; a Redis Cluster will not do,
 //! as the scripts name their keys themselves.
 
+mod connections;
 mod intake;
 mod link;
 mod names;
@@ -51,7 +52,7 @@ use super::{
         Append, Committed, Entry, Health, MAX_RECEIPTS, Page, Position, Query, QueuedItem, RoomKey,
         Settings, Stats, StoreError,
     },
-    wire::{self, DecodeError},
+    wire::{self, DecodeError, Published},
 };
 use crate::names::UserId;
 
@@ -274,8 +275,8 @@ impl Redis {
     }
 
     pub fn committed(&self, room: RoomKey, payload: &[u8]) -> Result<Committed, DecodeError> {
-        let (number, committed) = wire::decode_committed(room, payload)?;
-        self.link.note_number(number);
+        let Published { run, number, committed } = wire::decode_committed(room, payload)?;
+        self.link.seen().note(run, number);
         Ok(committed)
     }
 

@@ -81,7 +81,11 @@ impl Writer {
         };
         let mut pipeline = redis::Pipeline::with_capacity(batch.len());
         let mut waiting = Vec::with_capacity(batch.len());
-        for Command { call, kind, reply, .. } in batch {
+        for Command { mut call, kind, reply, .. } in batch {
+            if let Kind::Append = kind {
+                // Only now is it known.
+                call.arg(&connections.run);
+            }
             pipeline.add_command(call);
             waiting.push((kind, reply));
         }
@@ -102,7 +106,7 @@ impl Writer {
         self.counters.total_micros.fetch_add(micros, Relaxed);
         let mut refused = None;
         for ((kind, reply), value) in waiting.into_iter().zip(values) {
-            let outcome = self.outcome(kind, value);
+            let outcome = self.outcome(kind, value, &connections.run);
             if let Err(StoreError::Unavailable(reason)) = &outcome {
                 refused = Some(reason.clone());
             }
@@ -118,7 +122,7 @@ impl Writer {
         }
     }
 
-    fn outcome(&self, kind: Kind, value: Value) -> Result<Outcome, StoreError> {
+    fn outcome(&self, kind: Kind, value: Value, run: &str) -> Result<Outcome, StoreError> {
         match (kind, value) {
             // Redis did not do it: out of memory, a replica, a disk that it cannot write to.
             (_, Value::ServerError(error)) => {
@@ -130,7 +134,7 @@ impl Writer {
             (Kind::Append, value) => {
                 let appended = values::appended(&value)?;
                 self.counters.entries.fetch_add(1, Relaxed);
-                self.link.note_number(appended.number);
+                self.link.seen().note(run, appended.number);
                 if let Some(rooms) = appended.rooms {
                     self.link.note_rooms(rooms);
                 }
@@ -139,7 +143,7 @@ impl Writer {
             (Kind::Enqueue, Value::Int(-1)) => Err(StoreError::QueueFull),
             (Kind::Enqueue, value) => {
                 let number = values::number(&value)?;
-                self.link.note_number(number);
+                self.link.seen().note(run, number);
                 Ok(Outcome { number, epoch: Epoch::NONE })
             }
             (Kind::Count, value) => Ok(values::number(&value)?.into()),

@@ -24,8 +24,13 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts one that keeps nothing on disk unless it is told to.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with further settings.
+    pub fn start_with(arguments: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
-        let child = Mutex::new(spawn(dir.path()));
+        let child = Mutex::new(spawn(dir.path(), arguments));
         Self { dir, child }
     }
 
@@ -40,7 +45,7 @@ impl RedisServer {
     pub fn start_again(&self) {
         let mut child = self.child.lock();
         child.wait().unwrap();
-        *child = spawn(self.dir.path());
+        *child = spawn(self.dir.path(), &[]);
     }
 
     pub fn client(&self) -> Client {
@@ -75,7 +80,7 @@ impl RedisServer {
             while let Ok(message) = subscription.get_message() {
                 let room = room_of_channel(&prefix, message.get_channel_name()).unwrap();
                 let committed = wire::decode_committed(room, message.get_payload_bytes());
-                tail(&[committed.unwrap().1]);
+                tail(&[committed.unwrap().committed]);
             }
         });
         subscribed.recv().unwrap();
@@ -110,13 +115,14 @@ fn socket(dir: &Path) -> PathBuf {
     dir.join("redis.sock")
 }
 
-fn spawn(dir: &Path) -> Child {
+fn spawn(dir: &Path, arguments: &[&str]) -> Child {
     let spawning = SPAWNING.write();
     let mut child = Command::new("redis-server")
         .args(["--port", "0", "--save", "", "--appendonly", "no", "--dir"])
         .arg(dir)
         .arg("--unixsocket")
         .arg(socket(dir))
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

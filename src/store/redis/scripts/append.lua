@@ -1,5 +1,5 @@
 -- Numbers a message, appends it to its room's log and publishes it.
--- ARGV: prefix, room, history size, most rooms (0: any number), entry, who is left out
+-- ARGV: prefix, room, history size, most rooms (0: any number), entry, who is left out, run of Redis
 -- Answers {offset, epoch, number, rooms if there is one more}, or -1: one room too many.
 local room, size, most, entry = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local meta, stream, ids = prefix .. ':meta:' .. room, prefix .. ':stream:' .. room, prefix .. ':ids:' .. room
@@ -41,5 +41,6 @@ if head + 1 - first >= size + slack then
 end
 local number = call('HINCRBY', log, 'number', 1)
 call('PUBLISH', prefix .. ':room:' .. room,
-  struct.pack('>c2I8I8I4c16I4', 'm\1', number, head, 16, current, #ARGV[6]) .. ARGV[6] .. entry)
+  struct.pack('>c2I8I8I4c16I4', 'm\1', number, head, 16, current, #ARGV[7])
+    .. ARGV[7] .. struct.pack('>I4', #ARGV[6]) .. ARGV[6] .. entry)
 return { head, current, number, count }
