@@ -242,11 +242,12 @@ pub struct QueuedItem {
     pub entry: Entry,
 }
 
-/// Why the store did not do what was asked; nothing of it was stored.
+/// Why the store did not do what was asked. Nothing of it was stored, but where the connection to a
+/// shared store failed in between: then nobody can tell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The store cannot do it now (the disk is full, the file locked, an I/O error, overload) or
-    /// ever again (closed).
+    /// The store cannot do it now (the disk is full, the file locked, an I/O error, Redis away or
+    /// silent, overload) or ever again (closed).
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
     /// The room would be one more than may be stored.
@@ -266,7 +267,7 @@ impl From<StoreError> for Refusal {
         match &error {
             StoreError::Unavailable(_) => Self::new(
                 Code::Unavailable,
-                "The store is unavailable; nothing was stored, try again later",
+                "The store is unavailable; try again later",
             ),
             StoreError::TooManyRooms { .. } => Self::new(Code::TooManyRooms, error.to_string()),
             StoreError::QueueFull => Self::new(Code::QueueFull, error.to_string()),
@@ -293,7 +294,7 @@ pub enum Health {
 /// Counters since the store was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Transactions committed.
+    /// Transactions committed; in Redis, pipelines answered.
     pub commits: u64,
     /// Transactions that failed.
     pub failures: u64,
@@ -307,6 +308,6 @@ pub struct Stats {
     pub queued: u64,
     /// Bytes of the writes that wait now.
     pub queued_bytes: u64,
-    /// Rooms stored now.
+    /// Rooms stored now; in Redis, as of a second ago.
     pub rooms: u64,
 }
