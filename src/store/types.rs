@@ -265,10 +265,9 @@ impl From<StoreError> for Refusal {
     /// What a client is told; why the store is unavailable is for the operator alone.
     fn from(error: StoreError) -> Self {
         match &error {
-            StoreError::Unavailable(_) => Self::new(
-                Code::Unavailable,
-                "The store is unavailable; try again later",
-            ),
+            StoreError::Unavailable(_) => {
+                Self::new(Code::Unavailable, "The store is unavailable; try again later")
+            }
             StoreError::TooManyRooms { .. } => Self::new(Code::TooManyRooms, error.to_string()),
             StoreError::QueueFull => Self::new(Code::QueueFull, error.to_string()),
         }
