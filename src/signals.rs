@@ -12,7 +12,7 @@ use crate::{
     outlet::Packet,
     payload::Payload,
     refusal::Refusal,
-    registry::Client,
+    registry::{Client, Namespace},
 };
 
 /// A `custom-event`.
@@ -148,17 +148,17 @@ fn announce(app: &App, client: &Arc<Client>, event: &'static str, message: &'sta
         client_name: &'a str,
         message: &'static str,
     }
-    if !app.config.announce_connections || is_crowded(app, client) {
+    if !announces(app, &client.namespace) {
         return;
     }
     let announcement =
         Announcement { client_id: client.id.as_str(), client_name: &client.name, message };
     let packet = Packet::of(event, &announcement);
-    app.bus.signal_namespace(&client.namespace, &packet, &Except::nobody());
+    app.bus.announce(&client.namespace, &packet);
 }
 
-/// Whether the client's namespace has more clients on this node than are told of one another.
-pub fn is_crowded(app: &App, client: &Client) -> bool {
+/// Whether the clients of a namespace on this node are told of one another: not where there are too many.
+pub fn announces(app: &App, namespace: &Namespace) -> bool {
     let max = app.config.announce_max;
-    max > 0 && client.namespace.connections() as u64 > max
+    app.config.announce_connections && (max == 0 || namespace.connections() as u64 <= max)
 }
