@@ -90,8 +90,7 @@ rust() {
   run cargo test --locked --doc
 }
 
-# The stories of one server, told again of a node over Redis and of two; what several nodes are is in tests/cluster,
-# which `rust` runs with the rest.
+# The stories of one server, told again of a node over Redis and of two, and what several nodes are.
 cluster() {
   system_package redis-server redis-server
   local directory chapters=(rooms messages users history) chapter nodes
@@ -163,6 +162,7 @@ docs() {
   system_package sqlite3 sqlite3
   system_package nginx nginx-light
   system_package haproxy haproxy
+  system_package redis-server redis-server
   system_package javac default-jdk-headless
   system_package php php-cli
   # An extension is no command: it is asked for by its name.

@@ -163,6 +163,11 @@ impl Bus {
     /// many of them.
     pub fn announce(&self, namespace: &Namespace, packet: &Packet) {
         self.here.to_namespace(namespace, packet, &Except::nobody());
+        self.announce_elsewhere(namespace, packet);
+    }
+
+    /// The same for the other nodes alone.
+    pub fn announce_elsewhere(&self, namespace: &Namespace, packet: &Packet) {
         self.elsewhere(packet, || Word::Namespace {
             namespace: namespace.path.clone(),
             except: Except::nobody(),

@@ -17,6 +17,8 @@
 //!   [`history`], and for backends [`events`] and [`census`];
 //! - [`bus`] takes what is sent to where it belongs, [`registry`] knows who is where, [`outlet`] is
 //!   the one way out to a client, [`payload`] is what travels, to the letter;
+//! - [`cluster`] is what this node tells the others and knows of them, by Redis, and [`peers`] the
+//!   door for what they tell and ask; [`fanout`] is the way from one to many on this node;
 //! - [`store`] keeps the log and the queues: SQLite on one node, Redis for several;
 //! - [`auth`] says who is who, [`config`] holds every setting, [`limits`] says how much is too much;
 //! - [`metrics`] and [`event_log`] tell the operator;

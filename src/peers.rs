@@ -175,12 +175,11 @@ fn answer(app: &App, question: Question, packet: Option<&Packet>) -> Box<RawValu
     }
 }
 
-/// Says farewell for the clients of a node that stops: they have gone from their rooms and for their
-/// users. They come back on other nodes by themselves.
+/// Tells the other nodes of the clients of a node that stops: they have gone. They come back on other
+/// nodes by themselves.
 pub fn farewell(app: &App) {
     for client in app.registry.namespaces().iter().flat_map(|namespace| namespace.clients()) {
-        rooms::leave_all(app, &client);
-        client.namespace.remove(&client);
-        signals::announce_disconnected(app, &client);
+        rooms::farewell(app, &client);
+        signals::farewell(app, &client);
     }
 }

@@ -162,7 +162,7 @@ pub fn tell_online(app: &App, user: &UserId, subject: Option<(Sid, Arc<str>)>) {
     }
     let packet = Packet::of("user-online", &Online { user_id: user, timestamp: Timestamp::now() });
     let own = app.registry.users.clients(user);
-    let own = own.iter().filter(|client| subject.as_ref().is_some_and(|(id, _)| *id == client.id));
+    let own = own.iter().filter(|client| subject.as_ref().is_none_or(|(id, _)| *id == client.id));
     let rooms = own.flat_map(|client| places(shared_rooms(client))).collect();
     tell(app, &packet, News { rooms, own: None, subject });
 }

@@ -121,6 +121,15 @@ pub fn leave_all(app: &App, client: &Arc<Client>) {
     }
 }
 
+/// Tells the members on other nodes that a client has gone, as this node stops.
+pub fn farewell(app: &App, client: &Client) {
+    for room in client.rooms() {
+        let Some(membership) = client.membership(&room) else { continue };
+        let packet = gone(client, &room, membership.spelling);
+        app.bus.signal_room_elsewhere(&client.namespace, &room, &packet, &Except::nobody());
+    }
+}
+
 /// Takes a client that has gone out of these rooms without a word: what is left to do where
 /// [`leave_all`] has failed.
 pub fn forget(client: &Client, places: &[Place]) {

@@ -85,8 +85,9 @@ async fn serve(
     let mut tasks = JoinSet::new();
     tasks.spawn(lease::hold(inner.clone(), session.clone()));
     tasks.spawn(inner.attendances.clone().follow(session.clone(), inner.keys.clone(), sink));
-    tasks.spawn(inner.users.clone().write(session.clone(), handler.clone()));
-    tasks.spawn(inner.users.clone().depart(session.clone(), handler.clone()));
+    // What these have begun in Redis they finish here, and see themselves that the session is over.
+    tokio::spawn(inner.users.clone().write(session.clone(), handler.clone()));
+    tokio::spawn(inner.users.clone().depart(session.clone(), handler.clone()));
     inner.link.send_replace(Some(session.clone()));
     let why = loop {
         let first = tokio::select! {

@@ -252,6 +252,10 @@ impl Cluster {
     /// Waits until the message of this id, stored at this place, was handed to this node's own members of
     /// the room, if there are any.
     pub async fn delivered(&self, room: &RoomKey, epoch: Epoch, offset: u64, id: &str) {
+        if self.session().is_err() {
+            // It will be read from the log, in a while.
+            return;
+        }
         self.0.attendances.delivered(room, epoch, offset, id).await;
     }
 

@@ -154,12 +154,14 @@ impl Users {
         self.changed.notify_one();
     }
 
-    /// Everything is to be written again: Redis may not have it any more.
+    /// Everything is to be written again: Redis may not have it any more. While it had not, others may
+    /// have thought that a user is not there, and queued what they had for it.
     pub fn rewrite(&self) {
         let mut state = self.state.lock();
         let State { dirty, written } = &mut *state;
-        for user in written.keys() {
-            dirty.entry(user.clone()).or_default();
+        for (user, written) in written {
+            let change = dirty.entry(user.clone()).or_default();
+            change.came |= *written == Written::Here;
         }
         drop(state);
         self.changed.notify_one();
@@ -167,15 +169,21 @@ impl Users {
 
     /// Writes what changes, as long as the session lasts.
     pub async fn write(self: Arc<Self>, session: Session, handler: Handler) {
-        loop {
+        // However this ends: a node that does not write its users is none.
+        let _session_ends = session.lost.clone().drop_guard();
+        while session.is_open() {
             let changes = self.take();
             if changes.is_empty() {
-                self.changed.notified().await;
+                tokio::select! {
+                    () = self.changed.notified() => {}
+                    () = session.lost.cancelled() => {}
+                }
             } else if self.write_some(&session, &handler, changes).await.is_err() {
-                // A fault that does not end the session ends it here: the next one begins anew.
-                return session.lost.cancel();
+                return;
             }
         }
+        // Whatever woke this was meant for the next session.
+        self.changed.notify_one();
     }
 
     fn take(&self) -> Vec<(UserId, Change)> {
@@ -206,6 +214,8 @@ impl Users {
                     let newer = state.dirty.swap_remove(&user).unwrap_or_default();
                     state.dirty.insert(user, change.and(newer));
                 }
+                drop(state);
+                self.changed.notify_one();
                 return Err(away);
             }
         };
@@ -275,13 +285,12 @@ impl Users {
 
     /// Ends graces, as long as the session lasts: this node's in time, and those of dead nodes.
     pub async fn depart(self: Arc<Self>, session: Session, handler: Handler) {
+        let _session_ends = session.lost.clone().drop_guard();
         let keys = [self.keys.departures(), self.keys.online()];
         let mut command = call(&scripts::DEPART, &keys);
         command.arg(self.keys.users()).arg(DEPARTURES);
         loop {
-            let Ok(answer) = session.query::<Vec<String>>(&command).await else {
-                return session.lost.cancel();
-            };
+            let Ok(answer) = session.query::<Vec<String>>(&command).await else { return };
             let mut answer = answer.into_iter();
             let next = answer.next().and_then(|next| next.parse::<u64>().ok());
             while let (Some(user), Some(active), Some(rooms)) =
@@ -302,6 +311,7 @@ impl Users {
             tokio::select! {
                 () = sleep(wait) => {}
                 () = self.departed.notified() => {}
+                () = session.lost.cancelled() => return,
             }
         }
     }

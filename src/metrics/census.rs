@@ -44,7 +44,8 @@ impl Collector for Census {
         let mut sheet = Sheet(encoder);
         self.connections(&mut sheet)?;
         self.rooms(&mut sheet)?;
-        sheet.gauge("users", "Users that are online", None, self.registry.users.count())?;
+        let help = "Users that are online, and have or had clients on this node";
+        sheet.gauge("users", help, None, self.registry.users.count())?;
         let uptime = (Timestamp::now().as_millis() - self.started_at.as_millis()) / 1000;
         let uptime = usize::try_from(uptime).unwrap_or(0);
         sheet.gauge("uptime", "Time since the start", Some(&Unit::Seconds), uptime)?;
