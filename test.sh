@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test there is, or one part of them:  ./test.sh [rust|clients|python|angular|browser|openapi|docs|admin]
+# Runs every test there is, or one part of them:  ./test.sh [rust|cluster|clients|python|angular|browser|openapi|docs|admin]
 #
 # What is missing is installed: npm packages and a Python venv in the project, system packages by apt-get.
 # ROOMCAST_BIN=/path/to/roomcast tests that binary instead of building one (all but rust).
@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 root=$PWD
 target=${CARGO_TARGET_DIR:-target}
 [[ $target = /* ]] || target=$root/$target
-parts=(rust clients python angular browser openapi docs admin)
+parts=(rust cluster clients python angular browser openapi docs admin)
 
 heading() { printf '\n=== %s ===\n' "$*"; }
 
@@ -90,6 +90,26 @@ rust() {
   run cargo test --locked --doc
 }
 
+# The stories of one server, told again of a node over Redis and of two, and what several nodes are.
+cluster() {
+  system_package redis-server redis-server
+  local directory chapters=(rooms messages users history) chapter nodes
+  directory=$(mktemp -d)
+  redis-server --port 0 --unixsocket "$directory/redis.sock" --save '' --appendonly no --dir "$directory" \
+    --daemonize yes --pidfile "$directory/redis.pid" --logfile "$directory/redis.log" >/dev/null
+  # shellcheck disable=SC2064 # The directory of this moment.
+  trap "kill \$(cat '$directory/redis.pid') 2>/dev/null; rm -rf '$directory'" EXIT
+  for nodes in 1 2; do
+    heading "cluster: ${chapters[*]}, on $nodes node(s) over Redis"
+    for chapter in "${chapters[@]}"; do
+      ROOMCAST_TEST_REDIS=redis+unix://$directory/redis.sock ROOMCAST_TEST_NODES=$nodes \
+        run cargo test --locked --test "$chapter"
+    done
+  done
+  heading 'cluster: several nodes'
+  run cargo test --locked --test cluster
+}
+
 clients() {
   build_server
   node_packages tests/clients
@@ -142,6 +162,7 @@ docs() {
   system_package sqlite3 sqlite3
   system_package nginx nginx-light
   system_package haproxy haproxy
+  system_package redis-server redis-server
   system_package javac default-jdk-headless
   system_package php php-cli
   # An extension is no command: it is asked for by its name.
@@ -180,7 +201,7 @@ everything() {
 }
 
 case ${1-everything} in
-  rust | clients | python | angular | browser | openapi | docs | admin | everything) "${1-everything}" ;;
+  rust | cluster | clients | python | angular | browser | openapi | docs | admin | everything) "${1-everything}" ;;
   *) fail "unknown part \"$1\": one of ${parts[*]}, or nothing for all of them" ;;
 esac
 exit "$status"

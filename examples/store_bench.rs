@@ -3,13 +3,15 @@
 //!
 //! `cargo run --release --example store_bench [RATE] [SECONDS]` (default: 10,000 messages a second
 //! for 5 seconds, and as many as it can). A message has 200 bytes.
+//!
+//! With `REDIS_URL` it measures the store in that Redis instead, whose CPU it tells too.
 
 use std::time::{Duration, Instant};
 
 use roomcast::{
     audience::Except,
     names::RoomName,
-    store::{Append, Clock, Entry, Location, RoomKey, Settings, Store, Sync},
+    store::{Append, Clock, Entry, Location, RedisSettings, RoomKey, Settings, Store, Sync},
 };
 use tokio::sync::mpsc;
 
@@ -24,6 +26,31 @@ fn cpu() -> Duration {
         .filter_map(|ticks| ticks.parse::<u64>().ok())
         .sum();
     Duration::from_millis(ticks * 10)
+}
+
+/// Where the store is.
+enum Place {
+    Disk(Location, Sync),
+    Redis(Box<redis::Client>),
+}
+
+impl Place {
+    /// CPU time of Redis so far.
+    fn redis_cpu(&self) -> Duration {
+        let Self::Redis(client) = self else { return Duration::ZERO };
+        let info = client.get_connection().and_then(|mut connection| {
+            redis::cmd("INFO").arg("cpu").query::<String>(&mut connection)
+        });
+        let info = info.unwrap_or_else(|error| panic!("{error}"));
+        let seconds: f64 = info
+            .lines()
+            .filter_map(|line| {
+                line.strip_prefix("used_cpu_sys:").or(line.strip_prefix("used_cpu_user:"))
+            })
+            .filter_map(|seconds| seconds.parse::<f64>().ok())
+            .sum();
+        Duration::from_secs_f64(seconds)
+    }
 }
 
 fn append(room: &RoomKey, number: u64) -> Append {
@@ -45,14 +72,11 @@ fn append(room: &RoomKey, number: u64) -> Append {
 
 /// Sends `rate` messages a second (0: as many as 10,000 under way allow) for `time` and prints what
 /// it cost.
-async fn measure(
-    title: &str,
-    location: Location,
-    sync: Sync,
-    rooms: u64,
-    rate: u64,
-    time: Duration,
-) {
+async fn measure(title: &str, place: &Place, rooms: u64, rate: u64, time: Duration) {
+    let (location, sync) = match place {
+        Place::Disk(location, sync) => (location.clone(), *sync),
+        Place::Redis(_) => (Location::Memory, Sync::Normal),
+    };
     let settings = Settings {
         location,
         sync,
@@ -63,9 +87,16 @@ async fn measure(
         max_rooms: 0,
         clock: Clock::system(),
     };
-    let store = match Store::open(settings, |_| {}) {
-        Ok(store) => store,
-        Err(error) => return println!("{title}: {error}"),
+    let store = match place {
+        Place::Disk(..) => match Store::open(settings, |_| {}) {
+            Ok(store) => store,
+            Err(error) => return println!("{title}: {error}"),
+        },
+        Place::Redis(client) => {
+            let prefix = "store_bench".to_owned();
+            let redis = RedisSettings { client: (**client).clone(), prefix, node: "bench".into() };
+            Store::redis(settings, redis)
+        }
     };
     let keys: Vec<_> = (0..rooms)
         .filter_map(|n| {
@@ -88,6 +119,7 @@ async fn measure(
         }
         waits
     });
+    let redis_before = place.redis_cpu();
     let (begun, cpu_before) = (Instant::now(), cpu());
     let mut sent = 0;
     while begun.elapsed() < time {
@@ -112,6 +144,7 @@ async fn measure(
     drop(under_way);
     let mut waits = waits.await.unwrap_or_default();
     let (took, used) = (begun.elapsed(), cpu().saturating_sub(cpu_before));
+    let redis_used = place.redis_cpu().saturating_sub(redis_before);
     waits.sort_unstable();
     let at = |percent: usize| waits.get(waits.len() * percent / 100).copied().unwrap_or_default();
     let stats = store.stats();
@@ -125,6 +158,11 @@ async fn measure(
         at(50),
         at(99),
     );
+    if let Place::Redis(_) = place {
+        let each =
+            redis_used.as_secs_f64() * 1e6 / f64::from(u32::try_from(sent.max(1)).unwrap_or(1));
+        println!("{:34} {each:>23.1} µs CPU of Redis each", "");
+    }
     store.close().await;
 }
 
@@ -135,31 +173,29 @@ async fn main() {
     let rate = arguments.next().unwrap_or(10_000);
     let time = Duration::from_secs(arguments.next().unwrap_or(5));
     let directory = std::env::temp_dir().join(format!("store_bench-{}", std::process::id()));
+    let redis = std::env::var("REDIS_URL").ok().map(|url| {
+        Place::Redis(Box::new(redis::Client::open(url).unwrap_or_else(|error| panic!("{error}"))))
+    });
     for (title, rate) in [("paced", rate), ("all out", 0)] {
         for rooms in [1, 400] {
-            let file = directory.join(format!("{title}-{rooms}.db"));
             let title = format!("{title}, {rooms} room(s)");
-            measure(
-                &format!("{title}, normal"),
-                Location::File(file.clone()),
-                Sync::Normal,
-                rooms,
-                rate,
-                time,
-            )
-            .await;
-            measure(
-                &format!("{title}, full"),
-                Location::File(file.with_extension("full.db")),
-                Sync::Full,
-                rooms,
-                rate,
-                time,
-            )
-            .await;
-            measure(&format!("{title}, memory"), Location::Memory, Sync::Normal, rooms, rate, time)
-                .await;
+            if let Some(redis) = &redis {
+                measure(&format!("{title}, Redis"), redis, rooms, rate, time).await;
+                continue;
+            }
+            let file = directory.join(format!("{title}.db"));
+            let full = file.with_extension("full.db");
+            for (kind, place) in [
+                ("normal", Place::Disk(Location::File(file), Sync::Normal)),
+                ("full", Place::Disk(Location::File(full), Sync::Full)),
+                ("memory", Place::Disk(Location::Memory, Sync::Normal)),
+            ] {
+                measure(&format!("{title}, {kind}"), &place, rooms, rate, time).await;
+            }
         }
+    }
+    if redis.is_some() {
+        return;
     }
     if let Err(error) = std::fs::remove_dir_all(&directory) {
         println!("{}: {error}", directory.display());

@@ -12,6 +12,7 @@ use crate::{
     auth::{ApiKeys, Verifier},
     bus::Bus,
     clock::Timestamp,
+    cluster::Cluster,
     config::Config,
     direct::Deliveries,
     event_log::EventLog,
@@ -34,6 +35,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// The way from one to many.
     pub bus: Bus,
+    /// The other nodes; `None` where there is but this one.
+    pub cluster: Option<Cluster>,
     /// What is kept: the log and the offline users' queues; `None` where both are off.
     pub store: Option<Store>,
     /// Whose queues are being delivered.

@@ -5,25 +5,26 @@
 //! log is the order on the wire, and an append that is done is a message that is kept. Without
 //! history the log is skipped and the path stays. A *signal* (typing, presence, announcements)
 //! takes the same way without the log: at most once.
+//!
+//! On one node the log is embedded, and its tail fans out. On several it is Redis: what comes back, on
+//! every node that has members in the room, comes by the room's channel (see [`crate::cluster`]), and
+//! signals go out here and are told to the other nodes.
 
-use std::{
-    borrow::Cow,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use indexmap::IndexMap;
+use socketioxide::socket::Sid;
 
 use crate::{
     audience::Except,
     clock::Timestamp,
-    metrics::Metrics,
-    names::{RoomName, UserId},
+    cluster::{Cluster, Word},
+    fanout::Fanout,
+    names::RoomName,
     outlet::Packet,
-    payload::{Payload, with_offset},
+    payload::Payload,
     refusal::{Code, Refusal},
-    registry::{Client, Namespace, Registry},
-    store::{Append, Committed, Entry, Epoch, Store},
+    registry::{Client, Namespace},
+    store::{Append, Committed, Entry, Store},
 };
 
 /// How long a client waits, after each message that it sends, for those who read it.
@@ -57,16 +58,17 @@ pub struct RoomMessage {
 /// Takes what is sent to where it belongs.
 #[derive(Debug, Clone)]
 pub struct Bus {
-    registry: Arc<Registry>,
-    metrics: Arc<Metrics>,
+    /// The way to this node's clients alone.
+    pub here: Fanout,
     log: Option<Store>,
+    cluster: Option<Cluster>,
 }
 
 impl Bus {
-    /// A bus over this registry, with the log where there is history. The log's tail is
-    /// [`tail`].
-    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, log: Option<Store>) -> Self {
-        Self { registry, metrics, log }
+    /// A bus with the log where there is history, and the other nodes where there may be some. The tail
+    /// of an embedded log is [`tail`].
+    pub fn new(here: Fanout, log: Option<Store>, cluster: Option<Cluster>) -> Self {
+        Self { here, log, cluster }
     }
 
     /// The log, where there is history.
@@ -80,17 +82,21 @@ impl Bus {
     ///
     /// # Errors
     /// `unavailable` when the log cannot take it, `too_many_rooms` when its room would be one too
-    /// many; then nobody receives it.
+    /// many; then nobody receives it. Or, where Redis was lost just then, nobody knows.
     pub async fn publish(&self, message: RoomMessage) -> Result<Option<u64>, Refusal> {
+        let room = message.namespace.key(&message.room);
         let Some(log) = &self.log else {
-            let RoomMessage { namespace, room, event, payload, except, .. } = message;
+            let RoomMessage { namespace, room: name, event, payload, except, .. } = message;
             let packet = Packet::new(event, payload);
-            fan_out(&namespace, &room, &packet, None, &except, &self.metrics);
-            self.relieved(&namespace, Some(&room)).await;
+            match &self.cluster {
+                Some(cluster) => cluster.publish(&room, &packet, except).await?,
+                None => {
+                    self.here.to_room(&namespace, &name, &packet, &except);
+                }
+            }
+            self.relieved(&namespace, Some(&name)).await;
             return Ok(None);
         };
-        let (namespace, name) = (message.namespace, message.room);
-        let room = namespace.key(&name);
         let entry = Entry {
             id: message.id,
             event: message.event.into_owned(),
@@ -98,15 +104,32 @@ impl Bus {
             attachments: message.payload.attachments().to_vec(),
             timestamp_ms: message.timestamp.as_millis(),
         };
-        let appended = log.append(Append { room, entry, except: message.except }).await?;
-        self.relieved(&namespace, Some(&name)).await;
-        Ok(Some(appended.offset))
+        let offset = match &self.cluster {
+            None => log.append(Append { room, entry, except: message.except }).await?.offset,
+            Some(cluster) => {
+                let (except, id) = (message.except, entry.id.clone());
+                cluster.sending(&room, &entry, &except);
+                let appended = log.append(Append { room: room.clone(), entry, except }).await?;
+                cluster.delivered(&room, appended.epoch, appended.offset, &id).await;
+                appended.offset
+            }
+        };
+        self.relieved(&message.namespace, Some(&message.room)).await;
+        Ok(Some(offset))
     }
 
-    /// Waits a little, where a client that reads had much to read yet when something was last sent
-    /// to this room, or to the whole namespace: who sends faster than others read is held back.
+    /// Waits a little, where a client of this node that reads had much to read yet when something was
+    /// last sent to this room, or to the whole namespace: who sends faster than others read is held
+    /// back.
     pub async fn relieved(&self, namespace: &Namespace, room: Option<&RoomName>) {
         if let Some(client) = pressed(namespace, room) {
+            client.outlet.relieved(PATIENCE).await;
+        }
+    }
+
+    /// As [`relieved`](Self::relieved), after something was sent to these clients.
+    pub async fn clients_relieved(&self, clients: &[Arc<Client>]) {
+        for client in clients {
             client.outlet.relieved(PATIENCE).await;
         }
     }
@@ -132,83 +155,94 @@ impl Bus {
         Err(Refusal { retry_after: Some(RETRY_AFTER), ..refusal })
     }
 
-    /// As [`relieved`](Self::relieved), after something was sent to a user.
-    pub async fn user_relieved(&self, user: &UserId) {
-        for client in self.registry.users.clients(user) {
-            client.outlet.relieved(PATIENCE).await;
-        }
-    }
-
-    /// Sends a signal to the members of a room; returns to how many clients of this node.
+    /// Sends a signal to the members of a room, on all nodes.
     pub fn signal_room(
         &self,
         namespace: &Namespace,
         room: &RoomName,
         packet: &Packet,
         except: &Except,
-    ) -> usize {
-        fan_out(namespace, room, packet, None, except, &self.metrics)
+    ) {
+        self.here.to_room(namespace, room, packet, except);
+        self.signal_room_elsewhere(namespace, room, packet, except);
     }
 
-    /// Sends a signal to the members of these rooms, once to each however many of them it is in;
-    /// returns to how many clients of this node.
+    /// Sends a signal to the members of a room on the other nodes: those of this one have it already.
+    pub fn signal_room_elsewhere(
+        &self,
+        namespace: &Namespace,
+        room: &RoomName,
+        packet: &Packet,
+        except: &Except,
+    ) {
+        if let Some(cluster) = &self.cluster {
+            cluster.tell_room(&namespace.key(room), packet, except);
+        }
+    }
+
+    /// Sends a signal to the members of these rooms, on all nodes, once to each however many of them it
+    /// is in.
     pub fn signal_rooms(
         &self,
         namespace: &Namespace,
         rooms: &[RoomName],
         packet: &Packet,
         except: &Except,
-    ) -> usize {
+    ) {
         if let [room] = rooms {
             return self.signal_room(namespace, room, packet, except);
         }
-        let mut audience = IndexMap::new();
-        for room in rooms.iter().filter_map(|room| namespace.room(room.as_str())) {
-            room.touch();
-            let members = room.lock();
-            audience
-                .extend(members.members().map(|member| (member.client.id, member.client.clone())));
+        self.here.to_rooms(namespace, rooms, packet, except);
+        self.elsewhere(packet, || Word::Rooms {
+            namespace: namespace.path.clone(),
+            rooms: rooms.to_vec(),
+            except: except.clone(),
+        });
+    }
+
+    /// Sends a signal to every client of a namespace, on all nodes.
+    pub fn signal_namespace(&self, namespace: &Namespace, packet: &Packet, except: &Except) {
+        self.here.to_namespace(namespace, packet, except);
+        self.elsewhere(packet, || Word::Namespace {
+            namespace: namespace.path.clone(),
+            except: except.clone(),
+            announcement: false,
+        });
+    }
+
+    /// Tells every client of a namespace that one came or went, but not on nodes where there are too
+    /// many of them.
+    pub fn announce(&self, namespace: &Namespace, packet: &Packet) {
+        self.here.to_namespace(namespace, packet, &Except::nobody());
+        self.announce_elsewhere(namespace, packet);
+    }
+
+    /// The same for the other nodes alone.
+    pub fn announce_elsewhere(&self, namespace: &Namespace, packet: &Packet) {
+        self.elsewhere(packet, || Word::Namespace {
+            namespace: namespace.path.clone(),
+            except: Except::nobody(),
+            announcement: true,
+        });
+    }
+
+    /// Sends a signal to the clients of these ids, in whichever namespace and on whichever node they are.
+    pub fn signal_ids(&self, ids: &[Sid], packet: &Packet, except: &Except) {
+        if ids.is_empty() {
+            return;
         }
-        self.signal_clients(&audience.into_values().collect::<Vec<_>>(), packet, except)
+        self.here.to_ids(ids, packet, except);
+        self.elsewhere(packet, || Word::Clients { clients: ids.to_vec(), except: except.clone() });
     }
 
-    /// Sends a signal to every client of a namespace; returns to how many clients of this node.
-    pub fn signal_namespace(
-        &self,
-        namespace: &Namespace,
-        packet: &Packet,
-        except: &Except,
-    ) -> usize {
-        let since = Instant::now();
-        let sent = namespace.send(packet, |client| client.is_left_out(except));
-        self.metrics.fanned_out(sent, since);
-        sent
-    }
-
-    /// Sends a packet to all clients of a user; returns to how many.
-    pub fn signal_user(&self, user: &UserId, packet: &Packet, except: &Except) -> usize {
-        self.signal_clients(&self.registry.users.clients(user), packet, except)
-    }
-
-    /// Sends a packet to these clients; returns to how many.
-    pub fn signal_clients(
-        &self,
-        clients: &[Arc<Client>],
-        packet: &Packet,
-        except: &Except,
-    ) -> usize {
-        let since = Instant::now();
-        let sent = clients
-            .iter()
-            .filter(|client| !client.is_left_out(except))
-            .filter(|client| client.outlet.send(packet).is_taken())
-            .count();
-        self.metrics.fanned_out(sent, since);
-        sent
+    fn elsewhere(&self, packet: &Packet, word: impl FnOnce() -> Word) {
+        if let Some(cluster) = &self.cluster {
+            cluster.tell(&word(), Some(packet));
+        }
     }
 }
 
-/// A client that reads and had much to read yet when something was last sent there.
+/// A client of this node that reads and had much to read yet when something was last sent there.
 fn pressed(namespace: &Namespace, room: Option<&RoomName>) -> Option<Arc<Client>> {
     match room {
         Some(room) => namespace.room(room.as_str())?.lock().pressed(),
@@ -216,43 +250,7 @@ fn pressed(namespace: &Namespace, room: Option<&RoomName>) -> Option<Arc<Client>
     }
 }
 
-/// The tail of the log: fans out what has been committed, in its order.
-pub fn tail(
-    registry: Arc<Registry>,
-    metrics: Arc<Metrics>,
-) -> impl FnMut(&[Committed]) + Send + 'static {
-    move |committed| {
-        for message in committed {
-            let Committed { room: key, offset, epoch, entry, except } = message;
-            let namespace = registry.namespace(&key.namespace);
-            let Some(namespace) = namespace.filter(|home| home.room(key.room.as_str()).is_some())
-            else {
-                continue;
-            };
-            let packet = stored_packet(entry, *offset);
-            fan_out(namespace, &key.room, &packet, Some((*offset, *epoch)), except, &metrics);
-        }
-    }
-}
-
-/// A stored message as the event that it was, its offset inside.
-pub fn stored_packet(entry: &Entry, offset: u64) -> Packet {
-    let payload = Payload::restored(with_offset(&entry.json, offset), &entry.attachments);
-    Packet::new(entry.event.clone(), payload)
-}
-
-fn fan_out(
-    namespace: &Namespace,
-    room: &RoomName,
-    packet: &Packet,
-    number: Option<(u64, Epoch)>,
-    except: &Except,
-    metrics: &Metrics,
-) -> usize {
-    let Some(room) = namespace.room(room.as_str()) else { return 0 };
-    room.touch();
-    let since = Instant::now();
-    let sent = room.lock().deliver(packet, number, |client| client.is_left_out(except));
-    metrics.fanned_out(sent, since);
-    sent
+/// The tail of an embedded log: fans out what has been committed, in its order.
+pub fn tail(here: Fanout) -> impl FnMut(&[Committed]) + Send + 'static {
+    move |committed| committed.iter().for_each(|message| here.committed(message))
 }

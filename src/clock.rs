@@ -1,8 +1,11 @@
 //! Time as the wire shows it.
 
-use serde::{Serialize, Serializer};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use time::{
-    OffsetDateTime, UtcDateTime, format_description::FormatItem, macros::format_description,
+    OffsetDateTime, PrimitiveDateTime, UtcDateTime, format_description::FormatItem,
+    macros::format_description,
 };
 
 /// As JavaScript's `Date.prototype.toISOString()` prints it.
@@ -47,9 +50,28 @@ impl Serialize for Timestamp {
     }
 }
 
+/// As it is printed.
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        let moment = PrimitiveDateTime::parse(&text, ISO).map_err(D::Error::custom)?.assume_utc();
+        Ok(Self(i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn is_read_as_it_is_printed() {
+        for millis in [0, 1_700_000_000_007, -1] {
+            let moment = Timestamp::from_millis(millis);
+            let text = serde_json::to_string(&moment).unwrap();
+            assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), moment, "{text}");
+        }
+        assert!(serde_json::from_str::<Timestamp>("\"yesterday\"").is_err());
+    }
 
     #[test]
     fn prints_as_javascript_does() {

@@ -10,7 +10,7 @@ use crate::{
     audience::Except,
     bus::RoomMessage,
     clock::Timestamp,
-    direct,
+    direct::{self, Reached},
     message_id::MessageId,
     names::{RoomName, UserId},
     outlet::Packet,
@@ -106,13 +106,9 @@ pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
         app.bus.signal_rooms(&namespace, &rooms, &packet, &except);
     }
     for user in users {
-        let clients = app.registry.users.clients(&user);
-        let meant = clients.iter().filter(|client| !client.is_left_out(&except)).cloned();
-        let meant = meant.collect::<Vec<_>>();
-        let reached = app.bus.signal_clients(&meant, &packet, &Except::nobody()) > 0;
+        let reached = direct::to_user(app, &user, &packet, &except).await?;
         // Whoever is left out on purpose is not offline.
-        let is_left_out = meant.is_empty() && !clients.is_empty();
-        if reached || is_left_out || volatile {
+        if reached != Reached::Nobody || volatile {
             continue;
         }
         let entry = Entry {
@@ -133,7 +129,6 @@ pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
             Err((_, refusal)) => return Err(refusal),
         }
     }
-    let clients = clients.into_iter().flat_map(|id| app.registry.clients(id)).collect::<Vec<_>>();
-    app.bus.signal_clients(&clients, &packet, &except);
+    app.bus.signal_ids(&clients, &packet, &except);
     Ok(sent)
 }

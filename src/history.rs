@@ -12,8 +12,8 @@ use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    bus::stored_packet,
     clock::Timestamp,
+    fanout::stored_packet,
     message_id::MessageId,
     names::{RoomName, UserId},
     outlet::Packet,
@@ -71,7 +71,8 @@ impl Standing {
 /// Calls `enter` under the room's lock, once the client has been sent what it asked to recover.
 ///
 /// # Errors
-/// `too_many_rooms`; `unavailable` while the history cannot be read. Then `enter` was not called.
+/// `too_many_rooms`; `unavailable` while the history cannot be read, or other nodes cannot be reached.
+/// Then `enter` was not called.
 pub async fn enter(
     app: &App,
     client: &Arc<Client>,
@@ -80,12 +81,18 @@ pub async fn enter(
     enter: impl FnOnce(&mut RoomState, &Arc<Room>),
 ) -> Result<Standing, Refusal> {
     let namespace = &client.namespace;
-    let Some(log) = app.bus.log() else {
-        namespace.with_room(room, |entered, state| enter(state, entered))?;
-        return Ok(Standing::default());
-    };
     let key = namespace.key(room);
     let held = Held::begin(client, room)?;
+    if let Some(cluster) = &app.cluster {
+        // Before the position is read, so that nothing falls in between.
+        held.room.attend(cluster.attend(&key).await?);
+    }
+    let Some(log) = app.bus.log() else {
+        let mut state = held.room.lock();
+        state.abandon(client.id);
+        enter(&mut state, &held.room);
+        return Ok(Standing::default());
+    };
     let mut position = log.position(&key).await?;
     let mut replayed = match recover {
         Some(recover) => {

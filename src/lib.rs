@@ -17,7 +17,9 @@
 //! - [`bus`] takes what is sent to where it belongs, [`registry`] knows who is where, [`outlet`] is
 //!   the one way out to a client, [`wire`] the byte streams behind it, [`payload`] is what travels,
 //!   to the letter;
-//! - [`store`] keeps the log and the queues: SQLite on one node;
+//! - [`cluster`] is what this node tells the others and knows of them, by Redis, and [`peers`] the
+//!   door for what they tell and ask; [`fanout`] is the way from one to many on this node;
+//! - [`store`] keeps the log and the queues: SQLite on one node, Redis for several;
 //! - [`auth`] says who is who, [`config`] holds every setting, [`limits`] says how much is too much;
 //! - [`metrics`] and [`event_log`] tell the operator;
 //! - [`asyncapi`] describes every event, for machines and for TypeScript;
@@ -35,10 +37,12 @@ pub mod bus;
 pub mod census;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod direct;
 pub mod event_log;
 pub mod events;
+pub mod fanout;
 pub mod history;
 pub mod http;
 pub mod limits;
@@ -48,6 +52,7 @@ pub mod metrics;
 pub mod names;
 pub mod outlet;
 pub mod payload;
+pub mod peers;
 pub mod presence;
 pub mod receipts;
 pub mod refusal;

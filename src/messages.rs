@@ -14,6 +14,7 @@ use crate::{
     names::RoomName,
     outlet::Packet,
     payload::{Object, ObjectBuilder, Payload},
+    peers::{self, Question},
     refusal::{Code, Refusal},
     registry::{Client, Namespace},
 };
@@ -148,30 +149,38 @@ pub async fn broadcast(app: &App, message: Broadcast) -> Result<Option<u64>, Ref
     app.bus.publish(message).await
 }
 
-/// Sends a backend's packet to one client, in whichever namespace it is (or in this one).
+/// Sends a backend's packet to one client, in whichever namespace it is (or in this one), on whichever
+/// node.
 ///
 /// # Errors
-/// `not_found` if it is not connected.
-pub fn to_client(
+/// `not_found` if it is not connected; `unavailable` where that is not known.
+pub async fn to_client(
     app: &App,
     namespace: Option<&str>,
     client: &str,
     packet: &Packet,
 ) -> Result<(), Refusal> {
-    let clients = match client.parse() {
-        Ok(id) => app.registry.clients(id),
-        Err(_) => Vec::new(),
-    };
-    let sent = clients
+    let unknown = || Refusal::new(Code::NotFound, format!("Client {client} is not connected"));
+    let id = client.parse().map_err(|_| unknown())?;
+    if to_client_here(app, namespace, id, packet) {
+        return Ok(());
+    }
+    let question = Question::ToClient { client: id, namespace: namespace.map(Into::into) };
+    let told = peers::ask::<bool>(app, &question, Some(packet)).await;
+    if told.answers.contains(&true) { Ok(()) } else { Err(told.or_unreachable(unknown())) }
+}
+
+/// Sends a packet to one client of this node; returns whether it is here.
+pub fn to_client_here(app: &App, namespace: Option<&str>, id: Sid, packet: &Packet) -> bool {
+    let sent = app
+        .registry
+        .clients(id)
         .iter()
         .filter(|client| namespace.is_none_or(|path| *client.namespace.path == *path))
         .filter(|client| client.outlet.send(packet).is_taken())
         .count();
     app.metrics.delivered(sent);
-    if sent == 0 {
-        return Err(Refusal::new(Code::NotFound, format!("Client {client} is not connected")));
-    }
-    Ok(())
+    sent > 0
 }
 
 /// A room message that was taken.

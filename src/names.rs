@@ -3,9 +3,13 @@
 //! The rules are the wire contract's: a name is 1 to 200 Unicode code points without control
 //! characters, and a number where a name is expected is taken as its decimal string.
 
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::{
+    borrow::{Borrow, Cow},
+    fmt,
+    sync::Arc,
+};
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 /// The greatest length of a room name or a user id, in Unicode code points.
 pub const MAX_NAME_CHARS: usize = 200;
@@ -67,6 +71,13 @@ macro_rules! name {
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        /// For what this server has written itself: what comes through a door is parsed there.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::parse(&Cow::<'de, str>::deserialize(deserializer)?).map_err(D::Error::custom)
             }
         }
 

@@ -1,18 +1,21 @@
 //! Users: who a client is, who is there, and who is told of it.
 
 use std::{
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use serde::Serialize;
-use tokio::task::AbortHandle;
+use socketioxide::socket::Sid;
+use tokio::{sync::oneshot, task::AbortHandle, time::timeout};
 
 use crate::{
     app::App,
     audience::Except,
     auth::{AuthError, Identity},
     clock::Timestamp,
+    cluster::{self, News, Word},
     config::PresenceScope,
     direct,
     limits::Who,
@@ -23,6 +26,9 @@ use crate::{
     registry::{Client, Namespace, Session, Status},
     rooms,
 };
+
+/// How long an authentication waits until the other nodes can know of it.
+const SHARED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a client says by `authenticate`.
 #[derive(Debug)]
@@ -98,8 +104,13 @@ pub async fn authenticate(
     let authenticated =
         Authenticated { success: true, user_id: &user, message, timestamp: Timestamp::now() };
     client.outlet.send(&Packet::of("authenticated", &authenticated));
-    set_session(app, client, session);
+    let shared = set_session(app, client, session);
     rooms::leave_forbidden(app, client);
+    if let Some(shared) = shared {
+        // So that what is sent to the user from another node, once this is acknowledged, finds it. While
+        // Redis is away, it is on this node alone.
+        let _shared_or_late = timeout(SHARED_WITHIN, shared).await;
+    }
     Ok(Payload::of(&Ack { success: true, message }))
 }
 
@@ -112,36 +123,48 @@ pub fn begin(app: &App, client: &Arc<Client>) {
     }
 }
 
-fn set_session(app: &App, client: &Arc<Client>, session: Session) {
+/// With other nodes, the answer comes when they can know of a user that is new to the client.
+fn set_session(app: &App, client: &Arc<Client>, session: Session) -> Option<oneshot::Receiver<()>> {
     let before = client.user();
     let after = session.user.clone();
     let expires_at = session.expires_at;
     client.set_session(session);
     client.set_expiry(expires_at.map(|moment| watch_expiry(client, moment)));
     if before == after {
-        return;
+        return None;
     }
     if let Some(user) = before {
         unbind(app, client, &user, shared_rooms(client));
     }
-    if let Some(user) = after {
-        bind(app, client, &user);
-    }
+    after.and_then(|user| bind(app, client, &user))
 }
 
-fn bind(app: &App, client: &Arc<Client>, user: &UserId) {
+fn bind(app: &App, client: &Arc<Client>, user: &UserId) -> Option<oneshot::Receiver<()>> {
+    let came_online = app.registry.users.bind(user, client.clone());
+    if let Some(cluster) = &app.cluster {
+        // Whether it came online is decided among the nodes: `tell_online` follows, and its queue.
+        return Some(cluster.user_came(user, client));
+    }
+    if came_online {
+        tell_online(app, user, Some((client.id, client.namespace.path.clone())));
+    }
+    direct::deliver_queued(app, client, user);
+    None
+}
+
+/// Tells that a user has come online, by this client.
+pub fn tell_online(app: &App, user: &UserId, subject: Option<(Sid, Arc<str>)>) {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Online<'a> {
         user_id: &'a UserId,
         timestamp: Timestamp,
     }
-    if app.registry.users.bind(user, client.clone()) {
-        let packet =
-            Packet::of("user-online", &Online { user_id: user, timestamp: Timestamp::now() });
-        tell(app, &packet, &shared_rooms(client), &[], Some(client));
-    }
-    direct::deliver_queued(app, client, user);
+    let packet = Packet::of("user-online", &Online { user_id: user, timestamp: Timestamp::now() });
+    let own = app.registry.users.clients(user);
+    let own = own.iter().filter(|client| subject.as_ref().is_none_or(|(id, _)| *id == client.id));
+    let rooms = own.flat_map(|client| places(shared_rooms(client))).collect();
+    tell(app, &packet, News { rooms, own: None, subject });
 }
 
 /// Ends the binding of a client that has gone; `rooms` are those that it was in.
@@ -159,22 +182,35 @@ pub fn forget(app: &App, client: &Arc<Client>) {
     if let Some(departure) = app.registry.users.unbind(&user, client) {
         app.registry.users.expire(&user, departure);
     }
+    if let Some(cluster) = &app.cluster {
+        cluster.user_went(&user, Vec::new());
+    }
 }
 
 fn unbind(app: &App, client: &Arc<Client>, user: &UserId, rooms: Vec<Place>) {
-    let Some(departure) = app.registry.users.unbind(user, client) else { return };
+    let departure = app.registry.users.unbind(user, client);
+    let rooms = places(rooms);
+    if let Some(cluster) = &app.cluster {
+        // The grace is the cluster's: the user may come back on any node.
+        if let Some(departure) = departure {
+            app.registry.users.expire(user, departure);
+        }
+        return cluster.user_went(user, rooms);
+    }
+    let Some(departure) = departure else { return };
     let (app, user) = (app.clone(), user.clone());
     let grace = app.config.presence_grace;
     // A page reload ends one connection and begins another: nobody need know.
     tokio::spawn(async move {
         tokio::time::sleep(grace).await;
         if let Some(gone) = app.registry.users.expire(&user, departure) {
-            tell_offline(&app, &user, gone.last_active, &rooms);
+            tell_offline(&app, &user, gone.last_active, rooms);
         }
     });
 }
 
-fn tell_offline(app: &App, user: &UserId, last_active: Timestamp, rooms: &[Place]) {
+/// Tells that a user has gone offline, where it was seen in these rooms.
+pub fn tell_offline(app: &App, user: &UserId, last_active: Timestamp, rooms: Vec<cluster::Place>) {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Offline<'a> {
@@ -182,9 +218,10 @@ fn tell_offline(app: &App, user: &UserId, last_active: Timestamp, rooms: &[Place
         timestamp: Timestamp,
     }
     let update = Update { user_id: user, status: Status::Offline, last_active };
-    tell(app, &Packet::of("presenceUpdate", &update), rooms, &[], None);
+    let news = News { rooms, ..News::default() };
+    tell(app, &Packet::of("presenceUpdate", &update), news.clone());
     let offline = Offline { user_id: user, timestamp: Timestamp::now() };
-    tell(app, &Packet::of("user-offline", &offline), rooms, &[], None);
+    tell(app, &Packet::of("user-offline", &offline), news);
 }
 
 #[derive(Serialize)]
@@ -199,15 +236,45 @@ struct Update<'a> {
 ///
 /// # Errors
 /// `unauthorized` for a client without a user.
-pub fn update(app: &App, client: &Client, status: Status) -> Result<(), Refusal> {
+pub async fn update(app: &App, client: &Client, status: Status) -> Result<(), Refusal> {
     let unknown = || Refusal::new(Code::Unauthorized, "presence needs a user: authenticate first");
     let user = client.user().ok_or_else(unknown)?;
     let last_active = app.registry.users.set_status(&user, status).ok_or_else(unknown)?;
-    let own = app.registry.users.clients(&user);
-    let rooms = own.iter().flat_map(|client| shared_rooms(client)).collect::<Vec<_>>();
+    let mut rooms = Vec::new();
+    if let Some(cluster) = &app.cluster {
+        cluster.user_says(&user, status);
+        if is_told_by_rooms(app) {
+            // While Redis is away other nodes' clients are not told anyway.
+            rooms = cluster.user(&user).await.map(|user| user.rooms).unwrap_or_default();
+        }
+    }
     let packet = Packet::of("presenceUpdate", &Update { user_id: &user, status, last_active });
-    tell(app, &packet, &rooms, &own, None);
+    tell(app, &packet, News { rooms, own: Some(user), subject: None });
     Ok(())
+}
+
+/// A client has come into a room or left one, which other nodes may have to know to tell who sees its user.
+pub fn moved(app: &App, client: &Client) {
+    let Some(cluster) = app.cluster.as_ref().filter(|_| is_told_by_rooms(app)) else { return };
+    if let Some(user) = client.user() {
+        cluster.user_moved(&user);
+    }
+}
+
+/// Whether there are clients who are told of a user only if they share a room with it.
+fn is_told_by_rooms(app: &App) -> bool {
+    match app.config.presence_scope {
+        PresenceScope::Rooms => true,
+        PresenceScope::Off => false,
+        PresenceScope::All => {
+            app.registry.namespaces().iter().any(|namespace| is_crowded(app, namespace))
+        }
+    }
+}
+
+fn is_crowded(app: &App, namespace: &Namespace) -> bool {
+    let max = app.config.announce_max;
+    max > 0 && namespace.connections() as u64 > max
 }
 
 /// A room in its namespace.
@@ -218,45 +285,54 @@ pub fn shared_rooms(client: &Client) -> Vec<Place> {
     client.rooms().into_iter().map(|room| (client.namespace.clone(), room)).collect()
 }
 
-/// Tells those who may know of a user: everyone, or the members of its `rooms` and its `own`
-/// clients, as the configuration has it, but not the `subject` itself. In a crowded namespace
-/// everyone would be too many.
-fn tell(
-    app: &App,
-    packet: &Packet,
-    rooms: &[Place],
-    own: &[Arc<Client>],
-    subject: Option<&Client>,
-) {
+fn places(rooms: Vec<Place>) -> Vec<cluster::Place> {
+    rooms.into_iter().map(|(namespace, room)| (namespace.path.clone(), room)).collect()
+}
+
+/// Tells those who may know of a user, on all nodes.
+fn tell(app: &App, packet: &Packet, news: News) {
+    tell_here(app, packet, &news);
+    if let Some(cluster) =
+        app.cluster.as_ref().filter(|_| app.config.presence_scope != PresenceScope::Off)
+    {
+        cluster.tell(&Word::Presence(news), Some(packet));
+    }
+}
+
+/// Tells those on this node who may know of a user: everyone, or the members of its rooms and its own
+/// clients, as the configuration has it, but not the subject itself. In a crowded namespace everyone
+/// would be too many.
+pub fn tell_here(app: &App, packet: &Packet, news: &News) {
     let everyone = |namespace: &Namespace| {
-        let max = app.config.announce_max;
-        app.config.presence_scope == PresenceScope::All
-            && (max == 0 || namespace.connections() as u64 <= max)
+        app.config.presence_scope == PresenceScope::All && !is_crowded(app, namespace)
     };
     if app.config.presence_scope == PresenceScope::Off {
         return;
     }
+    let own = news.own.as_ref().map(|user| app.registry.users.clients(user)).unwrap_or_default();
+    let seen_in = own.iter().flat_map(|client| places(shared_rooms(client)));
+    let rooms = seen_in.chain(news.rooms.iter().cloned()).collect::<HashSet<_>>();
     for namespace in app.registry.namespaces() {
         // One connection has the same id in every namespace, and is another client in each.
-        let subject = subject.filter(|client| client.namespace.path == namespace.path);
-        let except = Except::client(subject.map(|client| client.id));
+        let subject = news.subject.as_ref().filter(|(_, path)| *path == namespace.path);
+        let except = Except::client(subject.map(|(id, _)| *id));
         if everyone(namespace) {
-            app.bus.signal_namespace(namespace, packet, &except);
+            app.bus.here.to_namespace(namespace, packet, &except);
             continue;
         }
         let mut audience = own
             .iter()
             .filter(|client| client.namespace.path == namespace.path)
             .map(|client| (client.id, client.clone()))
-            .collect::<std::collections::HashMap<_, _>>();
-        for (_, name) in rooms.iter().filter(|(home, _)| home.path == namespace.path) {
+            .collect::<HashMap<_, _>>();
+        for (_, name) in rooms.iter().filter(|(path, _)| *path == namespace.path) {
             let Some(room) = namespace.room(name.as_str()) else { continue };
             let members = room.lock();
             audience
                 .extend(members.members().map(|member| (member.client.id, member.client.clone())));
         }
         let audience = audience.into_values().collect::<Vec<_>>();
-        app.bus.signal_clients(&audience, packet, &except);
+        app.bus.here.to_clients(&audience, packet, &except);
     }
 }
 

@@ -6,12 +6,13 @@ use serde::Serialize;
 
 use crate::{
     app::App,
+    audience::Except,
     clock::Timestamp,
     history::{self, Recovery, Standing},
     names::RoomName,
     outlet::Packet,
     payload::{ObjectBuilder, Payload, raw},
-    presence::Place,
+    presence::{self, Place},
     refusal::{Code, Refusal},
     registry::{Client, Membership, Room, RoomState, Spelling},
     signals,
@@ -79,6 +80,7 @@ pub async fn join(app: &App, client: &Arc<Client>, join: Join) -> Result<Payload
         }
         let packet = came(client, room, join.spelling);
         state.deliver(&packet, None, |_| false);
+        app.bus.signal_room_elsewhere(&client.namespace, room, &packet, &Except::nobody());
         state.insert(client.clone(), join.spelling);
         let membership =
             Membership { room: entered.clone(), spelling: join.spelling, echo: join.room.echo() };
@@ -89,6 +91,9 @@ pub async fn join(app: &App, client: &Arc<Client>, join: Join) -> Result<Payload
         client.outlet.send(&entered_packet(&join.room, join.spelling));
     };
     let standing = history::enter(app, client, room, join.recover.as_ref(), enter).await?;
+    if !already {
+        presence::moved(app, client);
+    }
     let message = format!("Successfully joined room: {room}");
     Ok(acknowledge(client, &join.room, &message, Some(&standing)))
 }
@@ -113,6 +118,15 @@ pub fn leave_all(app: &App, client: &Arc<Client>) {
         if let Some(membership) = client.remove_membership(&room) {
             depart(app, client, &membership.room, membership.spelling);
         }
+    }
+}
+
+/// Tells the members on other nodes that a client has gone, as this node stops.
+pub fn farewell(app: &App, client: &Client) {
+    for room in client.rooms() {
+        let Some(membership) = client.membership(&room) else { continue };
+        let packet = gone(client, &room, membership.spelling);
+        app.bus.signal_room_elsewhere(&client.namespace, &room, &packet, &Except::nobody());
     }
 }
 
@@ -150,7 +164,9 @@ fn depart(app: &App, client: &Arc<Client>, room: &Arc<Room>, spelling: Spelling)
         state.remove(client);
         let packet = gone(client, &room.name, spelling);
         state.deliver(&packet, None, |_| false);
+        app.bus.signal_room_elsewhere(&client.namespace, &room.name, &packet, &Except::nobody());
     }
+    presence::moved(app, client);
     client.namespace.retire(room);
     if let Some(admin) = &app.admin {
         admin.left(client, &room.name);

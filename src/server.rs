@@ -17,15 +17,18 @@ use crate::{
     auth::{self, ApiKeys, Verifier},
     bus::{self, Bus},
     clock::Timestamp,
+    cluster::{self, Cluster},
     config::{self, Config},
     direct,
     event_log::EventLog,
+    fanout::Fanout,
     http,
     limits::Limits,
     metrics::{Metrics, Watched},
+    peers,
     registry::Registry,
     socket,
-    store::{self, Store},
+    store::{self, RedisSettings, Store},
     wire::{self, Wire},
 };
 
@@ -51,6 +54,9 @@ pub enum StartError {
     /// A configured key cannot be used.
     #[error(transparent)]
     Key(#[from] crate::auth::KeyError),
+    /// What `REDIS_URL` names cannot be used.
+    #[error("REDIS_URL names what cannot be used: the database's number, or TLS")]
+    Redis,
     /// The event log cannot be written.
     #[error("cannot write the event log {path} (EVENT_LOG): {source}")]
     EventLog {
@@ -84,20 +90,29 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let registry = Arc::new(Registry::new(&config.namespaces, config.max_rooms));
     let metrics = Arc::new(Metrics::new(registry.clone()));
     let event_log = open_event_log(&config)?;
-    let store = open_store(&config, &registry, &metrics).await?;
+    let node = uuid::Uuid::new_v4().simple().to_string();
+    let here = Fanout::new(registry.clone(), metrics.clone());
+    let redis = config.redis_url.as_ref().map(|url| redis::Client::open(url.expose())).transpose();
+    let redis = redis.map_err(|_| StartError::Redis)?;
+    let store = open_store(&config, &here, redis.as_ref(), &node).await?;
+    let log = store.clone().filter(|_| config.history_size > 0);
+    let cluster = redis.map(|client| {
+        let prefix = config.redis_prefix.clone();
+        let settings =
+            cluster::Settings { client, prefix, node: node.clone(), grace: config.presence_grace };
+        Cluster::new(settings, store.clone(), log.clone(), &registry, here.clone())
+    });
     let limits = Limits::new(&config);
     metrics.watch(Watched {
         store: store.clone(),
         doorman: limits.doorman.clone(),
         event_log: event_log.clone(),
+        cluster: cluster.clone(),
     });
     let wire = Wire::new(wire::Limits::of(&config));
     let app = App::new(Parts {
-        bus: Bus::new(
-            registry.clone(),
-            metrics.clone(),
-            store.clone().filter(|_| config.history_size > 0),
-        ),
+        bus: Bus::new(here, log, cluster.clone()),
+        cluster,
         store,
         deliveries: direct::Deliveries::default(),
         verifier,
@@ -108,7 +123,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         metrics,
         event_log,
         wire: wire.clone(),
-        node: uuid::Uuid::new_v4().simple().to_string(),
+        node,
         started_at: Timestamp::now(),
         leaving: false.into(),
         draining: false.into(),
@@ -123,6 +138,10 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
                 tracing::warn!(%error, "the issuer's keys are not there yet");
             }
         });
+    }
+    if let Some(cluster) = &app.cluster {
+        let app = app.clone();
+        tokio::spawn(cluster.run(Arc::new(move |event| peers::deal(&app, event))));
     }
     let (layer, io) = socket::build(&config, wire);
     socket::mount(&io, &app);
@@ -147,14 +166,19 @@ fn open_event_log(config: &Config) -> Result<EventLog, StartError> {
 /// Opens the store, unless nothing is to be kept.
 async fn open_store(
     config: &Config,
-    registry: &Arc<Registry>,
-    metrics: &Arc<Metrics>,
+    here: &Fanout,
+    redis: Option<&redis::Client>,
+    node: &str,
 ) -> Result<Option<Store>, StartError> {
     if config.history_size == 0 && config.queue_size == 0 {
         return Ok(None);
     }
     let settings = store::Settings::of(config);
-    let tail = bus::tail(registry.clone(), metrics.clone());
+    if let Some(client) = redis {
+        let (client, prefix, node) = (client.clone(), config.redis_prefix.clone(), node.to_owned());
+        return Ok(Some(Store::redis(settings, RedisSettings { client, prefix, node })));
+    }
+    let tail = bus::tail(here.clone());
     // An existing file is examined first, which may take some seconds.
     match tokio::task::spawn_blocking(move || Store::open(settings, tail)).await {
         Ok(opened) => Ok(Some(opened?)),
@@ -203,6 +227,10 @@ impl Server {
             // What was taken is finished first, so that its answers go out before the close.
             app.tasks.close();
             app.tasks.wait().await;
+            if let Some(cluster) = &app.cluster {
+                peers::farewell(&app);
+                cluster.close().await;
+            }
             io.close().await;
             if let Some(store) = &app.store {
                 store.close().await;

@@ -12,7 +12,7 @@ use crate::{
     outlet::Packet,
     payload::Payload,
     refusal::Refusal,
-    registry::Client,
+    registry::{Client, Namespace},
 };
 
 /// A `custom-event`.
@@ -131,16 +131,33 @@ pub fn welcome(client: &Client) {
 
 /// Tells the namespace that a client has come.
 pub fn announce_connected(app: &App, client: &Arc<Client>) {
-    announce(app, client, "client-connected", "Client connected");
+    announce(app, client, &announcement("client-connected", client, "Client connected"));
 }
 
 /// Tells the namespace that a client has gone.
 pub fn announce_disconnected(app: &App, client: &Arc<Client>) {
-    announce(app, client, "client-disconnected", "Client disconnected");
+    announce(app, client, &disconnected(client));
+}
+
+/// Tells the namespace on other nodes that a client has gone, as this node stops.
+pub fn farewell(app: &App, client: &Client) {
+    if announces(app, &client.namespace) {
+        app.bus.announce_elsewhere(&client.namespace, &disconnected(client));
+    }
 }
 
 /// One delivery per connected client per connection: quadratic, hence the limit.
-fn announce(app: &App, client: &Arc<Client>, event: &'static str, message: &'static str) {
+fn announce(app: &App, client: &Client, packet: &Packet) {
+    if announces(app, &client.namespace) {
+        app.bus.announce(&client.namespace, packet);
+    }
+}
+
+fn disconnected(client: &Client) -> Packet {
+    announcement("client-disconnected", client, "Client disconnected")
+}
+
+fn announcement(event: &'static str, client: &Client, message: &'static str) -> Packet {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Announcement<'a> {
@@ -148,17 +165,12 @@ fn announce(app: &App, client: &Arc<Client>, event: &'static str, message: &'sta
         client_name: &'a str,
         message: &'static str,
     }
-    if !app.config.announce_connections || is_crowded(app, client) {
-        return;
-    }
-    let announcement =
-        Announcement { client_id: client.id.as_str(), client_name: &client.name, message };
-    let packet = Packet::of(event, &announcement);
-    app.bus.signal_namespace(&client.namespace, &packet, &Except::nobody());
+    let (client_id, client_name) = (client.id.as_str(), &*client.name);
+    Packet::of(event, &Announcement { client_id, client_name, message })
 }
 
-/// Whether the client's namespace has more clients on this node than are told of one another.
-pub fn is_crowded(app: &App, client: &Client) -> bool {
+/// Whether the clients of a namespace on this node are told of one another: not where there are too many.
+pub fn announces(app: &App, namespace: &Namespace) -> bool {
     let max = app.config.announce_max;
-    max > 0 && client.namespace.connections() as u64 > max
+    app.config.announce_connections && (max == 0 || namespace.connections() as u64 <= max)
 }

@@ -13,10 +13,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use roomcast::config::EventLog;
+use roomcast::config::{EventLog, Secret};
 use serde_json::{Value, json};
 
-use crate::support::TestServer;
+use crate::support::{TestServer, redis::RedisServer};
 
 /// What is exported: by name, its kind, its help and the names of its labels.
 type Families = BTreeMap<String, Family>;
@@ -64,7 +64,9 @@ fn base(name: &str) -> &str {
 async fn figures() -> Families {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("events.log");
-    let server = TestServer::with(|config| {
+    let redis = RedisServer::start();
+    let server = TestServer::one_node(|config| {
+        config.redis_url = Some(Secret::new(redis.url()));
         config.event_log = Some(EventLog::File(path));
         config.rate_limit_events = 1;
         config.rate_limit_burst = 4;

@@ -299,7 +299,7 @@ async fn a_server_holds_so_many_rooms_and_no_more() {
 
 #[tokio::test]
 async fn a_room_ends_with_its_last_member() {
-    let server = TestServer::start().await;
+    let server = TestServer::one_node(|_| {}).await;
     let namespace = server.app.registry.namespaces()[0].clone();
     let mut observer = server.client().await;
     let mut first = server.client().await;

@@ -113,8 +113,8 @@ async fn a_user_is_offline_when_its_grace_is_over() {
     observer.forget().await;
     client.disconnect().await;
     observer.next("user-offline").await;
-    let update = server.app.registry.users.get("alice");
-    assert!(update.is_none() && server.app.registry.users.last_seen("alice").is_some());
+    let shown = server.presence("alice").await;
+    assert!(shown["online"] == false && shown["lastActive"].is_string(), "{shown}");
     let update = observer.next("presenceUpdate").await;
     assert_eq!(fields(&update), ["lastActive", "status", "userId"]);
     assert_eq!((&update["userId"], &update["status"]), (&json!("alice"), &json!("offline")));
@@ -124,8 +124,7 @@ async fn a_user_is_offline_when_its_grace_is_over() {
     let mut client = server.client().await;
     client.authenticate("alice").await;
     observer.next("user-online").await;
-    let status = server.app.registry.users.get("alice").unwrap().status;
-    assert_eq!(serde_json::to_value(status).unwrap(), "online");
+    assert_eq!(server.presence("alice").await["status"], "online");
 }
 
 #[tokio::test]
@@ -164,8 +163,7 @@ async fn a_reconnection_within_the_grace_is_no_news() {
     let updates = observer.all("presenceUpdate").await;
     assert_eq!(updates.iter().map(|update| &update["userId"]).collect::<Vec<_>>(), ["bob"]);
     assert_eq!(observer.all("user-online").await, Vec::<Value>::new());
-    let status = server.app.registry.users.get("alice").unwrap().status;
-    assert_eq!(serde_json::to_value(status).unwrap(), "away");
+    assert_eq!(server.presence("alice").await["status"], "away");
 }
 
 #[tokio::test]
@@ -180,7 +178,7 @@ async fn a_client_that_becomes_somebody_else_leaves_its_former_user() {
     assert_eq!(observer.next("user-offline").await["userId"], "alice");
     let ack = observer.ask("private-message", json!({"target": "alice", "message": 1})).await;
     assert_eq!(ack["code"], "not_found");
-    assert_eq!(server.app.registry.users.count(), 1);
+    assert_eq!(server.count_users().await, 1);
 }
 
 #[tokio::test]
@@ -284,7 +282,7 @@ async fn presence_can_be_turned_off() {
 
 #[tokio::test]
 async fn in_a_crowded_namespace_presence_goes_to_those_who_share_a_room() {
-    let server = TestServer::with(|config| config.announce_max = 2).await;
+    let server = TestServer::one_node(|config| config.announce_max = 2).await;
     let mut friend = server.client().await;
     let mut stranger = server.client().await;
     let mut client = server.client().await;

@@ -50,7 +50,7 @@ pub fn run(app: &App, text: &str, attachments: Arc<[Bytes]>) -> Result<usize, Re
             let namespace = given.namespace(app)?;
             let packet = given.packet(2, attachments)?;
             let clients = given.clients(&namespace, 1)?;
-            app.bus.signal_clients(&clients, &packet, &Except::nobody())
+            app.bus.here.to_clients(&clients, &packet, &Except::nobody())
         }
         _ => {
             let message = format!("the Admin UI has no event {name:?}");

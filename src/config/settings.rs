@@ -147,9 +147,10 @@ settings! {
         STORE_URL => store_url: StoreUrl = places::STORE_URL, "sqlite:data/roomcast.db";
         /// What an acknowledged message survives: `normal` a crash of the process, `full` of the machine.
         STORE_SYNC => store_sync: StoreSync = kinds::STORE_SYNC, "normal";
-        /// The Redis that several nodes share; without it there is one node.
+        /// The Redis (or Valkey) 7 or newer that several nodes share, which then are one server; without it there is
+        /// one node.
         REDIS_URL | WS_REDIS_URL => redis_url: Option<Secret> = places::REDIS_URL, "";
-        /// What the keys in Redis begin with.
+        /// What the keys and channels in Redis begin with; the same on all nodes of one server.
         REDIS_PREFIX => redis_prefix: String = places::PREFIX, "roomcast";
     }
     "History and offline queue" {

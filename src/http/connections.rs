@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 use super::{
     error::HttpError,
     extract::{Paging, Query, Segment, namespace},
-    openapi::{KeyErrors, NotFound, QueryErrors},
+    openapi::{Busy, KeyErrors, NotFound, QueryErrors},
 };
 use crate::{
     app::App,
@@ -48,6 +48,7 @@ impl Filter {
         let namespace =
             path.and_then(|path| namespace(app, path).map_err(|fault| faults.push(fault)).ok());
         if faults.is_empty() {
+            let namespace = namespace.map(|namespace| namespace.path.clone());
             Ok(Wanted { namespace, user, room })
         } else {
             Err(HttpError::faults(faults))
@@ -71,7 +72,7 @@ pub async fn list(
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<Connection>>, HttpError> {
     let wanted = filter.read(&app)?;
-    Ok(Json(census::connections(&app, &wanted, &paging.read()?)))
+    Ok(Json(census::connections(&app, &wanted, &paging.read()?).await))
 }
 
 /// In which namespace a client is looked for.
@@ -91,7 +92,7 @@ pub struct Where {
     operation_id = "getConnection",
     tag = "management",
     params(("clientId" = String, Path, description = "The client's socket id"), Where),
-    responses((status = 200, description = "The connection", body = Connection), NotFound, QueryErrors, KeyErrors),
+    responses((status = 200, description = "The connection", body = Connection), NotFound, QueryErrors, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 pub async fn one(
@@ -101,7 +102,8 @@ pub async fn one(
 ) -> Result<Json<Connection>, HttpError> {
     let namespace = query.namespace.map(|path| namespace(&app, &path)).transpose();
     let namespace = namespace.map_err(|fault| HttpError::faults(vec![fault]))?;
-    Ok(Json(census::connection(&app, &id, namespace.as_deref())?))
+    let path = namespace.as_ref().map(|namespace| &*namespace.path);
+    Ok(Json(census::connection(&app, &id, path).await?))
 }
 
 /// Disconnect a client
@@ -113,13 +115,13 @@ pub async fn one(
     operation_id = "disconnectClient",
     tag = "management",
     params(("clientId" = String, Path, description = "The client's socket id")),
-    responses((status = 204, description = "It is being disconnected"), NotFound, KeyErrors),
+    responses((status = 204, description = "It is being disconnected"), NotFound, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 pub async fn disconnect(
     State(app): State<App>,
     Segment(id): Segment,
 ) -> Result<StatusCode, HttpError> {
-    census::disconnect(&app, &id)?;
+    census::disconnect(&app, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -69,8 +69,15 @@ fn store(app: &App) -> Indicator {
     }
 }
 
+/// `None` where there is but one node.
+fn redis(app: &App) -> Option<Indicator> {
+    let cluster = app.cluster.as_ref()?;
+    Some(cluster.health().map_or_else(Indicator::down, |()| Indicator::UP))
+}
+
 fn report(app: &App) -> (StatusCode, Json<Health>) {
-    let details = BTreeMap::from([("server", server(app)), ("store", store(app))]);
+    let mut details = BTreeMap::from([("server", server(app)), ("store", store(app))]);
+    details.extend(redis(app).map(|redis| ("redis", redis)));
     let (info, error): (BTreeMap<_, _>, BTreeMap<_, _>) =
         details.clone().into_iter().partition(|(_, indicator)| indicator.message.is_none());
     let is_up = error.is_empty();
@@ -95,7 +102,7 @@ pub async fn health(State(app): State<App>) -> impl IntoResponse {
 
 /// Ask whether the server is ready for clients
 ///
-/// It is not while it is stopping.
+/// It is not while it is stopping, while its store is down, and, with several nodes, while Redis is away.
 #[utoipa::path(
     get,
     path = "/health/ready",

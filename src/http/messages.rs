@@ -117,7 +117,8 @@ pub async fn to_client(
         path,
         &client,
         &Packet::new(event, Payload::from_raw(body.0.clone())),
-    )?;
+    )
+    .await?;
     Ok(created(&body.0))
 }
 

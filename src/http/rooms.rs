@@ -35,7 +35,7 @@ pub async fn list(
     Query(query): Query<InNamespace>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<Room>>, HttpError> {
-    Ok(Json(census::rooms(&*query.find(&app)?, &paging.read()?)))
+    Ok(Json(census::rooms(&app, &*query.find(&app)?, &paging.read()?).await))
 }
 
 /// Look at one room

@@ -42,5 +42,5 @@ pub async fn one(State(app): State<App>, path: Segment) -> Result<Json<Presence>
     security(("bearer" = []), ("apiKey" = [])),
 )]
 pub async fn stats(State(app): State<App>) -> Json<Stats> {
-    Json(census::stats(&app))
+    Json(census::stats(&app).await)
 }

@@ -14,7 +14,8 @@ use prometheus_client::{
 };
 
 use crate::{
-    clock::Timestamp, event_log::EventLog, limits::Doorman, registry::Registry, store::Store,
+    clock::Timestamp, cluster::Cluster, event_log::EventLog, limits::Doorman, registry::Registry,
+    store::Store,
 };
 
 /// What is watched besides the registry, as it exists only when the counters do.
@@ -26,6 +27,8 @@ pub struct Watched {
     pub doorman: Arc<Doorman>,
     /// The event log.
     pub event_log: EventLog,
+    /// The other nodes, where there may be some.
+    pub cluster: Option<Cluster>,
 }
 
 /// Counts what is there at the moment.
@@ -41,7 +44,8 @@ impl Collector for Census {
         let mut sheet = Sheet(encoder);
         self.connections(&mut sheet)?;
         self.rooms(&mut sheet)?;
-        sheet.gauge("users", "Users that are online", None, self.registry.users.count())?;
+        let help = "Users that are online, and have or had clients on this node";
+        sheet.gauge("users", help, None, self.registry.users.count())?;
         let uptime = (Timestamp::now().as_millis() - self.started_at.as_millis()) / 1000;
         let uptime = usize::try_from(uptime).unwrap_or(0);
         sheet.gauge("uptime", "Time since the start", Some(&Unit::Seconds), uptime)?;
@@ -51,6 +55,9 @@ impl Collector for Census {
         sheet.gauge("sessions", help, None, watched.doorman.open())?;
         if let Some(store) = &watched.store {
             of_store(&mut sheet, store)?;
+        }
+        if let Some(cluster) = &watched.cluster {
+            of_cluster(&mut sheet, cluster)?;
         }
         if let Some((written, dropped)) = watched.event_log.counts() {
             sheet.counter("event_log_lines", "Lines of the event log written", None, written)?;
@@ -122,6 +129,26 @@ fn of_store(sheet: &mut Sheet<'_>, store: &Store) -> Result<(), Error> {
     let help = "Size of the writes that wait for the disk";
     sheet.gauge("store_waiting", help, Some(&Unit::Bytes), stats.queued_bytes)?;
     sheet.gauge("store_rooms", "Rooms with a history", None, stats.rooms)
+}
+
+fn of_cluster(sheet: &mut Sheet<'_>, cluster: &Cluster) -> Result<(), Error> {
+    let counters = cluster.counters();
+    let up = usize::from(cluster.health().is_ok());
+    sheet.gauge("redis_up", "Whether Redis is connected: 1, else 0", None, up)?;
+    let help = "Times that Redis was connected; more than 1 where it was lost in between";
+    sheet.counter("redis_sessions", help, None, counters.sessions.get())?;
+    let help = "Nodes that are alive, this one among them; 0 while Redis is away";
+    sheet.gauge("cluster_nodes", help, None, cluster.node_count())?;
+    let help = "Signals published for other nodes";
+    sheet.counter("cluster_signals_published", help, None, counters.published.get())?;
+    let help = "Signals that other nodes did not get, as Redis was away or could not keep up";
+    sheet.counter("cluster_signals_lost", help, None, counters.unpublished.get())?;
+    let help = "Room messages and signals that came by Redis";
+    sheet.counter("cluster_received", help, None, counters.received.get())?;
+    let help = "Rooms brought up to date from the log, after a lost connection";
+    sheet.counter("cluster_rooms_caught_up", help, None, counters.caught_up.get())?;
+    let help = "Dead nodes that this one has cleared up after";
+    sheet.counter("cluster_nodes_reaped", help, None, counters.reaped.get())
 }
 
 /// The figures of the scheduler; none where the figures are asked for from outside of it.

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -15,6 +15,7 @@ use socketioxide::socket::Sid;
 use super::{Client, Spelling};
 use crate::{
     clock::Timestamp,
+    cluster::Attendance,
     names::RoomName,
     outlet::{Packet, Sent},
     store::Epoch,
@@ -35,6 +36,8 @@ pub struct Room {
     pub created_at: Timestamp,
     last_activity: AtomicI64,
     state: Mutex<RoomState>,
+    /// With other nodes: what keeps the room's channel open, for as long as the room lives.
+    attendance: OnceLock<Attendance>,
 }
 
 /// A client in a room.
@@ -78,7 +81,14 @@ impl Room {
             created_at: now,
             last_activity: AtomicI64::new(now.as_millis()),
             state: Mutex::default(),
+            attendance: OnceLock::new(),
         }
+    }
+
+    /// Holds on to the room's channel for as long as the room lives.
+    pub fn attend(&self, attendance: Attendance) {
+        // One is enough: what comes second ends here.
+        let _first = self.attendance.set(attendance);
     }
 
     /// The members, locked.

@@ -26,6 +26,25 @@ pub enum Status {
     Offline,
 }
 
+impl Status {
+    /// As it stands on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Away => "away",
+            Self::Busy => "busy",
+            Self::Offline => "offline",
+        }
+    }
+
+    /// The status that is written so.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Online, Self::Away, Self::Busy, Self::Offline]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+    }
+}
+
 /// A user as it is at one moment.
 #[derive(Debug, Clone)]
 pub struct User {

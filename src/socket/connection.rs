@@ -375,7 +375,9 @@ async fn dispatch(app: &App, client: &Arc<Client>, event: ClientEvent) -> Result
             signals::pong(client);
             Ok(success())
         }
-        ClientEvent::Presence(status) => presence::update(app, client, status).map(|()| success()),
+        ClientEvent::Presence(status) => {
+            presence::update(app, client, status).await.map(|()| success())
+        }
         ClientEvent::Private(message) => direct::send(app, client, message).await,
         ClientEvent::Receipt(receipt) => receipts::read(app, client, receipt).await,
         ClientEvent::Sync(request) => history::sync(app, client, request).await,

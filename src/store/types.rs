@@ -221,6 +221,9 @@ pub struct Stored {
     pub receipts: Vec<Receipt>,
 }
 
+/// So many users' receipts are kept of one message.
+pub const MAX_RECEIPTS: u64 = 1_000;
+
 /// That a user has read a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
@@ -239,11 +242,12 @@ pub struct QueuedItem {
     pub entry: Entry,
 }
 
-/// Why the store did not do what was asked; nothing of it was stored.
+/// Why the store did not do what was asked. Nothing of it was stored, but where the connection to a
+/// shared store failed in between: then nobody can tell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The store cannot do it now (the disk is full, the file locked, an I/O error, overload) or
-    /// ever again (closed).
+    /// The store cannot do it now (the disk is full, the file locked, an I/O error, Redis away or
+    /// silent, overload) or ever again (closed).
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
     /// The room would be one more than may be stored.
@@ -261,10 +265,9 @@ impl From<StoreError> for Refusal {
     /// What a client is told; why the store is unavailable is for the operator alone.
     fn from(error: StoreError) -> Self {
         match &error {
-            StoreError::Unavailable(_) => Self::new(
-                Code::Unavailable,
-                "The store is unavailable; nothing was stored, try again later",
-            ),
+            StoreError::Unavailable(_) => {
+                Self::new(Code::Unavailable, "The store is unavailable; try again later")
+            }
             StoreError::TooManyRooms { .. } => Self::new(Code::TooManyRooms, error.to_string()),
             StoreError::QueueFull => Self::new(Code::QueueFull, error.to_string()),
         }
@@ -290,7 +293,7 @@ pub enum Health {
 /// Counters since the store was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Transactions committed.
+    /// Transactions committed; in Redis, pipelines answered.
     pub commits: u64,
     /// Transactions that failed.
     pub failures: u64,
@@ -304,6 +307,6 @@ pub struct Stats {
     pub queued: u64,
     /// Bytes of the writes that wait now.
     pub queued_bytes: u64,
-    /// Rooms stored now.
+    /// Rooms stored now; in Redis, as of a second ago.
     pub rooms: u64,
 }

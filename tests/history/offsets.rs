@@ -231,7 +231,7 @@ async fn no_more_rooms_are_stored_than_max_rooms() {
 
 #[tokio::test]
 async fn no_more_rooms_live_than_max_rooms_whatever_their_namespace() {
-    let server = with(|config| config.max_rooms = 2).await;
+    let server = TestServer::one_node(|config| config.max_rooms = 2).await;
     let (mut client, mut chatter) = (server.client().await, server.client_of("/chat").await);
     client.join("a").await;
     chatter.join("a").await;
@@ -246,6 +246,10 @@ async fn no_more_rooms_live_than_max_rooms_whatever_their_namespace() {
 async fn a_member_of_a_forgotten_room_hears_it_begin_again() {
     let ttl = Duration::from_millis(500);
     let server = with(|config| config.history_ttl = Some(ttl)).await;
+    // Redis is swept once a minute by all nodes together, which its own tests wait for.
+    if server.is_shared() {
+        return;
+    }
     let (mut member, mut sender) = (server.client().await, server.client().await);
     member.join("quiet").await;
     assert_eq!(fill(&mut sender, "quiet", 3).await, 3);

@@ -3,6 +3,10 @@
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
+use roomcast::{
+    app::App,
+    peers::{self, Question},
+};
 use serde_json::{Value, json, value::RawValue};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -21,6 +25,7 @@ pub struct Connecting {
     query: String,
     auth: Value,
     headers: Vec<(&'static str, String)>,
+    nodes: Vec<App>,
 }
 
 impl Connecting {
@@ -33,7 +38,14 @@ impl Connecting {
             query: String::new(),
             auth: json!({}),
             headers: Vec::new(),
+            nodes: Vec::new(),
         }
+    }
+
+    /// Of a server that these nodes are, in this process.
+    pub fn settling(mut self, nodes: Vec<App>) -> Self {
+        self.nodes = nodes;
+        self
     }
 
     /// To this namespace.
@@ -121,6 +133,7 @@ impl Connecting {
             events: VecDeque::new(),
             acks: VecDeque::new(),
             asked: 0,
+            nodes: self.nodes,
         };
         let hello = client.read().await.expect("the server closed the connection");
         assert!(hello.starts_with("0{"), "{hello}");
@@ -154,6 +167,7 @@ pub struct TestClient {
     events: VecDeque<Event>,
     acks: VecDeque<(u64, Value)>,
     asked: u64,
+    nodes: Vec<App>,
 }
 
 impl TestClient {
@@ -296,7 +310,14 @@ impl TestClient {
     }
 
     /// Waits until everything has come that was sent to it until now.
+    ///
+    /// What other nodes have said to this client's comes in their order: so an answer of each to each comes
+    /// behind it.
     pub async fn settle(&mut self) {
+        for node in &self.nodes {
+            let answers = peers::ask::<Value>(node, &Question::Counts, None).await;
+            assert!(!answers.is_partial(), "{answers:?}");
+        }
         self.emit("ping", Value::Null).await;
         self.next("pong").await;
     }
@@ -330,6 +351,11 @@ impl TestClient {
     pub fn arrived(&self, name: &str) -> Vec<Value> {
         let events = self.events.iter().filter(|event| event.name == name);
         events.map(|event| event.data.clone()).collect()
+    }
+
+    /// Forgets what has come of this name.
+    pub fn drop_events(&mut self, name: &str) {
+        self.events.retain(|event| event.name != name);
     }
 
     /// Waits until the server has ended the connection to the namespace; the transport stays open.

@@ -9,10 +9,14 @@
 
 mod client;
 pub mod process;
+pub mod redis;
 
 use std::{
     net::Ipv4Addr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -20,9 +24,11 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, header::HeaderMap};
 use roomcast::{
     app::App,
     auth::{Grant, SigningKey, issue},
+    census,
     config::{Config, Environment, Secret, StoreUrl},
     names::UserId,
     server,
+    store::Health,
 };
 use serde_json::Value;
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -46,14 +52,55 @@ pub fn token_of(user: &str) -> String {
     issue(&SigningKey::from_secret(SECRET).unwrap(), &grant, SystemTime::now()).unwrap()
 }
 
-/// A server of its own on a free port of this machine, in this process.
+/// A server of its own on free ports of this machine, in this process: one node or several.
 pub struct TestServer {
-    /// Its inside, for what cannot be brought about from the outside.
+    /// The inside of its first node, for what cannot be brought about from the outside.
     pub app: App,
+    nodes: Vec<Node>,
+    /// Counts the clients.
+    clients: AtomicUsize,
+    http: reqwest::Client,
+}
+
+/// One node of a server.
+struct Node {
+    app: App,
     address: std::net::SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<std::io::Result<()>>,
-    http: reqwest::Client,
+}
+
+impl Node {
+    async fn start(config: Config) -> Self {
+        let server = server::bind(Arc::new(config)).await.unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let (app, address) = (server.app().clone(), server.address());
+        let running = tokio::spawn(server.run(async {
+            // A test that ends drops the sender: that, too, stops the server.
+            let _either = stopped.await;
+        }));
+        let node = Self { app, address, stop: Some(stop), running };
+        node.linked().await;
+        node
+    }
+
+    /// Waits until Redis is connected, if there is one.
+    async fn linked(&self) {
+        let begun = std::time::Instant::now();
+        while self.app.cluster.as_ref().is_some_and(|cluster| cluster.health().is_err())
+            || self.app.store.as_ref().is_some_and(|store| store.health() != Health::Working)
+        {
+            assert!(begun.elapsed() < Duration::from_secs(10), "Redis is not connected");
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// How the servers of this run are to be.
+fn shared() -> Option<(Secret, usize)> {
+    let url = std::env::var("ROOMCAST_TEST_REDIS").ok()?;
+    let nodes = std::env::var("ROOMCAST_TEST_NODES").map_or(1, |nodes| nodes.parse().unwrap());
+    Some((Secret::new(url), nodes))
 }
 
 impl TestServer {
@@ -72,34 +119,77 @@ impl TestServer {
         Self::with(|config| config.api_keys = vec![Secret::new(key)]).await
     }
 
-    /// A server with other settings than the default ones.
-    pub async fn with(configure: impl FnOnce(&mut Config)) -> Self {
+    /// The default settings of this run, and how many nodes.
+    fn configured() -> (Config, usize) {
         let mut config = Config {
             port: 0,
             host: Ipv4Addr::LOCALHOST.into(),
             store_url: StoreUrl::Memory,
             ..Config::default()
         };
-        configure(&mut config);
-        let server = server::bind(Arc::new(config)).await.unwrap();
-        let (stop, stopped) = oneshot::channel();
-        let (app, address) = (server.app().clone(), server.address());
-        let running = tokio::spawn(server.run(async {
-            // A test that ends drops the sender: that, too, stops the server.
-            let _either = stopped.await;
-        }));
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { app, address, stop: Some(stop), running, http }
+        let Some((url, nodes)) = shared() else { return (config, 1) };
+        config.redis_url = Some(url);
+        config.redis_prefix = uuid::Uuid::new_v4().simple().to_string();
+        (config, nodes)
     }
 
-    /// Where it listens, as `host:port`.
+    /// A server with other settings than the default ones.
+    pub async fn with(configure: impl FnOnce(&mut Config)) -> Self {
+        let (config, count) = Self::configured();
+        Self::of(count, config, configure).await
+    }
+
+    /// The same, but never more than one node: for what counts on each node for itself.
+    pub async fn one_node(configure: impl FnOnce(&mut Config)) -> Self {
+        let (config, _) = Self::configured();
+        Self::of(1, config, configure).await
+    }
+
+    async fn of(count: usize, mut config: Config, configure: impl FnOnce(&mut Config)) -> Self {
+        configure(&mut config);
+        // A server that starts again on the same file is, over Redis, one that has the same prefix.
+        if let (Some(_), StoreUrl::Sqlite(path)) = (&config.redis_url, &config.store_url) {
+            let path = path.display().to_string();
+            config.redis_prefix = path.replace(|letter: char| !letter.is_alphanumeric(), "-");
+        }
+        let mut nodes = Vec::new();
+        for _ in 0..count {
+            nodes.push(Node::start(config.clone()).await);
+        }
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let app = nodes[0].app.clone();
+        Self { app, nodes, clients: AtomicUsize::new(0), http }
+    }
+
+    /// Where its first node listens, as `host:port`.
     pub fn address(&self) -> std::net::SocketAddr {
-        self.address
+        self.nodes[0].address
+    }
+
+    /// How many nodes it is.
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether it keeps everything in Redis.
+    pub fn is_shared(&self) -> bool {
+        self.app.cluster.is_some()
+    }
+
+    /// How many users are online.
+    pub async fn count_users(&self) -> u64 {
+        serde_json::to_value(census::stats(&self.app).await).unwrap()["users"].as_u64().unwrap()
+    }
+
+    /// What a user is to all nodes.
+    pub async fn presence(&self, user: &str) -> Value {
+        let user = UserId::parse(user).unwrap();
+        serde_json::to_value(census::user(&self.app, &user).await.unwrap()).unwrap()
     }
 
     /// The URL of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("http://{}{path}", self.address())
     }
 
     /// A request, to be completed and sent.
@@ -115,7 +205,7 @@ impl TestServer {
     /// The status of `GET path` and all that came, with the path sent as it is: no dots taken out of it.
     pub async fn get_raw(&self, path: &str) -> (u16, String) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let mut stream = tokio::net::TcpStream::connect(self.address()).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
@@ -159,19 +249,23 @@ impl TestServer {
         self.connecting().namespace(namespace).join().await
     }
 
-    /// A client that is about to connect.
+    /// A client that is about to connect: to one node after the other.
     pub fn connecting(&self) -> Connecting {
-        Connecting::to(self.address)
+        let node = self.clients.fetch_add(1, Relaxed) % self.nodes.len();
+        let apps = self.nodes.iter().map(|node| node.app.clone()).collect::<Vec<_>>();
+        Connecting::to(self.nodes[node].address).settling(apps)
     }
 
     /// Waits until nobody but `observer` is known to it: no client, no member, no user.
     pub async fn emptied(&self, observer: &mut TestClient) {
-        let registry = &self.app.registry;
         let begun = std::time::Instant::now();
         loop {
-            let rooms: usize =
-                registry.namespaces().iter().map(|namespace| namespace.room_count()).sum();
-            let left = (registry.connections(), rooms, registry.users.count());
+            let registries = self.nodes.iter().map(|node| &node.app.registry);
+            let left = registries.fold((0, 0, 0), |(clients, all, users), registry| {
+                let rooms = registry.namespaces().iter().map(|namespace| namespace.room_count());
+                let rooms = rooms.sum::<usize>();
+                (clients + registry.connections(), all + rooms, users + registry.users.count())
+            });
             if left == (1, 0, 0) {
                 return;
             }
@@ -183,8 +277,10 @@ impl TestServer {
 
     /// Stops it and waits until it has.
     pub async fn stop(mut self) {
-        drop(self.stop.take());
-        self.running.await.unwrap().unwrap();
+        for node in &mut self.nodes {
+            drop(node.stop.take());
+            (&mut node.running).await.unwrap().unwrap();
+        }
     }
 }
 

@@ -87,6 +87,11 @@ impl ServerProcess {
         Connecting::to(self.address)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id().unwrap()
@@ -96,5 +101,16 @@ impl ServerProcess {
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
         self.log.await.unwrap();
+    }
+
+    /// Tells it to stop, as a supervisor does, and waits until it has: its exit code.
+    pub async fn terminate(mut self) -> Option<i32> {
+        let id = self.id().to_string();
+        let sent = std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        assert!(sent.success());
+        let ended = tokio::time::timeout(DEADLINE, self.child.wait());
+        let code = ended.await.expect("it does not end").unwrap().code();
+        self.log.await.unwrap();
+        code
     }
 }

@@ -1,26 +1,24 @@
-//! Every behaviour, on both locations where it does not depend on a file.
+//! Every behaviour that does not depend on where the store keeps its data.
 
-mod failures;
-mod files;
 mod history;
 mod model;
 mod offline;
+pub(super) mod server;
 
 use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering::SeqCst},
+    sync::atomic::{
+        AtomicI64, AtomicU64,
+        Ordering::{Relaxed, SeqCst},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
-use rusqlite::Connection;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
-use super::*;
+use self::server::RedisServer;
+use super::{embedded::Tuning, *};
 use crate::{audience::Except, names::RoomName};
 
 /// Declares a test that runs on a file and in memory, given a `World`.
@@ -45,16 +43,47 @@ macro_rules! on_both {
 }
 pub(super) use on_both;
 
+/// Declares a test that runs on a file, in memory and in Redis, given a `World`.
+macro_rules! on_every {
+    ($($(#[$meta:meta])* async fn $name:ident($($world:tt)+) $body:block)*) => {$(
+        mod $name {
+            use super::*;
+
+            async fn check($($world)+: World) $body
+
+            #[tokio::test]
+            async fn on_a_file() {
+                check(World::on_a_file()).await;
+            }
+
+            #[tokio::test]
+            async fn in_memory() {
+                check(World::in_memory()).await;
+            }
+
+            #[tokio::test]
+            async fn in_redis() {
+                check(World::on(&Arc::new(RedisServer::start()))).await;
+            }
+        }
+    )*};
+}
+pub(super) use on_every;
+
 pub(super) const ALL: Query =
     Query { after: 0, limit: 10_000, max_bytes: usize::MAX, receipts: true };
 
 /// A store with a clock that stands still, and everything that its tail got.
 pub(super) struct World {
     _dir: Option<TempDir>,
+    /// The server and the prefix, in Redis.
+    redis: Option<(Arc<RedisServer>, String)>,
     pub clock: Arc<AtomicI64>,
-    pub tail: Arc<Mutex<Vec<Committed>>>,
+    pub tail: watch::Sender<Vec<Committed>>,
     pub settings: Settings,
     pub store: Store,
+    /// Whether the data outlive [`World::reopen`].
+    pub survives: bool,
 }
 
 pub(super) fn settings(location: Location, clock: &Arc<AtomicI64>) -> Settings {
@@ -74,23 +103,25 @@ pub(super) fn settings(location: Location, clock: &Arc<AtomicI64>) -> Settings {
 /// No sweep but those asked for, and a memory so small that rooms are looked up again and again.
 pub(super) fn tuning() -> Tuning {
     Tuning {
-        limits: Limits::default(),
         boot: Some("one".into()),
         known_rooms: 2,
         tick: Duration::from_hours(1),
+        ..Tuning::default()
     }
 }
 
-fn collect(tail: &Arc<Mutex<Vec<Committed>>>) -> impl FnMut(&[Committed]) + Send + 'static {
-    let tail = Arc::clone(tail);
-    move |committed| tail.lock().extend_from_slice(committed)
+pub(super) fn collect(
+    tail: &watch::Sender<Vec<Committed>>,
+) -> impl FnMut(&[Committed]) + Send + 'static {
+    let tail = tail.clone();
+    move |committed| tail.send_modify(|all| all.extend_from_slice(committed))
 }
 
 impl World {
     pub fn on_a_file() -> Self {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("data/roomcast.db");
-        Self { _dir: Some(dir), ..Self::at(Location::File(file)) }
+        Self { _dir: Some(dir), survives: true, ..Self::at(Location::File(file)) }
     }
 
     pub fn in_memory() -> Self {
@@ -99,10 +130,23 @@ impl World {
 
     pub fn at(location: Location) -> Self {
         let clock = Arc::new(AtomicI64::new(1_000_000));
-        let tail = Arc::default();
+        let tail = watch::Sender::default();
         let settings = settings(location, &clock);
         let store = Store::open_tuned(settings.clone(), tuning(), collect(&tail)).unwrap();
-        Self { _dir: None, clock, tail, settings, store }
+        Self { _dir: None, redis: None, clock, tail, settings, store, survives: false }
+    }
+
+    /// A store of its own on a server.
+    pub fn on(server: &Arc<RedisServer>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let prefix = format!("test:{}", NEXT.fetch_add(1, Relaxed));
+        let clock = Arc::new(AtomicI64::new(1_000_000));
+        let tail = watch::Sender::default();
+        server.subscribe(&prefix, collect(&tail));
+        let settings = settings(Location::Memory, &clock);
+        let store = Store::redis(settings.clone(), server.settings(&prefix));
+        let redis = Some((server.clone(), prefix));
+        Self { _dir: None, redis, clock, tail, settings, store, survives: true }
     }
 
     /// Ends the store without closing it and opens it again, with changed settings; in memory that
@@ -110,17 +154,21 @@ impl World {
     pub fn reopen(&mut self, change: impl FnOnce(&mut Settings, &mut Tuning)) {
         let mut tuning = tuning();
         change(&mut self.settings, &mut tuning);
+        if let Some((server, prefix)) = &self.redis {
+            self.store = Store::redis(self.settings.clone(), server.settings(prefix));
+            return;
+        }
         let elsewhere = Settings { location: Location::Memory, ..self.settings.clone() };
         // The old one must end before the new one can have the file.
         self.store = Store::open_tuned(elsewhere, Tuning::default(), |_| {}).unwrap();
         self.store = Store::open_tuned(self.settings.clone(), tuning, collect(&self.tail)).unwrap();
     }
 
-    pub fn file(&self) -> &Path {
-        match &self.settings.location {
-            Location::File(path) => path,
-            Location::Memory => panic!("in memory"),
-        }
+    /// What the tail got, once it is so many.
+    pub async fn tail(&self, count: usize) -> Vec<Committed> {
+        let mut tail = self.tail.subscribe();
+        let arrived = tail.wait_for(|committed| committed.len() >= count);
+        tokio::time::timeout(Duration::from_secs(20), arrived).await.unwrap().unwrap().clone()
     }
 
     pub fn advance(&self, seconds: i64) {
@@ -162,21 +210,13 @@ impl World {
         self.store.record_receipt(room.clone(), id.into(), user(who), now).await.unwrap()
     }
 
-    /// How many rows `table` has on disk.
+    /// How many rows `table` has, or what comes to the same in Redis.
     pub fn rows(&self, table: &str) -> u64 {
-        self.store.with_writer(|conn| {
-            let sql = format!("SELECT count(*) FROM {table}");
-            conn.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
-        })
-    }
-}
-
-impl Store {
-    /// Uses the writer's connection between two commits.
-    pub(super) fn with_writer<R>(&self, act: impl FnOnce(&MutexGuard<'_, Connection>) -> R) -> R {
-        let conn = self.inner.writer.upgrade().unwrap();
-        let guard = conn.lock();
-        act(&guard)
+        match (&self.store.backend, &self.redis) {
+            (Backend::Embedded(store), _) => store.rows(table),
+            (Backend::Redis(_), Some((server, prefix))) => server.rows(prefix, table),
+            (Backend::Redis(_), None) => panic!("a store in Redis without Redis"),
+        }
     }
 }
 

@@ -4,12 +4,9 @@ use rusqlite::{Connection, OptionalExtension, params, types::Type};
 
 use super::{
     log::{Room, Window, sql},
-    types::Receipt,
+    types::{MAX_RECEIPTS, Receipt},
 };
 use crate::names::UserId;
-
-/// So many users' receipts are kept of one message.
-pub const MAX_RECEIPTS: u64 = 1_000;
 
 /// Records that `user` has read the newest message with this id; `false` if no such message can be
 /// read, or it has as many receipts as it may. A second receipt of one user changes nothing and

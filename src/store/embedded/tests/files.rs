@@ -146,7 +146,7 @@ async fn a_second_store_on_the_file_is_refused_until_the_first_ends() {
     assert!(matches!(error, OpenError::Locked { .. }), "{error}");
     assert_eq!(world.append(&room("a"), "m").await, 2, "the first goes on");
     world.store.close().await;
-    Store::open(world.settings.clone(), |_| {}).unwrap();
+    Store::open_tuned(world.settings.clone(), tuning(), |_| {}).unwrap();
 }
 
 #[test]

@@ -37,7 +37,7 @@ on_both! {
         let stored: Vec<u64> = if small.is_ok() { vec![1, 2] } else { vec![1] };
         assert_eq!(world.offsets(&room("a")).await, stored);
         assert_eq!(world.store.position(&room("new")).await.unwrap().head, 0);
-        assert_eq!(world.tail.lock().len(), stored.len());
+        assert_eq!(world.tail.borrow().len(), stored.len());
         assert_eq!(world.store.stats().rooms, 1);
         let Health::Failing { reason, since_ms } = world.store.health() else { panic!("it is failing") };
         assert!(reason.contains("full"), "{reason}");

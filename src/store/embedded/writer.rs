@@ -15,8 +15,9 @@ use rusqlite::{Connection, TransactionBehavior::Immediate};
 use tokio::sync::watch;
 
 use super::{
-    intake::{Command, Intake, Outcome, Taken, Work},
+    intake::{Command, Intake, Taken, Work},
     log::{Room, Window, expired_at},
+    pending::Outcome,
     queue, receipts,
     rooms::Rooms,
     schema,

@@ -1,99 +1,21 @@
-//! Private messages between users.
+//! What waits for users without a client, and how it is delivered when one comes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use serde::Serialize;
-use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
 use crate::{
     app::App,
-    audience::Except,
     clock::Timestamp,
-    message_id::MessageId,
+    cluster::Word,
     names::UserId,
     outlet::Packet,
-    payload::{ObjectBuilder, Payload, raw},
+    payload::{Payload, raw},
     refusal::{Code, Refusal},
     registry::Client,
     store::{Entry, Store},
 };
-
-/// A message from a client to a user.
-#[derive(Debug)]
-pub struct PrivateMessage {
-    /// To whom.
-    pub target: UserId,
-    /// The target as the client gave it, in JSON.
-    pub echo: Box<RawValue>,
-    /// What to say, in JSON.
-    pub content: Box<RawValue>,
-    /// What kind of content it is.
-    pub kind: &'static str,
-    /// Its id.
-    pub id: MessageId,
-    /// The payload it came in, for its attachments.
-    pub payload: Payload,
-}
-
-/// The kinds of content; the first is the default.
-pub const KINDS: [&str; 4] = ["text", "image", "file", "notification"];
-
-/// Sends a message to every client of a user.
-///
-/// # Errors
-/// `not_found` where the user has no client and nothing may be queued for it.
-pub async fn send(app: &App, client: &Client, message: PrivateMessage) -> Result<Payload, Refusal> {
-    #[derive(Serialize)]
-    struct Said<'a> {
-        content: &'a RawValue,
-        r#type: &'static str,
-        timestamp: Timestamp,
-    }
-    let timestamp = Timestamp::now();
-    let content = Said { content: &message.content, r#type: message.kind, timestamp };
-    let json = ObjectBuilder::default()
-        .raw("id", &message.id.json)
-        .set("from", &client.user())
-        .set("clientId", client.id.as_str())
-        .set("message", &content)
-        .set("timestamp", &timestamp)
-        .build();
-    let payload = message.payload.with_json(json);
-    let packet = Packet::new("private-message", payload.clone());
-    let delivered = app.bus.signal_user(&message.target, &packet, &Except::nobody()) > 0;
-    app.bus.user_relieved(&message.target).await;
-    let queued = !delivered;
-    if queued {
-        let entry = Entry {
-            id: message.id.text.clone(),
-            event: packet.event().to_owned(),
-            json: payload.json().into(),
-            attachments: payload.attachments().to_vec(),
-            timestamp_ms: timestamp.as_millis(),
-        };
-        // Whoever writes to an offline user may fill but a part of its queue.
-        let sender = client.user().map_or_else(|| client.id.to_string(), |user| user.to_string());
-        queue(app, &message.target, Some(sender), entry).await?;
-    }
-    let sent = ObjectBuilder::default()
-        .raw("target", &message.echo)
-        .raw("id", &message.id.json)
-        .set("delivered", &delivered)
-        .set("queued", &queued)
-        .set("timestamp", &timestamp)
-        .build();
-    client.outlet.send(&Packet::new("message-sent", Payload::from_raw(sent)));
-    let ack = ObjectBuilder::default()
-        .set("success", &true)
-        .set("message", if delivered { "Message delivered" } else { "Message queued" })
-        .raw("id", &message.id.json)
-        .set("delivered", &delivered)
-        .set("queued", &queued)
-        .build();
-    Ok(Payload::from_raw(ack))
-}
 
 /// Stores a message for a user without a client, until it next connects.
 ///
@@ -111,10 +33,20 @@ pub async fn queue(
     };
     store.enqueue(user.clone(), sender, entry).await?;
     // The user may have come while the message was being stored.
+    wake(app, user);
+    if let Some(cluster) = &app.cluster
+        && !cluster.nodes_of(user).await?.is_empty()
+    {
+        cluster.tell(&Word::Wake { user: user.clone() }, None);
+    }
+    Ok(())
+}
+
+/// Delivers what is queued for a user, if it has a client on this node.
+pub fn wake(app: &App, user: &UserId) {
     if let Some(client) = newest_client(app, user) {
         deliver_queued(app, &client, user);
     }
-    Ok(())
 }
 
 /// The number of messages that wait for a user.
@@ -142,6 +74,8 @@ pub struct Deliveries {
 struct Delivery {
     /// Somebody asked once more while it was running.
     asked: bool,
+    /// Another node is to have the queue.
+    gives_way: bool,
     /// Told of it, so that nobody waits for the time of confirmation.
     wake: Arc<Notify>,
 }
@@ -162,6 +96,20 @@ impl Deliveries {
         Some(wake)
     }
 
+    /// The delivery that is running is to leave the queue to another node.
+    fn give_way(&self, user: &UserId) {
+        if let Some(delivery) = self.users.lock().get_mut(user) {
+            delivery.gives_way = true;
+            delivery.wake.notify_one();
+        }
+    }
+
+    /// Whether the delivery has been told so.
+    fn gives_way(&self, user: &UserId) -> bool {
+        let mut users = self.users.lock();
+        users.get_mut(user).is_some_and(|delivery| std::mem::take(&mut delivery.gives_way))
+    }
+
     /// Whether the delivery goes on, because it should or because somebody asked meanwhile; if not,
     /// it has ended.
     fn go_on(&self, user: &UserId, should: bool) -> bool {
@@ -173,6 +121,12 @@ impl Deliveries {
         asked || should
     }
 }
+
+/// How much longer than a confirmation takes a node may hold a queue to itself without a sign of life.
+const CLAIM: Duration = Duration::from_secs(10);
+
+/// How often a node asks for a queue that another one holds.
+const CLAIM_RETRY: Duration = Duration::from_secs(1);
 
 /// How much of a queue is read at a time, in messages and bytes.
 const QUEUE_PAGE: (usize, usize) = (100, 1_000_000);
@@ -187,57 +141,128 @@ pub fn deliver_queued(app: &App, client: &Arc<Client>, user: &UserId) {
     let (app, mut client, user) = (app.clone(), client.clone(), user.clone());
     tokio::spawn(async move {
         loop {
-            let delivered = deliver_to(&app, &client, &user, &wake).await;
-            if let Err(refusal) = &delivered {
-                tracing::warn!(reason = %refusal.message, "an offline queue could not be delivered; it is kept");
-            }
-            // A client that went before it could confirm leaves the queue to the user's next one.
-            let mut unconfirmed = matches!(delivered, Ok(false));
+            let mut unfinished = deliver_to(&app, &client, &user, &wake).await;
             client = loop {
-                if !app.deliveries.go_on(&user, unconfirmed) {
+                if !app.deliveries.go_on(&user, unfinished) {
                     return;
                 }
                 match newest_client(&app, &user) {
                     Some(next) => break next,
-                    None => unconfirmed = false,
+                    None => unfinished = false,
                 }
             };
         }
     });
 }
 
+/// Another node has a client of the user that connected at this moment, and would deliver what is
+/// queued. The newest client gets it: an older one may have lost its network without a word.
+pub fn give_way(app: &App, user: &UserId, to: (Timestamp, &str)) {
+    let own = newest_client(app, user);
+    if own.is_none_or(|client| (client.connected_at, &*app.node) < to) {
+        app.deliveries.give_way(user);
+    }
+}
+
 fn newest_client(app: &App, user: &UserId) -> Option<Arc<Client>> {
     app.registry.users.clients(user).pop()
 }
 
-/// Sends the queue as it stands; returns whether the client held on. A newer client of the user
-/// takes its place: the older one may have lost its network without a word.
-async fn deliver_to(
+/// How a delivery ended.
+enum Ended {
+    /// There is nothing left.
+    Done,
+    /// The client did not hold on, or is not the newest one any more: to be delivered again.
+    Unconfirmed,
+    /// Another node has the queue.
+    Elsewhere,
+}
+
+/// Delivers the queue as it stands; returns whether it is to be tried again.
+async fn deliver_to(app: &App, client: &Arc<Client>, user: &UserId, wake: &Notify) -> bool {
+    let Some(store) = queue_store(app) else { return false };
+    let ended = match deliver_if_claimed(app, store, client, user, wake).await {
+        Ok(ended) => ended,
+        Err(refusal) => {
+            tracing::warn!(reason = %refusal.message, "an offline queue could not be delivered; it is kept");
+            // Another node's failure, or Redis', may be over soon, while the client stays.
+            if store.is_shared() { Ended::Elsewhere } else { Ended::Done }
+        }
+    };
+    if matches!(ended, Ended::Elsewhere) {
+        tokio::select! {
+            () = tokio::time::sleep(CLAIM_RETRY) => {}
+            () = wake.notified() => {}
+        }
+    }
+    !matches!(ended, Ended::Done)
+}
+
+async fn deliver_if_claimed(
     app: &App,
+    store: &Store,
     client: &Arc<Client>,
     user: &UserId,
     wake: &Notify,
-) -> Result<bool, Refusal> {
-    let Some(store) = queue_store(app) else { return Ok(true) };
+) -> Result<Ended, Refusal> {
+    let Some(cluster) = &app.cluster else {
+        return deliver_claimed(app, store, client, user, wake).await;
+    };
+    // A claim is a write: most users have nothing waiting.
+    if store.queue_len(user).await? == 0 {
+        return Ok(Ended::Done);
+    }
+    if !store.claim_queue(user, &app.node, claim_time(app)).await? {
+        let since = client.connected_at;
+        cluster.tell(&Word::Claim { user: user.clone(), since }, None);
+        return Ok(Ended::Elsewhere);
+    }
+    let ended = deliver_claimed(app, store, client, user, wake).await;
+    // If this fails, the claim ends by itself.
+    let _released = store.release_queue(user, &app.node).await;
+    if !matches!(ended, Ok(Ended::Done)) {
+        // Whoever waits for the queue need not wait any longer.
+        cluster.tell(&Word::Wake { user: user.clone() }, None);
+    }
+    ended
+}
+
+/// How long a queue is claimed for: longer than it takes to confirm what was sent.
+fn claim_time(app: &App) -> Duration {
+    app.config.queue_confirm + CLAIM
+}
+
+async fn deliver_claimed(
+    app: &App,
+    store: &Store,
+    client: &Arc<Client>,
+    user: &UserId,
+    wake: &Notify,
+) -> Result<Ended, Refusal> {
     let mut last = 0;
     loop {
         last = send_queued(store, client, user, last).await?;
         if last == 0 {
-            return Ok(true);
+            return Ok(Ended::Done);
         }
         tokio::select! {
             () = tokio::time::sleep(app.config.queue_confirm) => break,
             () = wake.notified() => {}
         }
-        if newest_client(app, user).is_some_and(|newest| !Arc::ptr_eq(&newest, client)) {
-            return Ok(false);
+        if app.deliveries.gives_way(user) {
+            return Ok(Ended::Elsewhere);
+        }
+        let is_newest = newest_client(app, user).is_none_or(|newest| Arc::ptr_eq(&newest, client));
+        if !is_newest || !store.renew_queue(user, &app.node, claim_time(app)).await? {
+            return Ok(Ended::Unconfirmed);
         }
     }
     let held = client.namespace.client(client.id).is_some_and(|known| Arc::ptr_eq(&known, client));
-    if held {
-        store.confirm(user.clone(), last).await?;
+    if !held {
+        return Ok(Ended::Unconfirmed);
     }
-    Ok(held)
+    store.confirm(user.clone(), last).await?;
+    Ok(Ended::Done)
 }
 
 /// Sends what is queued after the place `last`; returns the last place that was sent.
@@ -252,6 +277,7 @@ async fn send_queued(
         let items = store.queued(user, last, limit, max_bytes).await?;
         let Some(newest) = items.last().map(|item| item.seq) else { return Ok(last) };
         for item in &items {
+            client.outlet.room().await;
             let payload = Payload::restored(raw(&*item.entry.json), &item.entry.attachments);
             client.outlet.send(&Packet::new(item.entry.event.clone(), payload));
         }

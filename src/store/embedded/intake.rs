@@ -12,10 +12,9 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::oneshot;
 
 use super::{
-    epoch::Epoch,
+    pending::Reply,
     types::{Entry, RoomKey, StoreError},
 };
 use crate::{audience::Except, names::UserId};
@@ -46,28 +45,15 @@ impl Work {
     }
 }
 
-/// What came of it: the offset, the place or the count; the epoch is an append's.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Outcome {
-    pub number: u64,
-    pub epoch: Epoch,
-}
-
-impl From<u64> for Outcome {
-    fn from(number: u64) -> Self {
-        Self { number, epoch: Epoch::NONE }
-    }
-}
-
 /// Work and who waits for it.
 pub(super) struct Command {
     pub work: Work,
-    pub reply: oneshot::Sender<Result<Outcome, StoreError>>,
+    pub reply: Reply,
 }
 
 /// The hard limits of the queue.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub struct Limits {
     pub commands: usize,
     pub bytes: usize,
     /// Commits begin at least so far apart, so that under load one commit serves many; a write

@@ -1,0 +1,431 @@
+//! The rooms that this node has members in: whose channels it listens on, and up to where.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
+use redis::aio::PubSubSink;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{sleep, timeout},
+};
+
+use super::{
+    counters::Counters,
+    keys::Keys,
+    session::{Away, PATIENCE, Session},
+    tail::{Arrival, Tail, Turn},
+};
+use crate::{
+    audience::Except,
+    fanout::Fanout,
+    outlet::Packet,
+    registry::Registry,
+    store::{Committed, Entry, Epoch, Query, RoomKey, Store},
+};
+
+/// How many channels are subscribed to by one command.
+const BATCH: usize = 500;
+
+/// How many rooms are read at the same time after a loss.
+const READS: usize = 32;
+
+/// How much of a room's log is read at a time, in messages and bytes.
+const PAGE: (usize, usize) = (500, 1_000_000);
+
+/// For how many messages under way to a room it is remembered who is left out.
+const MAX_SENDING: usize = 1000;
+
+/// How long to wait before a read that has failed is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// How long the acknowledgement of a stored message may wait for its own delivery on this node.
+const OWN_DELIVERY: Duration = Duration::from_secs(1);
+
+/// The rooms that this node attends.
+#[derive(Debug)]
+pub(super) struct Attendances {
+    rooms: Mutex<HashMap<RoomKey, Arc<Attended>>>,
+    /// Rooms that have come or gone: to be subscribed to, or not any more.
+    changed: mpsc::UnboundedSender<RoomKey>,
+    changes: tokio::sync::Mutex<mpsc::UnboundedReceiver<RoomKey>>,
+    log: Option<Store>,
+    registry: Arc<Registry>,
+    fanout: Fanout,
+    counters: Arc<Counters>,
+}
+
+/// One room that this node attends.
+#[derive(Debug)]
+struct Attended {
+    key: RoomKey,
+    /// How many hold it; changed under the lock of all rooms.
+    holders: AtomicU64,
+    tail: Mutex<Tail>,
+    /// Who is left out of this node's own messages that have not come back yet: the log does not keep it,
+    /// should they have to be read from there.
+    sending: Mutex<VecDeque<Sending>>,
+    /// The newest of this node's own messages without a log that has come back.
+    unlogged: AtomicU64,
+    /// Told whenever the tail has moved.
+    moved: Notify,
+}
+
+/// A message of this node on its way to the log.
+#[derive(Debug, Clone)]
+struct Sending {
+    id: String,
+    timestamp_ms: i64,
+    except: Except,
+}
+
+/// Keeps a room's channel subscribed to, until it is dropped.
+#[derive(Debug)]
+pub struct Attendance {
+    attended: Arc<Attended>,
+    all: Weak<Attendances>,
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        let Some(all) = self.all.upgrade() else { return };
+        let mut rooms = all.rooms.lock();
+        if self.attended.holders.fetch_sub(1, Relaxed) == 1 {
+            rooms.remove(&self.attended.key);
+            all.tell(&self.attended.key);
+        }
+    }
+}
+
+impl Attendances {
+    pub fn new(
+        log: Option<Store>,
+        registry: Arc<Registry>,
+        fanout: Fanout,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        let (changed, told) = mpsc::unbounded_channel();
+        Arc::new(Self {
+            rooms: Mutex::default(),
+            changed,
+            changes: tokio::sync::Mutex::new(told),
+            log,
+            registry,
+            fanout,
+            counters,
+        })
+    }
+
+    fn tell(&self, key: &RoomKey) {
+        // The receiver lives as long as this.
+        let _told = self.changed.send(key.clone());
+    }
+
+    /// Begins to attend a room, or goes on.
+    pub fn attend(self: &Arc<Self>, key: &RoomKey) -> Attendance {
+        let mut rooms = self.rooms.lock();
+        let attended = rooms.entry(key.clone()).or_insert_with(|| {
+            self.tell(key);
+            Arc::new(Attended {
+                key: key.clone(),
+                holders: AtomicU64::new(0),
+                tail: Mutex::default(),
+                sending: Mutex::default(),
+                unlogged: AtomicU64::new(0),
+                moved: Notify::new(),
+            })
+        });
+        attended.holders.fetch_add(1, Relaxed);
+        Attendance { attended: attended.clone(), all: Arc::downgrade(self) }
+    }
+
+    fn get(&self, key: &RoomKey) -> Option<Arc<Attended>> {
+        self.rooms.lock().get(key).cloned()
+    }
+
+    /// Subscribes to rooms as they come and go, for one session; returns when that is lost.
+    pub async fn follow(self: Arc<Self>, session: Session, keys: Keys, mut sink: PubSubSink) {
+        let mut changes = self.changes.lock().await;
+        // What has changed before is seen in the whole.
+        while changes.try_recv().is_ok() {}
+        let all = self.rooms.lock().values().cloned().collect::<Vec<_>>();
+        for attended in &all {
+            attended.tail.lock().fall_behind(session.number);
+        }
+        let mut subscribed = HashSet::new();
+        let mut batch = all.into_iter().map(|attended| attended.key.clone()).collect::<Vec<_>>();
+        loop {
+            if self.subscribe(&session, &keys, &mut sink, &mut subscribed, batch).await.is_err() {
+                session.lost.cancel();
+                return;
+            }
+            batch = Vec::new();
+            if changes.recv_many(&mut batch, BATCH).await == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Brings the subscriptions to these rooms' channels to what they should be.
+    async fn subscribe(
+        self: &Arc<Self>,
+        session: &Session,
+        keys: &Keys,
+        sink: &mut PubSubSink,
+        subscribed: &mut HashSet<RoomKey>,
+        rooms: Vec<RoomKey>,
+    ) -> Result<(), Away> {
+        let mut come = Vec::new();
+        let mut gone = Vec::new();
+        for key in rooms {
+            match self.get(&key) {
+                // One that went and came again in between is another, with a tail of its own to begin.
+                Some(attended) => {
+                    attended.tail.lock().session = session.number;
+                    subscribed.insert(key);
+                    come.push(attended);
+                }
+                None => {
+                    if subscribed.remove(&key) {
+                        gone.push(keys.to_room(&key));
+                    }
+                }
+            }
+        }
+        let failed = |_| Away::unconnected();
+        for channels in gone.chunks(BATCH) {
+            let done = timeout(PATIENCE, sink.unsubscribe(channels)).await;
+            done.map_err(|_| Away::unconnected())?.map_err(failed)?;
+        }
+        for attended in come.chunks(BATCH) {
+            let channels = attended.iter().map(|room| keys.to_room(&room.key)).collect::<Vec<_>>();
+            let done = timeout(PATIENCE, sink.subscribe(channels)).await;
+            done.map_err(|_| Away::unconnected())?.map_err(failed)?;
+            let begun = attended.iter().cloned().map(|attended| {
+                let (all, session) = (self.clone(), session.clone());
+                async move { all.begin(&session, &attended).await }
+            });
+            let begun = begun.collect::<Vec<_>>();
+            tokio::spawn(stream::iter(begun).buffer_unordered(READS).collect::<()>());
+        }
+        Ok(())
+    }
+
+    /// The channel is subscribed to: finds out where the log stands, or reads what was missed.
+    async fn begin(&self, session: &Session, attended: &Attended) {
+        if !attended.tail.lock().is_starting() {
+            return self.catch_up(session, attended).await;
+        }
+        let position = match &self.log {
+            None => None,
+            Some(log) => loop {
+                match log.position(&attended.key).await {
+                    Ok(position) => break Some(position),
+                    Err(_) if session.is_open() => sleep(RETRY).await,
+                    Err(_) => return,
+                }
+            },
+        };
+        let mut tail = attended.tail.lock();
+        if tail.session == session.number && tail.is_starting() {
+            tail.start(position);
+            attended.moved.notify_waiters();
+        }
+    }
+
+    /// Reads from the log what has not come by the channel.
+    async fn catch_up(&self, session: &Session, attended: &Attended) {
+        let Some(log) = &self.log else {
+            attended.tail.lock().start(None);
+            return attended.moved.notify_waiters();
+        };
+        let mut missed = false;
+        loop {
+            let after = {
+                let mut tail = attended.tail.lock();
+                if tail.session != session.number || tail.is_live() {
+                    return;
+                }
+                tail.look()
+            };
+            let (limit, max_bytes) = PAGE;
+            let page = log.read(&attended.key, Query { after, limit, max_bytes, receipts: false });
+            let page = match page.await {
+                Ok(page) => page,
+                Err(_) if session.is_open() => {
+                    sleep(RETRY).await;
+                    continue;
+                }
+                Err(_) => return,
+            };
+            let mut tail = attended.tail.lock();
+            if tail.session != session.number {
+                return;
+            }
+            let turn = tail.catch_up(&page, |epoch, item, except| {
+                missed = true;
+                let own = attended.except_of(&item.entry).filter(|_| except.is_nobody());
+                let except = own.as_ref().unwrap_or(except);
+                self.fanout.stored(&attended.key, epoch, item.offset, &item.entry, except);
+            });
+            attended.moved.notify_waiters();
+            drop(tail);
+            match turn {
+                Turn::Again => {}
+                Turn::Lost => self.send_home(&attended.key),
+                Turn::Done => {
+                    if missed {
+                        self.counters.caught_up.inc();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Members who would miss messages unawares come back and recover, or learn that they cannot.
+    fn send_home(&self, key: &RoomKey) {
+        let room =
+            self.registry.namespace(&key.namespace).and_then(|home| home.room(key.room.as_str()));
+        let Some(room) = room else { return };
+        let members = room.lock().members().map(|member| member.client.clone()).collect::<Vec<_>>();
+        tracing::warn!(room = %key.room, namespace = %key.namespace, members = members.len(), "messages were missed that the history does not hold any more: disconnecting the members");
+        for client in members {
+            client.outlet.disconnect();
+        }
+    }
+
+    /// A message of the log has come by its room's channel.
+    pub fn arrived(self: &Arc<Self>, session: &Session, message: &Committed) {
+        let Some(attended) = self.get(&message.room) else { return };
+        let mut tail = attended.tail.lock();
+        match tail.arrive(message) {
+            Arrival::Next => {
+                self.fanout.committed(message);
+                attended.moved.notify_waiters();
+            }
+            Arrival::Nothing => {}
+            Arrival::Gap => {
+                drop(tail);
+                let (all, session) = (self.clone(), session.clone());
+                tokio::spawn(async move { all.catch_up(&session, &attended).await });
+            }
+        }
+    }
+
+    /// A message without a log has come by its room's channel; `own` is its number where this node
+    /// has sent it.
+    pub fn arrived_unlogged(
+        &self,
+        key: &RoomKey,
+        packet: &Packet,
+        except: &Except,
+        own: Option<u64>,
+    ) {
+        let Some(attended) = self.get(key) else { return };
+        if let Some(namespace) = self.registry.namespace(&key.namespace) {
+            self.fanout.to_room(namespace, &key.room, packet, except);
+        }
+        if let Some(number) = own {
+            attended.unlogged.fetch_max(number, Relaxed);
+            attended.moved.notify_waiters();
+        }
+    }
+
+    /// A message of this node is about to be stored.
+    pub fn sending(&self, key: &RoomKey, entry: &Entry, except: &Except) {
+        if except.is_nobody() {
+            return;
+        }
+        let Some(attended) = self.get(key) else { return };
+        let mut sending = attended.sending.lock();
+        if sending.len() == MAX_SENDING {
+            sending.pop_front();
+        }
+        let (id, timestamp_ms) = (entry.id.clone(), entry.timestamp_ms);
+        sending.push_back(Sending { id, timestamp_ms, except: except.clone() });
+    }
+
+    /// Waits until a message that this node has stored was handed to its own members, so that whoever
+    /// is told that it was sent can rely on that; but not for long, as it is stored already.
+    pub async fn delivered(&self, key: &RoomKey, epoch: Epoch, offset: u64, id: &str) {
+        let Some(attended) = self.get(key) else { return };
+        let has_passed = || attended.tail.lock().has_passed(epoch, offset);
+        // What is to be read from the log takes its time.
+        attended.wait(|| has_passed() || !attended.tail.lock().is_live()).await;
+        if has_passed() {
+            let mut sending = attended.sending.lock();
+            if let Some(at) = sending.iter().position(|sending| sending.id == id) {
+                sending.remove(at);
+            }
+        }
+    }
+
+    /// The same for a message without a log.
+    pub async fn delivered_unlogged(&self, key: &RoomKey, number: u64) {
+        let Some(attended) = self.get(key) else { return };
+        attended.wait(|| attended.unlogged.load(Relaxed) >= number).await;
+    }
+}
+
+impl Attended {
+    fn except_of(&self, entry: &Entry) -> Option<Except> {
+        let sending = self.sending.lock();
+        let found = sending
+            .iter()
+            .find(|sending| sending.id == entry.id && sending.timestamp_ms == entry.timestamp_ms);
+        found.map(|sending| sending.except.clone())
+    }
+
+    async fn wait(&self, done: impl Fn() -> bool) {
+        if done() {
+            return;
+        }
+        let waiting = async {
+            loop {
+                let moved = self.moved.notified();
+                tokio::pin!(moved);
+                // From here on, what moves is not missed.
+                moved.as_mut().enable();
+                if done() {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        let _done_or_late = timeout(OWN_DELIVERY, waiting).await;
+    }
+}
+
+impl Attendance {
+    /// Waits until what is sent to the room reaches this node.
+    ///
+    /// # Errors
+    /// While Redis is away.
+    pub(super) async fn ready(&self, lost: impl Future<Output = ()>) -> Result<(), Away> {
+        let attended = &self.attended;
+        let waiting = async {
+            loop {
+                let moved = attended.moved.notified();
+                tokio::pin!(moved);
+                moved.as_mut().enable();
+                if !attended.tail.lock().is_starting() {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        tokio::select! {
+            () = waiting => Ok(()),
+            () = lost => Err(Away::unconnected()),
+            () = sleep(PATIENCE) => Err(Away("no answer in time".to_owned())),
+        }
+    }
+}

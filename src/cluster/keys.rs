@@ -1,0 +1,68 @@
+//! What the nodes' keys and channels in Redis are called.
+//!
+//! All begin with `REDIS_PREFIX` and a colon. The store's own keys, beside these, are named in
+//! [`crate::store`].
+
+use std::sync::Arc;
+
+use crate::store::{RoomKey, room_channel, room_of_channel};
+
+/// The names below one prefix.
+#[derive(Debug, Clone)]
+pub(super) struct Keys(Arc<str>);
+
+impl Keys {
+    pub fn new(prefix: &str) -> Self {
+        Self(prefix.into())
+    }
+
+    /// The prefix of every user's hash: its clients by node, its status, when it was last active.
+    pub fn users(&self) -> String {
+        format!("{}:user:", self.0)
+    }
+
+    /// One user's hash.
+    pub fn user(&self, user: &str) -> String {
+        format!("{}:user:{user}", self.0)
+    }
+
+    /// The users that are online, those in their grace among them.
+    pub fn online(&self) -> String {
+        format!("{}:online", self.0)
+    }
+
+    /// The users in their grace, by the moment at which it ends.
+    pub fn departures(&self) -> String {
+        format!("{}:departures", self.0)
+    }
+
+    /// The nodes, by the moment at which their lease ends.
+    pub fn nodes(&self) -> String {
+        format!("{}:nodes", self.0)
+    }
+
+    /// The users that have clients on a node: whose entries end with the node.
+    pub fn users_of(&self, node: &str) -> String {
+        format!("{}:node:{node}:users", self.0)
+    }
+
+    /// The channel that every node listens on.
+    pub fn to_all(&self) -> String {
+        format!("{}:nodes", self.0)
+    }
+
+    /// The channel that one node listens on.
+    pub fn to_node(&self, node: &str) -> String {
+        format!("{}:node:{node}", self.0)
+    }
+
+    /// The channel of a room, on which those nodes listen that have members in it.
+    pub fn to_room(&self, room: &RoomKey) -> String {
+        room_channel(&self.0, room)
+    }
+
+    /// The room whose channel this is, if it is one.
+    pub fn room_of(&self, channel: &str) -> Option<RoomKey> {
+        room_of_channel(&self.0, channel)
+    }
+}

@@ -1,0 +1,157 @@
+//! Keeps the node in touch with Redis: one session after another.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use redis::{
+    Msg,
+    aio::{PubSubSink, PubSubStream},
+};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Event, Handler, Inner, lease,
+    message::{VERSION, Word, decode},
+    session::{Away, PATIENCE, Session},
+};
+use crate::store::COMMITTED_TAG;
+
+/// How long to wait before connecting anew: at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// How long nothing may be heard, though this node's own beats should be.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How many messages are dealt with before anything else is looked at.
+const BURST: usize = 1000;
+
+/// Takes part in the cluster until it is closed.
+pub(super) async fn run(inner: Arc<Inner>, handler: Handler) {
+    let mut delay = RETRY.0;
+    let mut number = 0;
+    loop {
+        number += 1;
+        let why = tokio::select! {
+            () = inner.closed.cancelled() => return,
+            opened = open(&inner, number) => match opened {
+                Ok((session, sink, stream)) => {
+                    delay = RETRY.0;
+                    tracing::info!(session = number, "Redis is connected");
+                    serve(&inner, &handler, &session, sink, stream).await
+                }
+                Err(Away(why)) => why,
+            },
+        };
+        if inner.closed.is_cancelled() {
+            return;
+        }
+        if delay == RETRY.0 {
+            tracing::warn!(reason = why, "Redis is away: connecting anew");
+        }
+        *inner.failing.lock() = why;
+        sleep(delay).await;
+        delay = (delay * 2).min(RETRY.1);
+    }
+}
+
+/// Begins a session: connected, listening, and alive for the others.
+async fn open(inner: &Inner, number: u64) -> Result<(Session, PubSubSink, PubSubStream), Away> {
+    let name = format!("roomcast-{}", inner.node);
+    let (session, listening) = Session::open(&inner.client, number, &name).await?;
+    let (mut sink, stream) = listening.split();
+    let own = [inner.keys.to_all(), inner.keys.to_node(&inner.node)];
+    let subscribed = timeout(PATIENCE, sink.subscribe(&own[..])).await;
+    if !matches!(subscribed, Ok(Ok(()))) {
+        return Err(Away("the channels cannot be subscribed to".to_owned()));
+    }
+    lease::renew(inner, &session).await?;
+    inner.users.rewrite();
+    inner.counters.sessions.inc();
+    Ok((session, sink, stream))
+}
+
+/// Serves a session until it is lost, or the cluster is closed; says why it was lost.
+async fn serve(
+    inner: &Arc<Inner>,
+    handler: &Handler,
+    session: &Session,
+    sink: PubSubSink,
+    mut stream: PubSubStream,
+) -> String {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(lease::hold(inner.clone(), session.clone()));
+    tasks.spawn(inner.attendances.clone().follow(session.clone(), inner.keys.clone(), sink));
+    // What these have begun in Redis they finish here, and see themselves that the session is over.
+    tokio::spawn(inner.users.clone().write(session.clone(), handler.clone()));
+    tokio::spawn(inner.users.clone().depart(session.clone(), handler.clone()));
+    inner.link.send_replace(Some(session.clone()));
+    let why = loop {
+        let first = tokio::select! {
+            () = session.lost.cancelled() => break "a command failed",
+            () = inner.closed.cancelled() => break "closed",
+            // None of them ends by itself.
+            _ended = tasks.join_next() => break "a task ended",
+            heard = timeout(SILENCE, stream.next()) => match heard {
+                Ok(Some(first)) => first,
+                Ok(None) => break "the connection was closed",
+                Err(_) => break "nothing was heard for too long",
+            },
+        };
+        receive(inner, handler, session, &first);
+        for _ in 1..BURST {
+            let Some(Some(next)) = stream.next().now_or_never() else { break };
+            receive(inner, handler, session, &next);
+        }
+    };
+    session.lost.cancel();
+    inner.link.send_replace(None);
+    why.to_owned()
+}
+
+/// Deals with what has come by a channel.
+fn receive(inner: &Arc<Inner>, handler: &Handler, session: &Session, message: &Msg) {
+    inner.counters.received.inc();
+    let bytes = message.get_payload_bytes();
+    match bytes.first() {
+        Some(&COMMITTED_TAG) => committed(inner, session, message),
+        Some(&VERSION) => signal(inner, handler, bytes),
+        _ => {
+            tracing::debug!(
+                channel = message.get_channel_name(),
+                "what came is of another version"
+            );
+        }
+    }
+}
+
+fn committed(inner: &Arc<Inner>, session: &Session, message: &Msg) {
+    let room = inner.keys.room_of(message.get_channel_name());
+    let (Some(room), Some(store)) = (room, &inner.store) else { return };
+    match store.committed(room, message.get_payload_bytes()) {
+        Ok(message) => inner.attendances.arrived(session, &message),
+        // It is missed then, which the next one shows: it is read from the log.
+        Err(error) => tracing::warn!(%error, "a room's message cannot be read"),
+    }
+}
+
+fn signal(inner: &Arc<Inner>, handler: &Handler, bytes: &[u8]) {
+    let message = match decode(Bytes::copy_from_slice(bytes)) {
+        Ok(message) => message,
+        Err(error) => return tracing::debug!(%error, "what came cannot be read"),
+    };
+    let is_own = message.from == inner.node;
+    match (message.word, &message.packet) {
+        (Word::Unlogged { place: (namespace, room), except, number }, Some(packet)) => {
+            let key = crate::store::RoomKey { namespace, room };
+            let own = is_own.then_some(number);
+            inner.attendances.arrived_unlogged(&key, packet, &except, own);
+        }
+        _ if is_own => {}
+        (Word::Answer { id, answer }, _) => inner.asking.answered(id, message.from, answer),
+        (word, _) => handler(Event::Message(Box::new(super::Message { word, ..message }))),
+    }
+}

@@ -1,0 +1,291 @@
+//! The embedded store of one node: every room's log, the receipts of its messages, and the offline
+//! users' queues, in one SQLite file.
+//!
+//! ```text
+//!  append ─► intake ─► writer thread: number, store, commit ─► tail (fan-out, in log order) ─► answer to the caller
+//!  read   ─► a connection of its own, beside the writer
+//! ```
+//!
+//! - **What is in the log is what was delivered**: the tail gets a message only when it is
+//!   committed, and in the order of the log; a batch that fails reaches nobody, takes no offset,
+//!   and every caller of it is told.
+//! - **Group commit**: whatever waits is written in one transaction; commits begin a millisecond
+//!   apart, so that a busy server pays for a thousand of them a second at most, and a quiet one
+//!   answers at once.
+//! - **Nothing grows without a bound**: rooms are trimmed by number and age, forgotten rooms by
+//!   age, queues by both, the intake by number and bytes; and trimming is spread over the commits.
+//!
+//! [`Location::Memory`] is the same code on a database that ends with the process.
+
+mod epoch;
+mod intake;
+mod log;
+mod queue;
+mod reader;
+mod receipts;
+mod rooms;
+mod schema;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+pub use self::schema::OpenError;
+use self::{
+    epoch::Epochs,
+    intake::{Command, Intake, Limits, Work},
+    log::{Window, expired_at},
+    reader::Readers,
+    rooms::Rooms,
+    writer::{Shared, Writer},
+};
+use super::{
+    pending::{self, Answer},
+    types::{
+        self, Append, Committed, Entry, Health, Location, Page, Position, Query, QueuedItem,
+        RoomKey, Settings, Stats, StoreError,
+    },
+};
+use crate::names::UserId;
+
+/// The embedded store; it ends with [`Embedded::close`] or when it is dropped.
+pub(super) struct Embedded {
+    intake: Arc<Intake>,
+    shared: Arc<Shared>,
+    readers: Readers,
+    epochs: Epochs,
+    settings: Settings,
+    ended: watch::Receiver<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    #[cfg(test)]
+    writer: std::sync::Weak<Mutex<rusqlite::Connection>>,
+}
+
+/// What only tests set otherwise.
+pub(super) struct Tuning {
+    pub limits: Limits,
+    /// This run of the machine.
+    pub boot: Option<String>,
+    /// Rooms that the writer remembers; some 200 bytes each.
+    pub known_rooms: usize,
+    /// How often the writer sweeps, and tries again after a failure.
+    pub tick: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            boot: schema::boot_id(),
+            known_rooms: 50_000,
+            tick: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Embedded {
+    /// Opens or creates the store; see [`super::Store::open`].
+    pub fn open(
+        settings: Settings,
+        tuning: Tuning,
+        tail: impl FnMut(&[Committed]) + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        let Tuning { limits, boot, known_rooms, tick } = tuning;
+        let opened = schema::open(&settings, boot.as_deref())?;
+        let path = match &settings.location {
+            Location::File(path) => path.clone(),
+            Location::Memory => "memory:".into(),
+        };
+        let rooms = Rooms::new(&opened.conn, opened.epochs, known_rooms, settings.max_rooms)
+            .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
+        let shared = Arc::new(Shared::default());
+        shared.rooms.store(rooms.count(), Relaxed);
+        let intake = Arc::new(Intake::new(limits));
+        let conn = Arc::new(Mutex::new(opened.conn));
+        let readers = match &settings.location {
+            Location::File(path) => Readers::of_file(path.clone()),
+            Location::Memory => Readers::of_memory(Arc::clone(&conn)),
+        };
+        #[cfg(test)]
+        let weak = Arc::downgrade(&conn);
+        let (alive, ended) = watch::channel(());
+        let writer = Writer {
+            intake: Arc::clone(&intake),
+            shared: Arc::clone(&shared),
+            settings: settings.clone(),
+            tail,
+            rooms,
+            sweep: sweep::Sweep::default(),
+            tick,
+            conn,
+            lock: opened.lock,
+            alive,
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer.run())
+            .map_err(|source| OpenError::Io { path, source })?;
+        Ok(Self {
+            intake,
+            shared,
+            readers,
+            epochs: opened.epochs,
+            settings,
+            ended,
+            thread: Mutex::new(Some(thread)),
+            #[cfg(test)]
+            writer: weak,
+        })
+    }
+
+    pub fn append(&self, Append { room, entry, except }: Append) -> Answer {
+        self.submit(Work::Append { room, entry: Arc::new(entry), except })
+    }
+
+    pub fn record_receipt(
+        &self,
+        room: RoomKey,
+        message_id: String,
+        user: UserId,
+        timestamp_ms: i64,
+    ) -> Answer {
+        self.submit(Work::Receipt { room, message_id, user, timestamp_ms })
+    }
+
+    pub fn enqueue(&self, user: UserId, sender: Option<String>, entry: Entry) -> Answer {
+        self.submit(Work::Enqueue { user, sender, entry })
+    }
+
+    pub fn confirm(&self, user: UserId, up_to: u64) -> Answer {
+        self.submit(Work::Confirm { user, up_to })
+    }
+
+    pub fn sweep(&self) -> Answer {
+        self.submit(Work::Sweep)
+    }
+
+    pub async fn read(&self, room: &RoomKey, query: Query) -> Result<Page, StoreError> {
+        let (epochs, window, room) = (self.epochs, self.window(), room.clone());
+        self.readers.run(move |conn| reader::page(conn, epochs, window, &room, query)).await
+    }
+
+    pub async fn position(&self, room: &RoomKey) -> Result<Position, StoreError> {
+        let (epochs, window, room) = (self.epochs, self.window(), room.clone());
+        self.readers
+            .run(move |conn| {
+                log::position(conn, epochs, window, &room).map(|(position, _)| position)
+            })
+            .await
+    }
+
+    pub async fn find_by_message_id(
+        &self,
+        room: &RoomKey,
+        message_id: &str,
+    ) -> Result<Option<u64>, StoreError> {
+        let (epochs, window) = (self.epochs, self.window());
+        let (room, id) = (room.clone(), message_id.to_owned());
+        self.readers
+            .run(move |conn| match log::Room::load(conn, epochs, &room)? {
+                Some(room) => room.find(conn, window, &id),
+                None => Ok(None),
+            })
+            .await
+    }
+
+    pub async fn queued(
+        &self,
+        user: &UserId,
+        after_seq: u64,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<QueuedItem>, StoreError> {
+        let (expired_at, user) = (self.queue_expired_at(), user.clone());
+        self.readers
+            .run(move |conn| queue::read(conn, expired_at, &user, after_seq, limit, max_bytes))
+            .await
+    }
+
+    pub async fn queue_len(&self, user: &UserId) -> Result<u64, StoreError> {
+        let (expired_at, user) = (self.queue_expired_at(), user.clone());
+        self.readers.run(move |conn| queue::len(conn, expired_at, &user)).await
+    }
+
+    pub fn health(&self) -> Health {
+        if self.intake.is_closed() {
+            return Health::Closed;
+        }
+        match &*self.shared.failing.lock() {
+            None => Health::Working,
+            Some((reason, since_ms)) => {
+                Health::Failing { reason: reason.clone(), since_ms: *since_ms }
+            }
+        }
+    }
+
+    pub fn stats(&self) -> Stats {
+        let shared = &self.shared;
+        let (queued, queued_bytes) = self.intake.depth();
+        Stats {
+            commits: shared.commits.load(Relaxed),
+            failures: shared.failures.load(Relaxed),
+            entries: shared.entries.load(Relaxed),
+            last_commit_micros: shared.last_commit_micros.load(Relaxed),
+            total_commit_micros: shared.total_commit_micros.load(Relaxed),
+            queued: queued as u64,
+            queued_bytes: queued_bytes as u64,
+            rooms: shared.rooms.load(Relaxed),
+        }
+    }
+
+    /// Refuses everything from now on, finishes the writes that were taken in, and lets go of the
+    /// file.
+    pub async fn close(&self) {
+        self.intake.close();
+        self.readers.close();
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
+    }
+
+    pub fn location(&self) -> &Location {
+        &self.settings.location
+    }
+
+    fn submit(&self, work: Work) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        self.intake.push(Command { work, reply });
+        answer
+    }
+
+    fn window(&self) -> Window {
+        Window::new(&self.settings)
+    }
+
+    fn queue_expired_at(&self) -> i64 {
+        expired_at(self.settings.clock.now_ms(), self.settings.queue_ttl)
+    }
+}
+
+impl Drop for Embedded {
+    /// Finishes what was taken in, and returns when the file can be opened again.
+    fn drop(&mut self) {
+        self.intake.close();
+        self.readers.close();
+        let thread = self.thread.get_mut().take();
+        if let Some(thread) =
+            thread.filter(|thread| thread.thread().id() != std::thread::current().id())
+        {
+            // A panic of the tail was reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What only the embedded store does, on both locations where it does not depend on a file.
+
+mod failures;
+mod files;
+mod log;
+
+use std::{path::Path, sync::atomic::AtomicI64};
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    audience::Except,
+    store::{
+        Appended, Backend, Pending, Store, Sync,
+        tests::{ALL, World, on_both, room, server::SPAWNING, settings, tuning, user},
+    },
+};
+
+impl World {
+    fn file(&self) -> &Path {
+        match &self.settings.location {
+            Location::File(path) => path,
+            Location::Memory => panic!("in memory"),
+        }
+    }
+}
+
+impl Store {
+    pub(in crate::store) fn open_tuned(
+        settings: Settings,
+        tuning: Tuning,
+        tail: impl FnMut(&[Committed]) + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        let _no_other_has_the_file = SPAWNING.read();
+        let embedded = Embedded::open(settings, tuning, tail)?;
+        Ok(Self { backend: Backend::Embedded(Arc::new(embedded)) })
+    }
+
+    /// Uses the writer's connection between two commits.
+    fn with_writer<R>(&self, act: impl FnOnce(&Connection) -> R) -> R {
+        let Backend::Embedded(store) = &self.backend else { panic!("not an embedded store") };
+        store.with_writer(act)
+    }
+}
+
+impl Embedded {
+    fn with_writer<R>(&self, act: impl FnOnce(&Connection) -> R) -> R {
+        let conn = self.writer.upgrade().unwrap();
+        let guard = conn.lock();
+        act(&guard)
+    }
+
+    /// How many rows `table` has.
+    pub fn rows(&self, table: &str) -> u64 {
+        self.with_writer(|conn| {
+            let sql = format!("SELECT count(*) FROM {table}");
+            conn.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
+        })
+    }
+
+    /// Whether forgetting one room changes the other's epoch.
+    pub fn derived_alike(&self, one: &RoomKey, other: &RoomKey) -> bool {
+        self.epochs.derived_alike(one, other)
+    }
+}

@@ -1,0 +1,48 @@
+//! The answer to a write, which comes later.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::sync::oneshot;
+
+use super::{epoch::Epoch, types::StoreError};
+
+/// What came of a write: the offset, the place or the count; the epoch is an append's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outcome {
+    pub number: u64,
+    pub epoch: Epoch,
+}
+
+impl From<u64> for Outcome {
+    fn from(number: u64) -> Self {
+        Self { number, epoch: Epoch::NONE }
+    }
+}
+
+/// Where a write's outcome is told.
+pub(super) type Reply = oneshot::Sender<Result<Outcome, StoreError>>;
+
+/// Where it is awaited.
+pub(super) type Answer = oneshot::Receiver<Result<Outcome, StoreError>>;
+
+/// The answer to a write that was taken in.
+#[must_use = "the write is under way, but only the answer tells whether it was stored"]
+pub struct Pending<T> {
+    pub(super) answer: Answer,
+    pub(super) read: fn(Outcome) -> T,
+}
+
+impl<T> Future for Pending<T> {
+    type Output = Result<T, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let read = self.read;
+        Pin::new(&mut self.answer).poll(context).map(|answer| match answer {
+            Ok(outcome) => outcome.map(read),
+            Err(_) => Err(StoreError::Unavailable("the store's writer has ended".into())),
+        })
+    }
+}

@@ -1,0 +1,376 @@
+//! The connections to Redis: made at the start, made again whenever they fail, asked every second
+//! whether they still answer. What is asked meanwhile is refused, not kept.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use redis::{
+    Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cmd,
+};
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use super::connections::{self, Connections, Seen, load_scripts};
+use crate::store::types::{Clock, Health, StoreError};
+
+/// After a connection that failed, the next attempt comes so much later, …
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// … twice as much every time, and no more than so much.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// What is said of a deadline that has passed.
+const LATE: &str = "Redis did not answer in time";
+/// Reads that are under way at once; further ones wait in order. It bounds the memory that the
+/// answers take.
+const READS: usize = 32;
+
+#[derive(Clone)]
+enum State {
+    /// Not tried yet, or just lost: whoever asks waits for the attempt.
+    Connecting,
+    Up(Arc<Connections>),
+    /// The last attempt failed; others follow.
+    Down(String),
+    Closed,
+}
+
+pub struct Link {
+    client: Client,
+    prefix: String,
+    /// What the connections are called in Redis.
+    name: String,
+    deadline: Duration,
+    clock: Clock,
+    /// In milliseconds since 1970.
+    started: i64,
+    state: watch::Sender<State>,
+    lost: Notify,
+    reads: Semaphore,
+    seen: Seen,
+    /// Why, and since when (in milliseconds since 1970), Redis does not do what it is asked.
+    failing: Mutex<Option<(String, i64)>>,
+    rooms: AtomicU64,
+}
+
+impl Link {
+    pub fn new(
+        client: Client,
+        prefix: String,
+        node: &str,
+        deadline: Duration,
+        clock: Clock,
+    ) -> Self {
+        // Redis takes no blanks and no control characters in a name.
+        let name = format!("roomcast-{node}").replace(|c: char| !c.is_ascii_graphic(), "_");
+        Self {
+            client,
+            prefix,
+            name,
+            deadline,
+            started: clock.now_ms(),
+            clock,
+            state: watch::Sender::new(State::Connecting),
+            lost: Notify::new(),
+            reads: Semaphore::new(READS),
+            seen: Seen::default(),
+            failing: Mutex::default(),
+            rooms: AtomicU64::new(0),
+        }
+    }
+
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Every command is answered within this, by Redis or by a refusal.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// How many rooms are stored, as of some time ago.
+    pub fn rooms(&self) -> u64 {
+        self.rooms.load(Relaxed)
+    }
+
+    /// Notes how many rooms are stored.
+    pub fn note_rooms(&self, count: u64) {
+        self.rooms.store(count, Relaxed);
+    }
+
+    /// How far the log was seen.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Keeps the connections until [`Link::close`]; looks after them every `tick`.
+    pub async fn keep(&self, tick: Duration) {
+        let mut closed = self.state.subscribe();
+        tokio::select! {
+            () = self.keep_on(tick) => {}
+            _ = closed.wait_for(|state| matches!(state, State::Closed)) => {}
+        }
+    }
+
+    async fn keep_on(&self, tick: Duration) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match flatten(timeout(self.deadline, self.connect()).await) {
+                Ok(connections) => {
+                    pause = FIRST_PAUSE;
+                    let connections = Arc::new(connections);
+                    self.change(State::Up(connections.clone()));
+                    self.works();
+                    tracing::info!("connected to Redis");
+                    self.look_after(&connections, tick).await;
+                }
+                Err(error) => {
+                    let reason = error.to_string();
+                    self.fails(&reason);
+                    self.change(State::Down(reason));
+                    sleep(pause).await;
+                    pause = LONGEST_PAUSE.min(pause * 2);
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> RedisResult<Connections> {
+        connections::connect(&self.client, &self.name, &self.prefix, &self.seen).await
+    }
+
+    /// Returns when the connections are lost.
+    async fn look_after(&self, connections: &Arc<Connections>, tick: Duration) {
+        loop {
+            let pinged = async {
+                sleep(tick).await;
+                flatten(timeout(self.deadline, self.ping(connections)).await)
+            };
+            tokio::select! {
+                // Perhaps of others, before these.
+                () = self.lost.notified() => {}
+                pinged = pinged => {
+                    if let Err(error) = pinged {
+                        self.lose(connections, &error);
+                    }
+                }
+            }
+            if !self.is_up(connections) {
+                return;
+            }
+        }
+    }
+
+    /// Asks both connections for something, and where writes failed, whether they succeed again.
+    async fn ping(&self, connections: &Connections) -> RedisResult<()> {
+        let (mut writes, mut reads) = (connections.writes.clone(), connections.reads.clone());
+        let failing = self.failing.lock().is_some();
+        let mut ping = cmd("PING");
+        if failing {
+            ping = cmd("SET");
+            ping.arg(format!("{}:ping", self.prefix)).arg("").arg("PX").arg(1_000);
+        }
+        let mut count = cmd("ZCARD");
+        count.arg(format!("{}:log:rooms", self.prefix));
+        let (written, counted) =
+            tokio::join!(writes.req_packed_command(&ping), reads.req_packed_command(&count));
+        if let Value::Int(count) = counted? {
+            self.note_rooms(count.cast_unsigned());
+        }
+        match written? {
+            Value::ServerError(error) => self.fails(&RedisError::from(error).to_string()),
+            _ if failing => self.works(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The connections; waits for them while they are being made.
+    pub async fn connections(&self, deadline: Instant) -> Result<Arc<Connections>, StoreError> {
+        let mut state = self.state.subscribe();
+        let settled = state.wait_for(|state| !matches!(state, State::Connecting));
+        let refused = match timeout_at(deadline, settled).await {
+            Ok(Ok(state)) => match &*state {
+                State::Up(connections) => return Ok(connections.clone()),
+                State::Down(reason) => format!("Redis cannot be reached: {reason}"),
+                State::Connecting | State::Closed => "the store is closed".to_owned(),
+            },
+            Ok(Err(_)) => "the store is closed".to_owned(),
+            Err(_) => "Redis could not be reached in time".to_owned(),
+        };
+        Err(StoreError::Unavailable(refused))
+    }
+
+    /// Sends writes as one pipeline, in order. An error tells that the connection failed, and
+    /// nothing of what became of the writes; what Redis itself refused is among the values.
+    pub async fn write(
+        &self,
+        connections: &Arc<Connections>,
+        pipeline: &Pipeline,
+        deadline: Instant,
+    ) -> RedisResult<Vec<Value>> {
+        let mut writes = connections.writes.clone();
+        let sent = async {
+            let values = writes.req_packed_commands(pipeline, 0, pipeline.len()).await?;
+            done_again(&mut writes, pipeline, values).await
+        };
+        let values = flatten(timeout_at(deadline, sent).await);
+        match &values {
+            Ok(values) => {
+                // It is a replica now; the address may lead to the new primary.
+                let read_only = |value: &&Value| is_error(value, ServerErrorKind::ReadOnly);
+                if let Some(Value::ServerError(error)) = values.iter().find(read_only) {
+                    self.lose(connections, &error.clone().into());
+                }
+            }
+            Err(error) => self.lose(connections, error),
+        }
+        values
+    }
+
+    /// Asks Redis on the connection for reads.
+    pub async fn read(&self, call: &Cmd) -> Result<Value, StoreError> {
+        let deadline = Instant::now() + self.deadline;
+        let late = |_| StoreError::Unavailable("too many reads wait for Redis".into());
+        let Ok(_permit) = timeout_at(deadline, self.reads.acquire()).await.map_err(late)? else {
+            return Err(StoreError::Unavailable("the store is closed".into()));
+        };
+        let connections = self.connections(deadline).await?;
+        let mut reads = connections.reads.clone();
+        let asked = async {
+            let value = reads.req_packed_command(call).await?;
+            if !is_no_script(&value) {
+                return Ok(value);
+            }
+            load_scripts(&mut reads).await?;
+            reads.req_packed_command(call).await
+        };
+        match timeout_at(deadline, asked).await {
+            Ok(Ok(Value::ServerError(error))) => {
+                Err(StoreError::Unavailable(RedisError::from(error).to_string()))
+            }
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                self.lose(&connections, &error);
+                Err(StoreError::Unavailable(error.to_string()))
+            }
+            // Perhaps it was much; whether the connection still works, the next ping tells.
+            Err(_) => Err(StoreError::Unavailable(LATE.into())),
+        }
+    }
+
+    /// These connections failed; others are made.
+    fn lose(&self, failed: &Arc<Connections>, error: &RedisError) {
+        let lost = self.state.send_if_modified(|state| {
+            let current = matches!(state, State::Up(current) if Arc::ptr_eq(current, failed));
+            if current {
+                *state = State::Connecting;
+            }
+            current
+        });
+        if lost {
+            self.fails(&error.to_string());
+            self.lost.notify_one();
+        }
+    }
+
+    fn is_up(&self, connections: &Arc<Connections>) -> bool {
+        matches!(&*self.state.borrow(), State::Up(current) if Arc::ptr_eq(current, connections))
+    }
+
+    /// Goes to another state, but for the last one, which stays.
+    fn change(&self, to: State) {
+        self.state.send_if_modified(|state| {
+            let open = !matches!(state, State::Closed);
+            if open {
+                *state = to;
+            }
+            open
+        });
+    }
+
+    /// Redis does not do what it is asked.
+    pub fn fails(&self, reason: &str) {
+        let mut failing = self.failing.lock();
+        let since = failing.take().map(|(_, since)| since);
+        if since.is_none() {
+            tracing::error!(reason, "Redis does not take messages; it is tried again every second");
+        }
+        *failing = Some((reason.to_owned(), since.unwrap_or_else(|| self.clock.now_ms())));
+    }
+
+    /// Redis does what it is asked.
+    pub fn works(&self) {
+        if self.failing.lock().take().is_some() {
+            tracing::info!("Redis takes messages");
+        }
+    }
+
+    pub fn health(&self) -> Health {
+        let state = self.state.borrow();
+        match (&*state, &*self.failing.lock()) {
+            (State::Closed, _) => Health::Closed,
+            (_, Some((reason, since_ms))) => {
+                Health::Failing { reason: reason.clone(), since_ms: *since_ms }
+            }
+            (State::Up(_), None) => Health::Working,
+            (State::Connecting | State::Down(_), None) => {
+                Health::Failing { reason: "not connected yet".into(), since_ms: self.started }
+            }
+        }
+    }
+
+    /// Refuses everything from now on and ends the connections.
+    pub fn close(&self) {
+        self.state.send_replace(State::Closed);
+        self.reads.close();
+    }
+
+    /// Returns once it is closed.
+    pub async fn closed(&self) {
+        // The sender is in this.
+        let _ = self.state.subscribe().wait_for(|state| matches!(state, State::Closed)).await;
+    }
+}
+
+/// Sends those writes again that Redis did not do because somebody had flushed its scripts.
+async fn done_again(
+    writes: &mut MultiplexedConnection,
+    pipeline: &Pipeline,
+    mut values: Vec<Value>,
+) -> RedisResult<Vec<Value>> {
+    let Some(first) = values.iter().position(is_no_script) else { return Ok(values) };
+    // If one after them was done, they would come after it, which is not their order.
+    if values[first..].iter().all(is_no_script) {
+        load_scripts(writes).await?;
+        let mut rest = Pipeline::with_capacity(values.len() - first);
+        for command in pipeline.cmd_iter().skip(first) {
+            rest.add_command(command.clone());
+        }
+        values.truncate(first);
+        values.extend(writes.req_packed_commands(&rest, 0, rest.len()).await?);
+    }
+    Ok(values)
+}
+
+/// Whether Redis did nothing because it does not know the script.
+fn is_no_script(value: &Value) -> bool {
+    is_error(value, ServerErrorKind::NoScript)
+}
+
+fn is_error(value: &Value, kind: ServerErrorKind) -> bool {
+    matches!(value, Value::ServerError(error) if error.kind() == Some(kind))
+}
+
+/// A deadline that has passed is an error of the connection like any other.
+fn flatten<T>(result: Result<RedisResult<T>, tokio::time::error::Elapsed>) -> RedisResult<T> {
+    result.unwrap_or_else(|_| Err((ErrorKind::Io, LATE).into()))
+}

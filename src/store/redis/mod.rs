@@ -1,0 +1,385 @@
+//! The store that several nodes share in one Redis.
+//!
+//! ```text
+//!  append ─► intake ─► writer task: one pipeline at a time ─► Redis: number, store, publish ─► answer
+//!                                                                 └─► the room's channel ─► all nodes
+//!  read   ─► a connection of its own
+//! ```
+//!
+//! - **One script a write**: it numbers, stores, trims and publishes atomically, so what is in a
+//!   room's stream is what was published, in that order.
+//! - **No waiting without end**: every call is answered within five seconds. While Redis is away
+//!   calls are refused at once; what was under way then is answered `Unavailable`, and may have been
+//!   stored all the same.
+//! - **Epochs** come from a number that is never used twice (`scripts/common.lua`): a Redis that was
+//!   emptied, or has lost what it had acknowledged, has other epochs.
+//!
+//! One Redis (or Valkey) of version 7 or newer, which must not evict; a Redis Cluster will not do,
+//! as the scripts name their keys themselves.
+
+mod connections;
+mod intake;
+mod link;
+mod names;
+mod scripts;
+#[cfg(test)]
+mod tests;
+mod values;
+mod writer;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use redis::{Client, Cmd, Value, cmd};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+pub use self::{
+    intake::Limits,
+    names::{room_channel, room_of_channel},
+};
+use self::{
+    intake::{Command, Intake, Kind},
+    link::Link,
+    names::room_part,
+    scripts::Script,
+    writer::{Counters, Writer},
+};
+use super::{
+    pending::Answer,
+    types::{
+        Append, Committed, Entry, Health, MAX_RECEIPTS, Page, Position, Query, QueuedItem, RoomKey,
+        Settings, Stats, StoreError,
+    },
+    wire::{self, DecodeError, Published},
+};
+use crate::names::UserId;
+
+/// Where the nodes meet.
+#[derive(Clone)]
+pub struct RedisSettings {
+    /// The server.
+    pub client: Client,
+    /// What all keys and channels begin with, before a colon.
+    pub prefix: String,
+    /// Who this node is.
+    pub node: String,
+}
+
+impl fmt::Debug for RedisSettings {
+    /// Without the client, which shows its password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisSettings")
+            .field("prefix", &self.prefix)
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What only tests set otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuning {
+    pub limits: Limits,
+    /// Every call is answered within this.
+    pub deadline: Duration,
+    /// How often the connections are looked after.
+    pub tick: Duration,
+    /// How often one of the nodes deletes what is too old.
+    pub sweep_every: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            deadline: Duration::from_secs(5),
+            tick: Duration::from_secs(1),
+            sweep_every: Duration::from_mins(1),
+        }
+    }
+}
+
+/// The greatest number that a script can count on from.
+const LAST: u64 = 1 << 52;
+
+/// Messages of one room that a step of the sweep deletes at most.
+const SWEPT: usize = 64;
+
+/// The shared store; it ends with [`Redis::close`] or when it is dropped.
+pub struct Redis {
+    link: Arc<Link>,
+    intake: Arc<Intake>,
+    counters: Arc<Counters>,
+    settings: Settings,
+}
+
+impl Redis {
+    pub fn start(settings: Settings, redis: RedisSettings, tuning: Tuning) -> Self {
+        let RedisSettings { client, prefix, node } = redis;
+        let clock = settings.clock.clone();
+        let link = Arc::new(Link::new(client, prefix, &node, tuning.deadline, clock));
+        let intake = Arc::new(Intake::new(tuning.limits));
+        let counters = Arc::new(Counters::default());
+        let writer = Writer {
+            intake: intake.clone(),
+            link: link.clone(),
+            counters: counters.clone(),
+            max_rooms: settings.max_rooms,
+        };
+        tokio::spawn(writer.run());
+        let kept = link.clone();
+        tokio::spawn(async move { kept.keep(tuning.tick).await });
+        let (swept, by) = (link.clone(), settings.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = sweep_on(&swept, &by, tuning.sweep_every) => {}
+                () = swept.closed() => {}
+            }
+        });
+        Self { link, intake, counters, settings }
+    }
+
+    pub fn append(&self, Append { room, entry, except }: &Append) -> Answer {
+        let entry = wire::encode_entry(entry);
+        let bytes = entry.len();
+        let mut call = self.call(&scripts::APPEND);
+        call.arg(room_part(room))
+            .arg(self.settings.history_size.max(1))
+            .arg(self.settings.max_rooms)
+            .arg(entry)
+            .arg(wire::encode_except(except));
+        self.submit(call, Kind::Append, bytes)
+    }
+
+    pub fn record_receipt(
+        &self,
+        room: &RoomKey,
+        message_id: &str,
+        user: &UserId,
+        timestamp_ms: i64,
+    ) -> Answer {
+        let mut call = self.room_call(&scripts::RECEIPT, room);
+        call.arg(message_id).arg(user.as_str()).arg(timestamp_ms).arg(MAX_RECEIPTS);
+        self.submit(call, Kind::Count, message_id.len())
+    }
+
+    pub fn enqueue(&self, user: &UserId, sender: Option<&str>, entry: &Entry) -> Answer {
+        let entry = wire::encode_entry(entry);
+        let bytes = entry.len();
+        let mut call = self.call(&scripts::ENQUEUE);
+        call.arg(user.as_str())
+            .arg(self.settings.queue_size)
+            .arg(self.queue_expired_at())
+            .arg(entry)
+            .arg(sender);
+        self.submit(call, Kind::Enqueue, bytes)
+    }
+
+    pub fn confirm(&self, user: &UserId, up_to: u64) -> Answer {
+        let mut call = self.call(&scripts::CONFIRM);
+        call.arg(user.as_str()).arg(up_to.min(LAST));
+        self.submit(call, Kind::Count, 0)
+    }
+
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        sweep(&self.link, &self.settings).await
+    }
+
+    pub async fn read(&self, room: &RoomKey, query: Query) -> Result<Page, StoreError> {
+        let mut call = self.room_call(&scripts::READ, room);
+        call.arg(query.after.min(LAST))
+            .arg(query.limit)
+            .arg(query.max_bytes)
+            .arg(u8::from(query.receipts));
+        Ok(values::page(&self.link.read(&call).await?, query)?)
+    }
+
+    pub async fn position(&self, room: &RoomKey) -> Result<Position, StoreError> {
+        let nothing = Query { after: 0, limit: 0, max_bytes: 0, receipts: false };
+        Ok(self.read(room, nothing).await?.position)
+    }
+
+    pub async fn find_by_message_id(
+        &self,
+        room: &RoomKey,
+        message_id: &str,
+    ) -> Result<Option<u64>, StoreError> {
+        let mut call = self.room_call(&scripts::FIND, room);
+        call.arg(message_id);
+        Ok(values::optional_number(&self.link.read(&call).await?)?)
+    }
+
+    pub async fn queued(
+        &self,
+        user: &UserId,
+        after_seq: u64,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<QueuedItem>, StoreError> {
+        Ok(self.look_into_queue(user, after_seq, limit, max_bytes).await?.1)
+    }
+
+    pub async fn queue_len(&self, user: &UserId) -> Result<u64, StoreError> {
+        Ok(self.look_into_queue(user, 0, 0, 0).await?.0)
+    }
+
+    async fn look_into_queue(
+        &self,
+        user: &UserId,
+        after_seq: u64,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<(u64, Vec<QueuedItem>), StoreError> {
+        let mut call = self.call(&scripts::QUEUED);
+        call.arg(user.as_str())
+            .arg(self.queue_expired_at())
+            .arg(after_seq.min(LAST))
+            .arg(limit)
+            .arg(max_bytes);
+        Ok(values::queued(&self.link.read(&call).await?)?)
+    }
+
+    pub async fn claim_queue(
+        &self,
+        user: &UserId,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        self.claim(user, holder, "claim", ttl).await
+    }
+
+    pub async fn renew_queue(
+        &self,
+        user: &UserId,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        self.claim(user, holder, "renew", ttl).await
+    }
+
+    pub async fn release_queue(&self, user: &UserId, holder: &str) -> Result<bool, StoreError> {
+        self.claim(user, holder, "release", Duration::ZERO).await
+    }
+
+    async fn claim(
+        &self,
+        user: &UserId,
+        holder: &str,
+        act: &str,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        let mut call = self.call(&scripts::CLAIM);
+        call.arg(user.as_str()).arg(holder).arg(act).arg(millis(ttl).max(1));
+        Ok(values::number(&self.link.read(&call).await?)? == 1)
+    }
+
+    pub fn committed(&self, room: RoomKey, payload: &[u8]) -> Result<Committed, DecodeError> {
+        let Published { run, number, committed } = wire::decode_committed(room, payload)?;
+        self.link.seen().note(run, number);
+        Ok(committed)
+    }
+
+    pub fn health(&self) -> Health {
+        self.link.health()
+    }
+
+    pub fn stats(&self) -> Stats {
+        let (queued, queued_bytes) = self.intake.depth();
+        Stats {
+            queued: queued as u64,
+            queued_bytes: queued_bytes as u64,
+            rooms: self.link.rooms(),
+            ..self.counters.stats()
+        }
+    }
+
+    pub async fn close(&self) {
+        self.intake.close();
+        self.link.closed().await;
+    }
+
+    pub fn prefix(&self) -> &str {
+        self.link.prefix()
+    }
+
+    fn submit(&self, call: Cmd, kind: Kind, bytes: usize) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let bytes = bytes + size_of::<Command>() + 256;
+        self.intake.push(Command { call, kind, bytes, arrived: Instant::now(), reply });
+        answer
+    }
+
+    fn call(&self, script: &Script) -> Cmd {
+        script.call(self.link.prefix())
+    }
+
+    /// The call of a script that looks into a room.
+    fn room_call(&self, script: &Script, room: &RoomKey) -> Cmd {
+        let mut call = self.call(script);
+        call.arg(room_part(room))
+            .arg(self.settings.history_size)
+            .arg(expired_at(&self.settings, self.settings.history_ttl));
+        call
+    }
+
+    fn queue_expired_at(&self) -> String {
+        expired_at(&self.settings, self.settings.queue_ttl)
+    }
+}
+
+impl Drop for Redis {
+    /// What was taken in is still finished, as long as the runtime lives.
+    fn drop(&mut self) {
+        self.intake.close();
+    }
+}
+
+/// The newest time stamp that is too old, as the scripts take it: nothing where there is no limit.
+fn expired_at(settings: &Settings, ttl: Option<Duration>) -> String {
+    ttl.map(|ttl| settings.clock.now_ms().saturating_sub(millis(ttl)).to_string())
+        .unwrap_or_default()
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Every now and then one of the nodes deletes what is too old. Should two of them do it at once,
+/// no harm is done.
+async fn sweep_on(link: &Link, settings: &Settings, every: Duration) {
+    let turn = every.mul_f32(0.9);
+    loop {
+        sleep(every).await;
+        let mut take_turn = cmd("SET");
+        take_turn
+            .arg(format!("{}:sweeper", link.prefix()))
+            .arg("")
+            .arg("NX")
+            .arg("PX")
+            .arg(millis(turn).max(1));
+        match link.read(&take_turn).await {
+            Ok(Value::Okay) => {}
+            // Another one's turn, or nobody's while Redis is away, which is told elsewhere.
+            Ok(_) | Err(_) => continue,
+        }
+        if let Err(error) = sweep(link, settings).await {
+            tracing::warn!(%error, "what is too old could not be deleted from Redis; it is tried again later");
+        }
+    }
+}
+
+async fn sweep(link: &Link, settings: &Settings) -> Result<(), StoreError> {
+    loop {
+        let mut call = scripts::SWEEP.call(link.prefix());
+        call.arg(settings.clock.now_ms())
+            .arg(expired_at(settings, settings.history_ttl))
+            .arg(expired_at(settings, settings.queue_ttl))
+            .arg(SWEPT);
+        let (more, rooms) = values::swept(&link.read(&call).await?)?;
+        link.note_rooms(rooms);
+        if !more {
+            return Ok(());
+        }
+    }
+}

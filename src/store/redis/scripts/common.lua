@@ -1,0 +1,97 @@
+-- What the scripts share. ARGV[1] is the prefix of all keys.
+--
+--   log              hash: number (counts every append and every queued message, on from the time in
+--                    microseconds at which the era began), seed (the number at which it began), run
+--                    (the Redis process last checked in to), base (the number then)
+--   log:rooms        sorted set: rooms by a time no later than that of their oldest message, or by
+--                    when they were emptied
+--   log:forgotten    hash: bucket -> how many of its rooms were forgotten
+--   meta:<room>      hash: h (newest offset), f (oldest on disk, or h + 1), e (epoch) under s (seed),
+--                    r (no message beyond this offset has receipts), x (set once it was emptied)
+--   stream:<room>    stream: <offset>-0 -> entry
+--   ids:<room>       hash: message id -> offset of the newest message with it
+--   receipts:<room>\31<offset>   hash: user -> place:time
+--   queue:<user>     stream: <number>-0 -> entry, sender
+--   senders:<user>   hash: sender -> how many of its messages wait
+--   queues           sorted set: users by the time of their oldest queued message
+local call = redis.call
+local prefix = ARGV[1]
+local log = prefix .. ':log'
+
+-- A number as text; Lua's own way has 14 digits.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+-- Every room gets another epoch: the log is new, or some of it was lost. The numbers go on beyond all
+-- that were ever given, so nothing that was remembered of them can be taken for something else.
+local function begin_era(beyond)
+  local time = call('TIME')
+  local number = whole(math.max(time[1] * 1000000 + time[2], beyond + 1))
+  call('HSET', log, 'seed', number, 'number', number)
+  return number
+end
+
+local function era()
+  return call('HGET', log, 'seed') or begin_era(0)
+end
+
+-- Forgotten rooms are counted by bucket, as many buckets as four hexadecimal digits tell apart.
+local function bucket(room)
+  return string.sub(redis.sha1hex(room), 1, 4)
+end
+
+local function epoch(seed, room)
+  local generation = call('HGET', prefix .. ':log:forgotten', bucket(room)) or '0'
+  return string.sub(redis.sha1hex(seed .. '\31' .. room .. '\31' .. generation), 1, 16)
+end
+
+-- Entries are written by wire.rs: version (1 byte), time (8), number of attachments (4), id (4 bytes
+-- of length and the text), ...
+local function time_of(entry)
+  return (struct.unpack('>i8', entry, 2))
+end
+
+local function id_of(entry)
+  return (struct.unpack('>I4c0', entry, 14))
+end
+
+-- As Entry::size counts it: without the 25 bytes, and 4 an attachment, that surround the contents.
+local function size_of(entry)
+  return #entry - 25 - 4 * struct.unpack('>I4', entry, 10)
+end
+
+-- Of what is stored at this offset or after it: the first entry, and its offset.
+local function entry_from(stream, offset)
+  local found = call('XRANGE', stream, whole(offset) .. '-0', '+', 'COUNT', 1)[1]
+  if found then
+    return found[2][2], tonumber(string.sub(found[1], 1, -3))
+  end
+end
+
+local function is_expired(stream, offset, expired)
+  local entry, at = entry_from(stream, offset)
+  return at ~= offset or time_of(entry) <= expired
+end
+
+-- The oldest of the messages from `from` to `head` that is no older than is allowed, or head + 1. Times
+-- grow with the offsets, but for the little that the nodes' clocks differ.
+local function fresh_from(stream, from, head, expired)
+  local entry, first = entry_from(stream, from)
+  if not entry then
+    return head + 1
+  end
+  if not expired or time_of(entry) > expired then
+    return first
+  end
+  local low, high = first, head + 1
+  while high - low > 1 do
+    local middle = math.floor((low + high) / 2)
+    if is_expired(stream, middle, expired) then
+      low = middle
+    else
+      high = middle
+    end
+  end
+  return high
+end

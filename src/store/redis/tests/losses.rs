@@ -1,0 +1,134 @@
+//! Redis comes back with less than it had, or with nothing.
+
+use super::{connections::Seen, *};
+
+#[tokio::test]
+async fn a_restart_that_loses_nothing_goes_on_with_the_same_epoch() {
+    let world = World::start();
+    let (one, other) = (world.node(), world.node());
+    let before = world.append(&one, "1").await;
+    world.append(&other, "2").await;
+    one.enqueue(user("ann"), None, world.entry("q")).await.unwrap();
+    world.server.command("SAVE");
+    world.server.kill();
+    for node in [&one, &other] {
+        until_failing(node).await;
+        assert!(is_unavailable(&world.submit(node, "lost").await));
+        assert!(is_unavailable(&node.read(&room("a"), ALL).await));
+    }
+    world.server.start_again();
+    // The scripts went with the old process.
+    for node in [&one, &other] {
+        until_working(node).await;
+    }
+    assert_eq!(world.append(&one, "3").await, Appended { offset: 3, epoch: before.epoch });
+    assert_eq!(world.append(&other, "4").await, Appended { offset: 4, epoch: before.epoch });
+    assert_eq!(ids(&other).await, ["1", "2", "3", "4"]);
+    assert_eq!(other.queue_len(&user("ann")).await, Ok(1));
+}
+
+#[tokio::test]
+async fn a_restart_that_loses_something_changes_every_epoch() {
+    let world = World::start();
+    let (one, other) = (world.node(), world.node());
+    let before = world.append(&one, "1").await;
+    let unwritten = one.position(&room("b")).await.unwrap().epoch;
+    world.append(&other, "seen by both").await;
+    world.server.command("SAVE");
+    assert_eq!(world.append(&one, "lost").await, Appended { offset: 3, epoch: before.epoch });
+    world.server.kill();
+    // Both, so that neither mistakes the connection of before for a new one.
+    for node in [&one, &other] {
+        until_failing(node).await;
+    }
+    world.server.start_again();
+    for node in [&one, &other] {
+        until_working(node).await;
+    }
+    let after = world.append(&other, "new").await;
+    assert_eq!(after.offset, 3);
+    assert_ne!(after.epoch, before.epoch);
+    assert_eq!(one.position(&room("a")).await.unwrap().epoch, after.epoch);
+    assert_ne!(one.position(&room("b")).await.unwrap().epoch, unwritten);
+    assert_eq!(ids(&one).await, ["1", "seen by both", "new"]);
+    // Both have checked in, and that was the only change.
+    assert_eq!(world.append(&one, "newer").await, Appended { offset: 4, epoch: after.epoch });
+}
+
+#[tokio::test]
+async fn what_a_node_has_only_received_tells_it_of_a_loss_too() {
+    let world = World::start();
+    let (one, other) = (world.node(), world.node());
+    let before = world.append(&one, "1").await;
+    world.append(&other, "2").await;
+    world.server.command("SAVE");
+    let mut subscription = world.server.connection();
+    let mut subscription = subscription.as_pubsub();
+    subscription.subscribe(room_channel(PREFIX, &room("a"))).unwrap();
+    world.append(&one, "lost").await;
+    let message = subscription.get_message().unwrap();
+    let committed = other.committed(room("a"), message.get_payload_bytes()).unwrap();
+    assert_eq!((committed.offset, committed.epoch), (3, before.epoch));
+    // The one who has written it ends together with Redis.
+    one.close().await;
+    world.server.kill();
+    until_failing(&other).await;
+    world.server.start_again();
+    until_working(&other).await;
+    assert_ne!(world.append(&other, "new").await.epoch, before.epoch);
+}
+
+#[tokio::test]
+async fn an_emptied_redis_begins_anew_with_other_epochs() {
+    let world = World::start();
+    let (one, other) = (world.node(), world.node());
+    let mut epochs: Vec<Epoch> = Vec::new();
+    let mut places = Vec::new();
+    for _ in 0..3 {
+        let appended = world.append(&one, "1").await;
+        assert_eq!(appended.offset, 1);
+        assert_eq!(other.position(&room("a")).await.unwrap().epoch, appended.epoch);
+        assert!(!epochs.contains(&appended.epoch));
+        epochs.push(appended.epoch);
+        places.push(other.enqueue(user("ann"), None, world.entry("q")).await.unwrap());
+        world.server.command("FLUSHALL");
+        assert_eq!(one.queue_len(&user("ann")).await, Ok(0));
+        let emptied = other.position(&room("a")).await.unwrap();
+        assert_eq!((emptied.head, emptied.oldest), (0, 1));
+        assert!(!epochs.contains(&emptied.epoch));
+    }
+    assert!(places.is_sorted_by(|one, next| one < next), "no place is used again: {places:?}");
+    assert_eq!(one.health(), Health::Working);
+}
+
+#[tokio::test]
+async fn who_knows_nothing_of_the_time_before_a_restart_trusts_nothing() {
+    let world = World::start();
+    let one = world.node();
+    let before = world.append(&one, "1").await;
+    let newcomer = world.node();
+    assert_eq!(newcomer.position(&room("a")).await.unwrap().epoch, before.epoch, "Redis went on");
+    world.server.command("SAVE");
+    one.close().await;
+    newcomer.close().await;
+    world.server.kill();
+    world.server.start_again();
+    // Nobody is left who could tell whether something was lost.
+    let after = world.append(&world.node(), "2").await;
+    assert_eq!(after.offset, 2);
+    assert_ne!(after.epoch, before.epoch);
+    assert_eq!(world.append(&world.node(), "3").await.epoch, after.epoch);
+}
+
+#[test]
+fn what_was_seen_of_another_run_does_not_count() {
+    let seen = Seen::default();
+    seen.checked_in("one");
+    seen.note("one", 5);
+    seen.note("two", 9);
+    seen.note("one", 3);
+    assert_eq!(seen.newest(), ("one".to_owned(), 5));
+    seen.checked_in("two");
+    seen.note("one", 9);
+    assert_eq!(seen.newest(), ("two".to_owned(), 5));
+}

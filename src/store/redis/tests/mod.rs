@@ -1,0 +1,98 @@
+//! What only the store in Redis does.
+
+mod losses;
+mod outages;
+mod sharing;
+
+use std::sync::atomic::AtomicI64;
+
+use super::*;
+use crate::{
+    audience::Except,
+    store::{
+        Append, Appended, Backend, DecodeError, Epoch, Location, Pending, Query, Store,
+        room_channel,
+        tests::{ALL, room, server::RedisServer, settings as embedded_settings, user},
+    },
+};
+
+const PREFIX: &str = "test";
+
+/// Some nodes on one server.
+struct World {
+    server: RedisServer,
+    settings: Settings,
+}
+
+impl World {
+    fn start() -> Self {
+        let clock = Arc::new(AtomicI64::new(1_000_000));
+        Self { server: RedisServer::start(), settings: embedded_settings(Location::Memory, &clock) }
+    }
+
+    fn node(&self) -> Store {
+        self.tuned(|_| {})
+    }
+
+    fn tuned(&self, change: impl FnOnce(&mut Tuning)) -> Store {
+        let mut tuning = Tuning { tick: Duration::from_millis(5), ..Tuning::default() };
+        change(&mut tuning);
+        let redis = Redis::start(self.settings.clone(), self.server.settings(PREFIX), tuning);
+        Store { backend: Backend::Redis(Arc::new(redis)) }
+    }
+
+    fn entry(&self, id: &str) -> Entry {
+        Entry {
+            id: id.into(),
+            event: "message".into(),
+            json: "{}".into(),
+            attachments: vec![],
+            timestamp_ms: self.settings.clock.now_ms(),
+        }
+    }
+
+    fn submit(&self, node: &Store, id: &str) -> Pending<Appended> {
+        let append = Append { room: room("a"), entry: self.entry(id), except: Except::nobody() };
+        node.append(append)
+    }
+
+    async fn append(&self, node: &Store, id: &str) -> Appended {
+        self.submit(node, id).await.unwrap()
+    }
+}
+
+/// Waits for a health that `is` as wanted.
+async fn until(node: &Store, is: impl Fn(&Health) -> bool) -> Health {
+    let waited = async {
+        loop {
+            let health = node.health();
+            if is(&health) {
+                return health;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waited).await.unwrap()
+}
+
+async fn until_working(node: &Store) {
+    until(node, |health| *health == Health::Working).await;
+}
+
+async fn until_failing(node: &Store) -> String {
+    match until(node, |health| matches!(health, Health::Failing { .. })).await {
+        Health::Failing { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn ids(node: &Store) -> Vec<String> {
+    let page = node.read(&room("a"), ALL).await.unwrap();
+    let in_order = page.items.iter().zip(page.position.oldest..);
+    assert!(in_order.clone().all(|(item, offset)| item.offset == offset), "no gap");
+    in_order.map(|(item, _)| item.entry.id.clone()).collect()
+}
+
+fn is_unavailable<T: fmt::Debug>(result: &Result<T, StoreError>) -> bool {
+    matches!(result, Err(StoreError::Unavailable(_)))
+}

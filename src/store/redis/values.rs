@@ -1,0 +1,123 @@
+//! Reading what the scripts answer.
+
+use redis::Value;
+
+use crate::{
+    names::UserId,
+    store::{
+        epoch::Epoch,
+        types::{Page, Position, Query, QueuedItem, Receipt, StoreError, Stored},
+        wire::{self, DecodeError},
+    },
+};
+
+impl From<DecodeError> for StoreError {
+    fn from(error: DecodeError) -> Self {
+        Self::Unavailable(format!("what lies in Redis is {error}"))
+    }
+}
+
+/// What an append answers.
+pub struct Appended {
+    pub offset: u64,
+    pub epoch: Epoch,
+    /// The message's place in the whole log.
+    pub number: u64,
+    /// How many rooms there are now, if there is one more.
+    pub rooms: Option<u64>,
+}
+
+pub fn appended(value: &Value) -> Result<Appended, DecodeError> {
+    let [offset, epoch, number, rooms @ ..] = array(value)? else { return Err(DecodeError) };
+    Ok(Appended {
+        offset: self::number(offset)?,
+        epoch: wire::epoch(text(epoch)?)?,
+        number: self::number(number)?,
+        rooms: rooms.first().map(self::number).transpose()?,
+    })
+}
+
+pub fn number(value: &Value) -> Result<u64, DecodeError> {
+    match value {
+        Value::Int(number) => u64::try_from(*number).map_err(|_| DecodeError),
+        _ => Err(DecodeError),
+    }
+}
+
+pub fn optional_number(value: &Value) -> Result<Option<u64>, DecodeError> {
+    match value {
+        Value::Nil => Ok(None),
+        value => number(value).map(Some),
+    }
+}
+
+pub fn page(value: &Value, query: Query) -> Result<Page, DecodeError> {
+    let [head, oldest, epoch, entries, from, receipts] = array(value)? else {
+        return Err(DecodeError);
+    };
+    let position = Position {
+        head: number(head)?,
+        oldest: number(oldest)?,
+        epoch: wire::epoch(text(epoch)?)?,
+    };
+    let first = number(from)?;
+    let receipts = array(receipts)?;
+    let mut items = Vec::new();
+    for ((offset, entry), at) in (first..).zip(array(entries)?).zip(0..) {
+        let receipts = receipts.get(at).map_or(Ok(Vec::new()), self::receipts)?;
+        items.push(Stored { offset, entry: wire::decode_entry(bytes(entry)?)?, receipts });
+    }
+    // A script takes a number as it is written, and the greatest do not fit.
+    let from = position.oldest.max(query.after.saturating_add(1));
+    let complete = items.last().map_or(from > position.head, |last| last.offset == position.head);
+    Ok(Page { items, position, complete })
+}
+
+/// A message's receipts, in the order in which they were recorded.
+fn receipts(value: &Value) -> Result<Vec<Receipt>, DecodeError> {
+    let mut placed = Vec::new();
+    for pair in array(value)?.chunks(2) {
+        let [user, recorded] = pair else { return Err(DecodeError) };
+        let (place, time) = text(recorded)?.split_once(':').ok_or(DecodeError)?;
+        let place: u64 = place.parse().map_err(|_| DecodeError)?;
+        let timestamp_ms = time.parse().map_err(|_| DecodeError)?;
+        let user = UserId::parse(text(user)?).map_err(|_| DecodeError)?;
+        placed.push((place, Receipt { user, timestamp_ms }));
+    }
+    placed.sort_by_key(|(place, _)| *place);
+    Ok(placed.into_iter().map(|(_, receipt)| receipt).collect())
+}
+
+/// How many messages wait, and those that were read.
+pub fn queued(value: &Value) -> Result<(u64, Vec<QueuedItem>), DecodeError> {
+    let [count, items] = array(value)? else { return Err(DecodeError) };
+    let items = array(items)?.chunks(2).map(|pair| {
+        let [seq, entry] = pair else { return Err(DecodeError) };
+        Ok(QueuedItem { seq: number(seq)?, entry: wire::decode_entry(bytes(entry)?)? })
+    });
+    Ok((number(count)?, items.collect::<Result<_, _>>()?))
+}
+
+/// A step of the sweep: whether there may be more, and how many rooms are left.
+pub fn swept(value: &Value) -> Result<(bool, u64), DecodeError> {
+    let [more, rooms] = array(value)? else { return Err(DecodeError) };
+    Ok((number(more)? == 1, number(rooms)?))
+}
+
+fn array(value: &Value) -> Result<&[Value], DecodeError> {
+    match value {
+        Value::Array(values) => Ok(values),
+        _ => Err(DecodeError),
+    }
+}
+
+fn bytes(value: &Value) -> Result<&[u8], DecodeError> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        _ => Err(DecodeError),
+    }
+}
+
+fn text(value: &Value) -> Result<&str, DecodeError> {
+    std::str::from_utf8(bytes(value)?).map_err(|_| DecodeError)
+}

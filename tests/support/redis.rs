@@ -1,0 +1,95 @@
+//! A redis-server of one test: to be killed, emptied, and slowed.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{Ipv4Addr, TcpListener},
+    process::{Child, Command, Stdio},
+};
+
+use redis::{Connection, FromRedisValue};
+use tempfile::TempDir;
+
+/// A redis-server; ends with this value.
+pub struct RedisServer {
+    directory: TempDir,
+    port: u16,
+    persistent: bool,
+    child: Option<Child>,
+}
+
+impl RedisServer {
+    /// One that forgets everything when it ends.
+    pub fn start() -> Self {
+        Self::begin(false)
+    }
+
+    /// One that keeps everything in a file, to the last command.
+    pub fn persistent() -> Self {
+        Self::begin(true)
+    }
+
+    fn begin(persistent: bool) -> Self {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let directory = TempDir::new().unwrap();
+        let mut server = Self { directory, port, persistent, child: None };
+        server.restart();
+        server
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Starts it again, on the same port; waits until it serves.
+    pub fn restart(&mut self) {
+        self.kill();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""]);
+        command.args(["--appendonly", if self.persistent { "yes" } else { "no" }]);
+        command.args(["--appendfsync", "always", "--dir"]).arg(self.directory.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect(
+            "redis-server must be installed for these tests (./test.sh cluster installs it)",
+        );
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let ready = lines.any(|line| line.unwrap().contains("Ready to accept"));
+        assert!(ready, "redis-server did not start");
+        // It goes on writing, and must not wait for a reader.
+        std::thread::spawn(move || lines.count());
+        self.child = Some(child);
+    }
+
+    /// Sends a command given as it would be typed, and returns its answer.
+    pub fn command<T: FromRedisValue>(&self, words: &str) -> T {
+        let mut words = words.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        command.arg(words.collect::<Vec<_>>());
+        command.query(&mut self.connection()).unwrap()
+    }
+
+    fn connection(&self) -> Connection {
+        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
