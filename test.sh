@@ -90,22 +90,39 @@ rust() {
   run cargo test --locked --doc
 }
 
-# The stories of one server, told again of a node over Redis and of two, and what several nodes are.
+# The stories of one server, told again of a node over Redis and of two (but for limits, which each node counts for
+# itself), and what several nodes are.
 cluster() {
+  build_server
   system_package redis-server redis-server
-  local directory chapters=(rooms messages users history) chapter nodes
+  node_packages tests/clients
+  local directory port chapters=(rooms messages users history) chapter
   directory=$(mktemp -d)
-  redis-server --port 0 --unixsocket "$directory/redis.sock" --save '' --appendonly no --dir "$directory" \
-    --daemonize yes --pidfile "$directory/redis.pid" --logfile "$directory/redis.log" >/dev/null
   # shellcheck disable=SC2064 # The directory of this moment.
   trap "kill \$(cat '$directory/redis.pid') 2>/dev/null; rm -rf '$directory'" EXIT
-  for nodes in 1 2; do
-    heading "cluster: ${chapters[*]}, on $nodes node(s) over Redis"
-    for chapter in "${chapters[@]}"; do
-      ROOMCAST_TEST_REDIS=redis+unix://$directory/redis.sock ROOMCAST_TEST_NODES=$nodes \
-        run cargo test --locked --test "$chapter"
+  until redis-cli -s "$directory/redis.sock" ping >/dev/null 2>&1; do
+    port=$((20000 + RANDOM % 10000))
+    redis-server --port "$port" --bind 127.0.0.1 --unixsocket "$directory/redis.sock" --save '' --appendonly no \
+      --dir "$directory" --daemonize yes --pidfile "$directory/redis.pid" --logfile "$directory/redis.log" >/dev/null
+    for _ in {1..50}; do
+      redis-cli -s "$directory/redis.sock" ping >/dev/null 2>&1 && break
+      sleep 0.1
     done
   done
+  export ROOMCAST_TEST_REDIS=redis://127.0.0.1:$port ROOMCAST_TEST_NODES
+  for ROOMCAST_TEST_NODES in 1 2; do
+    heading "cluster: ${chapters[*]}, on $ROOMCAST_TEST_NODES node(s) over Redis"
+    for chapter in "${chapters[@]}"; do
+      run cargo test --locked --test "$chapter"
+    done
+  done
+  heading 'cluster: socket.io-client 4, 3, 2 and 1, and rxjs, on 2 nodes over Redis'
+  local stories=()
+  for chapter in tests/clients/*.test.mjs; do
+    [[ $chapter = */limits.test.mjs ]] || stories+=("$chapter")
+  done
+  run node --test --test-reporter=spec --test-timeout=300000 "${stories[@]}"
+  unset ROOMCAST_TEST_REDIS ROOMCAST_TEST_NODES
   heading 'cluster: several nodes'
   run cargo test --locked --test cluster
 }

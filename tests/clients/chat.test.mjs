@@ -95,10 +95,11 @@ story('rooms of one name in two namespaces are two rooms', async ({ connect }) =
   assertFields(await next(ann, 'newMessage'), { content: 'end', clientId: ann.id });
 });
 
-story('one connection carries both namespaces', async ({ open, connect }) => {
+story('one connection carries both namespaces', async ({ server, open, connect }) => {
   // Without forceNew the second one shares the manager of the first.
-  const root = open({ forceNew: false });
-  const chat = open({ forceNew: false, namespace: '/chat' });
+  const at = { url: server.url };
+  const root = open({ forceNew: false }, at);
+  const chat = open({ forceNew: false, namespace: '/chat' }, at);
   assert.equal(root.io, chat.io, 'the clients do not share a connection');
   assertFields(await next(root, 'connected'), { clientId: root.id });
   assertFields(await next(chat, 'connected'), { clientId: chat.id });

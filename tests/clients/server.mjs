@@ -2,6 +2,7 @@
 // Node's own modules only: the Angular story uses this file too.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -42,8 +43,42 @@ export function binary() {
  *
  * `env` is laid over the defaults. The environment of the test run itself is not inherited: a JWT_SECRET
  * in a developer's shell must not change a story.
+ *
+ * With ROOMCAST_TEST_REDIS=<url> it is ROOMCAST_TEST_NODES nodes (1) over that Redis, under a prefix of its own: its
+ * `url` is that of one after the other.
  */
 export async function startServer(env = {}) {
+  const redis = process.env.ROOMCAST_TEST_REDIS;
+  if (!redis || env.REDIS_URL) return startNode(env);
+  const shared = { REDIS_URL: redis, REDIS_PREFIX: randomUUID(), ...env };
+  const nodes = await Promise.all(Array.from({ length: Number(process.env.ROOMCAST_TEST_NODES ?? 1) }, () => startNode(shared)));
+  try {
+    for (const node of nodes) {
+      const ready = async () => {
+        while ((await fetch(`${node.url}/health/ready`)).status !== 200) await new Promise((done) => setImmediate(done));
+      };
+      await within(ready(), () => `a node that is ready:\n${node.tail()}`);
+    }
+  } catch (error) {
+    await Promise.allSettled(nodes.map((node) => node.stop()));
+    throw error;
+  }
+  let turn = 0;
+  return {
+    get url() {
+      return nodes[turn++ % nodes.length].url;
+    },
+    get port() {
+      return nodes[0].port;
+    },
+    tail: () => nodes.map((node) => node.tail()).join('\n\n'),
+    async stop() {
+      await Promise.all(nodes.map((node) => node.stop()));
+    },
+  };
+}
+
+async function startNode(env) {
   const directory = await mkdtemp(join(tmpdir(), 'roomcast-clients-'));
   const child = spawn(binary(), [], {
     cwd: directory,

@@ -19,7 +19,7 @@ export function story(name, env, tell) {
     };
     const world = {
       server,
-      open: (options) => kept(open(server, options)),
+      open: (options, at = server) => kept(open(at, options)),
       connect: async (options) => kept(await connect(server, options)),
       /** A connected client that has joined the room. */
       async member(roomName, options) {
