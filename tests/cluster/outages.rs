@@ -220,6 +220,24 @@ async fn members_miss_nothing_when_redis_is_slow() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_miss_nothing_when_redis_stands_still() {
+    let mut cluster = Cluster::with(2, roomy).await;
+    let health = cluster.nodes[0].url("/health");
+    disturbed(&mut cluster, 1, async |redis: &mut RedisServer| {
+        redis.freeze();
+        // Connections that say nothing for five seconds are given up.
+        eventually("it is missed", async || {
+            let health = reqwest::get(&health).await.unwrap().json::<Value>().await.unwrap();
+            health["error"]["redis"]["status"] == "down"
+        })
+        .await;
+        redis.thaw();
+    })
+    .await;
+    assert!(sessions(&cluster).await > 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_miss_nothing_when_redis_restarts() {
     let mut cluster = Cluster::over(RedisServer::persistent(), 2, roomy).await;
     disturbed(&mut cluster, 3, async |redis: &mut RedisServer| redis.restart()).await;

@@ -56,6 +56,21 @@ impl RedisServer {
         }
     }
 
+    /// Lets it stand still: connections stay, and nothing is answered.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
     /// Starts it again, on the same port; waits until it serves.
     pub fn restart(&mut self) {
         self.kill();
