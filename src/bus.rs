@@ -24,7 +24,7 @@ use crate::{
     payload::Payload,
     refusal::{Code, Refusal},
     registry::{Client, Namespace},
-    store::{Append, Committed, Entry, Store},
+    store::{Append, Appended, Committed, Entry, Pending, RoomKey, Store},
 };
 
 /// How long a client waits, after each message that it sends, for those who read it.
@@ -76,46 +76,67 @@ impl Bus {
         self.log.as_ref()
     }
 
-    /// Sends a message to a room. When this returns, the message is stored (where there is history)
-    /// and on its way to every member; the answer is its offset. Where members that read have much
-    /// to read yet, this waits for them a little: who publishes faster than that is held back.
+    /// Sends a message to a room: where there is history it is handed to the log during this call, so
+    /// that the order of calls is the order of the log. When what this returns is done, the message is
+    /// stored and on its way to every member; the answer is its offset. Where members that read have
+    /// much to read yet, that takes a little longer: who publishes faster than that is held back.
     ///
     /// # Errors
     /// `unavailable` when the log cannot take it, `too_many_rooms` when its room would be one too
     /// many; then nobody receives it. Or, where Redis was lost just then, nobody knows.
-    pub async fn publish(&self, message: RoomMessage) -> Result<Option<u64>, Refusal> {
+    pub fn publish(
+        &self,
+        message: RoomMessage,
+    ) -> impl Future<Output = Result<Option<u64>, Refusal>> + Send + use<> {
+        let bus = self.clone();
+        let (namespace, name) = (message.namespace.clone(), message.room.clone());
+        let begun = bus.begin(message);
+        async move {
+            let offset = bus.finish(begun).await?;
+            bus.relieved(&namespace, Some(&name)).await;
+            Ok(offset)
+        }
+    }
+
+    fn begin(&self, message: RoomMessage) -> Begun {
         let room = message.namespace.key(&message.room);
+        let RoomMessage { namespace, room: name, event, payload, id, timestamp, except } = message;
         let Some(log) = &self.log else {
-            let RoomMessage { namespace, room: name, event, payload, except, .. } = message;
             let packet = Packet::new(event, payload);
-            match &self.cluster {
-                Some(cluster) => cluster.publish(&room, &packet, except).await?,
-                None => {
-                    self.here.to_room(&namespace, &name, &packet, &except);
-                }
+            if self.cluster.is_some() {
+                return Begun::Unlogged(room, packet, except);
             }
-            self.relieved(&namespace, Some(&name)).await;
-            return Ok(None);
+            self.here.to_room(&namespace, &name, &packet, &except);
+            return Begun::Done;
         };
         let entry = Entry {
-            id: message.id,
-            event: message.event.into_owned(),
-            json: message.payload.json().into(),
-            attachments: message.payload.attachments().to_vec(),
-            timestamp_ms: message.timestamp.as_millis(),
+            id: id.clone(),
+            event: event.into_owned(),
+            json: payload.json().into(),
+            attachments: payload.attachments().to_vec(),
+            timestamp_ms: timestamp.as_millis(),
         };
-        let offset = match &self.cluster {
-            None => log.append(Append { room, entry, except: message.except }).await?.offset,
-            Some(cluster) => {
-                let (except, id) = (message.except, entry.id.clone());
-                cluster.sending(&room, &entry, &except);
-                let appended = log.append(Append { room: room.clone(), entry, except }).await?;
-                cluster.delivered(&room, appended.epoch, appended.offset, &id).await;
-                appended.offset
+        if let Some(cluster) = &self.cluster {
+            cluster.sending(&room, &entry, &except);
+        }
+        Begun::Logged(log.append(Append { room: room.clone(), entry, except }), room, id)
+    }
+
+    async fn finish(&self, begun: Begun) -> Result<Option<u64>, Refusal> {
+        match (begun, &self.cluster) {
+            (Begun::Logged(appended, room, id), cluster) => {
+                let appended = appended.await?;
+                if let Some(cluster) = cluster {
+                    cluster.delivered(&room, appended.epoch, appended.offset, &id).await;
+                }
+                Ok(Some(appended.offset))
             }
-        };
-        self.relieved(&message.namespace, Some(&message.room)).await;
-        Ok(Some(offset))
+            (Begun::Unlogged(room, packet, except), Some(cluster)) => {
+                cluster.publish(&room, &packet, except).await?;
+                Ok(None)
+            }
+            (Begun::Unlogged(..) | Begun::Done, _) => Ok(None),
+        }
     }
 
     /// Waits a little, where a client of this node that reads had much to read yet when something was
@@ -240,6 +261,16 @@ impl Bus {
             cluster.tell(&word(), Some(packet));
         }
     }
+}
+
+/// A message to a room that is on its way.
+enum Begun {
+    /// To the log.
+    Logged(Pending<Appended>, RoomKey, String),
+    /// To be told to all nodes, without a log.
+    Unlogged(RoomKey, Packet, Except),
+    /// To this node's members, who have it.
+    Done,
 }
 
 /// A client of this node that reads and had much to read yet when something was last sent there.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use futures_util::{FutureExt, TryFutureExt, future::ready};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use socketioxide::socket::Sid;
 
 use crate::{
@@ -45,50 +47,67 @@ pub struct Chat {
     pub id: MessageId,
 }
 
-/// Sends a client's object to a room.
+/// Sends a client's object to a room: it has its place among the client's messages when this returns,
+/// and is answered by what it returns.
 ///
 /// # Errors
 /// `forbidden`, `too_many_rooms`, `unavailable`: then nobody receives it.
-pub async fn send(app: &App, client: &Client, message: ToRoom) -> Result<Payload, Refusal> {
-    let except = Except::client((!message.to_sender).then_some(client.id));
-    let published =
-        publish(app, client, message.room, message.event, message.payload, &message.id, except)
-            .await?;
-    Ok(published.acknowledge(&message.id))
+pub fn send(app: &App, client: &Client, message: ToRoom) -> impl Answer + use<> {
+    let ToRoom { room, payload, id, event, to_sender } = message;
+    let except = Except::client((!to_sender).then_some(client.id));
+    publish(app, client, room, event, payload, &id, except)
+        .map_ok(move |published| published.acknowledge(&id))
 }
 
-/// Sends a client's chat message to a room: the server says who sent it and when.
+/// Sends a client's chat message to a room, as [`send`] does: the server says who sent it and when.
 ///
 /// # Errors
 /// As [`send`].
-pub async fn chat(app: &App, client: &Client, message: Chat) -> Result<Payload, Refusal> {
-    let Some(object) = Object::parse(message.payload.json()) else {
+pub fn chat(app: &App, client: &Arc<Client>, message: Chat) -> impl Answer + use<> {
+    let Chat { room, payload, id } = message;
+    let json = match say(client, &payload, &id) {
+        Ok(json) => json,
+        Err(refusal) => return ready(Err(refusal)).left_future(),
+    };
+    let payload = payload.with_json(json);
+    let published = publish(app, client, room, "newMessage", payload, &id, Except::nobody());
+    let client = client.clone();
+    let answer = move |published: Published| {
+        let sent = ObjectBuilder::default()
+            .raw("id", &id.json)
+            .set("timestamp", &published.timestamp)
+            .set("status", "sent")
+            .build();
+        client.outlet.send(&Packet::new("messageSent", Payload::from_raw(sent)));
+        published.acknowledge(&id)
+    };
+    published.map_ok(answer).right_future()
+}
+
+/// What becomes of a message, for who sent it.
+pub trait Answer: Future<Output = Result<Payload, Refusal>> + Send {}
+
+impl<F: Future<Output = Result<Payload, Refusal>> + Send> Answer for F {}
+
+/// The chat message as it goes out.
+fn say(client: &Client, payload: &Payload, id: &MessageId) -> Result<Box<RawValue>, Refusal> {
+    let Some(object) = Object::parse(payload.json()) else {
         return Err(Refusal::invalid("the payload must be an object"));
     };
-    let mut built = ObjectBuilder::default();
-    // A payload's id goes out as it is, even where it cannot serve as one.
-    built = match object.get("id") {
-        Some(id) => built.raw("id", id),
-        None => built.raw("id", &message.id.json),
-    };
-    built = built.set("sender", &client.user()).set("clientId", client.id.as_str());
-    built = match object.get("content") {
-        Some(content) => built.raw("content", content),
-        None => return Err(Refusal::invalid("content must be present")),
+    let Some(content) = object.get("content") else {
+        return Err(Refusal::invalid("content must be present"));
     };
     let timestamp = Timestamp::now();
-    let json = built.set("timestamp", &timestamp).rest_of(&object).build();
-    let payload = message.payload.with_json(json);
-    let published =
-        publish(app, client, message.room, "newMessage", payload, &message.id, Except::nobody())
-            .await?;
-    let sent = ObjectBuilder::default()
-        .raw("id", &message.id.json)
-        .set("timestamp", &published.timestamp)
-        .set("status", "sent")
+    let json = ObjectBuilder::default()
+        // A payload's id goes out as it is, even where it cannot serve as one.
+        .raw("id", object.get("id").unwrap_or(&id.json))
+        .set("sender", &client.user())
+        .set("clientId", client.id.as_str())
+        .raw("content", content)
+        .set("timestamp", &timestamp)
+        .rest_of(&object)
         .build();
-    client.outlet.send(&Packet::new("messageSent", Payload::from_raw(sent)));
-    Ok(published.acknowledge(&message.id))
+    Ok(json)
 }
 
 /// Sends a client's object or text to every client of its namespace, itself included.
@@ -204,7 +223,7 @@ impl Published {
     }
 }
 
-async fn publish(
+fn publish(
     app: &App,
     client: &Client,
     room: RoomName,
@@ -212,10 +231,12 @@ async fn publish(
     payload: Payload,
     id: &MessageId,
     except: Except,
-) -> Result<Published, Refusal> {
-    client.permit(&room)?;
+) -> impl Future<Output = Result<Published, Refusal>> + Send + use<> {
     let timestamp = Timestamp::now();
-    let message = RoomMessage {
+    if let Err(refusal) = client.permit(&room) {
+        return ready(Err(refusal)).left_future();
+    }
+    let published = app.bus.publish(RoomMessage {
         namespace: client.namespace.clone(),
         room: room.clone(),
         event: event.into(),
@@ -223,9 +244,8 @@ async fn publish(
         id: id.text.clone(),
         timestamp,
         except,
-    };
-    let offset = app.bus.publish(message).await?;
-    Ok(Published { room, timestamp, offset })
+    });
+    published.map_ok(move |offset| Published { room, timestamp, offset }).right_future()
 }
 
 /// The simplest acknowledgement.

@@ -14,6 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::value::RawValue;
 use socketioxide::{
     ProtocolVersion,
@@ -28,7 +29,7 @@ use super::{
     guard::{caught, step},
     handshake::{Handshake, client_name},
     inbox::{Inbox, Item},
-    order,
+    order::{self, Order},
     refusals::turned_away,
     reply::reply,
 };
@@ -264,53 +265,98 @@ impl Connection {
         self.inbox.open(self);
     }
 
-    /// Processes one item; called by the inbox for one at a time.
-    pub async fn process(&self, item: Item) {
-        let Some(client) = self.client.get() else { return };
+    /// Takes an item apart; called by the inbox for one at a time.
+    pub fn prepare(&self, item: Item) -> Task {
         match item {
             Item::Event { text, attachments, ack, came } => {
-                self.on_event(client, text.as_str(), attachments, ack).await;
-                self.app.metrics.answered(came.elapsed());
+                let (name, event) = self.read(text.as_str(), attachments);
+                Task::Event { name, event, ack, came }
             }
-            Item::Order(order) => order::obey(&self.app, client, order).await,
-            Item::Gone(reason) => self.on_gone(client, reason),
+            Item::Order(order) => Task::Order(order),
+            Item::Gone(reason) => Task::Gone(reason),
         }
     }
 
-    async fn on_event(
+    /// Begins what may be begun while what came before is not done: a message to a room is handed to the
+    /// log.
+    pub fn begin(self: &Arc<Self>, task: Task) -> Begun {
+        let (Some(client), Some(_)) = (self.client.get(), self.app.bus.log()) else {
+            return Begun::Not(task);
+        };
+        let (name, stored, ack, came) = match task {
+            Task::Event { name, event: Ok(ClientEvent::ToRoom(message)), ack, came } => {
+                (name, messages::send(&self.app, client, message).left_future(), ack, came)
+            }
+            Task::Event { name, event: Ok(ClientEvent::Chat(message)), ack, came } => {
+                (name, messages::chat(&self.app, client, message).right_future(), ack, came)
+            }
+            task => return Begun::Not(task),
+        };
+        let (of, client) = (self.clone(), client.clone());
+        Begun::Stored(Box::pin(async move {
+            of.answer(&client, &name, ack, stored).await;
+            of.app.metrics.answered(came.elapsed());
+        }))
+    }
+
+    /// Does what is to be done.
+    pub async fn perform(&self, task: Task) {
+        let Some(client) = self.client.get() else { return };
+        match task {
+            Task::Event { name, event, ack, came } => {
+                let work = async { dispatch(&self.app, client, event?).await };
+                self.answer(client, &name, ack, work).await;
+                self.app.metrics.answered(came.elapsed());
+            }
+            Task::Order(order) => Box::pin(order::obey(&self.app, client, order)).await,
+            Task::Gone(reason) => self.on_gone(client, reason),
+        }
+    }
+
+    /// The name of an event, and what it asks for.
+    fn read(
         &self,
-        client: &Arc<Client>,
         text: &str,
         attachments: Arc<[Bytes]>,
-        ack: Option<i64>,
-    ) {
-        client.touch();
+    ) -> (String, Result<ClientEvent, Refusal>) {
         let (name, argument) = match split(text) {
             Ok(parts) => parts,
-            Err(refusal) => return self.refuse(client, "", ack, refusal),
+            Err(refusal) => return (String::new(), Err(refusal)),
         };
-        tracing::debug!(client = %client.id, event = ?name, bytes = text.len(), "event");
         self.app.metrics.received(&name);
-        if let Some(admin) = &self.app.admin {
-            admin.received(client, &name, text);
-        }
-        let work = async {
-            if argument.is_some_and(|argument| is_deeper_than(MAX_DEPTH, argument.get())) {
-                return Err(Refusal::invalid(format!(
-                    "the payload has more than {MAX_DEPTH} arrays and objects inside one another"
-                )));
+        if let Some(client) = self.client.get() {
+            client.touch();
+            tracing::debug!(client = %client.id, event = ?name, bytes = text.len(), "event");
+            if let Some(admin) = &self.app.admin {
+                admin.received(client, &name, text);
             }
-            let event = ClientEvent::parse(&name, argument, attachments)?;
-            dispatch(&self.app, client, event).await
-        };
-        match caught(&self.app.metrics, client, &name, work).await {
-            Ok(answer) => reply(client, &name, ack, Ok(answer)),
+        }
+        if argument.is_some_and(|argument| is_deeper_than(MAX_DEPTH, argument.get())) {
+            let message = format!(
+                "the payload has more than {MAX_DEPTH} arrays and objects inside one another"
+            );
+            return (name, Err(Refusal::invalid(message)));
+        }
+        let event = ClientEvent::parse(&name, argument, attachments);
+        (name, event)
+    }
+
+    /// Tells the client what becomes of its event.
+    async fn answer(
+        &self,
+        client: &Arc<Client>,
+        name: &str,
+        ack: Option<i64>,
+        work: impl Future<Output = Result<Payload, Refusal>>,
+    ) {
+        match caught(&self.app.metrics, client, name, work).await {
+            Ok(answer) => reply(client, name, ack, Ok(answer)),
             Err(refusal) => {
                 if refusal.code == Code::RateLimited {
                     // The one rate that an event itself can be over.
                     self.app.metrics.limited(Limit::Authentication);
                 }
-                self.refuse(client, &name, ack, refusal);
+                self.refuse(client, name, ack, refusal);
             }
         }
     }
@@ -349,6 +395,34 @@ impl Connection {
     }
 }
 
+/// What is to be done for a client.
+pub enum Task {
+    /// What one of its events asks for.
+    Event {
+        /// The event's name.
+        name: String,
+        /// What it asks for, or why that is refused.
+        event: Result<ClientEvent, Refusal>,
+        /// The number to acknowledge it with.
+        ack: Option<i64>,
+        /// When it came.
+        came: Instant,
+    },
+    /// Somebody else's order.
+    Order(Order),
+    /// The end of the connection.
+    Gone(DisconnectReason),
+}
+
+/// A task that has been looked at.
+#[allow(clippy::large_enum_variant, reason = "neither is kept")]
+pub enum Begun {
+    /// It is on its way to the log; this answers it once it is stored.
+    Stored(BoxFuture<'static, ()>),
+    /// It must wait for those before it.
+    Not(Task),
+}
+
 /// The event's name and its first argument.
 fn split(text: &str) -> Result<(String, Option<&RawValue>), Refusal> {
     let invalid = || Refusal::invalid("an event must be a JSON array that begins with its name");
@@ -358,9 +432,12 @@ fn split(text: &str) -> Result<(String, Option<&RawValue>), Refusal> {
     Ok((name, array.get(1).copied()))
 }
 
+/// What is not a message is boxed: the room that it takes need not be there for every message.
 async fn dispatch(app: &App, client: &Arc<Client>, event: ClientEvent) -> Result<Payload, Refusal> {
     match event {
-        ClientEvent::Authenticate(claim) => presence::authenticate(app, client, claim).await,
+        ClientEvent::Authenticate(claim) => {
+            Box::pin(presence::authenticate(app, client, claim)).await
+        }
         ClientEvent::Chat(message) => messages::chat(app, client, message).await,
         ClientEvent::Custom(custom) => {
             let room = custom.room.clone();
@@ -369,18 +446,18 @@ async fn dispatch(app: &App, client: &Arc<Client>, event: ClientEvent) -> Result
             Ok(ack)
         }
         ClientEvent::Heartbeat => Ok(success()),
-        ClientEvent::Join(join) => rooms::join(app, client, join).await,
+        ClientEvent::Join(join) => Box::pin(rooms::join(app, client, join)).await,
         ClientEvent::Leave(leave) => rooms::leave(app, client, &leave),
         ClientEvent::Ping => {
             signals::pong(client);
             Ok(success())
         }
         ClientEvent::Presence(status) => {
-            presence::update(app, client, status).await.map(|()| success())
+            Box::pin(presence::update(app, client, status)).await.map(|()| success())
         }
-        ClientEvent::Private(message) => direct::send(app, client, message).await,
-        ClientEvent::Receipt(receipt) => receipts::read(app, client, receipt).await,
-        ClientEvent::Sync(request) => history::sync(app, client, request).await,
+        ClientEvent::Private(message) => Box::pin(direct::send(app, client, message)).await,
+        ClientEvent::Receipt(receipt) => Box::pin(receipts::read(app, client, receipt)).await,
+        ClientEvent::Sync(request) => Box::pin(history::sync(app, client, request)).await,
         ClientEvent::ToNamespace(payload, id) => {
             let ack = messages::send_to_namespace(app, client, payload, &id)?;
             app.bus.relieved(&client.namespace, None).await;

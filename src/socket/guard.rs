@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::lazy};
 
 use crate::{
     metrics::Metrics,
@@ -16,22 +16,23 @@ use crate::{
 
 /// What `work` for this client comes to; a panic is counted and becomes `unavailable`.
 ///
-/// The panic hook has told where it was.
-pub async fn caught<T>(
-    metrics: &Metrics,
-    client: &Client,
-    event: &str,
-    work: impl Future<Output = Result<T, Refusal>>,
-) -> Result<T, Refusal> {
-    let work = async {
-        trip(client, event);
-        work.await
-    };
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
-        metrics.panicked();
-        tracing::error!(client = %client.id, event, "a panic ended this event");
-        let message = "the server made a mistake with this event, which may have been done in part";
-        Err(Refusal::new(Code::Unavailable, message))
+/// The panic hook has told where it was. Made of combinators, because an `async fn` has room for what
+/// it is given twice.
+pub fn caught<'a, T: 'a>(
+    metrics: &'a Metrics,
+    client: &'a Client,
+    event: &'a str,
+    work: impl Future<Output = Result<T, Refusal>> + 'a,
+) -> impl Future<Output = Result<T, Refusal>> + 'a {
+    let work = lazy(move |_| trip(client, event)).then(move |()| work);
+    AssertUnwindSafe(work).catch_unwind().map(move |done| {
+        done.unwrap_or_else(|_| {
+            metrics.panicked();
+            tracing::error!(client = %client.id, event, "a panic ended this event");
+            let message =
+                "the server made a mistake with this event, which may have been done in part";
+            Err(Refusal::new(Code::Unavailable, message))
+        })
     })
 }
 

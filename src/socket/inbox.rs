@@ -5,15 +5,27 @@
 //! takes them out: what a client sends is processed in the order in which it was sent, its
 //! disconnection last. The task lives only while there is something to do, so an idle client costs
 //! no task.
+//!
+//! Messages to rooms that follow one another are handed to the log without waiting for the one before
+//! to be stored: the log keeps their order, and they are answered in it. So a client that sends fast
+//! shares its commits with itself. Everything else waits until they are all done.
 
-use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use socketioxide::socket::DisconnectReason;
 
-use super::{connection::Connection, order::Order};
+use super::{
+    connection::{Begun, Connection},
+    order::Order,
+};
 use crate::wire::Pause;
 
 /// How many events of one client may wait. What is over is refused, which a client that awaits its
@@ -25,6 +37,9 @@ const CROWDED: usize = 256;
 
 /// With so few waiting, it is read from again.
 const CALM: usize = 64;
+
+/// How many messages of one client may be on their way to the log at the same time.
+const UNDER_WAY: usize = 128;
 
 /// One thing that came from a client.
 pub enum Item {
@@ -92,7 +107,8 @@ impl Inbox {
         start(connection, &mut state);
     }
 
-    fn next(&self, connection: &Connection) -> Option<Item> {
+    /// The next item. Where there is none, and nothing is under way, the task is over.
+    fn next(&self, connection: &Connection, is_idle: bool) -> Option<Item> {
         let mut state = self.state.lock();
         let item = state.items.pop_front();
         if state.items.len() <= CALM {
@@ -101,7 +117,7 @@ impl Inbox {
         if matches!(item, Some(Item::Event { .. })) {
             connection.app().metrics.waiting(-1);
         }
-        if item.is_none() {
+        if item.is_none() && is_idle {
             state.running = false;
             // Gives back what a burst has taken.
             state.items.shrink_to(16);
@@ -119,13 +135,49 @@ fn start(connection: &Arc<Connection>, state: &mut State) {
 }
 
 async fn drain(connection: Arc<Connection>) {
-    while let Some(item) = connection.inbox().next(&connection) {
-        let processed = AssertUnwindSafe(connection.process(item)).catch_unwind().await;
-        if processed.is_err() {
-            // The panic hook has logged it. It ends this event, not the client.
-            connection.app().metrics.panicked();
+    let mut under_way = VecDeque::new();
+    loop {
+        let Some(item) = connection.inbox().next(&connection, under_way.is_empty()) else {
+            let Some(first) = under_way.pop_front() else { return };
+            survive(&connection, first).await;
+            continue;
+        };
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            let task = connection.prepare(item);
+            connection.begin(task)
+        }));
+        match begun {
+            Ok(Begun::Stored(message)) => {
+                under_way.push_back(message);
+                if under_way.len() > UNDER_WAY
+                    && let Some(first) = under_way.pop_front()
+                {
+                    survive(&connection, first).await;
+                }
+            }
+            Ok(Begun::Not(task)) => {
+                while let Some(first) = under_way.pop_front() {
+                    survive(&connection, first).await;
+                }
+                survive(&connection, connection.perform(task)).await;
+            }
+            Err(_panic) => connection.app().metrics.panicked(),
         }
     }
+}
+
+/// What the work comes to; `None` where it panics. The panic hook has logged it then, and it ends this
+/// event, not the client.
+fn survive<T>(
+    connection: &Connection,
+    work: impl Future<Output = T>,
+) -> impl Future<Output = Option<T>> {
+    AssertUnwindSafe(work).catch_unwind().map(|done| {
+        if done.is_err() {
+            connection.app().metrics.panicked();
+        }
+        done.ok()
+    })
 }
 
 /// What came before the connection was established, where it never was, waits no more.

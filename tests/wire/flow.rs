@@ -157,3 +157,43 @@ async fn a_client_that_sends_without_waiting_is_held_back_and_not_refused() {
     }
     flood.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_wait_for_acknowledgements_gets_them_in_order_and_shares_commits() {
+    let server = TestServer::with(|config| config.rate_limit_events = 0).await;
+    let mut peer = Peer::connect(server.address()).await;
+    let all = 1000_u64;
+    let mut sent = String::new();
+    for n in 0..all {
+        // What is no message to a room has its place among them.
+        let event = match n % 50 {
+            10 => json!(["joinRoom", "r"]),
+            20 => json!(["typingIndicator", {"roomId": "r", "isTyping": true}]),
+            30 => json!(["message", {"roomId": "", "text": "refused"}]),
+            40 => json!(["leaveRoom", "r"]),
+            _ => json!(["sendMessage", {"roomId": "r", "content": n}]),
+        };
+        sent = format!("42{n}{event}");
+        peer.write(&sent).await;
+    }
+    assert!(sent.contains("sendMessage"), "the last one is a message");
+    let (mut acknowledged, mut offset) = (0, 0);
+    while acknowledged < all {
+        let text = peer.text().await;
+        let Some(ack) = text.strip_prefix("43") else { continue };
+        let (id, ack) = ack.split_at(ack.find('[').unwrap());
+        assert_eq!(id.parse(), Ok(acknowledged), "{text}");
+        let ack: Value = serde_json::from_str(ack).unwrap();
+        if acknowledged % 50 % 10 != 0 || acknowledged % 50 == 0 {
+            offset += 1;
+            assert_eq!(ack[0]["offset"], offset, "{text}");
+        }
+        acknowledged += 1;
+    }
+    let figures = server.get("/metrics").await.text;
+    let commits =
+        figures.lines().find_map(|line| line.strip_prefix("roomcast_store_commits_total "));
+    let commits: u64 = commits.unwrap().parse().unwrap();
+    // Each wait for something else ends a batch, and no more than that should.
+    assert!(commits < offset / 2, "{commits} commits for {offset} messages");
+}
