@@ -133,8 +133,8 @@ async fn next(
     }
 }
 
-/// Sends `rate` messages a second to its room, each with the moment at which it is sent; returns how
-/// many.
+/// Sends `rate` messages a second to its room, each with the moment at which it is sent, and waits for
+/// all acks; returns how many were sent.
 async fn send(
     socket: Socket,
     room: u64,
@@ -143,7 +143,14 @@ async fn send(
     epoch: Instant,
 ) -> Fallible<u64> {
     let (mut write, mut read) = socket.split();
-    let reader = tokio::spawn(async move { while next(&mut read).await.is_ok() {} });
+    let (tell, mut acknowledged) = tokio::sync::watch::channel(0);
+    let reader = tokio::spawn(async move {
+        while let Ok(packet) = next(&mut read).await {
+            if packet.contains(r#""success":true"#) {
+                tell.send_modify(|acks| *acks += 1);
+            }
+        }
+    });
     let text = "x".repeat(120);
     let (start, mut sent) = (Instant::now(), 0);
     while start.elapsed() < time {
@@ -159,8 +166,8 @@ async fn send(
         write.flush().await?;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // Long enough for what is under way.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let all = acknowledged.wait_for(|acks| *acks == sent);
+    tokio::time::timeout(Duration::from_secs(10), all).await.map_err(|_| "some were refused")??;
     reader.abort();
     Ok(sent)
 }
@@ -219,7 +226,9 @@ async fn measure(
     while let Some(done) = senders.join_next().await {
         sent += done??;
     }
-    let took = begun.elapsed().saturating_sub(Duration::from_secs(1));
+    let took = begun.elapsed();
+    // The last deliveries may come after the last acks.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let mut times = Vec::new();
     while let Ok(wait) = waited.try_recv() {
         times.push(wait);

@@ -9,14 +9,14 @@
 //! This node's registry stays what it is on a single node: its own clients, rooms and users. Beside it:
 //!
 //! - *Room messages* come from the log's channels alone, for this node's own members too, so that their
-//!   order is the log's on every node; a [`tail`] per room sees to it that none is missed or doubled.
+//!   order is the log's on every node; a tail per room sees to it that none is missed or doubled.
 //!   A node listens on a room's channel while it has members in it ([`Attendance`]).
 //! - *Signals* go out to this node's clients at once, and to the other nodes by the outbox: at most once.
 //! - *Users* are written to Redis by each node for its own clients; scripts decide who came and who went.
 //! - *Leases* tell the living from the dead; whoever finds a dead node takes its users out.
 //! - *Questions* go to every node; an answer that did not come in time is named, never left out silently.
 //!
-//! Everything hangs on one [`session`] with Redis. It is lost as a whole, and begun anew by itself.
+//! Everything hangs on one session with Redis. It is lost as a whole, and begun anew by itself.
 
 mod asking;
 mod attendance;
