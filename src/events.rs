@@ -105,30 +105,53 @@ pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
     } else {
         app.bus.signal_rooms(&namespace, &rooms, &packet, &except);
     }
-    for user in users {
-        let reached = direct::to_user(app, &user, &packet, &except).await?;
-        // Whoever is left out on purpose is not offline.
-        if reached != Reached::Nobody || volatile {
-            continue;
-        }
-        let entry = Entry {
-            id: sent.id.text.clone(),
-            event: event.clone(),
-            json: data.json().into(),
-            attachments: data.attachments().to_vec(),
-            timestamp_ms: Timestamp::now().as_millis(),
-        };
-        match direct::queue(app, &user, None, entry)
-            .await
-            .map_err(|refusal| (refusal.code, refusal))
-        {
-            Ok(()) => sent.queued.push(user),
-            Err((Code::QueueFull, _)) => sent.refused.push(user),
-            // There is no queue: then a user that is not there is not reached.
-            Err((Code::NotFound, _)) => {}
-            Err((_, refusal)) => return Err(refusal),
+    let kept = Entry {
+        id: sent.id.text.clone(),
+        event,
+        json: data.json().into(),
+        attachments: data.attachments().to_vec(),
+        timestamp_ms: Timestamp::now().as_millis(),
+    };
+    let kept = (!volatile).then_some(&kept);
+    // Together, so that nobody waits for the nodes of those before.
+    let reached = users.iter().map(|user| to_user(app, user, &packet, &except, kept));
+    for (user, outcome) in users.iter().zip(try_join_all(reached).await?) {
+        match outcome {
+            ToUser::Queued => sent.queued.push(user.clone()),
+            ToUser::Refused => sent.refused.push(user.clone()),
+            ToUser::Done => {}
         }
     }
     app.bus.signal_ids(&clients, &packet, &except);
     Ok(sent)
+}
+
+/// What became of an event for a user.
+enum ToUser {
+    /// Its clients have it, or are not meant, or nothing is kept for it.
+    Done,
+    /// It waits for the user.
+    Queued,
+    /// The user's queue is full.
+    Refused,
+}
+
+/// Sends an event to a user, for whom it is `kept`, where it is, if the user is not there.
+async fn to_user(
+    app: &App,
+    user: &UserId,
+    packet: &Packet,
+    except: &Except,
+    kept: Option<&Entry>,
+) -> Result<ToUser, Refusal> {
+    let reached = direct::to_user(app, user, packet, except).await?;
+    // Whoever is left out on purpose is not offline.
+    let Some(entry) = kept.filter(|_| reached == Reached::Nobody) else { return Ok(ToUser::Done) };
+    match direct::queue(app, user, None, entry.clone()).await {
+        Ok(()) => Ok(ToUser::Queued),
+        Err(refusal) if refusal.code == Code::QueueFull => Ok(ToUser::Refused),
+        // There is no queue: then a user that is not there is not reached.
+        Err(refusal) if refusal.code == Code::NotFound => Ok(ToUser::Done),
+        Err(refusal) => Err(refusal),
+    }
 }

@@ -141,6 +141,8 @@ impl Session {
 fn said(error: &RedisError) -> Away {
     let text = match error.code() {
         Some(code) => format!("Redis answered {code}"),
+        // The machine's words on the connection.
+        None if error.is_io_error() => error.to_string(),
         None => error.category().to_owned(),
     };
     Away(text)
