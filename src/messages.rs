@@ -65,7 +65,8 @@ pub fn send(app: &App, client: &Client, message: ToRoom) -> impl Answer + use<> 
 /// As [`send`].
 pub fn chat(app: &App, client: &Arc<Client>, message: Chat) -> impl Answer + use<> {
     let Chat { room, payload, id } = message;
-    let json = match say(client, &payload, &id) {
+    let timestamp = Timestamp::now();
+    let json = match say(client, &payload, &id, timestamp) {
         Ok(json) => json,
         Err(refusal) => return ready(Err(refusal)).left_future(),
     };
@@ -73,6 +74,8 @@ pub fn chat(app: &App, client: &Arc<Client>, message: Chat) -> impl Answer + use
     let published = publish(app, client, room, "newMessage", payload, &id, Except::nobody());
     let client = client.clone();
     let answer = move |published: Published| {
+        // One message has one time.
+        let published = Published { timestamp, ..published };
         let sent = ObjectBuilder::default()
             .raw("id", &id.json)
             .set("timestamp", &published.timestamp)
@@ -90,14 +93,18 @@ pub trait Answer: Future<Output = Result<Payload, Refusal>> + Send {}
 impl<F: Future<Output = Result<Payload, Refusal>> + Send> Answer for F {}
 
 /// The chat message as it goes out.
-fn say(client: &Client, payload: &Payload, id: &MessageId) -> Result<Box<RawValue>, Refusal> {
+fn say(
+    client: &Client,
+    payload: &Payload,
+    id: &MessageId,
+    timestamp: Timestamp,
+) -> Result<Box<RawValue>, Refusal> {
     let Some(object) = Object::parse(payload.json()) else {
         return Err(Refusal::invalid("the payload must be an object"));
     };
     let Some(content) = object.get("content") else {
         return Err(Refusal::invalid("content must be present"));
     };
-    let timestamp = Timestamp::now();
     let json = ObjectBuilder::default()
         // A payload's id goes out as it is, even where it cannot serve as one.
         .raw("id", object.get("id").unwrap_or(&id.json))

@@ -1,6 +1,12 @@
 //! What happens while Redis is away, when it comes back, and when it comes back empty.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -271,10 +277,21 @@ async fn while_the_lease_runs_out_unseen_a_user_is_offline_and_then_back() {
     let [mut ann, mut zoe] = cluster.clients().await;
     zoe.authenticate("zoe").await;
     ann.next("user-online").await;
-    // As if the node had been asleep for longer than its lease: the others have cleared up after it.
-    let node = &cluster.nodes[1].app.node;
-    let _: u64 = cluster.redis.command(&format!("ZADD roomcast:nodes 1 {node}"));
+    // As if the node had been asleep for longer than its lease: whenever it renews it, it has run out again,
+    // until another one has cleared up after it.
+    let asleep = Arc::new(AtomicBool::new(true));
+    let (sleeps, url, node) =
+        (asleep.clone(), cluster.redis.url(), cluster.nodes[1].app.node.clone());
+    let sleeper = std::thread::spawn(move || {
+        let mut redis = redis::Client::open(url).unwrap().get_connection().unwrap();
+        while sleeps.load(Ordering::Relaxed) {
+            let mut end = redis::cmd("ZADD");
+            end.arg("roomcast:nodes").arg(1).arg(&node).exec(&mut redis).unwrap();
+        }
+    });
     ann.next("user-offline").await;
+    asleep.store(false, Ordering::Relaxed);
+    sleeper.join().unwrap();
     // It finds out when it renews its lease.
     assert_eq!(ann.next("user-online").await["userId"], "zoe");
     let shown = cluster.nodes[0].get("/users/zoe").await.expect(200);
