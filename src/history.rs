@@ -124,7 +124,7 @@ pub async fn enter(
             // Nor is it kept any more. Who asked is told so; who did not comes back and asks.
             replayed = None;
             if recover.is_none() {
-                client.outlet.disconnect();
+                client.outlet.break_off();
             }
         }
         seen = position.head;

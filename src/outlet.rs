@@ -232,6 +232,15 @@ impl Outlet {
         self.gate.slow()
     }
 
+    /// Ends the connection of a client that would miss messages unawares: it comes back by itself, and
+    /// recovers. To be disconnected from its namespace it would take for the last word; a client that
+    /// polls cannot be told otherwise.
+    pub fn break_off(&self) {
+        if !self.gate.break_off() {
+            self.disconnect();
+        }
+    }
+
     /// Ends the client's connection to its namespace, after what was sent before.
     pub fn disconnect(&self) {
         self.gate.close();

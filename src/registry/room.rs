@@ -223,7 +223,7 @@ impl RoomState {
         let Some(member) = self.members.get_mut(&id) else { return };
         if backlog.overflown {
             // It would miss messages unawares: it comes back and recovers.
-            member.client.outlet.disconnect();
+            member.client.outlet.break_off();
         } else {
             member.catch_up(backlog);
         }

@@ -149,17 +149,11 @@ impl Connection {
         if self.is_over() || state.closing {
             return Pushed::Gone;
         }
-        let before = state.queue.unsent();
+        let was_empty = state.queue.is_empty();
         state.queue.push(frames);
-        if before > 0 && before + frames.size() > self.wire.limits().send_buffer {
-            // What waits for the next round only is no fault of the client's.
-            if !self.flush(&mut state, Try::Ready) {
-                return Pushed::Gone;
-            }
-            if state.queue.unsent() > self.wire.limits().send_buffer {
-                self.cut_off(&mut state, Slow::Buffer);
-                return Pushed::Gone;
-            }
+        // One packet may be larger than all that is allowed.
+        if !was_empty && !self.keeps_bounds(&mut state) {
+            return Pushed::Gone;
         }
         let pressed = self.is_pressed(&state.queue);
         self.changed(state);
@@ -186,10 +180,30 @@ impl Connection {
 
     fn append(self: &Arc<Self>, bytes: &[u8]) {
         let mut state = self.state.lock();
-        if !self.is_over() {
-            state.queue.push_bytes(bytes);
+        if self.is_over() {
+            return;
+        }
+        state.queue.push_bytes(bytes);
+        if self.keeps_bounds(&mut state) {
             self.changed(state);
         }
+    }
+
+    /// Cuts the connection off if it has more unsent than it may; whether it goes on.
+    fn keeps_bounds(&self, state: &mut State) -> bool {
+        let most = self.wire.limits().send_buffer;
+        if state.queue.unsent() <= most {
+            return true;
+        }
+        // What waits for the next round only is no fault of the client's.
+        if !self.flush(state, Try::Ready) {
+            return false;
+        }
+        if state.queue.unsent() > most {
+            self.cut_off(state, Slow::Buffer);
+            return false;
+        }
+        true
     }
 
     /// Sees to it that what was appended will be written.
@@ -339,6 +353,14 @@ impl Connection {
         // Only the first reason counts.
         let _first = self.slow.set(why);
         self.end(state);
+    }
+
+    /// Ends the connection at once.
+    pub(super) fn break_off(&self) {
+        let mut state = self.state.lock();
+        if !self.is_over() {
+            self.end(&mut state);
+        }
     }
 
     /// Ends the connection at once: a reset for the peer, an end of file for the library.

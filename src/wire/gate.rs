@@ -213,6 +213,16 @@ impl Gate {
         }
     }
 
+    /// Ends the client's connection at once, where there is one of ours.
+    pub fn break_off(&self) -> bool {
+        let connection = self.connection();
+        if let Some(connection) = &connection {
+            self.close();
+            connection.break_off();
+        }
+        connection.is_some()
+    }
+
     /// Ends the session: nothing more is sent.
     pub fn close(&self) {
         let mut state = self.state.lock();

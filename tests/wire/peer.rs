@@ -99,6 +99,12 @@ impl Peer {
         self.tcp.write_all(&masked(text)).await.unwrap();
     }
 
+    /// Sends a frame of text, as long as the server is there.
+    pub async fn try_write(&mut self, text: &str) -> io::Result<()> {
+        let written = timeout(DEADLINE, self.tcp.write_all(&masked(text))).await;
+        written.expect("the server does not read")
+    }
+
     /// Sends an event to `/`.
     pub async fn emit(&mut self, event: &str, data: &Value) {
         self.write(&format!("42{}", json!([event, data]))).await;

@@ -115,3 +115,20 @@ async fn a_replay_is_paced_to_the_clients_reading() {
     }
     assert_eq!(late.next("syncComplete").await["syncedMessageCount"], all);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_reads_are_bounded_too() {
+    let server = TestServer::with(|config| {
+        config.send_buffer = 100_000;
+        config.send_timeout = Duration::from_hours(1);
+    })
+    .await;
+    let mut peer = Peer::open(server.address(), None).await;
+    // Each is answered by the library, without a client to whom it would be sent.
+    while peer.try_write("40/unknown,").await.is_ok() {}
+    // Nobody else has noticed.
+    let mut client = server.client().await;
+    client.join("r").await;
+    client.ask("message", json!({"roomName": "r", "omitSender": false})).await;
+    client.next("message-reply").await;
+}

@@ -177,7 +177,7 @@ impl Attendances {
         let members = room.lock().members().map(|member| member.client.clone()).collect::<Vec<_>>();
         tracing::warn!(room = %key.room, namespace = %key.namespace, members = members.len(), "messages were missed that the history does not hold any more: disconnecting the members");
         for client in members {
-            client.outlet.disconnect();
+            client.outlet.break_off();
         }
     }
 }
