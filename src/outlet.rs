@@ -8,6 +8,7 @@
 
 use std::{
     borrow::Cow,
+    fmt,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -23,7 +24,6 @@ use socketioxide::{
 use socketioxide_core::Value;
 
 use crate::{
-    admin::Admin,
     payload::{Payload, json_of},
     wire::{
         FENCE, Gate, Pause, Pushed, Slow, State, Way, Wire,
@@ -97,10 +97,19 @@ pub struct Outlet {
     v3: bool,
     gate: Arc<Gate>,
     wire: Wire,
-    /// Who is told what is sent, where the Admin UI is on.
-    admin: Option<Admin>,
+    /// Who is told what is sent, if anybody.
+    tap: Option<Tap>,
     runtime: tokio::runtime::Handle,
 }
+
+/// Hears of what is sent to clients.
+pub trait Listen: fmt::Debug + Send + Sync {
+    /// The packet is on its way to the client of this id in this namespace.
+    fn sent(&self, namespace: &Arc<str>, id: Sid, packet: &Packet);
+}
+
+/// A handle on who listens.
+pub type Tap = Arc<dyn Listen>;
 
 /// What became of a packet that was handed to an outlet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,14 +142,9 @@ impl From<Pushed> for Sent {
 }
 
 impl Outlet {
-    /// The outlet to `socket`, in this namespace; `admin` is told what goes out by it. Must be called
+    /// The outlet to `socket`, in this namespace; `tap` is told what goes out by it. Must be called
     /// inside the runtime, when the library has sent its CONNECT packet.
-    pub fn new(
-        socket: &Arc<Socket>,
-        namespace: Arc<str>,
-        wire: Wire,
-        admin: Option<Admin>,
-    ) -> Self {
+    pub fn new(socket: &Arc<Socket>, namespace: Arc<str>, wire: Wire, tap: Option<Tap>) -> Self {
         Self {
             socket: Arc::downgrade(socket),
             id: socket.id,
@@ -148,7 +152,7 @@ impl Outlet {
             v3: socket.protocol() == ProtocolVersion::V4,
             gate: Gate::new(wire.clone(), socket.id),
             wire,
-            admin,
+            tap,
             runtime: tokio::runtime::Handle::current(),
         }
     }
@@ -159,8 +163,8 @@ impl Outlet {
             || packet.frames(&self.wire, &self.namespace, self.v3),
             |socket| socket.emit(&packet.event, &(&packet.payload,)),
         );
-        if let Some(admin) = self.admin.as_ref().filter(|_| sent.is_taken()) {
-            admin.sent(&self.namespace, self.id, packet);
+        if let Some(tap) = self.tap.as_ref().filter(|_| sent.is_taken()) {
+            tap.sent(&self.namespace, self.id, packet);
         }
         sent
     }

@@ -17,6 +17,19 @@ mod namespace;
 mod password;
 mod redact;
 mod stats;
+impl Listen for Admin {
+    fn sent(&self, namespace: &Arc<str>, id: Sid, packet: &Packet) {
+        if !self.is_watched() {
+            return;
+        }
+        self.0.shared.counts.sent(packet.event().len() + packet.payload().size());
+        if self.shows_one_more() {
+            let at = Place { namespace: namespace.clone(), id };
+            self.tell(|now| News::Sent { at, packet: packet.clone(), now });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;
 mod view;
@@ -47,7 +60,7 @@ use crate::{
     clock::Timestamp,
     config::{Config, Environment},
     names::RoomName,
-    outlet::Packet,
+    outlet::{Listen, Packet},
     registry::{Client, Registry},
 };
 
@@ -146,18 +159,6 @@ impl Admin {
             let event = if large { name } else { text }.to_owned();
             let size = large.then_some(text.len());
             self.tell(|now| News::Received { at: Place::of(client), event, size, now });
-        }
-    }
-
-    /// An event has been handed to a client. Called while others wait: it is as quick as it can be.
-    pub fn sent(&self, namespace: &Arc<str>, id: Sid, packet: &Packet) {
-        if !self.is_watched() {
-            return;
-        }
-        self.0.shared.counts.sent(packet.event().len() + packet.payload().size());
-        if self.shows_one_more() {
-            let at = Place { namespace: namespace.clone(), id };
-            self.tell(|now| News::Sent { at, packet: packet.clone(), now });
         }
     }
 

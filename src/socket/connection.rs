@@ -42,7 +42,7 @@ use crate::{
     messages,
     messages::success,
     metrics::Limit,
-    outlet::Outlet,
+    outlet::{Outlet, Tap},
     payload::Payload,
     presence, receipts,
     refusal::{Code, Refusal},
@@ -241,7 +241,7 @@ impl Connection {
                 socket,
                 prepared.namespace.path.clone(),
                 self.app.wire.clone(),
-                self.app.admin.clone(),
+                self.app.admin.clone().map(|admin| Arc::new(admin) as Tap),
             ),
             prepared.session.clone(),
         ));

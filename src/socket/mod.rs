@@ -23,10 +23,18 @@ pub use self::{
     upgrade::{SocketLayer, SocketService},
 };
 
+use axum::http::Uri;
+
 /// Where Socket.IO lives.
 const PATH: &str = "/socket.io";
 
 /// Whether a request is Socket.IO's.
-pub fn is_socket_io(uri: &axum::http::Uri) -> bool {
+pub fn is_socket_io(uri: &Uri) -> bool {
     uri.path().strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The first parameter of that name in the query, which is the one that the library looks at, as it
+/// stands there: Engine.IO's own need no percent-encoding.
+fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
+    uri.query()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }

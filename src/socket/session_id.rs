@@ -30,6 +30,8 @@ use axum::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use subtle::ConstantTimeEq;
 
+use super::parameter;
+
 /// What stands between the id and its signature; it occurs in neither.
 const SEPARATOR: char = '.';
 
@@ -83,8 +85,8 @@ impl Default for SessionIds {
 
 /// Stands before the library: signs the session ids it hands out, and lets only signed ones in.
 pub async fn guard(State(ids): State<SessionIds>, request: Request, next: Next) -> Response {
-    let query = request.uri().query().unwrap_or_default();
-    if let Some(signed) = parameter(query, "sid") {
+    if let Some(signed) = parameter(request.uri(), "sid") {
+        let query = request.uri().query().unwrap_or_default();
         let query = with_session(query, ids.verify(signed).unwrap_or(NO_SESSION));
         let (mut parts, body) = request.into_parts();
         let Some(uri) = with_query(parts.uri, &query) else {
@@ -93,17 +95,13 @@ pub async fn guard(State(ids): State<SessionIds>, request: Request, next: Next) 
         parts.uri = uri;
         return next.run(Request::from_parts(parts, body)).await;
     }
-    let opens = request.method() == Method::GET && parameter(query, "transport") == Some("polling");
+    let opens =
+        request.method() == Method::GET && parameter(request.uri(), "transport") == Some("polling");
     let answer = next.run(request).await;
     if opens && answer.status() == StatusCode::OK {
         return sign_answer(&ids, answer).await;
     }
     answer
-}
-
-/// The first parameter of this name, which is the one that the library looks at; undecoded, as there.
-fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 /// The query with this session in place of the one it names; whatever else is called so is left out.
@@ -218,8 +216,9 @@ mod tests {
         ] {
             assert_eq!(with_session(query, "x"), wanted);
         }
-        assert_eq!(parameter("a=1&sid=a.b&sid=c", "sid"), Some("a.b"));
-        assert_eq!(parameter("asid=1&sid", "sid"), None);
+        let uri = |query: &str| format!("/socket.io/?{query}").parse::<Uri>().unwrap();
+        assert_eq!(parameter(&uri("a=1&sid=a.b&sid=c"), "sid"), Some("a.b"));
+        assert_eq!(parameter(&uri("asid=1&sid"), "sid"), None);
         let uri = with_query("/socket.io/?EIO=4".parse().unwrap(), "sid=x").unwrap();
         assert_eq!(uri, "/socket.io/?sid=x");
     }

@@ -24,7 +24,7 @@ use hyper::upgrade::OnUpgrade;
 use socketioxide::{layer::SocketIoLayer, service::SocketIoService};
 use tower::{Layer, Service, ServiceExt};
 
-use super::{PATH, eio3, is_socket_io};
+use super::{PATH, eio3, is_socket_io, parameter};
 use crate::wire::{Raw, Wire};
 
 /// The headers that are kept for the handshake of a namespace.
@@ -164,12 +164,6 @@ fn keep(request: &Request) -> Option<Parts> {
     kept.extensions = request.extensions().clone();
     kept.extensions.remove::<OriginalUri>();
     Some(kept)
-}
-
-/// The first parameter of that name in the query, as it stands there: Engine.IO's own need no
-/// percent-encoding.
-pub(super) fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
-    uri.query()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 #[cfg(test)]

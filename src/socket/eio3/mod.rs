@@ -36,7 +36,7 @@ pub use self::{
     polling::{mend, modernize},
     websocket::Stream,
 };
-use super::upgrade::parameter;
+use super::parameter;
 
 /// Whether it is Engine.IO 3 that the client speaks.
 pub fn speaks(uri: &Uri) -> bool {
