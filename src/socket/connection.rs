@@ -30,7 +30,7 @@ use super::{
     handshake::{Handshake, client_name},
     inbox::{Inbox, Item},
     order::{self, Order},
-    refusals::turned_away,
+    refusals::{show_out, turned_away},
     reply::reply,
 };
 use crate::{
@@ -110,6 +110,7 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
             };
             let prepared = prepared.map_err(|refusal| {
                 turned_away(&self.app, &socket, &refusal, address);
+                show_out(&self.app, &socket);
                 Box::new(refusal) as Refused
             })?;
             let connection = Arc::new(Connection {

@@ -22,6 +22,12 @@ const MAX_ATTACHMENTS: usize = 10;
 /// generous to nobody but who wants to hold connections open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long a connection may take to ask for its first namespace.
+pub fn connect_timeout(config: &Config) -> Duration {
+    // Whoever is to answer a ping in time can answer this in time.
+    CONNECT_TIMEOUT.min(config.ping_timeout)
+}
+
 /// The longest that an upgrade to a websocket may take, which holds the session's polling up.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -35,8 +41,7 @@ pub fn build(config: &Config, wire: Wire) -> (SocketLayer, SocketIo) {
         .req_path(PATH)
         .ping_interval(config.ping_interval)
         .ping_timeout(config.ping_timeout)
-        // Whoever is to answer a ping in time can answer these in time.
-        .connect_timeout(CONNECT_TIMEOUT.min(config.ping_timeout))
+        .connect_timeout(connect_timeout(config))
         .upgrade_timeout(UPGRADE_TIMEOUT.min(config.ping_timeout))
         .max_payload(config.max_payload)
         .ws_read_buffer_size(READ_BUFFER)

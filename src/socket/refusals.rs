@@ -10,6 +10,7 @@ use socketioxide::socket::{DisconnectReason, Socket};
 
 use super::{
     connection::Connection,
+    layer::connect_timeout,
     names::client as name,
     reply::{acknowledge_refusal, reply},
 };
@@ -20,6 +21,7 @@ use crate::{
     metrics::Limit,
     refusal::{Code, Refusal},
     registry::Client,
+    wire::Handle,
 };
 
 /// How long a client that is thrown out has to read why.
@@ -45,6 +47,19 @@ pub fn turned_away(app: &App, socket: &Socket, refusal: &Refusal, address: Optio
             ..Entry::new(kind_of(*code, true))
         });
     }
+}
+
+/// Ends a connection that is in no namespace in time, though it asked for one. The library does so only
+/// for those that never asked; clients of Engine.IO 3 always have.
+pub fn show_out(app: &App, socket: &Socket) {
+    let Some(connection) = socket.req_parts().extensions.get::<Handle>().cloned() else { return };
+    let (app, id) = (app.clone(), socket.id);
+    tokio::spawn(async move {
+        tokio::time::sleep(connect_timeout(&app.config)).await;
+        if app.registry.clients(id).is_empty() {
+            connection.break_off();
+        }
+    });
 }
 
 fn kind_of(code: Code, authenticates: bool) -> Kind {

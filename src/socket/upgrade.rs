@@ -117,7 +117,7 @@ where
 }
 
 /// Gives the library the stream.
-async fn open<S>(library: SocketIoService<S>, wire: Wire, upgrade: OnUpgrade, kept: Parts)
+async fn open<S>(library: SocketIoService<S>, wire: Wire, upgrade: OnUpgrade, mut kept: Parts)
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -125,6 +125,7 @@ where
     let Some(&ConnectInfo(peer)) = kept.extensions.get::<ConnectInfo<SocketAddr>>() else { return };
     let Some(Raw { tcp, read }) = Raw::of(upgrade).await else { return };
     let stream = wire.stream(tcp, peer, read);
+    kept.extensions.insert(stream.handle());
     let session = parameter(&kept.uri, "sid").map(str::to_owned);
     let v3 = eio3::speaks(&kept.uri);
     let closed = session.is_some().then(|| stream.closed());

@@ -35,7 +35,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{net::TcpStream, runtime::Handle};
+use tokio::{net::TcpStream, runtime};
 use tokio_util::task::TaskTracker;
 
 use self::{
@@ -48,7 +48,7 @@ pub use self::{
     connection::{Pause, Pushed, Slow},
     gate::{FENCE, Gate, State, Way},
     serve::{Patience, Raw, serve},
-    stream::Stream,
+    stream::{Handle, Stream},
 };
 use crate::config::Config;
 
@@ -89,7 +89,7 @@ struct Shared {
     fences: Fences,
     /// The streams that are not closed yet.
     streams: TaskTracker,
-    runtime: Handle,
+    runtime: runtime::Handle,
     began: Instant,
 }
 
@@ -101,7 +101,7 @@ impl Wire {
             rounds: Rounds::default(),
             fences: Fences::default(),
             streams: TaskTracker::new(),
-            runtime: Handle::current(),
+            runtime: runtime::Handle::current(),
             began: Instant::now(),
         }))
     }

@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     io::{self, ErrorKind},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -27,6 +27,19 @@ const READ_SIZE: usize = 16 * 1024;
 thread_local! {
     /// Where connections are read to: one for each worker, so that an idle connection has none.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
+}
+
+/// A connection that may be gone.
+#[derive(Debug, Clone)]
+pub struct Handle(Weak<Connection>);
+
+impl Handle {
+    /// Ends the connection at once.
+    pub fn break_off(&self) {
+        if let Some(connection) = self.0.upgrade() {
+            connection.break_off();
+        }
+    }
 }
 
 /// A WebSocket connection as a byte stream. Writing never waits: what is written is in the
@@ -70,6 +83,11 @@ impl Stream {
     pub fn closed(&self) -> impl Future<Output = ()> + use<> {
         let connection = self.connection.clone();
         async move { connection.wait_over().await }
+    }
+
+    /// A handle on the connection that does not keep it.
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::downgrade(&self.connection))
     }
 
     /// Reads at most `most` bytes.

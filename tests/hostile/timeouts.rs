@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::{
-    assert_deserted, assert_serves,
+    DEADLINE, assert_deserted, assert_serves,
     raw::{Poller, Wire, assert_unknown},
     support::TestServer,
 };
@@ -38,6 +38,38 @@ async fn a_connection_that_never_asks_for_a_namespace_is_closed() {
     pongs.await;
     assert_unknown(&poller.poll().await);
     assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn who_was_refused_at_the_door_may_not_stay_before_it() {
+    let server = TestServer::with(|config| {
+        config.ping_interval = Duration::from_millis(500);
+        config.ping_timeout = Duration::from_secs(1);
+        config.jwt_secret = Some(roomcast::config::Secret::new(crate::support::SECRET));
+    })
+    .await;
+    // Engine.IO 3 asks for the first namespace by itself, and pings.
+    let mut third = Wire::websocket(&server, "EIO=3&transport=websocket").await;
+    let mut pace = tokio::time::interval(Duration::from_millis(300));
+    let ended = async {
+        loop {
+            tokio::select! {
+                text = third.text() => if text.is_none() { break },
+                _ = pace.tick() => third.send("2").await,
+            }
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, ended).await.is_ok(), "it is still there");
+    let mut fourth = Wire::websocket(&server, "EIO=4&transport=websocket").await;
+    fourth.send("40").await;
+    let mut refused = false;
+    while let Some(text) = fourth.text().await {
+        refused |= text.starts_with("44");
+        if text == "2" {
+            fourth.send("3").await;
+        }
+    }
+    assert!(refused);
 }
 
 #[tokio::test]
