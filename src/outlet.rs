@@ -307,6 +307,16 @@ impl Outlet {
     }
 }
 
+impl Drop for Outlet {
+    /// What waits for a fence was sent before the end of the session, and still goes.
+    fn drop(&mut self) {
+        if self.gate.is_waiting() {
+            let gate = self.gate.clone();
+            self.runtime.spawn(async move { gate.wait_below(0).await });
+        }
+    }
+}
+
 /// Acknowledges by the library.
 fn acknowledge<T: Serialize>(socket: &Arc<Socket>, id: i64, data: &T) -> Result<(), SendError> {
     let mut value = Value::Str("".into(), None);

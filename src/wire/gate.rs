@@ -223,6 +223,11 @@ impl Gate {
         connection.is_some()
     }
 
+    /// Whether something waits for the fence.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state.lock().way, Way::Waiting(_))
+    }
+
     /// Ends the session: nothing more is sent.
     pub fn close(&self) {
         let mut state = self.state.lock();

@@ -5,15 +5,15 @@
 //! owns the stream of every WebSocket connection, from the moment on at which the HTTP request has
 //! become one:
 //!
-//! - one outgoing [`queue`](connection::Connection) per connection, of which the kernel is given as
+//! - one outgoing queue per connection (`connection`), of which the kernel is given as
 //!   much as it takes; the library's own frames (open, ping, connect, disconnect, close) go through
 //!   it, too;
-//! - a packet is encoded once, as a finished [frame](frame), which all its recipients share;
-//! - a flush [round] writes what has come together with one system call per connection;
-//! - a [gate] keeps packets from overtaking what the library has yet to write;
+//! - a packet is encoded once, as a finished [frame], which all its recipients share;
+//! - a flush round (`round`) writes what has come together with one system call per connection;
+//! - a gate (`gate`) keeps packets from overtaking what the library has yet to write;
 //! - what is unsent is bounded, in bytes and in time: a client over `SEND_BUFFER`, or that takes
 //!   nothing for `SEND_TIMEOUT`, is cut off, and the others never notice;
-//! - a client that sends more than can be processed is not [read](stream) from.
+//! - a client that sends more than can be processed is not read from (`stream`).
 //!
 //! What it relies on, and what the tests hold it to: the library writes whole frames at a time, and
 //! no compression is negotiated.

@@ -1,5 +1,6 @@
 //! From polling to WebSocket, under traffic: nothing is lost, doubled or reordered.
 
+use roomcast::outlet::Packet;
 use serde_json::json;
 
 use super::{
@@ -126,4 +127,29 @@ async fn an_upgrade_that_fails_ends_the_session() {
     poller.until("42[\"connected\"").await;
     drop(Peer::open(server.address(), Some(&poller.sid)).await);
     assert_eq!(witness.next("client-disconnected").await["clientId"], poller.id());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_words_after_an_upgrade_arrive() {
+    let server = TestServer::start().await;
+    for _ in 0..20 {
+        let poller = Poller::connect(&server).await;
+        poller.post("40").await;
+        poller.until("42[\"client-connected\"").await;
+        let mut peer = Peer::open(server.address(), Some(&poller.sid)).await;
+        peer.write("2probe").await;
+        poller.poll().await;
+        while peer.text().await != "3probe" {}
+        peer.write("5").await;
+        let id = poller.id().parse().unwrap();
+        let client = || server.app.registry.namespace("/").unwrap().client(id).unwrap();
+        while client().outlet.transport() != "websocket" {
+            tokio::task::yield_now().await;
+        }
+        // The first packet since the upgrade, and the end right behind it.
+        client().outlet.send(&Packet::of("last-words", &json!({"said": true})));
+        client().outlet.disconnect();
+        assert_eq!(peer.next("last-words").await["said"], true);
+        while peer.text().await != "41" {}
+    }
 }
