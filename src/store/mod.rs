@@ -9,6 +9,7 @@
 //! - **Nothing grows without a bound**: rooms are trimmed by number and age, forgotten rooms by
 //!   age, queues by both, what waits to be written by number and bytes.
 
+mod backlog;
 mod embedded;
 mod epoch;
 mod pending;

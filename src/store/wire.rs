@@ -273,13 +273,7 @@ mod tests {
 
     #[test]
     fn another_version_is_refused() {
-        let entry = Entry {
-            id: "m".into(),
-            event: "e".into(),
-            json: "{}".into(),
-            attachments: vec![],
-            timestamp_ms: 0,
-        };
+        let entry = crate::store::tests::entry();
         let mut bytes = encode_entry(&entry);
         bytes[0] += 1;
         assert_eq!(decode_entry(&bytes), Err(DecodeError));

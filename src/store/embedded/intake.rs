@@ -1,12 +1,6 @@
-//! The writer's queue: what is asked of it, in the order in which it was asked.
-//!
-//! Submitting never waits, so that the callers' order is the log's order even where a caller does
-//! not poll. What bounds the queue are its callers, who await one write before they bring the next,
-//! and above that a hard limit beyond which writes are refused: a waiting caller would hold its
-//! message in memory all the same.
+//! The writer's queue: what is asked of it, and when it is to begin.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,14 +9,17 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     pending::Reply,
-    types::{Entry, RoomKey, StoreError},
+    types::{Entry, RoomKey},
 };
-use crate::{audience::Except, names::UserId};
+use crate::{
+    audience::Except,
+    names::UserId,
+    store::backlog::{self, Backlog, Limits},
+};
 
-/// One commit takes at most so many writes …
-const BATCH: usize = 1_000;
-/// … and begins no further one beyond so many bytes.
-const BATCH_BYTES: usize = 8_000_000;
+/// Commits begin at least so far apart, so that under load one commit serves many; a write after a
+/// pause does not wait.
+const SPACING: Duration = Duration::from_millis(1);
 
 /// What the writer is asked to do.
 pub(super) enum Work {
@@ -51,40 +48,29 @@ pub(super) struct Command {
     pub reply: Reply,
 }
 
-/// The hard limits of the queue.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub commands: usize,
-    pub bytes: usize,
-    /// Commits begin at least so far apart, so that under load one commit serves many; a write
-    /// after a pause does not wait.
-    pub spacing: Duration,
-}
+impl backlog::Command for Command {
+    fn bytes(&self) -> usize {
+        self.work.bytes()
+    }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { commands: 100_000, bytes: 512_000_000, spacing: Duration::from_millis(1) }
+    fn into_reply(self) -> Reply {
+        self.reply
     }
 }
 
 pub(super) struct Intake {
     state: Mutex<State>,
     arrived: Condvar,
-    limits: Limits,
 }
 
-#[derive(Default)]
 struct State {
-    commands: VecDeque<Command>,
-    bytes: usize,
-    closed: bool,
+    backlog: Backlog<Command>,
     /// What the writer waits for; a push that does not fulfil it need not wake it.
     awaits: Awaits,
 }
 
-#[derive(Default, PartialEq)]
+#[derive(PartialEq)]
 enum Awaits {
-    #[default]
     Nothing,
     Any,
     FullBatch,
@@ -100,42 +86,24 @@ pub(super) enum Taken {
     Closed,
 }
 
-impl State {
-    fn full_batch(&self) -> bool {
-        self.closed || self.commands.len() >= BATCH || self.bytes >= BATCH_BYTES
-    }
-}
-
 impl Intake {
     pub fn new(limits: Limits) -> Self {
-        Self { state: Mutex::default(), arrived: Condvar::new(), limits }
+        let state = State { backlog: Backlog::new(limits, "the disk"), awaits: Awaits::Nothing };
+        Self { state: Mutex::new(state), arrived: Condvar::new() }
     }
 
     /// Takes the work in, or says why not.
     pub fn push(&self, command: Command) {
-        let size = command.work.bytes();
         let mut state = self.state.lock();
-        let refused = if state.closed {
-            Some("the store is closed")
-        } else if state.commands.len() >= self.limits.commands
-            || state.bytes.saturating_add(size) > self.limits.bytes
-        {
-            Some("too many writes wait for the disk")
-        } else {
-            None
-        };
-        if let Some(reason) = refused {
+        if let Err(refused) = state.backlog.push(command) {
             drop(state);
-            // A caller that is gone needs no answer.
-            let _ = command.reply.send(Err(StoreError::Unavailable(reason.into())));
+            refused.tell();
             return;
         }
-        state.bytes += size;
-        state.commands.push_back(command);
         let wake = match state.awaits {
             Awaits::Nothing => false,
             Awaits::Any => true,
-            Awaits::FullBatch => state.full_batch(),
+            Awaits::FullBatch => state.backlog.fills_a_batch(),
         };
         drop(state);
         if wake {
@@ -143,61 +111,48 @@ impl Intake {
         }
     }
 
-    /// Waits until `idle_at` for work, and while there is little of it until `spacing` after
+    /// Waits until `idle_at` for work, and while there is little of it until [`SPACING`] after
     /// `last_commit`; takes one batch.
     pub fn take(&self, last_commit: Instant, idle_at: Instant) -> Taken {
         let mut state = self.state.lock();
         state.awaits = Awaits::Any;
-        while state.commands.is_empty() && !state.closed {
+        while state.backlog.is_empty() && !state.backlog.is_closed() {
             if self.arrived.wait_until(&mut state, idle_at).timed_out() {
                 break;
             }
         }
         state.awaits = Awaits::FullBatch;
-        let start_at = last_commit + self.limits.spacing;
-        while !state.commands.is_empty() && !state.full_batch() {
+        let start_at = last_commit + SPACING;
+        while !state.backlog.is_empty() && !state.backlog.fills_a_batch() {
             if self.arrived.wait_until(&mut state, start_at).timed_out() {
                 break;
             }
         }
         state.awaits = Awaits::Nothing;
-        if state.commands.is_empty() {
-            return if state.closed { Taken::Closed } else { Taken::Idle };
+        if state.backlog.is_empty() {
+            return if state.backlog.is_closed() { Taken::Closed } else { Taken::Idle };
         }
-        let mut batch = Vec::with_capacity(state.commands.len().min(BATCH));
-        let mut bytes = 0;
-        while batch.len() < BATCH && bytes < BATCH_BYTES {
-            let Some(command) = state.commands.pop_front() else { break };
-            bytes += command.work.bytes();
-            batch.push(command);
-        }
-        state.bytes = state.bytes.saturating_sub(bytes);
-        Taken::Batch(batch)
+        Taken::Batch(state.backlog.batch())
     }
 
     /// Refuses work from now on; what was taken in is still done.
     pub fn close(&self) {
-        self.state.lock().closed = true;
+        self.state.lock().backlog.close();
         self.arrived.notify_one();
     }
 
-    /// Closes, and drops the work that was not done: its callers learn that the writer has ended.
+    /// Closes, and drops the work that was not done.
     pub fn abandon(&self) {
-        let mut state = self.state.lock();
-        state.closed = true;
-        state.bytes = 0;
-        let commands = std::mem::take(&mut state.commands);
-        drop(state);
-        drop(commands);
+        let abandoned = self.state.lock().backlog.abandon();
+        drop(abandoned);
     }
 
     pub fn is_closed(&self) -> bool {
-        self.state.lock().closed
+        self.state.lock().backlog.is_closed()
     }
 
     /// Writes that wait, and their bytes.
     pub fn depth(&self) -> (usize, usize) {
-        let state = self.state.lock();
-        (state.commands.len(), state.bytes)
+        self.state.lock().backlog.depth()
     }
 }

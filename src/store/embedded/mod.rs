@@ -42,13 +42,14 @@ use tokio::sync::{oneshot, watch};
 pub use self::schema::OpenError;
 use self::{
     epoch::Epochs,
-    intake::{Command, Intake, Limits, Work},
+    intake::{Command, Intake, Work},
     log::{Window, expired_at},
     reader::Readers,
     rooms::Rooms,
     writer::{Shared, Writer},
 };
 use super::{
+    backlog::Limits,
     pending::{self, Answer},
     types::{
         self, Append, Committed, Entry, Health, Location, Page, Position, Query, QueuedItem,

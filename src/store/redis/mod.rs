@@ -35,10 +35,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-pub use self::{
-    intake::Limits,
-    names::{room_channel, room_of_channel},
-};
+pub use self::names::{room_channel, room_of_channel};
 use self::{
     intake::{Command, Intake, Kind},
     link::Link,
@@ -47,6 +44,7 @@ use self::{
     writer::{Counters, Writer},
 };
 use super::{
+    backlog::Limits,
     pending::Answer,
     types::{
         Append, Committed, Entry, Health, MAX_RECEIPTS, Page, Position, Query, QueuedItem, RoomKey,

@@ -110,6 +110,17 @@ pub(super) fn tuning() -> Tuning {
     }
 }
 
+/// An entry without anything special.
+pub(super) fn entry() -> Entry {
+    Entry {
+        id: "m".into(),
+        event: "e".into(),
+        json: "{}".into(),
+        attachments: vec![],
+        timestamp_ms: 0,
+    }
+}
+
 pub(super) fn collect(
     tail: &watch::Sender<Vec<Committed>>,
 ) -> impl FnMut(&[Committed]) + Send + 'static {

@@ -134,13 +134,7 @@ async fn a_tail_that_panics_ends_the_store_and_leaves_no_caller_waiting() {
     let clock = Arc::new(AtomicI64::new(0));
     let settings = settings(Location::Memory, &clock);
     let store = Store::open_tuned(settings, tuning(), |_| panic!("as the test wants it")).unwrap();
-    let entry = Entry {
-        id: "m".into(),
-        event: "e".into(),
-        json: "{}".into(),
-        attachments: vec![],
-        timestamp_ms: 0,
-    };
+    let entry = entry();
     for _ in 0..2 {
         let append = Append { room: room("a"), entry: entry.clone(), except: Except::nobody() };
         assert!(matches!(store.append(append).await, Err(StoreError::Unavailable(_))));

@@ -37,13 +37,7 @@ fn a_sweep_step_is_bounded_and_the_next_goes_on() {
     let settings = settings(Location::Memory, &clock);
     let opened = schema::open(&settings, None).unwrap();
     let mut rooms = Rooms::new(&opened.conn, opened.epochs, 2, 0).unwrap();
-    let entry = Entry {
-        id: "m".into(),
-        event: "e".into(),
-        json: "{}".into(),
-        attachments: vec![],
-        timestamp_ms: 0,
-    };
+    let entry = entry();
     for name in ["a", "b", "c"] {
         let room = rooms.find_or_create(&opened.conn, &room(name)).unwrap().unwrap();
         for _ in 0..25 {

@@ -14,7 +14,7 @@ use crate::{
     audience::Except,
     store::{
         Appended, Backend, Pending, Store, Sync,
-        tests::{ALL, World, on_both, room, server::SPAWNING, settings, tuning, user},
+        tests::{ALL, World, entry, on_both, room, server::SPAWNING, settings, tuning, user},
     },
 };
 
