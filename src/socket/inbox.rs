@@ -22,10 +22,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use socketioxide::socket::DisconnectReason;
 
-use super::{
-    connection::{Begun, Connection},
-    order::Order,
-};
+use super::{connection::Connection, order::Order, task::Begun};
 use crate::wire::Pause;
 
 /// How many events of one client may wait. What is over is refused, which a client that awaits its

@@ -13,6 +13,7 @@ mod order;
 mod refusals;
 mod reply;
 mod session_id;
+mod task;
 mod upgrade;
 
 pub use self::{
