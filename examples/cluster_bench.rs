@@ -5,32 +5,27 @@
 //! second for 5 seconds, each case twice). It starts a redis-server and the nodes, each a process of
 //! its own; 20 clients send messages of 200 bytes, in rooms of one reader each.
 
+mod support;
+
 use std::{
-    error::Error,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, TcpListener},
     process::Stdio,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::{SinkExt, Stream, StreamExt};
+use futures_util::{SinkExt, StreamExt};
 use roomcast::{
     config::{Config, Secret, StoreUrl},
     server,
 };
+use support::{Fallible, Process, Server, Socket, next};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    net::TcpStream,
-    process::{Child, Command},
+    process::Command,
     sync::mpsc,
 };
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Error as SocketError, Message},
-};
-
-type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+use tokio_tungstenite::tungstenite::Message;
 
 const SENDERS: u64 = 20;
 
@@ -56,20 +51,6 @@ async fn serve(store: &str) -> Fallible<()> {
     Ok(())
 }
 
-/// A process whose CPU time is told.
-struct Process(Child);
-
-impl Process {
-    /// Its CPU time so far, from `/proc` (clock ticks are 10 ms on Linux).
-    fn cpu(&self) -> Duration {
-        let path = format!("/proc/{}/stat", self.0.id().unwrap_or(0));
-        let stat = std::fs::read_to_string(path).unwrap_or_default();
-        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        Duration::from_millis(ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10)
-    }
-}
-
 /// A redis-server that keeps nothing on disk.
 async fn redis() -> Fallible<(Process, String)> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
@@ -88,49 +69,14 @@ async fn redis() -> Fallible<(Process, String)> {
     Ok((Process(child), format!("redis://127.0.0.1:{port}")))
 }
 
-struct Node {
-    process: Process,
-    address: SocketAddr,
-}
-
-impl Node {
-    async fn start(store: &str) -> Fallible<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["serve", store])
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let output = child.stdout.take().ok_or("the node has no output")?;
-        let line = BufReader::new(output).lines().next_line().await?;
-        let address = line.ok_or("the node did not start")?.parse()?;
-        let node = Self { process: Process(child), address };
-        let ready = format!("http://{address}/health/ready");
-        while !reqwest::get(&ready).await?.status().is_success() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Ok(node)
+/// A node that is ready.
+async fn node(store: &str) -> Fallible<Server> {
+    let node = Server::start(["serve", store]).await?;
+    let ready = format!("http://{}/health/ready", node.address);
+    while !reqwest::get(&ready).await?.status().is_success() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-
-    async fn connect(&self) -> Fallible<Socket> {
-        let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", self.address);
-        let (mut socket, _) = connect_async(url).await?;
-        socket.send(Message::text("40")).await?;
-        while !next(&mut socket).await?.starts_with("40") {}
-        Ok(socket)
-    }
-}
-
-/// The next packet.
-async fn next(
-    socket: &mut (impl Stream<Item = Result<Message, SocketError>> + Unpin),
-) -> Fallible<String> {
-    loop {
-        match socket.next().await.ok_or("the server has closed the connection")?? {
-            Message::Text(text) => return Ok(text.to_string()),
-            Message::Close(_) => return Err("the server has closed the connection".into()),
-            _ => {}
-        }
-    }
+    Ok(node)
 }
 
 /// Sends `rate` messages a second to its room, each with the moment at which it is sent, and waits for
@@ -201,7 +147,7 @@ async fn measure(
     let store = if shared { url } else { file };
     let mut all = Vec::new();
     for _ in 0..nodes {
-        all.push(Node::start(&store).await?);
+        all.push(node(&store).await?);
     }
     let (first, last) = (&all[0], &all[nodes - 1]);
     let epoch = Instant::now();

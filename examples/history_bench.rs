@@ -6,10 +6,11 @@
 //! 20 clients send messages of 200 bytes and wait for their acks, one more client is a member of
 //! every room and reads.
 
+mod support;
+
 use std::{
-    error::Error,
-    net::{Ipv4Addr, SocketAddr},
-    process::Stdio,
+    ffi::OsStr,
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -17,23 +18,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{SinkExt, Stream, StreamExt};
+use futures_util::{SinkExt, StreamExt};
 use roomcast::{
     config::{Config, StoreUrl},
     server,
 };
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    net::TcpStream,
-    process::{Child, Command},
-};
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Error as SocketError, Message},
-};
-
-type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+use support::{Fallible, Server, Socket, next};
+use tokio_tungstenite::tungstenite::Message;
 
 const SENDERS: u64 = 20;
 
@@ -55,57 +46,6 @@ async fn serve(history: u64, store: &str) -> Fallible<()> {
     println!("{}", server.address());
     server.run(std::future::pending()).await?;
     Ok(())
-}
-
-/// The server in a process of its own.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    async fn start(history: u64, store: &std::path::Path) -> Fallible<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["serve", &history.to_string()])
-            .arg(store)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let output = child.stdout.take().ok_or("the server has no output")?;
-        let line = BufReader::new(output).lines().next_line().await?;
-        let address = line.ok_or("the server did not start")?.parse()?;
-        Ok(Self { child, address })
-    }
-
-    /// Its CPU time so far, from `/proc` (clock ticks are 10 ms on Linux).
-    fn cpu(&self) -> Duration {
-        let path = format!("/proc/{}/stat", self.child.id().unwrap_or(0));
-        let stat = std::fs::read_to_string(path).unwrap_or_default();
-        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        Duration::from_millis(ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10)
-    }
-
-    async fn connect(&self) -> Fallible<Socket> {
-        let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", self.address);
-        let (mut socket, _) = connect_async(url).await?;
-        socket.send(Message::text("40")).await?;
-        while !next(&mut socket).await?.starts_with("40") {}
-        Ok(socket)
-    }
-}
-
-/// The next packet.
-async fn next(
-    socket: &mut (impl Stream<Item = Result<Message, SocketError>> + Unpin),
-) -> Fallible<String> {
-    loop {
-        match socket.next().await.ok_or("the server has closed the connection")?? {
-            Message::Text(text) => return Ok(text.to_string()),
-            Message::Close(_) => return Err("the server has closed the connection".into()),
-            _ => {}
-        }
-    }
 }
 
 /// Sends `rate` messages a second; the waits for their acks.
@@ -150,7 +90,9 @@ async fn send(
 
 async fn measure(history: u64, rooms: u64, rate: u64, time: Duration) -> Fallible<()> {
     let directory = tempfile::tempdir()?;
-    let server = Server::start(history, &directory.path().join("bench.db")).await?;
+    let (history_size, store) = (history.to_string(), directory.path().join("bench.db"));
+    let arguments: [&OsStr; 3] = ["serve".as_ref(), history_size.as_ref(), store.as_ref()];
+    let server = Server::start(arguments).await?;
     let mut member = server.connect().await?;
     for room in 0..rooms {
         let join = format!(r#"42{room}["join-room",{{"roomName":"room-{room}"}}]"#);
@@ -172,7 +114,7 @@ async fn measure(history: u64, rooms: u64, rate: u64, time: Duration) -> Fallibl
     for _ in 0..SENDERS {
         sockets.push(server.connect().await?);
     }
-    let (begun, cpu) = (Instant::now(), server.cpu());
+    let (begun, cpu) = (Instant::now(), server.process.cpu());
     for (sender, socket) in (0..).zip(sockets) {
         senders.spawn(send(socket, sender, rooms, rate / SENDERS, time));
     }
@@ -180,7 +122,7 @@ async fn measure(history: u64, rooms: u64, rate: u64, time: Duration) -> Fallibl
     while let Some(done) = senders.join_next().await {
         waits.extend(done??);
     }
-    let (took, used) = (begun.elapsed(), server.cpu().saturating_sub(cpu));
+    let (took, used) = (begun.elapsed(), server.process.cpu().saturating_sub(cpu));
     waits.sort_unstable();
     let at = |percent: usize| waits.get(waits.len() * percent / 100).copied().unwrap_or_default();
     let sent = f64::from(u32::try_from(waits.len())?);

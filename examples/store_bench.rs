@@ -6,6 +6,8 @@
 //!
 //! With `REDIS_URL` it measures the store in that Redis instead, whose CPU it tells too.
 
+mod support;
+
 use std::time::{Duration, Instant};
 
 use roomcast::{
@@ -13,20 +15,8 @@ use roomcast::{
     names::RoomName,
     store::{Append, Clock, Entry, Location, RedisSettings, RoomKey, Settings, Store, Sync},
 };
+use support::cpu_of;
 use tokio::sync::mpsc;
-
-/// CPU time of this process so far, from `/proc/self/stat` (clock ticks are 10 ms on Linux).
-fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: u64 = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|ticks| ticks.parse::<u64>().ok())
-        .sum();
-    Duration::from_millis(ticks * 10)
-}
 
 /// Where the store is.
 enum Place {
@@ -120,7 +110,7 @@ async fn measure(title: &str, place: &Place, rooms: u64, rate: u64, time: Durati
         waits
     });
     let redis_before = place.redis_cpu();
-    let (begun, cpu_before) = (Instant::now(), cpu());
+    let (begun, cpu_before) = (Instant::now(), cpu_of(std::process::id()));
     let mut sent = 0;
     while begun.elapsed() < time {
         let due = if rate == 0 {
@@ -143,7 +133,7 @@ async fn measure(title: &str, place: &Place, rooms: u64, rate: u64, time: Durati
     }
     drop(under_way);
     let mut waits = waits.await.unwrap_or_default();
-    let (took, used) = (begun.elapsed(), cpu().saturating_sub(cpu_before));
+    let (took, used) = (begun.elapsed(), cpu_of(std::process::id()).saturating_sub(cpu_before));
     let redis_used = place.redis_cpu().saturating_sub(redis_before);
     waits.sort_unstable();
     let at = |percent: usize| waits.get(waits.len() * percent / 100).copied().unwrap_or_default();
