@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { io } from 'socket.io-client';
-import { DEADLINE_MS, binary, startServer, within } from '../clients/server.mjs';
+import { DEADLINE_MS, binary, within, withServer } from '../clients/server.mjs';
 
 export const USERNAME = 'operator';
 export const PASSWORD = 'correct horse battery staple';
@@ -16,46 +16,36 @@ const hash = () =>
  * for it, and the server must then end cleanly.
  */
 export async function against(env, tell) {
-  const server = await startServer({ ADMIN_USERNAME: USERNAME, ADMIN_PASSWORD: hash(), ...env });
   const sockets = [];
-  const open = (namespace, options) => {
-    const socket = io(`${server.url}${namespace}`, { forceNew: true, reconnection: false, ...options });
-    // From the first packet on: what comes right behind the CONNECT packet must not be missed.
-    socket.heard = [];
-    socket.onAny((event, ...args) => socket.heard.push({ event, args }));
-    sockets.push(socket);
-    return socket;
+  const told = (server) => {
+    const open = (namespace, options) => {
+      const socket = io(`${server.url}${namespace}`, { forceNew: true, reconnection: false, ...options });
+      // From the first packet on: what comes right behind the CONNECT packet must not be missed.
+      socket.heard = [];
+      socket.onAny((event, ...args) => socket.heard.push({ event, args }));
+      sockets.push(socket);
+      return socket;
+    };
+    return tell({
+      server,
+      /** A connected client. */
+      connect: (namespace = '/', options = {}) => connected(open(namespace, options)),
+      /** An operator, or the error that kept it out. */
+      enter: (auth = { username: USERNAME, password: PASSWORD }) => connected(open('/admin', { auth })),
+    });
   };
-  const connected = (socket) =>
-    within(
-      new Promise((done, failed) => {
-        socket.once('connect', () => done(socket));
-        socket.once('connect_error', failed);
-      }),
-      'the connection',
-    );
-  const world = {
-    server,
-    /** A connected client. */
-    connect: (namespace = '/', options = {}) => connected(open(namespace, options)),
-    /** An operator, or the error that kept it out. */
-    enter: (auth = { username: USERNAME, password: PASSWORD }) => connected(open('/admin', { auth })),
-  };
-  let failure;
-  try {
-    await tell(world);
-  } catch (error) {
-    failure = error;
-    console.error(`the server's log ended with:\n${server.tail()}`);
-  }
-  for (const socket of sockets) socket.close();
-  try {
-    await server.stop();
-  } catch (error) {
-    failure ??= error; // What went wrong first is what to read.
-  }
-  if (failure) throw failure;
+  const close = () => sockets.forEach((socket) => socket.close());
+  await withServer({ ADMIN_USERNAME: USERNAME, ADMIN_PASSWORD: hash(), ...env }, told, close, console.error);
 }
+
+const connected = (socket) =>
+  within(
+    new Promise((done, failed) => {
+      socket.once('connect', () => done(socket));
+      socket.once('connect_error', failed);
+    }),
+    'the connection',
+  );
 
 /** The arguments of the first event of this name that `wanted` accepts, whether it has come already or not. */
 export function heard(socket, name, wanted = () => true) {

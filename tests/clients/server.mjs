@@ -78,6 +78,28 @@ export async function startServer(env = {}) {
   };
 }
 
+/**
+ * Tells a story against a server of its own. Whatever becomes of it, `close` ends what it has opened, and the server
+ * must then end cleanly; of a story that fails, `report` is told what the server's log ended with.
+ */
+export async function withServer(env, tell, close, report) {
+  const server = await startServer(env);
+  let failure;
+  try {
+    await tell(server);
+  } catch (error) {
+    failure = error;
+    report(`the server's log ended with:\n${server.tail()}`);
+  }
+  close();
+  try {
+    await server.stop();
+  } catch (error) {
+    failure ??= error; // What went wrong first is what to read.
+  }
+  if (failure) throw failure;
+}
+
 async function startNode(env) {
   const directory = await mkdtemp(join(tmpdir(), 'roomcast-clients-'));
   const child = spawn(binary(), [], {

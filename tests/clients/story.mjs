@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { assertOneArgumentEach, ask, connect, open } from './client.mjs';
-import { startServer } from './server.mjs';
+import { withServer } from './server.mjs';
 
 /**
  * Tells one story against a server of its own. `tell` gets `{server, open, connect, member}`; what it opens
@@ -11,38 +11,28 @@ import { startServer } from './server.mjs';
 export function story(name, env, tell) {
   if (typeof env === 'function') [env, tell] = [{}, env];
   test(name, async (t) => {
-    const server = await startServer(env);
     const sockets = [];
     const kept = (socket) => {
       sockets.push(socket);
       return socket;
     };
-    const world = {
-      server,
-      open: (options, at = server) => kept(open(at, options)),
-      connect: async (options) => kept(await connect(server, options)),
-      /** A connected client that has joined the room. */
-      async member(roomName, options) {
-        const socket = await world.connect(options);
-        assert.equal((await ask(socket, 'join-room', { roomName })).success, true);
-        return socket;
-      },
-    };
-    let failure;
-    try {
+    const told = async (server) => {
+      const world = {
+        server,
+        open: (options, at = server) => kept(open(at, options)),
+        connect: async (options) => kept(await connect(server, options)),
+        /** A connected client that has joined the room. */
+        async member(roomName, options) {
+          const socket = await world.connect(options);
+          assert.equal((await ask(socket, 'join-room', { roomName })).success, true);
+          return socket;
+        },
+      };
       await tell(world);
       sockets.forEach(assertOneArgumentEach);
-    } catch (error) {
-      failure = error;
-      t.diagnostic(`the server's log ended with:\n${server.tail()}`);
-    }
-    for (const socket of sockets) socket.close();
-    try {
-      await server.stop();
-    } catch (error) {
-      failure ??= error; // What went wrong first is what to read.
-    }
-    if (failure) throw failure;
+    };
+    const close = () => sockets.forEach((socket) => socket.close());
+    await withServer(env, told, close, (message) => t.diagnostic(message));
   });
 }
 
