@@ -48,22 +48,21 @@ pub struct Chat {
 }
 
 /// Sends a client's object to a room: it has its place among the client's messages when this returns,
-/// and is answered by what it returns.
+/// and is stored when what it returns is done.
 ///
 /// # Errors
 /// `forbidden`, `too_many_rooms`, `unavailable`: then nobody receives it.
-pub fn send(app: &App, client: &Client, message: ToRoom) -> impl Answer + use<> {
+pub fn send(app: &App, client: &Client, message: ToRoom) -> impl Publishing + use<> {
     let ToRoom { room, payload, id, event, to_sender } = message;
     let except = Except::client((!to_sender).then_some(client.id));
-    publish(app, client, room, event, payload, &id, except)
-        .map_ok(move |published| published.acknowledge(&id))
+    publish(app, client, room, event, payload, id, except)
 }
 
 /// Sends a client's chat message to a room, as [`send`] does: the server says who sent it and when.
 ///
 /// # Errors
 /// As [`send`].
-pub fn chat(app: &App, client: &Arc<Client>, message: Chat) -> impl Answer + use<> {
+pub fn chat(app: &App, client: &Arc<Client>, message: Chat) -> impl Publishing + use<> {
     let Chat { room, payload, id } = message;
     let timestamp = Timestamp::now();
     let json = match say(client, &payload, &id, timestamp) {
@@ -71,26 +70,27 @@ pub fn chat(app: &App, client: &Arc<Client>, message: Chat) -> impl Answer + use
         Err(refusal) => return ready(Err(refusal)).left_future(),
     };
     let payload = payload.with_json(json);
-    let published = publish(app, client, room, "newMessage", payload, &id, Except::nobody());
+    let published = publish(app, client, room, "newMessage", payload, id, Except::nobody());
     let client = client.clone();
-    let answer = move |published: Published| {
+    let tell = move |published: Published| {
+        #[derive(Serialize)]
+        struct MessageSent<'a> {
+            id: &'a RawValue,
+            timestamp: Timestamp,
+            status: &'static str,
+        }
+        let sent = MessageSent { id: &published.id.json, timestamp, status: "sent" };
+        client.outlet.send(&Packet::of("messageSent", &sent));
         // One message has one time.
-        let published = Published { timestamp, ..published };
-        let sent = ObjectBuilder::default()
-            .raw("id", &id.json)
-            .set("timestamp", &published.timestamp)
-            .set("status", "sent")
-            .build();
-        client.outlet.send(&Packet::new("messageSent", Payload::from_raw(sent)));
-        published.acknowledge(&id)
+        Published { timestamp, ..published }
     };
-    published.map_ok(answer).right_future()
+    published.map_ok(tell).right_future()
 }
 
-/// What becomes of a message, for who sent it.
-pub trait Answer: Future<Output = Result<Payload, Refusal>> + Send {}
+/// A message on its way.
+pub trait Publishing: Future<Output = Result<Published, Refusal>> + Send {}
 
-impl<F: Future<Output = Result<Payload, Refusal>> + Send> Answer for F {}
+impl<F: Future<Output = Result<Published, Refusal>> + Send> Publishing for F {}
 
 /// The chat message as it goes out.
 fn say(
@@ -125,21 +125,15 @@ pub fn send_to_namespace(
     app: &App,
     client: &Client,
     payload: Payload,
-    id: &MessageId,
-) -> Result<Payload, Refusal> {
+    id: MessageId,
+) -> Result<Published, Refusal> {
     client.permit_namespace()?;
     app.bus.signal_namespace(
         &client.namespace,
         &Packet::new("message", payload),
         &Except::nobody(),
     );
-    let ack = ObjectBuilder::default()
-        .set("success", &true)
-        .raw("id", &id.json)
-        .set("roomName", &None::<&str>)
-        .set("timestamp", &Timestamp::now())
-        .build();
-    Ok(Payload::from_raw(ack))
+    Ok(Published { id, room: None, timestamp: Timestamp::now(), offset: None })
 }
 
 /// What a backend sends to a room by `POST /messages/broadcast`.
@@ -209,24 +203,36 @@ pub fn to_client_here(app: &App, namespace: Option<&str>, id: Sid, packet: &Pack
     sent > 0
 }
 
-/// A room message that was taken.
-struct Published {
-    room: RoomName,
+/// A message that was taken, as its sender is told of it.
+#[derive(Debug)]
+pub struct Published {
+    id: MessageId,
+    /// `None`: all of the namespace.
+    room: Option<RoomName>,
     timestamp: Timestamp,
     offset: Option<u64>,
 }
 
-impl Published {
-    fn acknowledge(&self, id: &MessageId) -> Payload {
-        let mut ack = ObjectBuilder::default()
-            .set("success", &true)
-            .raw("id", &id.json)
-            .set("roomName", &self.room)
-            .set("timestamp", &self.timestamp);
-        if let Some(offset) = &self.offset {
-            ack = ack.set("offset", offset);
+impl From<Published> for Payload {
+    fn from(published: Published) -> Self {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Ack<'a> {
+            success: bool,
+            id: &'a RawValue,
+            room_name: Option<&'a RoomName>,
+            timestamp: Timestamp,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            offset: Option<u64>,
         }
-        Payload::from_raw(ack.build())
+        let Published { id, room, timestamp, offset } = &published;
+        Self::of(&Ack {
+            success: true,
+            id: &id.json,
+            room_name: room.as_ref(),
+            timestamp: *timestamp,
+            offset: *offset,
+        })
     }
 }
 
@@ -236,9 +242,9 @@ fn publish(
     room: RoomName,
     event: &'static str,
     payload: Payload,
-    id: &MessageId,
+    id: MessageId,
     except: Except,
-) -> impl Future<Output = Result<Published, Refusal>> + Send + use<> {
+) -> impl Publishing + use<> {
     let timestamp = Timestamp::now();
     if let Err(refusal) = client.permit(&room) {
         return ready(Err(refusal)).left_future();
@@ -252,7 +258,8 @@ fn publish(
         timestamp,
         except,
     });
-    published.map_ok(move |offset| Published { room, timestamp, offset }).right_future()
+    let taken = move |offset| Published { id, room: Some(room), timestamp, offset };
+    published.map_ok(taken).right_future()
 }
 
 /// The simplest acknowledgement.

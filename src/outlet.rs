@@ -170,9 +170,7 @@ impl Outlet {
     }
 
     /// Answers the client's event with this number with `data` as the only argument; never waits.
-    /// Does nothing where the client asked for no answer.
-    pub fn acknowledge(&self, id: Option<i64>, data: &Payload) -> Sent {
-        let Some(id) = id else { return Sent::Yes };
+    pub fn acknowledge(&self, id: i64, data: &Payload) -> Sent {
         self.pass(
             || {
                 let (data, attachments) = data.packed();

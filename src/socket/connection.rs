@@ -163,7 +163,7 @@ impl MessageHandler<LocalAdapter, Direct> for Inlet {
         let attachments: Arc<[Bytes]> = attachments.into_iter().flatten().collect();
         if self.0.app.draining.load(Ordering::Acquire) {
             let refusal = Refusal::new(Code::Unavailable, "the server is stopping: connect anew");
-            return self.0.turn_away(text.as_str(), ack, refusal);
+            return self.0.turn_away(text.as_str(), ack, &refusal);
         }
         // Who is not established yet cannot be told anything; the inbox bounds what it may send.
         if let Err(wait) = self.0.throttle.take()
@@ -171,14 +171,14 @@ impl MessageHandler<LocalAdapter, Direct> for Inlet {
         {
             let refusal = Refusal::new(Code::RateLimited, "too many events a second: slow down");
             let refusal = Refusal { retry_after: Some(wait.max(SHORTEST_WAIT)), ..refusal };
-            return self.0.turn_away(text.as_str(), ack, refusal);
+            return self.0.turn_away(text.as_str(), ack, &refusal);
         }
         let item = Item::Event { text, attachments, ack, came: Instant::now() };
         if let Err(Item::Event { text, ack, .. }) = self.0.inbox.push(&self.0, item) {
             let message = "too many events are waiting to be processed: wait for acknowledgements";
             let refusal = Refusal::new(Code::RateLimited, message);
             let refusal = Refusal { retry_after: Some(BACKLOG_WAIT), ..refusal };
-            self.0.turn_away(text.as_str(), ack, refusal);
+            self.0.turn_away(text.as_str(), ack, &refusal);
         }
     }
 }
@@ -282,7 +282,7 @@ impl Connection {
     }
 
     /// Refuses an event that was not taken into the inbox.
-    fn turn_away(&self, text: &str, ack: Option<i64>, refusal: Refusal) {
+    fn turn_away(&self, text: &str, ack: Option<i64>, refusal: &Refusal) {
         let Some(client) = self.client.get() else { return };
         if refusal.code == Code::RateLimited {
             self.app.metrics.limited(Limit::Events);

@@ -27,10 +27,26 @@ const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 /// A valid event of a client.
 #[derive(Debug)]
 pub enum ClientEvent {
-    /// `authenticate`
-    Authenticate(Claim),
+    /// A message to a room: it may follow upon others that are not stored yet.
+    Message(Message),
+    /// Anything else: it is done when what came before is.
+    Request(Request),
+}
+
+/// A client's message to a room.
+#[derive(Debug)]
+pub enum Message {
     /// `sendMessage`
     Chat(Chat),
+    /// `message` or `channels` with a room
+    ToRoom(ToRoom),
+}
+
+/// What else a client asks for.
+#[derive(Debug)]
+pub enum Request {
+    /// `authenticate`
+    Authenticate(Claim),
     /// `custom-event`
     Custom(Custom),
     /// `heartbeat`
@@ -51,10 +67,20 @@ pub enum ClientEvent {
     Sync(SyncRequest),
     /// `message` without a room
     ToNamespace(Payload, MessageId),
-    /// `message` or `channels` with a room
-    ToRoom(ToRoom),
     /// `typingIndicator`
     Typing(RoomName, bool),
+}
+
+impl From<Message> for ClientEvent {
+    fn from(message: Message) -> Self {
+        Self::Message(message)
+    }
+}
+
+impl From<Request> for ClientEvent {
+    fn from(request: Request) -> Self {
+        Self::Request(request)
+    }
 }
 
 impl ClientEvent {
@@ -80,8 +106,8 @@ impl ClientEvent {
             name::CUSTOM_EVENT => custom(argument, attachments),
             name::TYPING_INDICATOR => typing(argument),
             name::READ_RECEIPT => receipt(argument),
-            name::PING => Ok(Self::Ping),
-            name::HEARTBEAT => Ok(Self::Heartbeat),
+            name::PING => Ok(Request::Ping.into()),
+            name::HEARTBEAT => Ok(Request::Heartbeat.into()),
             name::AUTHENTICATE => authenticate(argument),
             name::PRESENCE_UPDATE => presence(argument),
             name::PRIVATE_MESSAGE => private(argument, payload),
@@ -195,19 +221,19 @@ fn join(argument: &RawValue, spelling: Spelling) -> Result<ClientEvent, Refusal>
         }
         None => None,
     };
-    Ok(ClientEvent::Join(Join { room, spelling, recover }))
+    Ok(Request::Join(Join { room, spelling, recover }).into())
 }
 
 fn leave(argument: &RawValue, spelling: Spelling) -> Result<ClientEvent, Refusal> {
     let (room, _) = room_or_name(argument)?;
-    Ok(ClientEvent::Leave(Leave { room, spelling }))
+    Ok(Request::Leave(Leave { room, spelling }).into())
 }
 
 type Parsed = Result<Payload, Refusal>;
 
 fn message(argument: &RawValue, payload: impl FnOnce() -> Parsed) -> Result<ClientEvent, Refusal> {
     if argument.get().starts_with('"') {
-        return Ok(ClientEvent::ToNamespace(payload()?, MessageId::make()));
+        return Ok(Request::ToNamespace(payload()?, MessageId::make()).into());
     }
     let object = Object::parse(argument.get()).ok_or_else(Refusal::no_room)?;
     let id = MessageId::of(&object);
@@ -215,7 +241,7 @@ fn message(argument: &RawValue, payload: impl FnOnce() -> Parsed) -> Result<Clie
         if object.get("text").is_none() {
             return Err(Refusal::no_room());
         }
-        return Ok(ClientEvent::ToNamespace(payload()?, id));
+        return Ok(Request::ToNamespace(payload()?, id).into());
     };
     // The contract's section 5: an explicit wish counts, else the shape decides.
     let is_true = |value: &RawValue| value.get() == "true";
@@ -226,7 +252,7 @@ fn message(argument: &RawValue, payload: impl FnOnce() -> Parsed) -> Result<Clie
     };
     let message =
         ToRoom { room: room.name, payload: payload()?, id, event: "message-reply", to_sender };
-    Ok(ClientEvent::ToRoom(message))
+    Ok(Message::ToRoom(message).into())
 }
 
 fn channels(argument: &RawValue, payload: impl FnOnce() -> Parsed) -> Result<ClientEvent, Refusal> {
@@ -235,7 +261,7 @@ fn channels(argument: &RawValue, payload: impl FnOnce() -> Parsed) -> Result<Cli
     let id = MessageId::of(&object);
     let message =
         ToRoom { room, payload: payload()?, id, event: "resource-update", to_sender: true };
-    Ok(ClientEvent::ToRoom(message))
+    Ok(Message::ToRoom(message).into())
 }
 
 fn chat(argument: &RawValue, payload: impl FnOnce() -> Parsed) -> Result<ClientEvent, Refusal> {
@@ -245,7 +271,7 @@ fn chat(argument: &RawValue, payload: impl FnOnce() -> Parsed) -> Result<ClientE
         return Err(Refusal::invalid("content must be present"));
     }
     let id = MessageId::of(&object);
-    Ok(ClientEvent::Chat(Chat { room, payload: payload()?, id }))
+    Ok(Message::Chat(Chat { room, payload: payload()?, id }).into())
 }
 
 fn custom(argument: &RawValue, attachments: Arc<[Bytes]>) -> Result<ClientEvent, Refusal> {
@@ -263,15 +289,15 @@ fn custom(argument: &RawValue, attachments: Arc<[Bytes]>) -> Result<ClientEvent,
     let data = object.get("data").unwrap_or(RawValue::NULL);
     let data = Payload::with_attachments(data.to_owned(), attachments)?;
     let room = room_in(&object)?.map(|room| room.name);
-    Ok(ClientEvent::Custom(Custom { event, data, room }))
+    Ok(Request::Custom(Custom { event, data, room }).into())
 }
 
 fn typing(argument: &RawValue) -> Result<ClientEvent, Refusal> {
     let object = object(argument)?;
     let room = room_of(&object)?.name;
     match object.get("isTyping").map(RawValue::get) {
-        Some("true") => Ok(ClientEvent::Typing(room, true)),
-        Some("false") => Ok(ClientEvent::Typing(room, false)),
+        Some("true") => Ok(Request::Typing(room, true).into()),
+        Some("false") => Ok(Request::Typing(room, false).into()),
         _ => Err(Refusal::invalid("isTyping must be a boolean")),
     }
 }
@@ -282,13 +308,13 @@ fn receipt(argument: &RawValue) -> Result<ClientEvent, Refusal> {
     let message = object.get("messageId").and_then(MessageId::given);
     let message =
         message.ok_or_else(|| Refusal::invalid("messageId must be a string or a number"))?;
-    Ok(ClientEvent::Receipt(Receipt { message, room }))
+    Ok(Request::Receipt(Receipt { message, room }).into())
 }
 
 fn authenticate(argument: &RawValue) -> Result<ClientEvent, Refusal> {
     let Some(object) = Object::parse(argument.get()) else {
         let user = Some(named("userId", argument, UserId::parse)?);
-        return Ok(ClientEvent::Authenticate(Claim { user, token: None }));
+        return Ok(Request::Authenticate(Claim { user, token: None }).into());
     };
     let user = match object.get("userId") {
         Some(user) => Some(named("userId", user, UserId::parse)?),
@@ -301,7 +327,7 @@ fn authenticate(argument: &RawValue) -> Result<ClientEvent, Refusal> {
         ),
         None => None,
     };
-    Ok(ClientEvent::Authenticate(Claim { user, token }))
+    Ok(Request::Authenticate(Claim { user, token }).into())
 }
 
 fn presence(argument: &RawValue) -> Result<ClientEvent, Refusal> {
@@ -310,7 +336,7 @@ fn presence(argument: &RawValue) -> Result<ClientEvent, Refusal> {
     let status = object.get("status").filter(|status| status.get().starts_with('"'));
     status
         .and_then(|status| serde_json::from_str(status.get()).ok())
-        .map(ClientEvent::Presence)
+        .map(|status| Request::Presence(status).into())
         .ok_or_else(|| Refusal::invalid("status must be one of online, away, busy, offline"))
 }
 
@@ -335,14 +361,15 @@ fn private(argument: &RawValue, payload: impl FnOnce() -> Parsed) -> Result<Clie
         }
         None => KINDS[0],
     };
-    Ok(ClientEvent::Private(PrivateMessage {
+    Ok(Request::Private(PrivateMessage {
         target: named(field, echo, UserId::parse)?,
         echo: echo.to_owned(),
         content: content.to_owned(),
         kind,
         id: MessageId::of(&object),
         payload: payload()?,
-    }))
+    })
+    .into())
 }
 
 fn sync(argument: &RawValue) -> Result<ClientEvent, Refusal> {
@@ -362,7 +389,7 @@ fn sync(argument: &RawValue) -> Result<ClientEvent, Refusal> {
         Some(limit) => usize::try_from(integer("limit", limit, 1, MAX_PAGE)?).unwrap_or(usize::MAX),
         None => 100,
     };
-    Ok(ClientEvent::Sync(SyncRequest { room: room.name, from, limit }))
+    Ok(Request::Sync(SyncRequest { room: room.name, from, limit }).into())
 }
 
 #[cfg(test)]

@@ -6,34 +6,18 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use futures_util::{FutureExt, future::lazy};
+use futures_util::FutureExt;
 
-use crate::{
-    metrics::Metrics,
-    refusal::{Code, Refusal},
-    registry::Client,
-};
+use crate::{metrics::Metrics, registry::Client};
 
-/// What `work` for this client comes to; a panic is counted and becomes `unavailable`.
-///
-/// The panic hook has told where it was. Made of combinators, because an `async fn` has room for what
-/// it is given twice.
-pub fn caught<'a, T: 'a>(
-    metrics: &'a Metrics,
-    client: &'a Client,
-    event: &'a str,
-    work: impl Future<Output = Result<T, Refusal>> + 'a,
-) -> impl Future<Output = Result<T, Refusal>> + 'a {
-    let work = lazy(move |_| trip(client, event)).then(move |()| work);
-    AssertUnwindSafe(work).catch_unwind().map(move |done| {
-        done.unwrap_or_else(|_| {
-            metrics.panicked();
-            tracing::error!(client = %client.id, event, "a panic ended this event");
-            let message =
-                "the server made a mistake with this event, which may have been done in part";
-            Err(Refusal::new(Code::Unavailable, message))
-        })
-    })
+/// What `begin` does; `None` where it panics. The panic hook has told where.
+pub fn caught<R>(begin: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(begin)).ok()
+}
+
+/// What the work comes to; `None` where it panics.
+pub fn survived<F: Future>(work: F) -> impl Future<Output = Option<F::Output>> {
+    AssertUnwindSafe(work).catch_unwind().map(Result::ok)
 }
 
 /// Takes one step of a client's coming or going, and says whether it was taken to its end. A panic in
@@ -43,7 +27,7 @@ pub fn step(metrics: &Metrics, client: &Client, name: &str, work: impl FnOnce())
         trip(client, name);
         work();
     };
-    let taken = catch_unwind(AssertUnwindSafe(work)).is_ok();
+    let taken = caught(work).is_some();
     if !taken {
         metrics.panicked();
         tracing::error!(client = %client.id, step = name, "a panic ended this step");
@@ -53,12 +37,12 @@ pub fn step(metrics: &Metrics, client: &Client, name: &str, work: impl FnOnce())
 
 /// In this crate's own tests a client can ask for a panic: by its name.
 #[cfg(test)]
-fn trip(client: &Client, place: &str) {
+pub fn trip(client: &Client, place: &str) {
     assert!(*client.name != format!("panics at {place}"), "as the test asked for");
 }
 
 #[cfg(not(test))]
-const fn trip(_: &Client, _: &str) {}
+pub const fn trip(_: &Client, _: &str) {}
 
 #[cfg(test)]
 mod tests {

@@ -1,28 +1,26 @@
 //! The ordered inbox of one client.
 //!
 //! The library calls handlers in the order of the frames, but runs their futures side by side, so
-//! that one client's events would overtake one another. Here they queue, and one task at a time
-//! takes them out: what a client sends is processed in the order in which it was sent, its
-//! disconnection last. The task lives only while there is something to do, so an idle client costs
-//! no task.
+//! that one client's events would overtake one another. Here they queue, and one at a time takes them
+//! out: what a client sends is processed in the order in which it was sent, its disconnection last.
+//! Most events are done as they come; a task lives only while one of them has to wait.
 //!
 //! Messages to rooms that follow one another are handed to the log without waiting for the one before
 //! to be stored: the log keeps their order, and they are answered in it. So a client that sends fast
 //! shares its commits with itself. Everything else waits until they are all done.
 
-use std::{
-    collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use socketioxide::socket::DisconnectReason;
 
-use super::{connection::Connection, order::Order, task::Begun};
+use super::{
+    connection::Connection,
+    guard::{caught, survived},
+    order::Order,
+};
 use crate::wire::Pause;
 
 /// How many events of one client may wait. What is over is refused, which a client that awaits its
@@ -89,11 +87,21 @@ impl Inbox {
         if matches!(item, Item::Event { .. }) {
             connection.app().metrics.waiting(1);
         }
+        let is_event = matches!(item, Item::Event { .. });
         state.items.push_back(item);
         if state.items.len() >= CROWDED && state.pause.is_none() {
             state.pause = connection.client().and_then(|client| client.outlet.pause());
         }
-        start(connection, &mut state);
+        let starts = state.starts();
+        drop(state);
+        if starts {
+            let mut work = Box::pin(drain(connection.clone()));
+            // Most events are done at once: only what has to wait becomes a task. What is no event may
+            // come from within the library, which would not like to be called back.
+            if !is_event || work.as_mut().now_or_never().is_none() {
+                connection.app().tasks.spawn(work);
+            }
+        }
         Ok(())
     }
 
@@ -101,7 +109,9 @@ impl Inbox {
     pub fn open(&self, connection: &Arc<Connection>) {
         let mut state = self.state.lock();
         state.open = true;
-        start(connection, &mut state);
+        if state.starts() {
+            connection.app().tasks.spawn(drain(connection.clone()));
+        }
     }
 
     /// The next item. Where there is none, and nothing is under way, the task is over.
@@ -123,58 +133,41 @@ impl Inbox {
     }
 }
 
-/// Starts the one task that takes items out, if there is something for it to do.
-fn start(connection: &Arc<Connection>, state: &mut State) {
-    if state.open && !state.running && !state.items.is_empty() {
-        state.running = true;
-        connection.app().tasks.spawn(drain(connection.clone()));
+impl State {
+    /// Whether somebody has to begin to take items out, who is then the one to do so.
+    fn starts(&mut self) -> bool {
+        let starts = self.open && !self.running && !self.items.is_empty();
+        self.running |= starts;
+        starts
     }
 }
 
 async fn drain(connection: Arc<Connection>) {
+    // Without a log there is nothing to be shared, and who publishes is held back message by message.
+    let most = if connection.app().bus.log().is_some() { UNDER_WAY } else { 0 };
     let mut under_way = VecDeque::new();
     loop {
-        let Some(item) = connection.inbox().next(&connection, under_way.is_empty()) else {
-            let Some(first) = under_way.pop_front() else { return };
-            survive(&connection, first).await;
-            continue;
+        let room = match connection.inbox().next(&connection, under_way.is_empty()) {
+            Some(item) => {
+                let Some(begun) = caught(|| connection.begin(item)) else {
+                    connection.app().metrics.panicked();
+                    continue;
+                };
+                under_way.push_back(begun.work);
+                if begun.is_placed { most } else { 0 }
+            }
+            None if under_way.is_empty() => return,
+            None => under_way.len() - 1,
         };
-        let begun = catch_unwind(AssertUnwindSafe(|| {
-            let task = connection.prepare(item);
-            connection.begin(task)
-        }));
-        match begun {
-            Ok(Begun::Stored(message)) => {
-                under_way.push_back(message);
-                if under_way.len() > UNDER_WAY
-                    && let Some(first) = under_way.pop_front()
-                {
-                    survive(&connection, first).await;
-                }
+        while under_way.len() > room
+            && let Some(first) = under_way.pop_front()
+        {
+            // A panic ends this event, not the client.
+            if survived(first).await.is_none() {
+                connection.app().metrics.panicked();
             }
-            Ok(Begun::Not(task)) => {
-                while let Some(first) = under_way.pop_front() {
-                    survive(&connection, first).await;
-                }
-                survive(&connection, connection.perform(task)).await;
-            }
-            Err(_panic) => connection.app().metrics.panicked(),
         }
     }
-}
-
-/// What the work comes to; `None` where it panics. The panic hook has logged it then, and it ends this
-/// event, not the client.
-fn survive<T>(
-    connection: &Connection,
-    work: impl Future<Output = T>,
-) -> impl Future<Output = Option<T>> {
-    AssertUnwindSafe(work).catch_unwind().map(|done| {
-        if done.is_err() {
-            connection.app().metrics.panicked();
-        }
-        done.ok()
-    })
 }
 
 /// What came before the connection was established, where it never was, waits no more.

@@ -8,12 +8,7 @@ use std::{
 
 use socketioxide::socket::{DisconnectReason, Socket};
 
-use super::{
-    connection::Connection,
-    layer::connect_timeout,
-    names::client as name,
-    reply::{acknowledge_refusal, reply},
-};
+use super::{connection::Connection, layer::connect_timeout, names::client as name, reply};
 use crate::{
     app::App,
     event_log::{Entry, Kind},
@@ -73,7 +68,7 @@ impl Connection {
         client: &Arc<Client>,
         name: &str,
         ack: Option<i64>,
-        refusal: Refusal,
+        refusal: &Refusal,
     ) {
         let app = &self.app;
         app.metrics.refused(refusal.code);
@@ -81,7 +76,7 @@ impl Connection {
         if refusal.code == Code::RateLimited {
             match self.throttle.refused(Instant::now()) {
                 Reaction::Tell(refusals) => count = Some(refusals.into()).filter(|n| *n > 1),
-                Reaction::Silence => return acknowledge_refusal(client, ack, &refusal),
+                Reaction::Silence => return reply::acknowledge_refusal(client, ack, refusal),
                 Reaction::Disconnect => return self.throw_out(client, name, ack),
             }
         }
@@ -92,7 +87,7 @@ impl Connection {
         }
         let code = Some(refusal.code);
         app.event_log.write(|| Entry { code, count, ..Entry::of(kind, client).event(name) });
-        reply(client, name, ack, Err(refusal));
+        reply::refuse(client, name, ack, refusal);
     }
 
     /// Disconnects a client that floods, after it was told so.
@@ -111,7 +106,7 @@ impl Connection {
         if let Some(admission) = self.admission.upgrade() {
             admission.ban();
         }
-        reply(client, name, ack, Err(Refusal::new(Code::RateLimited, MESSAGE)));
+        reply::refuse(client, name, ack, &Refusal::new(Code::RateLimited, MESSAGE));
         // The library closes the transport, with whatever is still unsent, over an event that comes
         // after the end; a client that floods sends some.
         let client = client.clone();

@@ -5,17 +5,18 @@ use serde::Serialize;
 use super::names::is_camel_event;
 use crate::{outlet::Packet, payload::Payload, refusal::Refusal, registry::Client};
 
-/// Tells the client what became of its event: the ack, if it asked for one, and for a refusal the
-/// `error` event besides (for the camelCase events also NestJS's `exception`).
-pub fn reply(client: &Client, event: &str, ack: Option<i64>, result: Result<Payload, Refusal>) {
-    match result {
-        Ok(answer) => {
-            client.outlet.acknowledge(ack, &answer);
-        }
-        Err(refusal) => {
-            acknowledge_refusal(client, ack, &refusal);
-            tell(client, event, &refusal);
-        }
+/// Tells the client that its event was refused: by the ack, if it asked for one, and by the `error`
+/// event (for the camelCase events also by NestJS's `exception`).
+pub fn refuse(client: &Client, event: &str, ack: Option<i64>, refusal: &Refusal) {
+    acknowledge_refusal(client, ack, refusal);
+    tell(client, event, refusal);
+}
+
+/// Tells the client what came of its event, if it asked for an ack; nothing is made for one that did
+/// not.
+pub fn acknowledge(client: &Client, ack: Option<i64>, answer: impl Into<Payload>) {
+    if let Some(id) = ack {
+        client.outlet.acknowledge(id, &answer.into());
     }
 }
 
@@ -30,11 +31,11 @@ pub fn acknowledge_refusal(client: &Client, ack: Option<i64>, refusal: &Refusal)
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after_ms: Option<u128>,
     }
+    let Some(id) = ack else { return };
     let (message, code) = (refusal.message.as_ref(), refusal.code.as_str());
     let retry_after_ms = refusal.retry_after.map(|wait| wait.as_millis());
-    client
-        .outlet
-        .acknowledge(ack, &Payload::of(&Ack { success: false, message, code, retry_after_ms }));
+    let answer = Ack { success: false, message, code, retry_after_ms };
+    client.outlet.acknowledge(id, &Payload::of(&answer));
 }
 
 fn tell(client: &Client, event: &str, refusal: &Refusal) {

@@ -1,19 +1,21 @@
 //! What a client's inbox has done: an event is read, handed to its feature, and answered.
 
-use std::{future::Future, sync::Arc, time::Instant};
+use std::{
+    future::{Future, ready},
+    sync::Arc,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::value::RawValue;
-use socketioxide::socket::DisconnectReason;
 
 use super::{
     connection::Connection,
-    event::ClientEvent,
-    guard::caught,
+    event::{ClientEvent, Message, Request},
+    guard::{caught, survived, trip},
     inbox::Item,
-    order::{self, Order},
-    reply::reply,
+    order, reply,
 };
 use crate::{
     app::App,
@@ -29,81 +31,108 @@ use crate::{
     rooms, signals,
 };
 
-/// What is to be done for a client.
-pub enum Task {
-    /// What one of its events asks for.
-    Event {
-        /// The event's name.
-        name: String,
-        /// What it asks for, or why that is refused.
-        event: Result<ClientEvent, Refusal>,
-        /// The number to acknowledge it with.
-        ack: Option<i64>,
-        /// When it came.
-        came: Instant,
-    },
-    /// Somebody else's order.
-    Order(Order),
-    /// The end of the connection.
-    Gone(DisconnectReason),
+/// What was begun for a client.
+pub struct Begun {
+    /// The rest of it, its answer at the end.
+    pub work: BoxFuture<'static, ()>,
+    /// It is a message that has its place in its room: what follows need not wait for it.
+    pub is_placed: bool,
 }
 
-/// A task that has been looked at.
-#[allow(clippy::large_enum_variant, reason = "neither is kept")]
-pub enum Begun {
-    /// It is on its way to the log; this answers it once it is stored.
-    Stored(BoxFuture<'static, ()>),
-    /// It must wait for those before it.
-    Not(Task),
+/// An event, for its answer.
+struct Asked {
+    name: String,
+    /// The number to acknowledge it with.
+    ack: Option<i64>,
+    /// When it came.
+    came: Instant,
 }
 
 impl Connection {
-    /// Takes an item apart; called by the inbox for one at a time.
-    pub fn prepare(&self, item: Item) -> Task {
-        match item {
-            Item::Event { text, attachments, ack, came } => {
-                let (name, event) = self.read(text.as_str(), attachments);
-                Task::Event { name, event, ack, came }
+    /// Begins what an item asks for: a message to a room is handed over during this call, all else
+    /// waits for the work to be polled. Called by the inbox, for one item after the other.
+    pub fn begin(self: &Arc<Self>, item: Item) -> Begun {
+        let later = |work| Begun { work, is_placed: false };
+        let Some(client) = self.client.get().cloned() else { return later(Box::pin(ready(()))) };
+        let of = self.clone();
+        let (text, attachments, ack, came) = match item {
+            Item::Event { text, attachments, ack, came } => (text, attachments, ack, came),
+            Item::Order(order) => {
+                return later(Box::pin(async move { order::obey(&of.app, &client, order).await }));
             }
-            Item::Order(order) => Task::Order(order),
-            Item::Gone(reason) => Task::Gone(reason),
+            Item::Gone(reason) => {
+                return later(Box::pin(async move { of.on_gone(&client, reason) }));
+            }
+        };
+        let (name, event) = self.read(text.as_str(), attachments);
+        let asked = Asked { name, ack, came };
+        let app = &self.app;
+        match event {
+            Ok(ClientEvent::Message(message)) => {
+                let work = match message {
+                    Message::ToRoom(message) => {
+                        of.answer(asked, || messages::send(app, &client, message))
+                    }
+                    Message::Chat(message) => {
+                        of.answer(asked, || messages::chat(app, &client, message))
+                    }
+                };
+                Begun { work, is_placed: true }
+            }
+            Ok(ClientEvent::Request(request)) => {
+                let app = app.clone();
+                later(of.answer(asked, || async move { dispatch(&app, &client, request).await }))
+            }
+            Err(refusal) => later(of.answer(asked, || ready(Err::<Payload, _>(refusal)))),
         }
     }
 
-    /// Begins what may be begun while what came before is not done: a message to a room is handed to the
-    /// log.
-    pub fn begin(self: &Arc<Self>, task: Task) -> Begun {
-        let (Some(client), Some(_)) = (self.client.get(), self.app.bus.log()) else {
-            return Begun::Not(task);
-        };
-        let (name, stored, ack, came) = match task {
-            Task::Event { name, event: Ok(ClientEvent::ToRoom(message)), ack, came } => {
-                (name, messages::send(&self.app, client, message).left_future(), ack, came)
+    /// What `begin` begins, now, and its answer. Made of combinators, because an `async` block has room
+    /// for what it is given twice.
+    fn answer<F, T>(
+        self: Arc<Self>,
+        asked: Asked,
+        begin: impl FnOnce() -> F,
+    ) -> BoxFuture<'static, ()>
+    where
+        F: Future<Output = Result<T, Refusal>> + Send + 'static,
+        T: Into<Payload>,
+    {
+        let work = caught(|| {
+            if let Some(client) = self.client.get() {
+                trip(client, &asked.name);
             }
-            Task::Event { name, event: Ok(ClientEvent::Chat(message)), ack, came } => {
-                (name, messages::chat(&self.app, client, message).right_future(), ack, came)
-            }
-            task => return Begun::Not(task),
+            begin()
+        });
+        let Some(work) = work else {
+            self.answered::<T>(&asked, None);
+            return Box::pin(ready(()));
         };
-        let (of, client) = (self.clone(), client.clone());
-        Begun::Stored(Box::pin(async move {
-            of.answer(&client, &name, ack, stored).await;
-            of.app.metrics.answered(came.elapsed());
-        }))
+        Box::pin(survived(work).map(move |done| self.answered(&asked, done)))
     }
 
-    /// Does what is to be done.
-    pub async fn perform(&self, task: Task) {
+    /// Tells the client what became of its event; `None`: it ended in a panic.
+    fn answered<T: Into<Payload>>(&self, asked: &Asked, done: Option<Result<T, Refusal>>) {
+        let Asked { name, ack, came } = asked;
         let Some(client) = self.client.get() else { return };
-        match task {
-            Task::Event { name, event, ack, came } => {
-                let work = async { dispatch(&self.app, client, event?).await };
-                self.answer(client, &name, ack, work).await;
-                self.app.metrics.answered(came.elapsed());
+        let done = done.unwrap_or_else(|| {
+            self.app.metrics.panicked();
+            tracing::error!(client = %client.id, event = name, "a panic ended this event");
+            let message =
+                "the server made a mistake with this event, which may have been done in part";
+            Err(Refusal::new(Code::Unavailable, message))
+        });
+        match done {
+            Ok(answer) => reply::acknowledge(client, *ack, answer),
+            Err(refusal) => {
+                if refusal.code == Code::RateLimited {
+                    // The one rate that an event itself can be over.
+                    self.app.metrics.limited(Limit::Authentication);
+                }
+                self.refuse(client, name, *ack, &refusal);
             }
-            Task::Order(order) => Box::pin(order::obey(&self.app, client, order)).await,
-            Task::Gone(reason) => self.on_gone(client, reason),
         }
+        self.app.metrics.answered(came.elapsed());
     }
 
     /// The name of an event, and what it asks for.
@@ -133,26 +162,6 @@ impl Connection {
         let event = ClientEvent::parse(&name, argument, attachments);
         (name, event)
     }
-
-    /// Tells the client what becomes of its event.
-    async fn answer(
-        &self,
-        client: &Arc<Client>,
-        name: &str,
-        ack: Option<i64>,
-        work: impl Future<Output = Result<Payload, Refusal>>,
-    ) {
-        match caught(&self.app.metrics, client, name, work).await {
-            Ok(answer) => reply(client, name, ack, Ok(answer)),
-            Err(refusal) => {
-                if refusal.code == Code::RateLimited {
-                    // The one rate that an event itself can be over.
-                    self.app.metrics.limited(Limit::Authentication);
-                }
-                self.refuse(client, name, ack, refusal);
-            }
-        }
-    }
 }
 
 /// The event's name and its first argument.
@@ -164,39 +173,35 @@ pub(super) fn split(text: &str) -> Result<(String, Option<&RawValue>), Refusal> 
     Ok((name, array.get(1).copied()))
 }
 
-/// What is not a message is boxed: the room that it takes need not be there for every message.
-async fn dispatch(app: &App, client: &Arc<Client>, event: ClientEvent) -> Result<Payload, Refusal> {
-    match event {
-        ClientEvent::Authenticate(claim) => {
-            Box::pin(presence::authenticate(app, client, claim)).await
-        }
-        ClientEvent::Chat(message) => messages::chat(app, client, message).await,
-        ClientEvent::Custom(custom) => {
+/// Most arms are boxed: the room that the largest takes need not be there for each.
+async fn dispatch(app: &App, client: &Arc<Client>, request: Request) -> Result<Payload, Refusal> {
+    match request {
+        Request::Authenticate(claim) => Box::pin(presence::authenticate(app, client, claim)).await,
+        Request::Custom(custom) => {
             let room = custom.room.clone();
             let ack = signals::custom(app, client, custom)?;
             app.bus.relieved(&client.namespace, room.as_ref()).await;
             Ok(ack)
         }
-        ClientEvent::Heartbeat => Ok(success()),
-        ClientEvent::Join(join) => Box::pin(rooms::join(app, client, join)).await,
-        ClientEvent::Leave(leave) => rooms::leave(app, client, &leave),
-        ClientEvent::Ping => {
+        Request::Heartbeat => Ok(success()),
+        Request::Join(join) => Box::pin(rooms::join(app, client, join)).await,
+        Request::Leave(leave) => rooms::leave(app, client, &leave),
+        Request::Ping => {
             signals::pong(client);
             Ok(success())
         }
-        ClientEvent::Presence(status) => {
+        Request::Presence(status) => {
             Box::pin(presence::update(app, client, status)).await.map(|()| success())
         }
-        ClientEvent::Private(message) => Box::pin(direct::send(app, client, message)).await,
-        ClientEvent::Receipt(receipt) => Box::pin(receipts::read(app, client, receipt)).await,
-        ClientEvent::Sync(request) => Box::pin(history::sync(app, client, request)).await,
-        ClientEvent::ToNamespace(payload, id) => {
-            let ack = messages::send_to_namespace(app, client, payload, &id)?;
+        Request::Private(message) => Box::pin(direct::send(app, client, message)).await,
+        Request::Receipt(receipt) => Box::pin(receipts::read(app, client, receipt)).await,
+        Request::Sync(request) => Box::pin(history::sync(app, client, request)).await,
+        Request::ToNamespace(payload, id) => {
+            let published = messages::send_to_namespace(app, client, payload, id)?;
             app.bus.relieved(&client.namespace, None).await;
-            Ok(ack)
+            Ok(published.into())
         }
-        ClientEvent::ToRoom(message) => messages::send(app, client, message).await,
-        ClientEvent::Typing(room, is_typing) => {
+        Request::Typing(room, is_typing) => {
             signals::typing(app, client, &room, is_typing).map(|()| success())
         }
     }

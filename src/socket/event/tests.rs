@@ -18,7 +18,7 @@ fn code(event: &str, argument: &Value) -> Code {
 
 fn room(argument: &Value) -> (String, Option<&'static str>, String) {
     match parse("join-room", &argument.to_string()) {
-        Ok(ClientEvent::Join(Join { room, .. })) => {
+        Ok(ClientEvent::Request(Request::Join(Join { room, .. }))) => {
             (room.name.to_string(), room.field, room.value.to_string())
         }
         other => panic!("{argument}: {other:?}"),
@@ -46,7 +46,9 @@ fn a_room_is_named_by_a_field_or_by_the_payload_itself() {
 
 #[test]
 fn of_a_field_that_stands_twice_the_last_counts() {
-    let Ok(ClientEvent::Join(join)) = parse("joinRoom", r#"{"room":"a","room":"b"}"#) else {
+    let Ok(ClientEvent::Request(Request::Join(join))) =
+        parse("joinRoom", r#"{"room":"a","room":"b"}"#)
+    else {
         panic!()
     };
     assert_eq!(join.room.name.as_str(), "b");
@@ -148,7 +150,10 @@ proptest! {
         let attachments: Arc<[Bytes]> = vec![Bytes::from_static(b"x"); attachments].into();
         match ClientEvent::parse(&event, Some(&json), attachments) {
             // What is forwarded goes out to the letter.
-            Ok(ClientEvent::ToRoom(ToRoom { payload, .. }) | ClientEvent::ToNamespace(payload, _)) => {
+            Ok(
+                ClientEvent::Message(Message::ToRoom(ToRoom { payload, .. }))
+                | ClientEvent::Request(Request::ToNamespace(payload, _)),
+            ) => {
                 prop_assert_eq!(payload.json(), json.get());
             }
             Ok(_) => prop_assert!(name::ALL.contains(&event.as_str())),
