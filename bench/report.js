@@ -13,7 +13,7 @@ const SCENARIOS = {
   idle: { title: '5,000 idle websockets', unit: 'connection' },
   connect: { title: 'connect to joined', unit: 'connection', bound: 'bound-plain' },
   flood: { title: 'flood, one reader stalled', unit: 'delivery', bound: 'bound-batched' },
-  workers: { title: '64 clients, each its own message back, all CPUs', unit: 'round trip' },
+  workers: { title: '64 clients, each its own 16 messages back, all CPUs', unit: 'round trip' },
 };
 const PEERS = {
   'bound-plain': 'bound: a write per delivery',

@@ -36,7 +36,7 @@ use super::{
 
 /// With more than this unsent, in bytes or in packets, a client that reads holds back those who
 /// write to it. The second counts because small packets cost more memory than their bytes.
-const PRESSED: (usize, usize) = (256 * 1024, 1024);
+const PRESSED: (usize, usize) = (256 * 1024, 512);
 
 /// A client that took something within this time is one that reads.
 const READS: Duration = Duration::from_millis(250);

@@ -4,6 +4,12 @@
 //! ready to, and then writes every marked connection with one system call each. So a burst of
 //! messages costs a connection one call, and whoever fans out is not held up by the kernel. As long
 //! as that brings more to be written, the round waits for more, but not for long.
+//!
+//! Where several packets left with a round that took long, more of the same is likely to follow: who
+//! publishes again once it got what it sent before is only now able to. The next round is held for as
+//! many packets, but by no more than a part of what the round took. Else the first of them would go out
+//! alone, and the others in rounds of their own: to write four packets costs little more than to write
+//! one.
 
 use std::{
     mem,
@@ -11,9 +17,11 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
+use tokio::{sync::Notify, time::timeout};
 
 use super::{Wire, connection::Connection};
 
@@ -23,12 +31,22 @@ const TURNS: usize = 4;
 /// So many connections one worker flushes by itself; what is over is shared with the others.
 const SHARE: usize = 512;
 
+/// A round that took less is not followed by a hold.
+const LONG: Duration = Duration::from_millis(1);
+
+/// What part of the time that a round took the next is held, at most.
+const HOLD: u32 = 4;
+
 /// The connections to be flushed.
 #[derive(Debug, Default)]
 pub struct Rounds {
     state: Mutex<State>,
     /// How many packets have been encoded: whether there is more to be written.
     encoded: AtomicU64,
+    /// How many a round is held for.
+    awaited: AtomicU64,
+    /// Told when they are.
+    arrived: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -40,11 +58,22 @@ struct State {
 impl Rounds {
     /// Takes note of a packet that was encoded, however many connections get it.
     pub fn note(&self) {
-        self.encoded.fetch_add(1, Ordering::Relaxed);
+        let encoded = self.encoded.fetch_add(1, Ordering::SeqCst) + 1;
+        if encoded == self.awaited.load(Ordering::SeqCst) {
+            self.arrived.notify_one();
+        }
     }
 
     fn encoded(&self) -> u64 {
-        self.encoded.load(Ordering::Relaxed)
+        self.encoded.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many packets have been encoded in all.
+    async fn wait_for(&self, encoded: u64) {
+        self.awaited.store(encoded, Ordering::SeqCst);
+        while self.encoded() < encoded {
+            self.arrived.notified().await;
+        }
     }
 
     /// Has the connection flushed in the next round. May be called on any thread.
@@ -60,35 +89,73 @@ impl Rounds {
 
 /// Rounds as long as there is something to be flushed.
 async fn run(wire: Wire) {
+    let rounds = wire.rounds();
     let mut batch = Vec::new();
+    // How many packets had been encoded when the last round began.
+    let mut written = rounds.encoded();
+    let mut hold = None;
     loop {
-        let mut encoded = wire.rounds().encoded();
+        let mut encoded = rounds.encoded();
         for _ in 0..TURNS {
             tokio::task::yield_now().await;
-            let before = mem::replace(&mut encoded, wire.rounds().encoded());
+            let before = mem::replace(&mut encoded, rounds.encoded());
             if before == encoded {
                 break;
             }
         }
+        if let Some((packets, patience)) = hold {
+            // In vain where fewer come.
+            let _came = timeout(patience, rounds.wait_for(written + packets)).await;
+        }
+        let packets = mem::replace(&mut written, rounds.encoded());
+        let packets = written - packets;
         {
-            let mut state = wire.rounds().state.lock();
+            let mut state = rounds.state.lock();
             if state.marked.is_empty() {
                 state.running = false;
                 return;
             }
             mem::swap(&mut state.marked, &mut batch);
         }
+        let began = Instant::now();
         while batch.len() > SHARE {
             let share = batch.split_off(batch.len() - SHARE);
             wire.spawn(async move { flush(&share) });
         }
         flush(&batch);
         batch.clear();
+        let took = began.elapsed();
+        hold = (packets > 1 && took >= LONG).then_some((packets, took / HOLD));
     }
 }
 
 fn flush(connections: &[Arc<Connection>]) {
     for connection in connections {
         connection.flush_dirty();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, task::Poll};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hold_ends_with_the_packet_that_it_is_for() {
+        let rounds = Rounds::default();
+        rounds.note();
+        let mut hold = std::pin::pin!(rounds.wait_for(3));
+        for packets in 1..3 {
+            let pending =
+                poll_fn(|context| Poll::Ready(hold.as_mut().poll(context).is_pending())).await;
+            assert!(pending, "after {packets}");
+            rounds.note();
+        }
+        hold.await;
+        // What has come already is not waited for, nor what a former hold was for taken for it.
+        rounds.wait_for(2).await;
+        let patience = Duration::from_millis(1);
+        assert!(timeout(patience, rounds.wait_for(4)).await.is_err());
     }
 }

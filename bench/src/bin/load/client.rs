@@ -47,8 +47,12 @@ pub struct Sender(Rc<OwnedWriteHalf>);
 impl Sender {
     /// Sends one text packet, waiting for room in the socket's buffer.
     pub async fn send(&self, packet: &[u8]) -> io::Result<()> {
-        let frame = frame::of_client(frame::TEXT, packet);
-        let mut rest = &frame[..];
+        self.write(&frame::of_client(frame::TEXT, packet)).await
+    }
+
+    /// Sends whole frames.
+    pub async fn write(&self, frames: &[u8]) -> io::Result<()> {
+        let mut rest = frames;
         while !rest.is_empty() {
             match self.0.try_write(rest) {
                 Ok(written) => rest = &rest[written..],

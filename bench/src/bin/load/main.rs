@@ -40,7 +40,8 @@ enum Scenario {
     Connect,
     /// 4 publishers, each up to 300 messages ahead, a room of 1,000, of whom one does not read.
     Flood,
-    /// As echo with 64 clients: what the server carries at most.
+    /// As echo with 64 clients, each sending 16 messages at once: what the server carries, rather than
+    /// the generator.
     Workers,
 }
 

@@ -35,12 +35,12 @@ impl Bench {
             Scenario::Fanout1 => self.fanout(1).await,
             Scenario::Fanout4 => self.fanout(4).await,
             Scenario::Rooms => self.rooms().await,
-            Scenario::Echo => self.echo(16).await,
+            Scenario::Echo => self.echo(16, 1).await,
             Scenario::Post => self.post().await,
             Scenario::Idle => self.idle().await,
             Scenario::Connect => self.connect().await,
             Scenario::Flood => self.flood().await,
-            Scenario::Workers => self.echo(64).await,
+            Scenario::Workers => self.echo(64, 16).await,
         }
     }
 
@@ -52,7 +52,7 @@ impl Bench {
             let publisher = publisher.clone();
             let tally = self.tally.clone();
             spawn_local(async move {
-                let error = publisher.publish_in_turn(members).await;
+                let error = publisher.publish_in_turn(members, 1).await;
                 tally.fault(format!("publishing: {error}"));
             });
         }
@@ -114,7 +114,7 @@ impl Bench {
         Ok(found)
     }
 
-    async fn echo(&self, clients: usize) -> io::Result<Found> {
+    async fn echo(&self, clients: usize, together: usize) -> io::Result<Found> {
         in_parallel(clients, CONNECTING, |client| async move {
             let name = format!("alone-{client}");
             let mut socket = Socket::connect(self.port).await?;
@@ -123,7 +123,7 @@ impl Bench {
             self.listen(socket, Member::new(self.tally.clone(), Rc::new([publisher.clone()])));
             let tally = self.tally.clone();
             spawn_local(async move {
-                let error = publisher.publish_in_turn(1).await;
+                let error = publisher.publish_in_turn(1, together).await;
                 tally.fault(format!("publishing: {error}"));
             });
             Ok(())

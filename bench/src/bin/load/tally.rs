@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roomcast_bench::text::{self, Stamp};
+use roomcast_bench::{
+    frame,
+    text::{self, Stamp},
+};
 use tokio::sync::Notify;
 
 use crate::{client::Sender, process::Process};
@@ -154,17 +157,27 @@ impl Publisher {
 
     /// Sends the next message.
     pub async fn publish(&self) -> io::Result<()> {
-        let Some(sender) = &self.sender else { return Err(io::ErrorKind::NotConnected.into()) };
-        let packet = format!("42[\"message\",{}]", self.next());
-        debug_assert!(packet.as_bytes().starts_with(text::MESSAGE));
-        sender.send(packet.as_bytes()).await
+        self.publish_together(1).await
     }
 
-    /// Sends one message after the other, each when the one before has reached all `members`.
-    pub async fn publish_in_turn(&self, members: usize) -> io::Error {
+    /// Sends the next messages with one write.
+    async fn publish_together(&self, count: usize) -> io::Result<()> {
+        let Some(sender) = &self.sender else { return Err(io::ErrorKind::NotConnected.into()) };
+        let mut frames = Vec::new();
+        for _ in 0..count {
+            let packet = format!("42[\"message\",{}]", self.next());
+            debug_assert!(packet.as_bytes().starts_with(text::MESSAGE));
+            frames.extend(frame::of_client(frame::TEXT, packet.as_bytes()));
+        }
+        sender.write(&frames).await
+    }
+
+    /// Sends so many messages together, again and again, each time when those before have reached all
+    /// `members`.
+    pub async fn publish_in_turn(&self, members: usize, together: usize) -> io::Error {
         loop {
-            self.missing.set(members);
-            if let Err(error) = self.publish().await {
+            self.missing.set(members * together);
+            if let Err(error) = self.publish_together(together).await {
                 return error;
             }
             while self.missing.get() > 0 {
