@@ -27,7 +27,7 @@ use crate::{
     metrics::{Metrics, Watched},
     peers,
     registry::Registry,
-    socket,
+    socket::{self, SocketLayer},
     store::{self, RedisSettings, Store},
     wire::{self, Wire},
 };
@@ -74,7 +74,7 @@ pub enum StartError {
 pub struct Server {
     app: App,
     io: SocketIo,
-    router: axum::Router,
+    layer: SocketLayer,
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -146,11 +146,10 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let (layer, io) = socket::build(&config, wire);
     socket::mount(&io, &app);
     admin::mount(&io, &app);
-    let router = http::router(&app, layer);
     let listen = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    Ok(Server { app, io, router, listener, address })
+    Ok(Server { app, io, layer, listener, address })
 }
 
 fn open_event_log(config: &Config) -> Result<EventLog, StartError> {
@@ -205,13 +204,14 @@ impl Server {
     /// # Errors
     /// When the listener fails for good.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        let Self { app, io, router, listener, address } = self;
+        let Self { app, io, layer, listener, address } = self;
+        let service = http::service(&app, layer);
         // Held until the end of this function.
         let _rotation = app.event_log.reopen_on_hangup()?;
         tracing::info!(%address, port = address.port(), "listening");
         let stop = CancellationToken::new();
         let patience = wire::Patience::of(&app.config);
-        let serve = wire::serve(listener, router, patience, stop.clone());
+        let serve = wire::serve(listener, service, patience, stop.clone());
         let mut serving = tokio::spawn(serve);
         tokio::select! {
             ended = &mut serving => return ended.map_err(io::Error::from),

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Makes the request's body fail when it has not arrived in time.
-pub async fn set(request: Request) -> Request {
+pub fn set(request: Request) -> Request {
     if request.body().is_end_stream() {
         return request;
     }
@@ -46,7 +46,7 @@ mod tests {
 
     /// Passes a request with this body through; what a handler reads of it.
     async fn read(body: Body) -> Result<Bytes, axum::Error> {
-        let request = set(Request::new(body)).await;
+        let request = set(Request::new(body));
         axum::body::to_bytes(request.into_body(), 1000).await
     }
 

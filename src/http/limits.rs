@@ -16,23 +16,21 @@ use crate::{
     refusal::Refusal,
 };
 
-/// Refuses what is over `RATE_LIMIT_HTTP`. What the machinery around the server asks for is never
-/// refused, as it would take the server for dead.
-pub async fn requests(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Whether the request keeps to `RATE_LIMIT_HTTP`. What the machinery around the server asks for is
+/// never refused, as it would take the server for dead.
+pub fn request(app: &App, request: &Request) -> Result<(), HttpError> {
     let path = request.uri().path();
     let exempt = path == "/metrics" || path == "/health" || path.starts_with("/health/");
     if exempt || !app.limits.counts_requests() {
-        return next.run(request).await;
+        return Ok(());
     }
     let address = client_address(request.headers(), request.extensions(), &app.config);
-    warn_of_proxy(&app, &request);
-    let caller = keys::key_of(&app, request.headers())
-        .map(Caller::Key)
-        .or_else(|| Some(Caller::Address(Source::of(address?))));
-    match caller.map_or(Ok(()), |caller| app.limits.request(caller)) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refuse(&app, &request, refusal, Limit::Http),
-    }
+    warn_of_proxy(app, request);
+    let key = keys::key_of(app, request.headers()).map(Caller::Key);
+    let Some(caller) = key.or_else(|| Some(Caller::Address(Source::of(address?)))) else {
+        return Ok(());
+    };
+    app.limits.request(caller).map_err(|refusal| refuse(app, request, refusal, Limit::Http))
 }
 
 /// Refuses new Socket.IO connections over the limits, with the handshake's answer: of all refusals
@@ -48,7 +46,7 @@ pub async fn handshakes(State(app): State<App>, mut request: Request, next: Next
             request.extensions_mut().insert(admission);
             next.run(request).await
         }
-        Err(refusal) => refuse(&app, &request, refusal, Limit::Connections),
+        Err(refusal) => refuse(&app, &request, refusal, Limit::Connections).into_response(),
     }
 }
 
@@ -65,7 +63,7 @@ fn warn_of_proxy(app: &App, request: &Request) {
     }
 }
 
-fn refuse(app: &App, request: &Request, refusal: Refusal, limit: Limit) -> Response {
+fn refuse(app: &App, request: &Request, refusal: Refusal, limit: Limit) -> HttpError {
     app.metrics.limited(limit);
     let address = client_address(request.headers(), request.extensions(), &app.config);
     if app.event_log.is_on() && app.limits.may_tell(address) {
@@ -77,5 +75,5 @@ fn refuse(app: &App, request: &Request, refusal: Refusal, limit: Limit) -> Respo
             ..Entry::new(Kind::Refusal)
         });
     }
-    HttpError::from(refusal).into_response()
+    HttpError::from(refusal)
 }

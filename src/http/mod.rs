@@ -27,11 +27,10 @@ use std::{
 };
 
 use axum::{
-    Router,
     extract::{Request, State},
     handler::Handler,
-    http::{Method, StatusCode, Uri, header},
-    middleware::{Next, from_fn_with_state, map_request, map_response},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -56,9 +55,16 @@ use crate::{
 /// everything else: the account of requests, their limit, the routes.
 ///
 /// Composed as one service, and not by `Router::layer`, which would have every request make a copy
-/// of every layer below each layer.
-pub fn router(app: &App, layer: SocketLayer) -> Router {
-    let cors = Arc::new(Cors::new(&app.config.cors_origin, app.admin.is_some()));
+/// of every layer below each layer; what axum's `from_fn` makes copies below itself alone.
+pub fn service(
+    app: &App,
+    layer: SocketLayer,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send>
++ Clone
++ Send
++ 'static
++ use<> {
+    let cors = Cors::new(&app.config.cors_origin, app.admin.is_some());
     let metrics = app.metrics.clone();
     let messages = message_routes().route_layer(from_fn_with_state(app.clone(), keys::known));
     let management =
@@ -79,11 +85,8 @@ pub fn router(app: &App, layer: SocketLayer) -> Router {
         .fallback(cannot)
         .method_not_allowed_fallback(cannot)
         .with_state(app.clone());
-    let routes = ServiceBuilder::new()
-        .layer(from_fn_with_state(app.clone(), finish))
-        .layer(from_fn_with_state(app.clone(), limits::requests))
-        .layer(map_response(harden))
-        .service(routes);
+    let routes =
+        ServiceBuilder::new().layer(from_fn_with_state(app.clone(), account)).service(routes);
     let bundle = Arc::new(Bundle::read(app.config.client_bundle_dir.as_deref()));
     let socket = ServiceBuilder::new()
         .layer(from_fn_with_state(app.config.clone(), origin::check))
@@ -99,13 +102,13 @@ pub fn router(app: &App, layer: SocketLayer) -> Router {
         .on_body_chunk(())
         .on_eos(())
         .on_failure(());
-    let all = ServiceBuilder::new()
+    ServiceBuilder::new()
+        .map_response(IntoResponse::into_response)
         .layer(CatchPanicLayer::custom(move |_: Box<dyn Any + Send>| panicked(&metrics)))
         .layer(trace)
-        .layer(from_fn_with_state(cors, origin::cors))
-        .layer(map_request(body_deadline::set))
-        .service(Doors { socket, routes });
-    Router::new().fallback_service(all)
+        .layer(cors)
+        .map_request(body_deadline::set)
+        .service(Doors { socket, routes })
 }
 
 /// The two doors: Socket.IO, and all other routes.
@@ -166,10 +169,16 @@ fn operation_routes() -> OpenApiRouter<App> {
         .routes(routes!(asyncapi::document))
 }
 
-/// What was begun is finished before the server stops.
-async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
+/// What was begun is finished before the server stops; what is answered is counted and, said to be
+/// something, is that: no browser is to guess.
+async fn account(State(app): State<App>, request: Request, next: Next) -> Response {
+    const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
     let _until_answered = app.tasks.token();
-    let response = next.run(request).await;
+    let mut response = match limits::request(&app, &request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    };
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     app.metrics.requested(response.status().as_u16());
     response
 }
@@ -186,13 +195,6 @@ fn panicked(metrics: &Metrics) -> Response {
     HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
 }
 
-/// What an answer is said to be, it is: no browser is to guess.
-async fn harden(mut response: Response) -> Response {
-    let nosniff = header::HeaderValue::from_static("nosniff");
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-    response
-}
-
 /// Without the query, which may hold a token.
 fn span(request: &Request) -> Span {
     tracing::debug_span!("http", method = %request.method(), path = request.uri().path())
@@ -204,7 +206,7 @@ fn log(response: &Response, latency: Duration, _: &Span) {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
+    use axum::{Router, body::Body};
     use tower::ServiceExt;
 
     use super::*;

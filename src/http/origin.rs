@@ -3,7 +3,11 @@
 //! A browser asks for permission before a page reads an answer of another origin, but not before a
 //! page opens a websocket: there only the `Origin` header tells, and the server must look at it.
 
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use axum::{
     extract::{Request, State},
@@ -11,8 +15,8 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tower::{Layer, ServiceExt};
-use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tower::{Layer, Service};
+use tower_http::cors::{self, AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::error::HttpError;
 use crate::{
@@ -38,7 +42,7 @@ impl Cors {
             .expose_headers([header::RETRY_AFTER]);
         match allowed {
             CorsOrigin::Any => Self {
-                usual: layer.clone().allow_origin(tower_http::cors::Any),
+                usual: layer.clone().allow_origin(cors::Any),
                 // Browsers take no `*` for a request with credentials.
                 with_credentials: layer
                     .allow_origin(AllowOrigin::mirror_request())
@@ -55,14 +59,46 @@ impl Cors {
     }
 }
 
+impl<S: Clone> Layer<S> for Cors {
+    type Service = CorsService<S>;
+
+    fn layer(&self, inner: S) -> CorsService<S> {
+        CorsService {
+            usual: self.usual.layer(inner.clone()),
+            with_credentials: self.with_credentials.layer(inner),
+            admin: self.admin,
+        }
+    }
+}
+
 /// Answers preflights, and adds the CORS headers to every other answer.
-pub async fn cors(State(cors): State<Arc<Cors>>, request: Request, next: Next) -> Response {
-    let uri = request.uri();
-    // The Admin UI's page says nothing by which its requests could be told from others.
-    let with_credentials = sends_credentials(uri) || cors.admin && is_socket_io(uri);
-    let layer = if with_credentials { &cors.with_credentials } else { &cors.usual };
-    let answer = layer.layer(next).oneshot(request).await;
-    answer.unwrap_or_else(|never| match never {})
+#[derive(Clone)]
+pub struct CorsService<S> {
+    usual: cors::Cors<S>,
+    with_credentials: cors::Cors<S>,
+    admin: bool,
+}
+
+impl<S> Service<Request> for CorsService<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = cors::ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        ready!(self.usual.poll_ready(context))?;
+        self.with_credentials.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let uri = request.uri();
+        // The Admin UI's page says nothing by which its requests could be told from others.
+        let with_credentials = sends_credentials(uri) || self.admin && is_socket_io(uri);
+        let headers = if with_credentials { &mut self.with_credentials } else { &mut self.usual };
+        headers.call(request)
+    }
 }
 
 /// socket.io-client 2.x polls with credentials, whether it has any or not.

@@ -1,8 +1,8 @@
 //! The accept loop: HTTP/1 over TCP, until a connection becomes a WebSocket.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
-use axum::{Router, body::Body, extract::ConnectInfo};
+use axum::{body::Body, extract::ConnectInfo, response::Response};
 use bytes::Bytes;
 use hyper::{
     Request, body::Incoming, server::conn::http1::Builder, service::service_fn, upgrade::OnUpgrade,
@@ -10,7 +10,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use crate::config::Config;
 
@@ -39,12 +39,17 @@ const RESPITE: Duration = Duration::from_millis(500);
 
 /// Accepts connections and serves their requests until `stop`; then closes what is idle, finishes
 /// what was begun, and returns. Connections that have become a WebSocket are not waited for.
-pub async fn serve(
+pub async fn serve<S>(
     listener: TcpListener,
-    router: Router,
+    service: S,
     patience: Patience,
     stop: CancellationToken,
-) {
+) where
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+{
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -54,7 +59,7 @@ pub async fn serve(
         match accepted {
             Ok((tcp, peer)) => {
                 prepare(&tcp, patience.write);
-                let served = connection(tcp, peer, router.clone(), patience.head, stop.clone());
+                let served = connection(tcp, peer, service.clone(), patience.head, stop.clone());
                 connections.spawn(served);
             }
             // The peer has given up in the meantime.
@@ -93,17 +98,22 @@ fn set_write_timeout(tcp: &TcpStream, timeout: Option<Duration>) {
     let _only_there = (tcp, timeout);
 }
 
-async fn connection(
+async fn connection<S>(
     tcp: TcpStream,
     peer: SocketAddr,
-    router: Router,
+    service: S,
     head_timeout: Duration,
     stop: CancellationToken,
-) {
-    let service = service_fn(|request: Request<Incoming>| {
+) where
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().oneshot(request)
+        service.clone().oneshot(request)
     });
     let mut builder = Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_timeout);
@@ -154,6 +164,7 @@ impl Raw {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
