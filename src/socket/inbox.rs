@@ -80,14 +80,14 @@ impl Inbox {
         if state.ended {
             return Ok(());
         }
-        if state.items.len() >= CAPACITY && matches!(item, Item::Event { .. }) {
-            return Err(item);
-        }
-        state.ended = matches!(item, Item::Gone(_));
-        if matches!(item, Item::Event { .. }) {
+        let is_event = matches!(item, Item::Event { .. });
+        if is_event {
+            if state.items.len() >= CAPACITY {
+                return Err(item);
+            }
             connection.app().metrics.waiting(1);
         }
-        let is_event = matches!(item, Item::Event { .. });
+        state.ended = matches!(item, Item::Gone(_));
         state.items.push_back(item);
         if state.items.len() >= CROWDED && state.pause.is_none() {
             state.pause = connection.client().and_then(|client| client.outlet.pause());

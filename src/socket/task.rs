@@ -96,7 +96,7 @@ impl Connection {
     ) -> BoxFuture<'static, ()>
     where
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
-        T: Into<Payload>,
+        T: Into<Payload> + Send + 'static,
     {
         let work = caught(|| {
             if let Some(client) = self.client.get() {
@@ -104,11 +104,11 @@ impl Connection {
             }
             begin()
         });
-        let Some(work) = work else {
-            self.answered::<T>(&asked, None);
-            return Box::pin(ready(()));
+        let work = match work {
+            Some(work) => survived(work).left_future(),
+            None => ready(None).right_future(),
         };
-        Box::pin(survived(work).map(move |done| self.answered(&asked, done)))
+        Box::pin(work.map(move |done| self.answered(&asked, done)))
     }
 
     /// Tells the client what became of its event; `None`: it ended in a panic.
