@@ -35,8 +35,9 @@ use super::{
 };
 
 /// With more than this unsent, in bytes or in packets, a client that reads holds back those who
-/// write to it. The second counts because small packets cost more memory than their bytes.
-const PRESSED: (usize, usize) = (256 * 1024, 512);
+/// write to it. The second counts because small packets cost more memory than their bytes: with what is
+/// still on its way, a queue keeps to 512 places, of 32 bytes each.
+const PRESSED: (usize, usize) = (256 * 1024, 384);
 
 /// A client that took something within this time is one that reads.
 const READS: Duration = Duration::from_millis(250);

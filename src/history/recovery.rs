@@ -1,4 +1,4 @@
-//! What was sent before: recovery on join, paging, and what they promise.
+//! Recovery on join.
 //!
 //! A client that (re)joins a room gets every message exactly once, in order, while others send at
 //! full speed. First what the room delivers is held back for it; then the log is read up to its
@@ -7,27 +7,15 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
+use super::{MAX_PAGE_BYTES, send_items};
 use crate::{
     app::App,
-    clock::Timestamp,
-    fanout::stored_packet,
-    message_id::MessageId,
-    names::{RoomName, UserId},
-    outlet::Packet,
-    payload::{ObjectBuilder, Payload, raw},
-    refusal::{Code, Refusal},
-    registry::{Client, Namespace, Room, RoomState},
-    store::{self, Epoch, Position, Query, Store},
+    names::RoomName,
+    payload::ObjectBuilder,
+    refusal::Refusal,
+    registry::{Client, Room, RoomState},
+    store::{Epoch, Position, Query, RoomKey, Store},
 };
-
-/// The greatest number of messages in one page.
-pub const MAX_PAGE: u64 = 1000;
-
-/// The greatest size of a page or a replay, in bytes.
-const MAX_PAGE_BYTES: usize = 8_000_000;
 
 /// What a client has of a room already.
 #[derive(Debug, Clone)]
@@ -166,7 +154,7 @@ impl Drop for Held<'_> {
 async fn replay(
     log: &Store,
     client: &Client,
-    key: &store::RoomKey,
+    key: &RoomKey,
     position: &mut Position,
     recover: &Recovery,
     limit: u64,
@@ -211,7 +199,7 @@ async fn replay(
 async fn send_up_to(
     log: &Store,
     client: &Client,
-    key: &store::RoomKey,
+    key: &RoomKey,
     mut seen: u64,
     position: &mut Position,
 ) -> Result<Option<u64>, Refusal> {
@@ -226,184 +214,4 @@ async fn send_up_to(
         seen = send_items(client, &page.items, seen).await;
     }
     Ok(Some(seen))
-}
-
-/// At the client's pace: what it asked for does not make it a slow one.
-async fn send_items(client: &Client, items: &[store::Stored], mut seen: u64) -> u64 {
-    for item in items {
-        client.outlet.room().await;
-        client.outlet.send(&stored_packet(&item.entry, item.offset));
-        seen = item.offset;
-    }
-    seen
-}
-
-/// Where a page begins.
-#[derive(Debug)]
-pub enum SyncFrom {
-    /// After the newest message with this id.
-    Message(MessageId),
-    /// After this offset.
-    Offset(u64),
-    /// With the oldest that is kept.
-    Oldest,
-}
-
-/// A client's `syncMessages`.
-#[derive(Debug)]
-pub struct SyncRequest {
-    /// The room.
-    pub room: RoomName,
-    /// Where to begin.
-    pub from: SyncFrom,
-    /// The greatest number of messages.
-    pub limit: usize,
-}
-
-/// Sends a client a page of a room's history: the messages as the events that they were, then
-/// `syncComplete`. The `offset` of the answer is where the next page begins.
-///
-/// # Errors
-/// `forbidden`; `not_found` for an unknown message; `unavailable` without history, or while it
-/// cannot be read.
-pub async fn sync(app: &App, client: &Client, request: SyncRequest) -> Result<Payload, Refusal> {
-    let room = &request.room;
-    client.permit(room)?;
-    let log = log(app)?;
-    let key = client.namespace.key(room);
-    let after = match &request.from {
-        SyncFrom::Offset(offset) => *offset,
-        SyncFrom::Oldest => 0,
-        SyncFrom::Message(id) => {
-            let found = log.find_by_message_id(&key, &id.text).await?;
-            found.ok_or_else(|| {
-                let message =
-                    "no message with the id lastMessageId is in the history: page from an offset";
-                Refusal::new(Code::NotFound, message)
-            })?
-        }
-    };
-    let query = Query { after, limit: request.limit, max_bytes: MAX_PAGE_BYTES, receipts: false };
-    let page = log.read(&key, query).await?;
-    send_items(client, &page.items, after).await;
-    let newest = page.items.last().map_or(page.position.head, |item| item.offset);
-    let complete = |ack: ObjectBuilder<'_>| {
-        let answer = ack
-            .set("roomId", room)
-            .set("syncedMessageCount", &page.items.len())
-            .set("offset", &newest)
-            .set("epoch", &page.position.epoch.to_string())
-            .set("complete", &page.complete);
-        Payload::from_raw(answer.build())
-    };
-    client.outlet.send(&Packet::new("syncComplete", complete(ObjectBuilder::default())));
-    Ok(complete(ObjectBuilder::default().set("success", &true)))
-}
-
-/// One message of a room's history, as `GET /rooms/{room}/messages` shows it.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct HistoryItem {
-    /// Its number in the room, from 1.
-    #[schema(minimum = 1)]
-    pub offset: u64,
-    /// Its id.
-    pub id: String,
-    /// The event as which it was delivered.
-    pub event: String,
-    /// The object, without its offset.
-    #[schema(value_type = Object)]
-    pub data: Payload,
-    /// When the server took it.
-    #[schema(value_type = String, format = DateTime)]
-    pub timestamp: Timestamp,
-    /// Who has read it.
-    pub receipts: Vec<HistoryReceipt>,
-}
-
-/// That a user has read a message.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HistoryReceipt {
-    /// The user.
-    #[schema(value_type = String)]
-    pub user_id: UserId,
-    /// When.
-    #[schema(value_type = String, format = DateTime)]
-    pub timestamp: Timestamp,
-}
-
-/// A page of a room's history.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct HistoryPage {
-    /// The messages, oldest first.
-    pub items: Vec<HistoryItem>,
-    /// The room's newest offset.
-    pub offset: u64,
-    /// The room's epoch; `null` without history.
-    #[schema(required)]
-    pub epoch: Option<String>,
-    /// Whether nothing comes after the last item.
-    pub complete: bool,
-}
-
-/// A page of a room's history after an offset, with receipts.
-///
-/// # Errors
-/// `unavailable` while the history cannot be read.
-pub async fn page(
-    app: &App,
-    namespace: &Namespace,
-    room: &RoomName,
-    after: u64,
-    limit: usize,
-) -> Result<HistoryPage, Refusal> {
-    let Some(log) = app.bus.log() else {
-        return Ok(HistoryPage { items: Vec::new(), offset: 0, epoch: None, complete: true });
-    };
-    let query = Query { after, limit, max_bytes: MAX_PAGE_BYTES, receipts: true };
-    let page = log.read(&namespace.key(room), query).await?;
-    let items = page.items.into_iter().map(|item| HistoryItem {
-        offset: item.offset,
-        id: item.entry.id,
-        event: item.entry.event,
-        data: Payload::from_raw(raw(&*item.entry.json)),
-        timestamp: Timestamp::from_millis(item.entry.timestamp_ms),
-        receipts: item
-            .receipts
-            .into_iter()
-            .map(|receipt| HistoryReceipt {
-                user_id: receipt.user,
-                timestamp: Timestamp::from_millis(receipt.timestamp_ms),
-            })
-            .collect(),
-    });
-    Ok(HistoryPage {
-        items: items.collect(),
-        offset: page.position.head,
-        epoch: Some(page.position.epoch.to_string()),
-        complete: page.complete,
-    })
-}
-
-/// The room's newest offset and its epoch; `None` without history.
-///
-/// # Errors
-/// `unavailable` while the history cannot be read.
-pub async fn position(
-    app: &App,
-    namespace: &Namespace,
-    room: &RoomName,
-) -> Result<Option<(u64, String)>, Refusal> {
-    let Some(log) = app.bus.log() else { return Ok(None) };
-    let position = log.position(&namespace.key(room)).await?;
-    Ok(Some((position.head, position.epoch.to_string())))
-}
-
-fn log(app: &App) -> Result<&Store, Refusal> {
-    app.bus.log().ok_or_else(|| {
-        Refusal::new(
-            Code::Unavailable,
-            "history is off (HISTORY_SIZE=0): nothing can be synchronised",
-        )
-    })
 }

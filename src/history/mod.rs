@@ -1,0 +1,26 @@
+//! What was sent before: recovery on join, paging, and what they promise.
+
+mod page;
+mod recovery;
+
+pub use self::{
+    page::{HistoryItem, HistoryPage, HistoryReceipt, SyncFrom, SyncRequest, page, position, sync},
+    recovery::{Recovery, Standing, enter},
+};
+use crate::{fanout::stored_packet, registry::Client, store::Stored};
+
+/// The greatest number of messages in one page.
+pub const MAX_PAGE: u64 = 1000;
+
+/// The greatest size of a page or a replay, in bytes.
+const MAX_PAGE_BYTES: usize = 8_000_000;
+
+/// At the client's pace: what it asked for does not make it a slow one.
+async fn send_items(client: &Client, items: &[Stored], mut seen: u64) -> u64 {
+    for item in items {
+        client.outlet.room().await;
+        client.outlet.send(&stored_packet(&item.entry, item.offset));
+        seen = item.offset;
+    }
+    seen
+}
