@@ -95,6 +95,8 @@ impl Inbox {
         let starts = state.starts();
         drop(state);
         if starts {
+            // A stop waits for it, task or not.
+            let _until_done = connection.app().tasks.token();
             let mut work = Box::pin(drain(connection.clone()));
             // Most events are done at once: only what has to wait becomes a task. What is no event may
             // come from within the library, which would not like to be called back.

@@ -34,7 +34,8 @@ const SHARE: usize = 512;
 /// A round that took less is not followed by a hold.
 const LONG: Duration = Duration::from_millis(1);
 
-/// What part of the time that a round took the next is held, at most.
+/// What part of the time that a round took the next is held, at most; the timer, which counts in
+/// milliseconds, adds up to two of them.
 const HOLD: u32 = 4;
 
 /// The connections to be flushed.
