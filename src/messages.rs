@@ -54,8 +54,16 @@ pub struct Chat {
 /// `forbidden`, `too_many_rooms`, `unavailable`: then nobody receives it.
 pub fn send(app: &App, client: &Client, message: ToRoom) -> impl Publishing + use<> {
     let ToRoom { room, payload, id, event, to_sender } = message;
-    let except = Except::client((!to_sender).then_some(client.id));
-    publish(app, client, room, event, payload, id, except)
+    let message = RoomMessage {
+        namespace: client.namespace.clone(),
+        room,
+        event: event.into(),
+        payload,
+        id: id.text.clone(),
+        timestamp: Timestamp::now(),
+        except: Except::client((!to_sender).then_some(client.id)),
+    };
+    publish(app, client, message, id)
 }
 
 /// Sends a client's chat message to a room, as [`send`] does: the server says who sent it and when.
@@ -69,8 +77,16 @@ pub fn chat(app: &App, client: &Arc<Client>, message: Chat) -> impl Publishing +
         Ok(json) => json,
         Err(refusal) => return ready(Err(refusal)).left_future(),
     };
-    let payload = payload.with_json(json);
-    let published = publish(app, client, room, "newMessage", payload, id, Except::nobody());
+    let message = RoomMessage {
+        namespace: client.namespace.clone(),
+        room,
+        event: "newMessage".into(),
+        payload: payload.with_json(json),
+        id: id.text.clone(),
+        timestamp,
+        except: Except::nobody(),
+    };
+    let published = publish(app, client, message, id);
     let client = client.clone();
     let tell = move |published: Published| {
         #[derive(Serialize)]
@@ -81,8 +97,7 @@ pub fn chat(app: &App, client: &Arc<Client>, message: Chat) -> impl Publishing +
         }
         let sent = MessageSent { id: &published.id.json, timestamp, status: "sent" };
         client.outlet.send(&Packet::of("messageSent", &sent));
-        // One message has one time.
-        Published { timestamp, ..published }
+        published
     };
     published.map_ok(tell).right_future()
 }
@@ -236,30 +251,19 @@ impl From<Published> for Payload {
     }
 }
 
+/// Publishes a client's message with this id, if it may send to the room.
 fn publish(
     app: &App,
     client: &Client,
-    room: RoomName,
-    event: &'static str,
-    payload: Payload,
+    message: RoomMessage,
     id: MessageId,
-    except: Except,
 ) -> impl Publishing + use<> {
-    let timestamp = Timestamp::now();
-    if let Err(refusal) = client.permit(&room) {
+    if let Err(refusal) = client.permit(&message.room) {
         return ready(Err(refusal)).left_future();
     }
-    let published = app.bus.publish(RoomMessage {
-        namespace: client.namespace.clone(),
-        room: room.clone(),
-        event: event.into(),
-        payload,
-        id: id.text.clone(),
-        timestamp,
-        except,
-    });
-    let taken = move |offset| Published { id, room: Some(room), timestamp, offset };
-    published.map_ok(taken).right_future()
+    let (room, timestamp) = (Some(message.room.clone()), message.timestamp);
+    let taken = move |offset| Published { id, room, timestamp, offset };
+    app.bus.publish(message).map_ok(taken).right_future()
 }
 
 /// The simplest acknowledgement.
