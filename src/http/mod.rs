@@ -46,6 +46,7 @@ use crate::{
     app::App,
     metrics::Metrics,
     socket::{self, SessionIds, SocketLayer},
+    wire::Serves,
 };
 
 /// Every route, and Socket.IO.
@@ -56,14 +57,7 @@ use crate::{
 ///
 /// Composed as one service, and not by `Router::layer`, which would have every request make a copy
 /// of every layer below each layer; what axum's `from_fn` makes copies below itself alone.
-pub fn service(
-    app: &App,
-    layer: SocketLayer,
-) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send>
-+ Clone
-+ Send
-+ 'static
-+ use<> {
+pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
     let cors = Cors::new(&app.config.cors_origin, app.admin.is_some());
     let metrics = app.metrics.clone();
     let messages = message_routes().route_layer(from_fn_with_state(app.clone(), keys::known));
@@ -169,8 +163,8 @@ fn operation_routes() -> OpenApiRouter<App> {
         .routes(routes!(asyncapi::document))
 }
 
-/// What was begun is finished before the server stops; what is answered is counted and, said to be
-/// something, is that: no browser is to guess.
+/// Answers what keeps to the limit, and counts it: a stop waits for it. What an answer is said to be, it
+/// is: no browser is to guess.
 async fn account(State(app): State<App>, request: Request, next: Next) -> Response {
     const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
     let _until_answered = app.tasks.token();

@@ -47,7 +47,7 @@ use self::{
 pub use self::{
     connection::{Pause, Pushed, Slow},
     gate::{FENCE, Gate, State, Way},
-    serve::{Patience, Raw, serve},
+    serve::{Patience, Raw, Serves, serve},
     stream::{Handle, Stream},
 };
 use crate::config::Config;

@@ -69,6 +69,18 @@ impl Rounds {
         self.encoded.load(Ordering::SeqCst)
     }
 
+    /// Lets everybody run who is ready to, again and again while that brings packets, within bounds.
+    async fn let_others_run(&self) {
+        let mut encoded = self.encoded();
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+            let before = mem::replace(&mut encoded, self.encoded());
+            if before == encoded {
+                break;
+            }
+        }
+    }
+
     /// Waits until so many packets have been encoded in all.
     async fn wait_for(&self, encoded: u64) {
         self.awaited.store(encoded, Ordering::SeqCst);
@@ -96,20 +108,13 @@ async fn run(wire: Wire) {
     let mut written = rounds.encoded();
     let mut hold = None;
     loop {
-        let mut encoded = rounds.encoded();
-        for _ in 0..TURNS {
-            tokio::task::yield_now().await;
-            let before = mem::replace(&mut encoded, rounds.encoded());
-            if before == encoded {
-                break;
-            }
-        }
+        rounds.let_others_run().await;
         if let Some((packets, patience)) = hold {
             // In vain where fewer come.
             let _came = timeout(patience, rounds.wait_for(written + packets)).await;
         }
-        let packets = mem::replace(&mut written, rounds.encoded());
-        let packets = written - packets;
+        let before = mem::replace(&mut written, rounds.encoded());
+        let packets = written - before;
         {
             let mut state = rounds.state.lock();
             if state.marked.is_empty() {

@@ -34,22 +34,34 @@ impl Patience {
     }
 }
 
+/// What answers requests: each connection has a copy.
+pub trait Serves:
+    Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Serves for S where
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
 /// How long nothing is accepted after the system could give no more connections.
 const RESPITE: Duration = Duration::from_millis(500);
 
 /// Accepts connections and serves their requests until `stop`; then closes what is idle, finishes
 /// what was begun, and returns. Connections that have become a WebSocket are not waited for.
-pub async fn serve<S>(
+pub async fn serve(
     listener: TcpListener,
-    service: S,
+    service: impl Serves,
     patience: Patience,
     stop: CancellationToken,
-) where
-    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-{
+) {
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -98,18 +110,13 @@ fn set_write_timeout(tcp: &TcpStream, timeout: Option<Duration>) {
     let _only_there = (tcp, timeout);
 }
 
-async fn connection<S>(
+async fn connection(
     tcp: TcpStream,
     peer: SocketAddr,
-    service: S,
+    service: impl Serves,
     head_timeout: Duration,
     stop: CancellationToken,
-) where
-    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-{
+) {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
