@@ -89,6 +89,8 @@ impl Writer {
                     }
                     Ok(Note::Close(closed)) => {
                         self.write();
+                        // From here on lines are refused, and so counted, and not taken and forgotten.
+                        drop(self.notes);
                         // Nobody waits any more where the grace was over.
                         let _ = closed.send(());
                         return;
