@@ -17,6 +17,7 @@ use crate::{
     direct::Deliveries,
     event_log::EventLog,
     limits::Limits,
+    memory::Memory,
     metrics::Metrics,
     registry::Registry,
     store::Store,
@@ -47,6 +48,8 @@ pub struct Parts {
     pub api_keys: ApiKeys,
     /// How much one client, address or caller may ask.
     pub limits: Limits,
+    /// What is held for clients, and how much more may be.
+    pub memory: Memory,
     /// The Admin UI's other end; `None` where it is off.
     pub admin: Option<Admin>,
     /// The figures.

@@ -20,7 +20,8 @@
 //! - [`cluster`] is what this node tells the others and knows of them, by Redis, and [`peers`] the
 //!   door for what they tell and ask; [`fanout`] is the way from one to many on this node;
 //! - [`store`] keeps the log and the queues: SQLite on one node, Redis for several;
-//! - [`auth`] says who is who, [`config`] holds every setting, [`limits`] says how much is too much;
+//! - [`auth`] says who is who, [`config`] holds every setting, [`limits`] says how much is too much,
+//!   [`memory`] what is held for whom, in bytes;
 //! - [`metrics`] and [`event_log`] tell the operator;
 //! - [`asyncapi`] describes every event, for machines and for TypeScript;
 //! - [`admin`] is the third door, for operators: the official Admin UI;
@@ -46,6 +47,7 @@ pub mod fanout;
 pub mod history;
 pub mod http;
 pub mod limits;
+pub mod memory;
 pub mod message_id;
 pub mod messages;
 pub mod metrics;

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::MutexGuard;
 use serde::Serialize;
 use socketioxide::{
     ProtocolVersion, SendError, SocketError, TransportType,
@@ -24,9 +25,10 @@ use socketioxide::{
 use socketioxide_core::Value;
 
 use crate::{
+    memory::{Account, Slow},
     payload::{Payload, json_of},
     wire::{
-        FENCE, Gate, Pause, Pushed, Slow, State, Way, Wire,
+        FENCE, Gate, Pause, Pushed, State, Way, Wire,
         frame::{Frames, Kind},
     },
 };
@@ -95,6 +97,7 @@ pub struct Outlet {
     namespace: Arc<str>,
     /// Speaks Engine.IO 3.
     v3: bool,
+    account: Arc<Account>,
     gate: Arc<Gate>,
     wire: Wire,
     /// Who is told what is sent, if anybody.
@@ -145,12 +148,15 @@ impl Outlet {
     /// The outlet to `socket`, in this namespace; `tap` is told what goes out by it. Must be called
     /// inside the runtime, when the library has sent its CONNECT packet.
     pub fn new(socket: &Arc<Socket>, namespace: Arc<str>, wire: Wire, tap: Option<Tap>) -> Self {
+        let account = socket.req_parts().extensions.get::<Arc<Account>>().cloned();
+        let account = account.unwrap_or_else(|| wire.memory().open_account());
         Self {
             socket: Arc::downgrade(socket),
             id: socket.id,
             namespace,
             v3: socket.protocol() == ProtocolVersion::V4,
-            gate: Gate::new(wire.clone(), socket.id),
+            gate: Gate::new(wire.clone(), socket.id, account.clone()),
+            account,
             wire,
             tap,
             runtime: tokio::runtime::Handle::current(),
@@ -197,7 +203,7 @@ impl Outlet {
             if !self.fence(&mut state, &socket) {
                 let sent = outcome(emit(&socket));
                 if sent == Sent::TooSlow {
-                    self.give_up(&mut state, Slow::Packets);
+                    self.give_up(state, Slow::Packets);
                 }
                 return sent;
             }
@@ -206,7 +212,7 @@ impl Outlet {
             Way::Open(connection) => connection.push(&frames()).into(),
             Way::Waiting(waiting) => match waiting.push(frames(), &self.wire) {
                 Pushed::Gone => {
-                    self.give_up(&mut state, Slow::Buffer);
+                    self.give_up(state, Slow::Buffer);
                     Sent::TooSlow
                 }
                 pushed => pushed.into(),
@@ -223,15 +229,23 @@ impl Outlet {
             && self.gate.fence(state, |secret| acknowledge(socket, FENCE, &(secret,)).is_ok())
     }
 
-    fn give_up(&self, state: &mut State, why: Slow) {
+    fn give_up(&self, mut state: MutexGuard<'_, State>, why: Slow) {
         state.closed = true;
-        state.slow = Some(why);
-        self.farewell();
+        drop(state);
+        if !self.account.break_off(why) {
+            self.account.mark_cut_off(why);
+            self.farewell();
+        }
     }
 
-    /// Why the client was cut off, where it read too slowly.
+    /// What is held for the client's connection.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// Why the client's connection was cut off, where it was.
     pub fn slow(&self) -> Option<Slow> {
-        self.gate.slow()
+        self.account.cut_off()
     }
 
     /// Ends the connection of a client that would miss messages unawares: it comes back by itself, and

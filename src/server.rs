@@ -24,6 +24,7 @@ use crate::{
     fanout::Fanout,
     http,
     limits::Limits,
+    memory::{self, Memory},
     metrics::{Metrics, Watched},
     peers,
     registry::Registry,
@@ -65,6 +66,9 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// The system has no thread for the watch over the memory.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] store::OpenError),
@@ -103,13 +107,16 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         Cluster::new(settings, store.clone(), log.clone(), &registry, here.clone())
     });
     let limits = Limits::new(&config);
+    let memory = Memory::new(memory::Limits::of(&config));
+    memory::watch(&memory).map_err(StartError::Thread)?;
     metrics.watch(Watched {
         store: store.clone(),
         doorman: limits.doorman.clone(),
         event_log: event_log.clone(),
         cluster: cluster.clone(),
+        memory: memory.clone(),
     });
-    let wire = Wire::new(wire::Limits::of(&config));
+    let wire = Wire::new(wire::Limits::of(&config), memory.clone());
     let app = App::new(Parts {
         bus: Bus::new(here, log, cluster.clone()),
         cluster,
@@ -120,6 +127,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         api_keys: ApiKeys::new(config.api_keys.iter().map(|key| key.expose().to_owned()).collect()),
         registry,
         limits,
+        memory,
         metrics,
         event_log,
         wire: wire.clone(),

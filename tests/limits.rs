@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
-use roomcast::config::Secret;
+use roomcast::config::{MemoryLimit, Secret};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, SECRET, TestServer, token_of};
@@ -257,6 +257,26 @@ async fn connections_over_the_limits_are_refused_in_the_handshake() {
         server.until(|figures| figures.contains("\nroomcast_sessions 0\n")).await;
         server.client().await;
     }
+}
+
+#[tokio::test]
+async fn a_server_without_memory_says_when_to_come_back() {
+    // Less than any process uses.
+    let server =
+        TestServer::with(|config| config.memory_limit = MemoryLimit::Bytes(1_000_000)).await;
+    server.until(|figures| figures.contains("\nroomcast_memory_level 2\n")).await;
+    let handshake = server.get("/socket.io/?EIO=4&transport=polling").await;
+    let request = server.post("/messages/broadcast", &json!({})).await;
+    for answer in [handshake, request] {
+        let message = answer.refusal(503);
+        assert!(message.as_str().unwrap().contains("short of memory"), "{message}");
+        assert_eq!(answer.header("retry-after"), Some("5"));
+    }
+    assert_eq!(server.connecting().open().await.err(), Some(503));
+    // Whoever watches it is still answered.
+    server.get("/health").await.expect(200);
+    let unlimited = TestServer::with(|config| config.memory_limit = MemoryLimit::Bytes(0)).await;
+    unlimited.client().await;
 }
 
 #[tokio::test]

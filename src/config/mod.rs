@@ -31,8 +31,8 @@ pub use self::{
     settings::Config,
     sources::Sources,
     types::{
-        CorsOrigin, Environment, EventLog, LogFormat, PresenceScope, Secret, StoreSync, StoreUrl,
-        Transports,
+        CorsOrigin, Environment, EventLog, LogFormat, MemoryLimit, PresenceScope, Secret,
+        StoreSync, StoreUrl, Transports,
     },
 };
 use crate::admin;

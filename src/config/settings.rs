@@ -13,8 +13,8 @@ use super::{
     kinds, places,
     reader::Reader,
     types::{
-        CorsOrigin, Environment, EventLog, LogFormat, PresenceScope, Secret, StoreSync, StoreUrl,
-        Transports,
+        CorsOrigin, Environment, EventLog, LogFormat, MemoryLimit, PresenceScope, Secret,
+        StoreSync, StoreUrl, Transports,
     },
     value,
 };
@@ -196,6 +196,9 @@ settings! {
         MAX_CONNECTIONS => max_connections: u64 = value::COUNT, "0";
         /// Connections at a time and address; 0 for no limit.
         MAX_CONNECTIONS_PER_IP => max_connections_per_ip: u64 = value::COUNT, "0";
+        /// The memory that the process may use, as a size or as a part of what its control group or the machine has; 0 for
+        /// no limit. From nine tenths of it on, new connections are refused and those that hold most are cut off.
+        MEMORY_LIMIT => memory_limit: MemoryLimit = value::MEMORY, "80%";
     }
     "Logs and pages" {
         /// The least severe level that is logged: `error`, `warn`, `info`, `debug` or `trace`; `debug` in development.

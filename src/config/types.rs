@@ -97,6 +97,15 @@ pub enum StoreSync {
     Full,
 }
 
+/// How much memory the process may use (`MEMORY_LIMIT`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// So many bytes; 0 for no limit.
+    Bytes(u64),
+    /// This part, in percent, of what its control group or the machine has.
+    Percent(u8),
+}
+
 /// Who is told about a user's presence (`PRESENCE_SCOPE`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PresenceScope {

@@ -4,7 +4,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::types::{REDACTED, Secret};
+use super::types::{MemoryLimit, REDACTED, Secret};
 
 /// Why a text is no value of a kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,26 @@ pub(super) const SIZE: Kind<u64> = Kind::new(
     "a size greater than 0, such as 65536 (bytes), 64KB, 1MB or 1GB",
     |text| size(text).filter(|bytes| (1..=GREATEST).contains(bytes)).ok_or(Unfit::Other),
     |bytes| show_size(*bytes),
+);
+
+/// An amount of memory.
+pub(super) const MEMORY: Kind<MemoryLimit> = Kind::new(
+    "a size such as 512MB or 2GB, a part of the memory from 1% to 100%, or 0 for no limit",
+    |text| {
+        let percent = text.strip_suffix('%').map(str::trim_end);
+        match percent {
+            Some("") => Err(Unfit::Other),
+            Some(percent) => match digits(percent)? {
+                percent @ 1..=100 => Ok(MemoryLimit::Percent(percent)),
+                _ => Err(Unfit::Other),
+            },
+            None => size(text).map(MemoryLimit::Bytes).ok_or(Unfit::Other),
+        }
+    },
+    |limit| match limit {
+        MemoryLimit::Bytes(bytes) => show_size(*bytes),
+        MemoryLimit::Percent(percent) => format!("{percent}%"),
+    },
 );
 
 /// A duration that may be zero.
@@ -261,6 +281,22 @@ mod tests {
             ["", "0", "0MB", "-1", "1MiB", "1.5MB", "MB", "9007199254740992", "99999999999GB"]
         {
             assert_eq!((SIZE.parse)(text), Err(Unfit::Other), "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_is_a_size_or_a_part() {
+        for (text, limit) in [
+            ("0", MemoryLimit::Bytes(0)),
+            ("512MB", MemoryLimit::Bytes(512_000_000)),
+            ("80%", MemoryLimit::Percent(80)),
+            ("100 %", MemoryLimit::Percent(100)),
+        ] {
+            assert_eq!((MEMORY.parse)(text), Ok(limit), "{text}");
+            assert_eq!((MEMORY.parse)(&(MEMORY.show)(&limit)), Ok(limit), "{text}");
+        }
+        for text in ["", "%", "0%", "101%", "256%", "-1%", "1.5%", "80%%", "1MiB"] {
+            assert_eq!((MEMORY.parse)(text), Err(Unfit::Other), "{text}");
         }
     }
 

@@ -16,12 +16,17 @@ use crate::{
     refusal::Refusal,
 };
 
-/// Whether the request keeps to `RATE_LIMIT_HTTP`. What the machinery around the server asks for is
+/// Whether the request keeps to `RATE_LIMIT_HTTP`, and there is memory for it. What the machinery around the server asks for is
 /// never refused, as it would take the server for dead.
 pub fn request(app: &App, request: &Request) -> Result<(), HttpError> {
     let path = request.uri().path();
     let exempt = path == "/metrics" || path == "/health" || path.starts_with("/health/");
-    if exempt || !app.limits.counts_requests() {
+    if exempt {
+        return Ok(());
+    }
+    let no_memory = |refusal| refuse(app, request, refusal, Limit::Memory);
+    app.memory.check_work().map_err(no_memory)?;
+    if !app.limits.counts_requests() {
         return Ok(());
     }
     let address = client_address(request.headers(), request.extensions(), &app.config);
@@ -41,9 +46,13 @@ pub async fn handshakes(State(app): State<App>, mut request: Request, next: Next
     }
     let address = client_address(request.headers(), request.extensions(), &app.config);
     warn_of_proxy(&app, &request);
+    if let Err(refusal) = app.memory.check_connection() {
+        return refuse(&app, &request, refusal, Limit::Memory).into_response();
+    }
     match app.limits.doorman.admit(address) {
         Ok(admission) => {
             request.extensions_mut().insert(admission);
+            request.extensions_mut().insert(app.memory.open_account());
             next.run(request).await
         }
         Err(refusal) => refuse(&app, &request, refusal, Limit::Connections).into_response(),

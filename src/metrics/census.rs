@@ -14,8 +14,8 @@ use prometheus_client::{
 };
 
 use crate::{
-    clock::Timestamp, cluster::Cluster, event_log::EventLog, limits::Doorman, registry::Registry,
-    store::Store,
+    clock::Timestamp, cluster::Cluster, event_log::EventLog, limits::Doorman, memory::Memory,
+    registry::Registry, store::Store,
 };
 
 /// What is watched besides the registry, as it exists only when the counters do.
@@ -29,6 +29,8 @@ pub struct Watched {
     pub event_log: EventLog,
     /// The other nodes, where there may be some.
     pub cluster: Option<Cluster>,
+    /// What is held for clients.
+    pub memory: Memory,
 }
 
 /// Counts what is there at the moment.
@@ -53,6 +55,7 @@ impl Collector for Census {
         let Some(watched) = self.watched.get() else { return Ok(()) };
         let help = "Engine.IO sessions, those that are in no namespace among them";
         sheet.gauge("sessions", help, None, watched.doorman.open())?;
+        of_memory(&mut sheet, &watched.memory)?;
         if let Some(store) = &watched.store {
             of_store(&mut sheet, store)?;
         }
@@ -106,6 +109,26 @@ impl Census {
         }
         Ok(())
     }
+}
+
+fn of_memory(sheet: &mut Sheet<'_>, memory: &Memory) -> Result<(), Error> {
+    let (totals, unit) = (memory.totals(), Some(&Unit::Bytes));
+    let help = "What is held for all connections, in both directions";
+    sheet.gauge("held", help, unit, totals.all)?;
+    let help = "What is held for the connection that most is held for";
+    sheet.gauge("held_largest", help, unit, totals.largest)?;
+    let help = "What the process may use; 0 where nothing bounds it";
+    sheet.gauge("memory_limit", help, unit, memory.limits().process)?;
+    let help = "How near the process is to that: 0, 1 (connections are refused) or 2 (events, too)";
+    sheet.gauge("memory_level", help, None, memory.level() as u8)?;
+    let help = "Connections cut off at the transport, by reason";
+    let mut family =
+        sheet.0.encode_descriptor("connections_cut_off", help, None, MetricType::Counter)?;
+    for (why, count) in memory.cut_off() {
+        let labels = [("reason", why.as_str())];
+        ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 fn of_store(sheet: &mut Sheet<'_>, store: &Store) -> Result<(), Error> {

@@ -21,7 +21,7 @@ use prometheus_client::{
 
 pub use self::census::Watched;
 use self::{census::Census, process::Process};
-use crate::{clock::Timestamp, refusal::Code, registry::Registry, socket::events, wire::Slow};
+use crate::{clock::Timestamp, memory::Slow, refusal::Code, registry::Registry, socket::events};
 
 /// From the smallest room to the whole of a large server.
 const RECIPIENTS: [f64; 9] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 10_000.0, 100_000.0];
@@ -69,6 +69,8 @@ pub enum Limit {
     Connections,
     /// HTTP requests.
     Http,
+    /// The process's memory.
+    Memory,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -157,8 +159,7 @@ impl Metrics {
         let help = "Events that wait behind others of their clients";
         add(figures, "events_waiting", help, &self.waiting);
         add(figures, "refusals", "Events that were refused, by code", &self.refused);
-        let help =
-            "What a limit has turned away: events, authentications, connections, HTTP requests";
+        let help = "What a limit has turned away: events, authentications, connections, HTTP requests; memory: any of them";
         add(figures, "limited", help, &self.limits);
         add(figures, "http_requests", "HTTP requests answered, by status", &self.requests);
         let help = "Clients of this node that one message or signal went to";
@@ -238,6 +239,7 @@ impl Metrics {
             Limit::Authentication => "authentication",
             Limit::Connections => "connections",
             Limit::Http => "http",
+            Limit::Memory => "memory",
         };
         self.limits.get_or_create(&LimitLabel { limit }).inc();
     }

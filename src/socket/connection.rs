@@ -165,6 +165,10 @@ impl MessageHandler<LocalAdapter, Direct> for Inlet {
             let refusal = Refusal::new(Code::Unavailable, "the server is stopping: connect anew");
             return self.0.turn_away(text.as_str(), ack, &refusal);
         }
+        if let Err(refusal) = self.0.app.memory.check_work() {
+            self.0.app.metrics.limited(Limit::Memory);
+            return self.0.turn_away(text.as_str(), ack, &refusal);
+        }
         // Who is not established yet cannot be told anything; the inbox bounds what it may send.
         if let Err(wait) = self.0.throttle.take()
             && self.0.client.get().is_some()

@@ -11,6 +11,7 @@ use std::{
     mem,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -25,7 +26,10 @@ use socketioxide::{layer::SocketIoLayer, service::SocketIoService};
 use tower::{Layer, Service, ServiceExt};
 
 use super::{PATH, eio3, is_socket_io, parameter};
-use crate::wire::{Raw, Wire};
+use crate::{
+    memory::Account,
+    wire::{Raw, Wire},
+};
 
 /// The headers that are kept for the handshake of a namespace.
 const KEPT: [HeaderName; 6] = [
@@ -124,9 +128,14 @@ where
 {
     let Some(&ConnectInfo(peer)) = kept.extensions.get::<ConnectInfo<SocketAddr>>() else { return };
     let Some(Raw { tcp, read }) = Raw::of(upgrade).await else { return };
-    let stream = wire.stream(tcp, peer, read);
-    kept.extensions.insert(stream.handle());
     let session = parameter(&kept.uri, "sid").map(str::to_owned);
+    // Of an upgrade it is the session's, which is known by its id; else the handshake's.
+    let known = session.as_deref().and_then(|id| wire.memory().account_of(id.parse().ok()?));
+    let account = known.or_else(|| kept.extensions.get::<Arc<Account>>().cloned());
+    let account = account.unwrap_or_else(|| wire.memory().open_account());
+    let stream = wire.stream(tcp, peer, read, &account);
+    kept.extensions.insert(stream.handle());
+    kept.extensions.insert(account);
     let v3 = eio3::speaks(&kept.uri);
     let closed = session.is_some().then(|| stream.closed());
     let request = Request::from_parts(kept, ());

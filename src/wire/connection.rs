@@ -33,6 +33,7 @@ use super::{
     frame::{self, Frames},
     queue::Queue,
 };
+use crate::memory::{Account, Slow, Transport};
 
 /// With more than this unsent, in bytes or in packets, a client that reads holds back those who
 /// write to it. The second counts because small packets cost more memory than their bytes: with what is
@@ -44,31 +45,6 @@ const READS: Duration = Duration::from_millis(250);
 
 /// How long a peer may take to end its side, before what it still sends is answered by a reset.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Why a connection was cut off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Slow {
-    /// More was unsent than `SEND_BUFFER` allows.
-    Buffer,
-    /// The peer took nothing for `SEND_TIMEOUT`.
-    Timeout,
-    /// A client that polls has more packets waiting than it may.
-    Packets,
-}
-
-impl Slow {
-    /// Every reason.
-    pub const ALL: [Self; 3] = [Self::Buffer, Self::Timeout, Self::Packets];
-
-    /// The word for it in logs and figures.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Buffer => "send_buffer",
-            Self::Timeout => "send_timeout",
-            Self::Packets => "packets",
-        }
-    }
-}
 
 /// What became of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +63,7 @@ pub struct Connection {
     stream: OwnedWriteHalf,
     peer: SocketAddr,
     wire: Wire,
+    account: Arc<Account>,
     state: Mutex<State>,
     /// What the state's queue holds, to be read without its lock.
     unsent: AtomicUsize,
@@ -99,8 +76,6 @@ pub struct Connection {
     pauses: AtomicUsize,
     pub(super) reader: AtomicWaker,
     client: OnceLock<Sid>,
-    /// Why it was cut off, where it was.
-    slow: OnceLock<Slow>,
 }
 
 #[derive(Debug)]
@@ -123,10 +98,16 @@ enum Writer {
 }
 
 impl Connection {
-    pub(super) fn new(stream: OwnedWriteHalf, peer: SocketAddr, wire: Wire) -> Self {
+    pub(super) fn new(
+        stream: OwnedWriteHalf,
+        peer: SocketAddr,
+        wire: Wire,
+        account: Arc<Account>,
+    ) -> Self {
         Self {
             stream,
             peer,
+            account,
             state: Mutex::new(State {
                 queue: Queue::default(),
                 writer: Writer::Nobody,
@@ -139,7 +120,6 @@ impl Connection {
             pauses: AtomicUsize::new(0),
             reader: AtomicWaker::new(),
             client: OnceLock::new(),
-            slow: OnceLock::new(),
             wire,
         }
     }
@@ -192,7 +172,7 @@ impl Connection {
 
     /// Cuts the connection off if it has more unsent than it may; whether it goes on.
     fn keeps_bounds(&self, state: &mut State) -> bool {
-        let most = self.wire.limits().send_buffer;
+        let most = self.wire.limits().send_buffer.saturating_sub(self.account.outgoing());
         if state.queue.unsent() <= most {
             return true;
         }
@@ -351,8 +331,7 @@ impl Connection {
         let unsent = state.queue.unsent();
         let client = self.client.get().map(ToString::to_string).unwrap_or_default();
         tracing::warn!(peer = %self.peer, client, reason = why.as_str(), unsent, "a slow client is cut off");
-        // Only the first reason counts.
-        let _first = self.slow.set(why);
+        self.account.mark_cut_off(why);
         self.end(state);
     }
 
@@ -384,11 +363,6 @@ impl Connection {
     /// Whether nothing can be sent any more.
     pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
-    }
-
-    /// Why it was cut off, where it was.
-    pub(super) fn slow(&self) -> Option<Slow> {
-        self.slow.get().copied()
     }
 
     /// The number of bytes that wait to be written.
@@ -452,6 +426,16 @@ impl Connection {
     /// Names the client, for the log.
     pub(super) fn name(&self, client: Sid) {
         self.client.get_or_init(|| client);
+    }
+}
+
+impl Transport for Connection {
+    fn held(&self) -> usize {
+        self.unsent()
+    }
+
+    fn break_off(&self) {
+        self.break_off();
     }
 }
 

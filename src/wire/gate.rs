@@ -27,9 +27,10 @@ use uuid::Uuid;
 
 use super::{
     Wire,
-    connection::{Connection, Pause, Pushed, Slow},
+    connection::{Connection, Pause, Pushed},
     frame::Frames,
 };
+use crate::memory::{Account, Charge};
 
 /// The number of the event that a fence acknowledges; clients count from 0.
 pub const FENCE: i64 = 9_007_199_254_740_991;
@@ -77,6 +78,7 @@ impl Fences {
 pub struct Gate {
     wire: Wire,
     client: Sid,
+    account: Arc<Account>,
     state: Mutex<State>,
     /// Told when the gate opens.
     opened: Notify,
@@ -98,7 +100,8 @@ pub enum Way {
 pub struct Waiting {
     secret: Uuid,
     frames: Vec<Frames>,
-    size: usize,
+    /// Their bytes.
+    charge: Charge,
     since: Instant,
 }
 
@@ -110,15 +113,13 @@ pub struct State {
     /// Nothing more may be sent: this session of the client's has ended. What waits for the fence
     /// still goes, since it was sent before.
     pub closed: bool,
-    /// Why it has ended, where the client was too slow for a way other than a connection's queue.
-    pub slow: Option<Slow>,
 }
 
 impl Gate {
     /// The gate of this client, by the library for now.
-    pub fn new(wire: Wire, client: Sid) -> Arc<Self> {
-        let state = Mutex::new(State { way: Way::Library, closed: false, slow: None });
-        Arc::new(Self { wire, client, state, opened: Notify::new() })
+    pub fn new(wire: Wire, client: Sid, account: Arc<Account>) -> Arc<Self> {
+        let state = Mutex::new(State { way: Way::Library, closed: false });
+        Arc::new(Self { wire, client, account, state, opened: Notify::new() })
     }
 
     /// Where packets go; whoever holds this sends before everybody else.
@@ -135,7 +136,8 @@ impl Gate {
         let sent = write(secret.simple().encode_lower(&mut Uuid::encode_buffer()));
         if sent {
             let since = Instant::now();
-            state.way = Way::Waiting(Waiting { secret, frames: Vec::new(), size: 0, since });
+            let charge = self.account.charge_outgoing(0);
+            state.way = Way::Waiting(Waiting { secret, frames: Vec::new(), charge, since });
         } else {
             self.wire.fences().remove(secret);
         }
@@ -145,10 +147,11 @@ impl Gate {
     /// The fence has passed on this connection.
     pub(super) fn open(&self, connection: &Arc<Connection>) {
         let mut state = self.state.lock();
-        if let Way::Waiting(waiting) = &state.way {
+        if let Way::Waiting(waiting) = &mut state.way {
             connection.name(self.client);
-            for frames in &waiting.frames {
-                connection.push(frames);
+            for frames in waiting.frames.drain(..) {
+                waiting.charge.give_back(frames.size());
+                connection.push(&frames);
             }
             state.way = Way::Open(connection.clone());
             self.opened.notify_waiters();
@@ -169,7 +172,7 @@ impl Gate {
             tokio::pin!(opened);
             opened.as_mut().enable();
             let connection = match &self.state.lock().way {
-                Way::Waiting(waiting) if waiting.size > unsent => None,
+                Way::Waiting(waiting) if waiting.charge.bytes() > unsent => None,
                 Way::Open(connection) => Some(connection.clone()),
                 Way::Library | Way::Waiting(_) => return,
             };
@@ -199,17 +202,8 @@ impl Gate {
     pub fn unsent(&self) -> usize {
         match &self.state.lock().way {
             Way::Library => 0,
-            Way::Waiting(waiting) => waiting.size,
+            Way::Waiting(waiting) => waiting.charge.bytes(),
             Way::Open(connection) => connection.unsent(),
-        }
-    }
-
-    /// Why the client was cut off, where it was for being slow.
-    pub fn slow(&self) -> Option<Slow> {
-        let state = self.state.lock();
-        match &state.way {
-            Way::Open(connection) => state.slow.or(connection.slow()),
-            Way::Library | Way::Waiting(_) => state.slow,
         }
     }
 
@@ -247,8 +241,8 @@ impl Waiting {
     /// Lets one more packet wait; `Gone` where that is too much, or takes too long.
     pub fn push(&mut self, frames: Frames, wire: &Wire) -> Pushed {
         let limits = wire.limits();
-        self.size += frames.size();
-        if self.size > limits.send_buffer || self.since.elapsed() > limits.send_timeout {
+        self.charge.add(frames.size());
+        if self.charge.bytes() > limits.send_buffer || self.since.elapsed() > limits.send_timeout {
             return Pushed::Gone;
         }
         self.frames.push(frames);

@@ -45,12 +45,15 @@ use self::{
     round::Rounds,
 };
 pub use self::{
-    connection::{Pause, Pushed, Slow},
+    connection::{Pause, Pushed},
     gate::{FENCE, Gate, State, Way},
     serve::{Patience, Raw, Serves, serve},
     stream::{Handle, Stream},
 };
-use crate::config::Config;
+use crate::{
+    config::Config,
+    memory::{Account, Memory, Transport},
+};
 
 /// How much the kernel may hold that it has not sent, in bytes: with more, one could not see whether
 /// the peer reads, and memory would go where nobody bounds it.
@@ -85,6 +88,7 @@ pub struct Wire(Arc<Shared>);
 
 struct Shared {
     limits: Limits,
+    memory: Memory,
     rounds: Rounds,
     fences: Fences,
     /// The streams that are not closed yet.
@@ -94,10 +98,12 @@ struct Shared {
 }
 
 impl Wire {
-    /// A wire without connections. Must be called inside the runtime.
-    pub fn new(limits: Limits) -> Self {
+    /// A wire without connections, which are charged to accounts of `memory`. Must be called inside the
+    /// runtime.
+    pub fn new(limits: Limits, memory: Memory) -> Self {
         Self(Arc::new(Shared {
             limits,
+            memory,
             rounds: Rounds::default(),
             fences: Fences::default(),
             streams: TaskTracker::new(),
@@ -111,15 +117,28 @@ impl Wire {
         &self.0.limits
     }
 
+    /// The accounts of all connections.
+    pub fn memory(&self) -> &Memory {
+        &self.0.memory
+    }
+
     /// The stream of a connection that has just become a WebSocket, for the library; `read` are the
-    /// bytes that the peer has sent since.
-    pub fn stream(&self, tcp: TcpStream, peer: SocketAddr, read: Bytes) -> Stream {
+    /// bytes that the peer has sent since, `account` is what it is charged to.
+    pub fn stream(
+        &self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        read: Bytes,
+        account: &Arc<Account>,
+    ) -> Stream {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if let Err(error) = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(NOTSENT) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT could not be set");
         }
         let (reader, writer) = tcp.into_split();
-        let connection = Arc::new(Connection::new(writer, peer, self.clone()));
+        let connection = Arc::new(Connection::new(writer, peer, self.clone(), account.clone()));
+        let transport: Arc<dyn Transport> = connection.clone();
+        account.attach(Arc::downgrade(&transport));
         Stream::new(connection, reader, read, self.0.streams.token(), self.0.limits.heartbeat / 2)
     }
 

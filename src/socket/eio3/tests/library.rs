@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
+    memory::{self, Memory},
     socket::SocketLayer,
     wire::{self, Wire},
 };
@@ -45,7 +46,8 @@ fn server() -> Router {
         socket.emit("auth", &auth.ok()).unwrap();
         socket.emit("file", &Bytes::from_static(&[1, 2, 3])).unwrap();
     });
-    let layer = SocketLayer::new(layer, Wire::new(LIMITS), MAX_PAYLOAD.into());
+    let memory = Memory::new(memory::Limits { outgoing: 0, incoming: 0, process: 0 });
+    let layer = SocketLayer::new(layer, Wire::new(LIMITS, memory), MAX_PAYLOAD.into());
     // With its state, the router makes the service once, and so one place for the sessions.
     Router::new().fallback(async || "another route").layer(layer).with_state(())
 }

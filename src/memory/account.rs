@@ -1,0 +1,293 @@
+//! The account of one connection.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use socketioxide::socket::Sid;
+
+use super::Memory;
+
+/// Why a connection was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Slow {
+    /// More was unsent than `SEND_BUFFER` allows.
+    Buffer,
+    /// The peer took less within `SEND_TIMEOUT` than it has to.
+    Timeout,
+    /// A client that polls has more packets waiting than it may.
+    Packets,
+    /// The process was near `MEMORY_LIMIT`, and this connection among those that held most.
+    Memory,
+}
+
+impl Slow {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Buffer, Self::Timeout, Self::Packets, Self::Memory];
+
+    /// The word for it in logs and figures.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Buffer => "send_buffer",
+            Self::Timeout => "send_timeout",
+            Self::Packets => "packets",
+            Self::Memory => "memory_limit",
+        }
+    }
+}
+
+/// The transport of a connection: a WebSocket's byte stream, or a session that polls.
+pub trait Transport: Send + Sync {
+    /// What the transport itself holds for the connection, besides what is charged, in bytes.
+    fn held(&self) -> usize;
+
+    /// Ends the connection at once, so that its client comes back by itself. May be called on a thread
+    /// outside of the runtime.
+    fn break_off(&self);
+}
+
+/// What is held for one connection (one Engine.IO session, whatever namespaces it is in), in bytes.
+///
+/// Whoever holds something [charges](Self::charge) it and keeps the [`Charge`] beside it.
+pub struct Account {
+    memory: Memory,
+    id: u64,
+    session: OnceLock<Sid>,
+    outgoing: AtomicUsize,
+    incoming: AtomicUsize,
+    transports: Mutex<Vec<Weak<dyn Transport>>>,
+    cut_off: OnceLock<Slow>,
+}
+
+/// The sides of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Outgoing,
+    Incoming,
+}
+
+impl Account {
+    pub(super) fn new(memory: Memory, id: u64) -> Self {
+        Self {
+            memory,
+            id,
+            session: OnceLock::new(),
+            outgoing: AtomicUsize::new(0),
+            incoming: AtomicUsize::new(0),
+            transports: Mutex::default(),
+            cut_off: OnceLock::new(),
+        }
+    }
+
+    /// Makes the account known as this session's, for [`Memory::account_of`]. The first call wins.
+    pub fn bind(&self, session: Sid) {
+        if self.session.set(session).is_ok() {
+            self.memory.bind(session, self.id);
+        }
+    }
+
+    /// Charges bytes that wait to be sent.
+    pub fn charge_outgoing(self: &Arc<Self>, bytes: usize) -> Charge {
+        self.charge(Side::Outgoing, bytes)
+    }
+
+    /// Charges bytes that came from the client.
+    pub fn charge_incoming(self: &Arc<Self>, bytes: usize) -> Charge {
+        self.charge(Side::Incoming, bytes)
+    }
+
+    fn charge(self: &Arc<Self>, side: Side, bytes: usize) -> Charge {
+        self.side(side).fetch_add(bytes, Ordering::Relaxed);
+        Charge { account: self.clone(), side, bytes }
+    }
+
+    /// The bytes charged that wait to be sent; what the transport holds is not among them.
+    pub fn outgoing(&self) -> usize {
+        self.outgoing.load(Ordering::Relaxed)
+    }
+
+    /// The bytes charged that came from the client.
+    pub fn incoming(&self) -> usize {
+        self.incoming.load(Ordering::Relaxed)
+    }
+
+    /// Everything that is held for the connection.
+    pub fn total(&self) -> usize {
+        let transports = self.transports().iter().map(|transport| transport.held()).sum::<usize>();
+        self.outgoing() + self.incoming() + transports
+    }
+
+    /// From now on `transport` is one of the connection's: during an upgrade there may be two.
+    pub fn attach(&self, transport: Weak<dyn Transport>) {
+        let mut transports = self.transports.lock();
+        transports.retain(|known| known.strong_count() > 0);
+        transports.push(transport);
+    }
+
+    /// Remembers why the connection is cut off; its transport is ended by the caller. Only the first
+    /// reason counts.
+    pub fn mark_cut_off(&self, why: Slow) {
+        if self.cut_off.set(why).is_ok() {
+            self.memory.count_cut_off(why);
+        }
+    }
+
+    /// Cuts the connection off; false where it has no transport that could be ended.
+    pub fn break_off(&self, why: Slow) -> bool {
+        let transports = self.transports();
+        if transports.is_empty() {
+            return false;
+        }
+        self.mark_cut_off(why);
+        for transport in transports {
+            transport.break_off();
+        }
+        true
+    }
+
+    /// Why the connection was cut off, where it was.
+    pub fn cut_off(&self) -> Option<Slow> {
+        self.cut_off.get().copied()
+    }
+
+    fn transports(&self) -> Vec<Arc<dyn Transport>> {
+        self.transports.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn side(&self, side: Side) -> &AtomicUsize {
+        match side {
+            Side::Outgoing => &self.outgoing,
+            Side::Incoming => &self.incoming,
+        }
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("id", &self.id)
+            .field("outgoing", &self.outgoing())
+            .field("incoming", &self.incoming())
+            .field("cut_off", &self.cut_off())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.memory.close_account(self.id, self.session.get().copied());
+    }
+}
+
+/// Bytes on an account; given back when dropped.
+#[derive(Debug)]
+pub struct Charge {
+    account: Arc<Account>,
+    side: Side,
+    bytes: usize,
+}
+
+impl Charge {
+    /// How many bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds bytes.
+    pub fn add(&mut self, bytes: usize) {
+        self.account.side(self.side).fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+    }
+
+    /// Gives bytes back; more than there are cannot be given.
+    pub fn give_back(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.account.side(self.side).fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes -= bytes;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.give_back(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::memory::{Limits, Totals};
+
+    fn memory() -> Memory {
+        Memory::new(Limits { outgoing: 100, incoming: 100, process: 0 })
+    }
+
+    #[test]
+    fn what_is_dropped_is_given_back() {
+        let memory = memory();
+        let (one, two) = (memory.open_account(), memory.open_account());
+        let mut page = one.charge_outgoing(10);
+        let event = one.charge_incoming(5);
+        let _other = two.charge_outgoing(1);
+        page.add(3);
+        assert_eq!((one.outgoing(), one.incoming()), (13, 5));
+        assert_eq!(memory.totals(), Totals { all: 19, largest: 18 });
+        page.give_back(100);
+        drop(event);
+        assert_eq!(one.total(), 0);
+        drop((page, one));
+        assert_eq!(memory.totals(), Totals { all: 1, largest: 1 });
+    }
+
+    #[test]
+    fn an_account_is_found_by_its_session_as_long_as_it_lives() {
+        let memory = memory();
+        let account = memory.open_account();
+        let session = Sid::new();
+        assert!(memory.account_of(session).is_none());
+        account.bind(session);
+        assert!(Arc::ptr_eq(&memory.account_of(session).unwrap(), &account));
+        drop(account);
+        assert!(memory.account_of(session).is_none());
+        assert!(memory.0.table.lock().sessions.is_empty());
+    }
+
+    struct Fake {
+        held: usize,
+        ended: AtomicBool,
+    }
+
+    impl Transport for Fake {
+        fn held(&self) -> usize {
+            self.held
+        }
+
+        fn break_off(&self) {
+            self.ended.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_connection_is_cut_off_at_its_transports_for_one_reason() {
+        let memory = memory();
+        let account = memory.open_account();
+        assert!(!account.break_off(Slow::Buffer), "it has no transport yet");
+        let transport = Arc::new(Fake { held: 7, ended: AtomicBool::new(false) });
+        let (as_transport, gone) = (transport.clone() as Arc<dyn Transport>, 1);
+        account.attach(Arc::downgrade(&as_transport));
+        assert_eq!(account.total(), 7);
+        assert!(account.break_off(Slow::Memory));
+        account.mark_cut_off(Slow::Timeout);
+        assert!(transport.ended.load(Ordering::Relaxed));
+        assert_eq!(account.cut_off(), Some(Slow::Memory));
+        let counted = memory.cut_off().filter(|(_, n)| *n > 0).collect::<Vec<_>>();
+        assert_eq!(counted, [(Slow::Memory, gone)]);
+    }
+}

@@ -1,0 +1,222 @@
+//! What the server holds for its clients, in bytes: one [`Account`] for each connection, and a budget
+//! of the whole process above them.
+//!
+//! Whatever is held for a connection is charged to its account: what is to be sent to it, what it has
+//! sent and is not processed yet, what is kept of its requests. `SEND_BUFFER` bounds an account's two
+//! sides, outgoing and incoming, each for itself.
+//!
+//! `MEMORY_LIMIT` bounds the process. A thread looks at its memory ten times a second ([`watch`]); from
+//! nine tenths of the limit on, and until it is back at eight, the connections that hold most are cut
+//! off and new ones are refused. At the limit itself events and requests are refused, too.
+//!
+//! This module is a leaf: everything but the configuration may import it.
+
+mod account;
+mod system;
+mod watch;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use socketioxide::socket::Sid;
+
+use crate::{
+    config::{Config, MemoryLimit},
+    refusal::{Code, Refusal},
+};
+
+pub use self::{
+    account::{Account, Charge, Slow, Transport},
+    watch::watch,
+};
+
+/// When to try again what was refused: those that are cut off are gone by then.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What one account may hold, and what all of them may.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// What one connection may have unsent, in bytes.
+    pub outgoing: usize,
+    /// What one connection may have sent that is not processed yet, in bytes.
+    pub incoming: usize,
+    /// What the process may use, in bytes; 0 for no limit.
+    pub process: u64,
+}
+
+impl Limits {
+    /// Those of the configuration.
+    pub fn of(config: &Config) -> Self {
+        let one = usize::try_from(config.send_buffer).unwrap_or(usize::MAX);
+        let process = match config.memory_limit {
+            MemoryLimit::Bytes(bytes) => bytes,
+            MemoryLimit::Percent(percent) => {
+                system::available().map_or(0, |bytes| bytes / 100 * u64::from(percent))
+            }
+        };
+        Self { outgoing: one, incoming: one, process }
+    }
+}
+
+/// How near the process is to its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// Far from it.
+    Calm,
+    /// Near: new connections are refused, and those that hold most are cut off.
+    Near,
+    /// Over it: whatever would need more memory is refused.
+    Over,
+}
+
+/// All accounts, and the budget above them; clones are handles to the same one.
+#[derive(Clone)]
+pub struct Memory(Arc<Shared>);
+
+struct Shared {
+    limits: Limits,
+    table: Mutex<Table>,
+    level: AtomicU8,
+    /// How many connections were cut off, by reason.
+    cut_off: [AtomicU64; Slow::ALL.len()],
+}
+
+/// The accounts by number, and the numbers by session.
+#[derive(Default)]
+struct Table {
+    next: u64,
+    accounts: HashMap<u64, Weak<Account>>,
+    sessions: HashMap<Sid, u64>,
+}
+
+/// The sum of all accounts, and the largest one, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// All of them together.
+    pub all: usize,
+    /// The largest one.
+    pub largest: usize,
+}
+
+impl Memory {
+    /// No accounts yet.
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(Shared {
+            limits,
+            table: Mutex::default(),
+            level: AtomicU8::new(Level::Calm as u8),
+            cut_off: Default::default(),
+        }))
+    }
+
+    /// What accounts may hold.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// An account for a new connection.
+    pub fn open_account(&self) -> Arc<Account> {
+        let mut table = self.0.table.lock();
+        let id = table.next;
+        table.next += 1;
+        let account = Arc::new(Account::new(self.clone(), id));
+        table.accounts.insert(id, Arc::downgrade(&account));
+        account
+    }
+
+    /// The account of this Engine.IO session, where it was [bound](Account::bind) to one.
+    pub fn account_of(&self, session: Sid) -> Option<Arc<Account>> {
+        let table = self.0.table.lock();
+        table.accounts.get(table.sessions.get(&session)?)?.upgrade()
+    }
+
+    /// How near the process is to its limit.
+    pub fn level(&self) -> Level {
+        match self.0.level.load(Ordering::Relaxed) {
+            0 => Level::Calm,
+            1 => Level::Near,
+            _ => Level::Over,
+        }
+    }
+
+    /// Refuses a new connection while the process is near its limit.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub fn check_connection(&self) -> Result<(), Refusal> {
+        self.check_below(Level::Near)
+    }
+
+    /// Refuses an event or a request while the process is over its limit.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub fn check_work(&self) -> Result<(), Refusal> {
+        self.check_below(Level::Over)
+    }
+
+    fn check_below(&self, level: Level) -> Result<(), Refusal> {
+        if self.level() < level {
+            return Ok(());
+        }
+        let message = "the server is short of memory; try again later";
+        let refusal = Refusal::new(Code::Unavailable, message);
+        Err(Refusal { retry_after: Some(RETRY_AFTER), ..refusal })
+    }
+
+    /// What the accounts hold.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for account in self.accounts() {
+            let held = account.total();
+            totals.all += held;
+            totals.largest = totals.largest.max(held);
+        }
+        totals
+    }
+
+    /// How many connections were cut off, by reason.
+    pub fn cut_off(&self) -> impl Iterator<Item = (Slow, u64)> {
+        Slow::ALL.into_iter().zip(&self.0.cut_off).map(|(why, n)| (why, n.load(Ordering::Relaxed)))
+    }
+
+    fn accounts(&self) -> Vec<Arc<Account>> {
+        let weak = self.0.table.lock().accounts.values().cloned().collect::<Vec<_>>();
+        weak.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn count_cut_off(&self, why: Slow) {
+        self.0.cut_off[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn set_level(&self, level: Level) {
+        self.0.level.store(level as u8, Ordering::Relaxed);
+    }
+
+    fn bind(&self, session: Sid, account: u64) {
+        self.0.table.lock().sessions.insert(session, account);
+    }
+
+    fn close_account(&self, id: u64, session: Option<Sid>) {
+        let mut table = self.0.table.lock();
+        table.accounts.remove(&id);
+        if let Some(session) = session {
+            table.sessions.remove(&session);
+        }
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("limits", &self.0.limits).finish_non_exhaustive()
+    }
+}

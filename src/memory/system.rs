@@ -1,0 +1,113 @@
+//! What the system tells of memory. On other systems than Linux it tells nothing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// How much memory the process may have: what its control groups (version 2 or 1) allow, or the
+/// machine has, whichever is less. `None` where nobody tells.
+pub(super) fn available() -> Option<u64> {
+    available_below(Path::new("/"))
+}
+
+fn available_below(root: &Path) -> Option<u64> {
+    let machine = kilobytes(&read(root, "proc/meminfo")?, "MemTotal")?;
+    let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    // What stands there for "no limit" is more than any machine has.
+    Some(groups.lines().filter_map(|line| limit(root, line)).fold(machine, u64::min))
+}
+
+/// The limit of a control group and of those above it; `line` is one of `/proc/self/cgroup`.
+fn limit(root: &Path, line: &str) -> Option<u64> {
+    let (_, group) = line.split_once(':')?;
+    let (controllers, path) = group.split_once(':')?;
+    let (mount, file) = if controllers.is_empty() {
+        ("sys/fs/cgroup", "memory.max")
+    } else if controllers.split(',').any(|name| name == "memory") {
+        ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
+    } else {
+        return None;
+    };
+    // In a container the group's own directory may be the mount's, whatever its path says.
+    let path = PathBuf::from(path.trim_start_matches('/'));
+    let directories = path.ancestors().map(|path| Path::new(mount).join(path));
+    directories.filter_map(|directory| read(root, directory.join(file))?.trim().parse().ok()).min()
+}
+
+/// The memory that the process uses and that nobody else could use: not what it has mapped of files,
+/// which the system takes back when it needs it.
+pub(super) fn used() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let swapped = kilobytes(&status, "VmSwap").unwrap_or(0);
+    Some(kilobytes(&status, "RssAnon")? + swapped)
+}
+
+fn read(root: &Path, path: impl AsRef<Path>) -> Option<String> {
+    fs::read_to_string(root.join(path)).ok()
+}
+
+/// The value, in bytes, of a line `name: value kB`.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a system with 1,000 kB and these files below `/` tells.
+    fn system(files: &[(&str, &str)]) -> Option<u64> {
+        let root = tempfile::tempdir().unwrap();
+        let machine = ("proc/meminfo", "MemTotal:       1000 kB\nMemFree: 1 kB\n");
+        for (path, text) in files.iter().chain([&machine]) {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        available_below(root.path())
+    }
+
+    #[test]
+    fn the_machine_bounds_where_nothing_else_does() {
+        assert_eq!(system(&[]), Some(1_024_000));
+        let unlimited = [("proc/self/cgroup", "0::/a\n"), ("sys/fs/cgroup/a/memory.max", "max\n")];
+        assert_eq!(system(&unlimited), Some(1_024_000));
+        let (none, value) = ("9223372036854771712\n", Some(1_024_000));
+        let first = [
+            ("proc/self/cgroup", "8:pids:/a\n4:memory:/a\n0::/\n"),
+            ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", none),
+        ];
+        assert_eq!(system(&first), value);
+    }
+
+    #[test]
+    fn the_narrowest_control_group_bounds() {
+        let second = [
+            ("proc/self/cgroup", "0::/a/b\n"),
+            ("sys/fs/cgroup/a/memory.max", "500000\n"),
+            ("sys/fs/cgroup/a/b/memory.max", "max\n"),
+        ];
+        assert_eq!(system(&second), Some(500_000));
+        let first = [
+            ("proc/self/cgroup", "4:cpu,memory:/a\n0::/\n"),
+            ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "300000\n"),
+        ];
+        assert_eq!(system(&first), Some(300_000));
+        // A container's own view: the path is the host's.
+        let container = [
+            ("proc/self/cgroup", "4:memory:/docker/1\n0::/docker/1\n"),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "200000\n"),
+        ];
+        assert_eq!(system(&container), Some(200_000));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_uses_memory_and_may() {
+        let (used, available) = (used().unwrap(), available().unwrap());
+        assert!(0 < used && used < available, "{used} of {available}");
+    }
+}

@@ -1,0 +1,207 @@
+//! Keeps the process below its limit.
+
+use std::{
+    cmp::Reverse,
+    io,
+    sync::{Arc, Weak},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Level, Memory, Shared, Slow, system};
+
+/// How often the memory is looked at. A thread of its own does so, as the runtime's may all be busy.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// From this part of the limit on, in percent, the process is near it.
+const NEAR: u64 = 90;
+
+/// Below this part, in percent, it is no longer.
+const CALM: u64 = 80;
+
+/// Connections that hold less are not cut off: it would not help.
+const SMALL: usize = 64 * 1024;
+
+/// How long it may take until the memory of those that were cut off is free.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Watches over the process's memory until the last handle to `memory` is gone. Where the system does
+/// not tell what the process uses, the sum of the accounts is taken for it.
+///
+/// # Errors
+/// When there is no thread for it.
+pub fn watch(memory: &Memory) -> io::Result<()> {
+    if memory.limits().process == 0 {
+        return Ok(());
+    }
+    let memory: Weak<Shared> = Arc::downgrade(&memory.0);
+    thread::Builder::new().name("memory".into()).spawn(move || {
+        let mut watch = Watch::default();
+        while let Some(memory) = memory.upgrade().map(Memory) {
+            let used = system::used().unwrap_or_else(|| memory.totals().all as u64);
+            watch.look(&memory, used, Instant::now());
+            drop(memory);
+            thread::sleep(EVERY);
+        }
+    })?;
+    Ok(())
+}
+
+/// What is remembered between two looks.
+#[derive(Debug, Default)]
+struct Watch {
+    /// When connections were cut off last, and how much was in use then.
+    last: Option<(Instant, u64)>,
+}
+
+impl Watch {
+    fn look(&mut self, memory: &Memory, used: u64, now: Instant) {
+        let limit = memory.limits().process;
+        let before = memory.level();
+        let level = level(before, used, limit);
+        memory.set_level(level);
+        if level > Level::Calm && before == Level::Calm {
+            tracing::warn!(
+                used,
+                limit,
+                "near the memory limit: new connections are refused, and those that hold most are cut off"
+            );
+        } else if level == Level::Calm && before > Level::Calm {
+            tracing::info!(used, limit, "no longer near the memory limit");
+        }
+        // What was cut off before is given a moment to be freed, unless it does not help.
+        let settles =
+            self.last.is_some_and(|(when, then)| used <= then && now.duration_since(when) < SETTLE);
+        if level == Level::Calm || settles {
+            return;
+        }
+        if cut_off_largest(memory, used.saturating_sub(part(limit, CALM))) > 0 {
+            self.last = Some((now, used));
+        }
+    }
+}
+
+/// Cuts off the connections that hold most, until those hold `excess` together; returns how many.
+fn cut_off_largest(memory: &Memory, excess: u64) -> usize {
+    let mut accounts = memory.accounts();
+    accounts.retain(|account| account.cut_off().is_none());
+    let mut accounts =
+        accounts.iter().map(|account| (account.total(), account)).collect::<Vec<_>>();
+    accounts.retain(|(held, _)| *held >= SMALL);
+    accounts.sort_by_key(|(held, _)| Reverse(*held));
+    let (mut cut_off, mut freed) = (0, 0);
+    for (held, account) in accounts {
+        if freed >= excess {
+            break;
+        }
+        if account.break_off(Slow::Memory) {
+            tracing::warn!(held, "a connection is cut off: it holds most, and memory is short");
+            freed += held as u64;
+            cut_off += 1;
+        }
+    }
+    cut_off
+}
+
+fn level(before: Level, used: u64, limit: u64) -> Level {
+    if used >= limit {
+        Level::Over
+    } else if used >= part(limit, NEAR) {
+        Level::Near
+    } else if used < part(limit, CALM) {
+        Level::Calm
+    } else {
+        before.min(Level::Near)
+    }
+}
+
+fn part(limit: u64, percent: u64) -> u64 {
+    limit / 100 * percent
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::memory::{Account, Limits, Transport};
+
+    /// A connection that its account keeps no bytes of but these.
+    struct Holder {
+        account: Arc<Account>,
+        transport: Arc<dyn Transport>,
+        ended: Arc<AtomicBool>,
+    }
+
+    struct Fake(usize, Arc<AtomicBool>);
+
+    impl Transport for Fake {
+        fn held(&self) -> usize {
+            self.0
+        }
+
+        fn break_off(&self) {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+
+    impl Holder {
+        fn of(memory: &Memory, held: usize) -> Self {
+            let (account, ended) = (memory.open_account(), Arc::<AtomicBool>::default());
+            let transport: Arc<dyn Transport> = Arc::new(Fake(held, ended.clone()));
+            account.attach(Arc::downgrade(&transport));
+            Self { account, transport, ended }
+        }
+    }
+
+    fn ended(holders: &[Holder]) -> Vec<bool> {
+        holders.iter().map(|holder| holder.ended.load(Ordering::Relaxed)).collect()
+    }
+
+    const MB: u64 = 1_000_000;
+
+    #[test]
+    fn the_level_keeps_until_there_is_room_again() {
+        let mut level = Level::Calm;
+        for (used, wanted) in [
+            (85, Level::Calm),
+            (90, Level::Near),
+            (85, Level::Near),
+            (100, Level::Over),
+            (99, Level::Near),
+            (80, Level::Near),
+            (79, Level::Calm),
+            (85, Level::Calm),
+        ] {
+            level = super::level(level, used * MB, 100 * MB);
+            assert_eq!(level, wanted, "at {used} MB");
+        }
+    }
+
+    #[test]
+    fn the_largest_are_cut_off_and_no_more_than_needed() {
+        let memory = Memory::new(Limits { outgoing: 0, incoming: 0, process: 100 * MB });
+        let sizes = [3_000_000, 1000, 9_000_000, 5_000_000, 2_000_000];
+        let holders = sizes.map(|held| Holder::of(&memory, held));
+        let (mut watch, mut now) = (Watch::default(), Instant::now());
+        watch.look(&memory, 89 * MB, now);
+        assert_eq!(ended(&holders), [false; 5], "not near yet");
+        watch.look(&memory, 91 * MB, now);
+        assert_eq!(ended(&holders), [false, false, true, true, false], "11 MB too much");
+        assert_eq!(holders[2].account.cut_off(), Some(Slow::Memory));
+        // Their memory is not free at once.
+        now += Duration::from_millis(100);
+        watch.look(&memory, 91 * MB, now);
+        assert_eq!(ended(&holders), [false, false, true, true, false]);
+        // It did not help, or it grows on.
+        now += Duration::from_millis(100);
+        watch.look(&memory, 92 * MB, now);
+        assert_eq!(ended(&holders), [true, false, true, true, true], "who holds little stays");
+        now += SETTLE;
+        watch.look(&memory, 101 * MB, now);
+        assert_eq!((ended(&holders)[1], memory.level()), (false, Level::Over));
+        watch.look(&memory, 79 * MB, now);
+        assert_eq!(memory.level(), Level::Calm);
+        assert!(holders.iter().all(|holder| Arc::strong_count(&holder.transport) == 1));
+    }
+}
