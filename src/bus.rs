@@ -109,10 +109,12 @@ impl Bus {
             self.here.to_room(&namespace, &name, &packet, &except);
             return Begun::Done;
         };
+        // Here, as it is a matter of the sender's alone: the log's writer and the room have others waiting.
+        let payload = payload.to_be_numbered();
         let entry = Entry {
             id: id.clone(),
             event: event.into_owned(),
-            json: payload.json().into(),
+            json: payload.unnumbered().clone(),
             attachments: payload.attachments().to_vec(),
             timestamp_ms: timestamp.as_millis(),
         };

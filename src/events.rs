@@ -75,7 +75,8 @@ pub struct Sent {
 /// `too_many_rooms`, `unavailable`; other rooms than the one that failed may have the message then.
 pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
     let BackendEvent { namespace, event, data, audience, except, volatile } = event;
-    let object = Object::parse(data.json());
+    let text = data.json();
+    let object = Object::parse(&text);
     let id = object.as_ref().map_or_else(MessageId::make, MessageId::of);
     let is_kept = object.is_some() && !volatile;
     let packet = Packet::new(event.clone(), data.clone());
@@ -108,7 +109,7 @@ pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
     let kept = Entry {
         id: sent.id.text.clone(),
         event,
-        json: data.json().into(),
+        json: data.unnumbered().clone(),
         attachments: data.attachments().to_vec(),
         timestamp_ms: Timestamp::now().as_millis(),
     };

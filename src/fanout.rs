@@ -10,9 +10,10 @@ use crate::{
     metrics::Metrics,
     names::RoomName,
     outlet::Packet,
-    payload::{Payload, with_offset},
+    payload::Payload,
     registry::{Client, Namespace, Registry},
     store::{Committed, Entry, Epoch, RoomKey},
+    wire::Wire,
 };
 
 /// Hands packets to this node's clients.
@@ -20,12 +21,13 @@ use crate::{
 pub struct Fanout {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
+    wire: Wire,
 }
 
 impl Fanout {
-    /// To the clients of this registry.
-    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
-        Self { registry, metrics }
+    /// To the clients of this registry, which are on this wire or poll.
+    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, wire: Wire) -> Self {
+        Self { registry, metrics, wire }
     }
 
     /// Sends a signal to the members of a room; returns to how many.
@@ -74,6 +76,7 @@ impl Fanout {
         let Some(room) = namespace.room(room.as_str()) else { return 0 };
         room.touch();
         let since = Instant::now();
+        packet.prepare(&self.wire, &namespace.path);
         let sent = room.lock().deliver(packet, number, |client| client.is_left_out(except));
         self.metrics.fanned_out(sent, since);
         sent
@@ -104,6 +107,7 @@ impl Fanout {
     /// Sends a signal to every client of a namespace; returns to how many.
     pub fn to_namespace(&self, namespace: &Namespace, packet: &Packet, except: &Except) -> usize {
         let since = Instant::now();
+        packet.prepare(&self.wire, &namespace.path);
         let sent = namespace.send(packet, |client| client.is_left_out(except));
         self.metrics.fanned_out(sent, since);
         sent
@@ -128,8 +132,81 @@ impl Fanout {
     }
 }
 
-/// A stored message as the event that it was, its offset inside.
+/// A stored message as the event that it was, its offset inside. Called on the log's writer thread: its
+/// text is not read.
 pub fn stored_packet(entry: &Entry, offset: u64) -> Packet {
-    let payload = Payload::restored(with_offset(&entry.json, offset), &entry.attachments);
-    Packet::new(entry.event.clone(), payload)
+    let payload = Payload::stored(entry.json.clone(), &entry.attachments);
+    Packet::new(entry.event.clone(), payload.numbered(offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{payload::work, support::TestServer};
+
+    fn committed(room: &str, offset: u64, json: String) -> Committed {
+        let entry = Entry {
+            id: "m".into(),
+            event: "message-reply".into(),
+            json: json.into(),
+            attachments: vec![Bytes::from_static(b"x")],
+            timestamp_ms: 0,
+        };
+        Committed {
+            room: RoomKey { namespace: "/".into(), room: RoomName::parse(room).unwrap() },
+            offset,
+            epoch: "0000000000000001".parse().unwrap(),
+            entry: Arc::new(entry),
+            except: Except::nobody(),
+        }
+    }
+
+    fn deep() -> String {
+        let (open, close) = ("{\"a\":".repeat(60), "}".repeat(60));
+        format!(r#"{open}{{"_placeholder":true,"num":0}}{close}"#)
+    }
+
+    /// The log's writer calls this for all rooms: what a client has sent to one may hold up no other.
+    #[tokio::test]
+    async fn what_was_committed_is_fanned_out_without_being_read() {
+        let server = TestServer::one_node(|_| {}).await;
+        let mut members = [server.client().await, server.client().await];
+        for member in &mut members {
+            member.join("r").await;
+        }
+        let message = committed("r", 1, deep());
+        let (read, ()) = work::read_by(|| server.app.bus.here.committed(&message));
+        assert_eq!(read, 0);
+        for member in &mut members {
+            let event = member.next_event("message-reply").await;
+            assert_eq!(event.data["offset"], 1);
+            assert_eq!(event.attachments, [b"x".to_vec()]);
+        }
+    }
+
+    /// Whoever waits for the room's lock waits for no packet to be encoded.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_packet_is_encoded_before_the_rooms_lock_is_taken() {
+        let server = TestServer::one_node(|_| {}).await;
+        let mut member = server.client().await;
+        member.join("r").await;
+        member.settle().await;
+        let (here, wire) = (server.app.bus.here.clone(), &server.app.wire);
+        let room = here.registry.namespace("/").unwrap().room("r").unwrap();
+        let before = wire.encoded();
+        let lock = room.lock();
+        let fanning_out = thread::spawn(move || here.committed(&committed("r", 1, deep())));
+        while wire.encoded() == before {
+            thread::yield_now();
+        }
+        drop(lock);
+        fanning_out.join().unwrap();
+        assert_eq!(wire.encoded(), before + 1, "once for all");
+        assert_eq!(member.next("message-reply").await["offset"], json!(1));
+    }
 }

@@ -73,15 +73,15 @@ pub fn send(app: &App, client: &Client, message: ToRoom) -> impl Publishing + us
 pub fn chat(app: &App, client: &Arc<Client>, message: Chat) -> impl Publishing + use<> {
     let Chat { room, payload, id } = message;
     let timestamp = Timestamp::now();
-    let json = match say(client, &payload, &id, timestamp) {
-        Ok(json) => json,
+    let payload = match say(client, &payload, &id, timestamp) {
+        Ok(payload) => payload,
         Err(refusal) => return ready(Err(refusal)).left_future(),
     };
     let message = RoomMessage {
         namespace: client.namespace.clone(),
         room,
         event: "newMessage".into(),
-        payload: payload.with_json(json),
+        payload,
         id: id.text.clone(),
         timestamp,
         except: Except::nobody(),
@@ -113,8 +113,9 @@ fn say(
     payload: &Payload,
     id: &MessageId,
     timestamp: Timestamp,
-) -> Result<Box<RawValue>, Refusal> {
-    let Some(object) = Object::parse(payload.json()) else {
+) -> Result<Payload, Refusal> {
+    let text = payload.json();
+    let Some(object) = Object::parse(&text) else {
         return Err(Refusal::invalid("the payload must be an object"));
     };
     let Some(content) = object.get("content") else {
@@ -129,7 +130,7 @@ fn say(
         .set("timestamp", &timestamp)
         .rest_of(&object)
         .build();
-    Ok(json)
+    payload.with_json(json)
 }
 
 /// Sends a client's object or text to every client of its namespace, itself included.

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::MutexGuard;
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use socketioxide::{
     ProtocolVersion, SendError, SocketError, TransportType,
@@ -46,15 +46,28 @@ const ROOM: usize = 1_000_000;
 pub struct Packet {
     event: Cow<'static, str>,
     payload: Payload,
-    /// The frames of its first recipient, with that one's namespace and protocol: nearly always
-    /// those of all others, too.
-    frames: OnceLock<(Arc<str>, bool, Frames)>,
+    frames: Arc<AllFrames>,
+}
+
+/// A packet's frames, which all its recipients share.
+#[derive(Debug, Default)]
+struct AllFrames {
+    /// Those of its first recipient: nearly always those of all others, too.
+    first: OnceLock<Encoded>,
+    others: Mutex<Vec<Encoded>>,
+}
+
+#[derive(Debug)]
+struct Encoded {
+    namespace: Arc<str>,
+    v3: bool,
+    frames: Frames,
 }
 
 impl Packet {
     /// `event` with `payload` as its argument.
     pub fn new(event: impl Into<Cow<'static, str>>, payload: Payload) -> Self {
-        Self { event: event.into(), payload, frames: OnceLock::new() }
+        Self { event: event.into(), payload, frames: Arc::default() }
     }
 
     /// `event` with the JSON form of `data`.
@@ -72,19 +85,36 @@ impl Packet {
         &self.payload
     }
 
+    /// Encodes it for the clients of this namespace: to be done before anything is locked that
+    /// others wait for, as a packet may be large.
+    pub fn prepare(&self, wire: &Wire, namespace: &Arc<str>) {
+        let _prepared = self.frames(wire, namespace, false);
+    }
+
     /// Its frames for clients of this namespace.
     fn frames(&self, wire: &Wire, namespace: &Arc<str>, v3: bool) -> Frames {
         // Only binary frames differ between the protocols.
         let v3 = v3 && !self.payload.attachments().is_empty();
         let encode = || {
             let event = json_of(&*self.event);
-            let (payload, attachments) = self.payload.packed();
-            let data = ["[", event.get(), ",", &payload, "]"];
-            wire.encode(Kind::Event, namespace, &data, &attachments, v3)
+            let (text, end) = self.payload.parts();
+            let data = ["[", event.get(), ",", text, end.as_deref().unwrap_or_default(), "]"];
+            let frames = wire.encode(Kind::Event, namespace, &data, self.payload.attachments(), v3);
+            Encoded { namespace: namespace.clone(), v3, frames }
         };
-        let (first, first_v3, frames) =
-            self.frames.get_or_init(|| (namespace.clone(), v3, encode()));
-        if *first_v3 == v3 && first == namespace { frames.clone() } else { encode() }
+        let is_it = |known: &Encoded| known.v3 == v3 && known.namespace == *namespace;
+        let first = self.frames.first.get_or_init(encode);
+        if is_it(first) {
+            return first.frames.clone();
+        }
+        let mut others = self.frames.others.lock();
+        if let Some(known) = others.iter().find(|known| is_it(known)) {
+            return known.frames.clone();
+        }
+        let encoded = encode();
+        let frames = encoded.frames.clone();
+        others.push(encoded);
+        frames
     }
 }
 
@@ -179,10 +209,10 @@ impl Outlet {
     pub fn acknowledge(&self, id: i64, data: &Payload) -> Sent {
         self.pass(
             || {
-                let (data, attachments) = data.packed();
+                let (text, end) = data.parts();
+                let parts = ["[", text, end.as_deref().unwrap_or_default(), "]"];
                 let kind = Kind::Ack(id);
-                let data = ["[", &data, "]"];
-                self.wire.encode(kind, &self.namespace, &data, &attachments, self.v3)
+                self.wire.encode(kind, &self.namespace, &parts, data.attachments(), self.v3)
             },
             |socket| acknowledge(socket, id, &(data,)),
         )

@@ -94,8 +94,11 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let registry = Arc::new(Registry::new(&config.namespaces, config.max_rooms));
     let metrics = Arc::new(Metrics::new(registry.clone()));
     let event_log = open_event_log(&config)?;
+    let memory = Memory::new(memory::Limits::of(&config));
+    memory::watch(&memory).map_err(StartError::Thread)?;
+    let wire = Wire::new(wire::Limits::of(&config), memory.clone());
     let node = uuid::Uuid::new_v4().simple().to_string();
-    let here = Fanout::new(registry.clone(), metrics.clone());
+    let here = Fanout::new(registry.clone(), metrics.clone(), wire.clone());
     let redis = config.redis_url.as_ref().map(|url| redis::Client::open(url.expose())).transpose();
     let redis = redis.map_err(|_| StartError::Redis)?;
     let store = open_store(&config, &here, redis.as_ref(), &node).await?;
@@ -107,8 +110,6 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         Cluster::new(settings, store.clone(), log.clone(), &registry, here.clone())
     });
     let limits = Limits::new(&config);
-    let memory = Memory::new(memory::Limits::of(&config));
-    memory::watch(&memory).map_err(StartError::Thread)?;
     metrics.watch(Watched {
         store: store.clone(),
         doorman: limits.doorman.clone(),
@@ -116,7 +117,6 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         cluster: cluster.clone(),
         memory: memory.clone(),
     });
-    let wire = Wire::new(wire::Limits::of(&config), memory.clone());
     let app = App::new(Parts {
         bus: Bus::new(here, log, cluster.clone()),
         cluster,

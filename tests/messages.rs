@@ -142,11 +142,10 @@ async fn an_object_goes_out_to_the_letter() {
     let server = TestServer::start().await;
     let [mut sender, mut member, _outsider] = company(&server).await;
     sender.ask_text("message", text).await;
-    let plain = text.replace(r#""a":{"b":[ 1 , 2.0 ],"":null}"#, r#""a":"again""#);
-    let plain = plain.replace(r#","a":"again","offsets":1}"#, r#","offsets":1,"offset":1}"#);
-    assert_eq!(member.next_event("message-reply").await.text, plain);
+    let numbered = text.replace(r#","offsets":1}"#, r#","offsets":1,"offset":1}"#);
+    assert_eq!(member.next_event("message-reply").await.text, numbered);
     sender.ask_text("message", r#"{"room":"r","offset":"mine","x":1.0}"#).await;
-    assert_eq!(member.next_event("message-reply").await.text, r#"{"room":"r","offset":2,"x":1.0}"#);
+    assert_eq!(member.next_event("message-reply").await.text, r#"{"room":"r","x":1.0,"offset":2}"#);
 }
 
 #[tokio::test]

@@ -201,7 +201,7 @@ pub(super) fn decode(mut bytes: Bytes) -> Result<Message, Unreadable> {
             while bytes.has_remaining() {
                 attachments.push(next(&mut bytes)?);
             }
-            Some(Packet::new(event, Payload::restored(json, &attachments)))
+            Some(Packet::new(event, Payload::stored(Box::<str>::from(json).into(), &attachments)))
         }
     };
     Ok(Message { from: header.from, word: header.word, packet })
@@ -250,7 +250,7 @@ mod tests {
     fn every_word_is_read_as_it_was_written() {
         let attachments = [Bytes::from_static(b"\x00\xff"), Bytes::new()];
         let packet =
-            Packet::new("e", Payload::restored(raw(r#"{"z": 1,"a":"\u00e9"}"#), &attachments));
+            Packet::new("e", Payload::stored(r#"{"z": 1,"a":"\u00e9"}"#.into(), &attachments));
         for word in words() {
             for packet in [None, Some(&packet)] {
                 let read = decode(encode("n1", &word, packet)).unwrap();
@@ -260,7 +260,7 @@ mod tests {
                     let payload = packet.payload();
                     (
                         packet.event().to_owned(),
-                        payload.json().to_owned(),
+                        payload.json().into_owned(),
                         payload.attachments().to_vec(),
                     )
                 };

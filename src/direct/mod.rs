@@ -61,7 +61,7 @@ pub async fn send(app: &App, client: &Client, message: PrivateMessage) -> Result
         .set("message", &content)
         .set("timestamp", &timestamp)
         .build();
-    let payload = message.payload.with_json(json);
+    let payload = message.payload.with_json(json)?;
     let packet = Packet::new("private-message", payload.clone());
     let reached = to_user(app, &message.target, &packet, &Except::nobody()).await?;
     app.bus.clients_relieved(&app.registry.users.clients(&message.target)).await;
@@ -71,7 +71,7 @@ pub async fn send(app: &App, client: &Client, message: PrivateMessage) -> Result
         let entry = Entry {
             id: message.id.text.clone(),
             event: packet.event().to_owned(),
-            json: payload.json().into(),
+            json: payload.unnumbered().clone(),
             attachments: payload.attachments().to_vec(),
             timestamp_ms: timestamp.as_millis(),
         };

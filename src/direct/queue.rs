@@ -11,7 +11,7 @@ use crate::{
     cluster::Word,
     names::UserId,
     outlet::Packet,
-    payload::{Payload, raw},
+    payload::Payload,
     refusal::{Code, Refusal},
     registry::Client,
     store::{Entry, Store},
@@ -278,7 +278,7 @@ async fn send_queued(
         let Some(newest) = items.last().map(|item| item.seq) else { return Ok(last) };
         for item in &items {
             client.outlet.room().await;
-            let payload = Payload::restored(raw(&*item.entry.json), &item.entry.attachments);
+            let payload = Payload::stored(item.entry.json.clone(), &item.entry.attachments);
             client.outlet.send(&Packet::new(item.entry.event.clone(), payload));
         }
         last = newest;

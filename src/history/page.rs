@@ -10,7 +10,7 @@ use crate::{
     message_id::MessageId,
     names::{RoomName, UserId},
     outlet::Packet,
-    payload::{ObjectBuilder, Payload, raw},
+    payload::{ObjectBuilder, Payload},
     refusal::{Code, Refusal},
     registry::{Client, Namespace},
     store::{Query, Store},
@@ -144,7 +144,7 @@ pub async fn page(
         offset: item.offset,
         id: item.entry.id,
         event: item.entry.event,
-        data: Payload::from_raw(raw(&*item.entry.json)),
+        data: Payload::stored(item.entry.json, &[]),
         timestamp: Timestamp::from_millis(item.entry.timestamp_ms),
         receipts: item
             .receipts

@@ -120,7 +120,11 @@ pub async fn send(
 fn read(app: &App, body: &Object<'_>) -> Result<BackendEvent, Vec<String>> {
     let mut fields = Fields { object: body, prefix: "", faults: Vec::new() };
     let event = fields.event();
-    let data = body.get("data").unwrap_or(RawValue::NULL).to_owned();
+    let data = body.get("data").unwrap_or(RawValue::NULL);
+    if Object::parse(data.get()).is_some_and(|data| data.is_placeholder()) {
+        // Receivers would look for an attachment to put in its place.
+        fields.fault("data must not be the placeholder of a binary attachment");
+    }
     let rooms = fields.targets("rooms", RoomName::parse);
     let users = fields.targets("users", UserId::parse);
     let clients = fields.targets("clients", client);
@@ -153,7 +157,7 @@ fn read(app: &App, body: &Object<'_>) -> Result<BackendEvent, Vec<String>> {
         Some(namespace) if fields.faults.is_empty() => Ok(BackendEvent {
             namespace,
             event,
-            data: Payload::from_raw(data),
+            data: Payload::from_raw(data.to_owned()),
             audience,
             except,
             volatile,

@@ -6,7 +6,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
 use super::{
@@ -19,7 +18,7 @@ use crate::{
     app::App,
     messages::{self, Broadcast},
     outlet::Packet,
-    payload::{Payload, with_offset},
+    payload::Payload,
     socket::{is_protocol_event, is_state_event},
 };
 
@@ -47,16 +46,17 @@ pub async fn broadcast(
 ) -> Result<Response, HttpError> {
     let namespace = query.find(&app)?;
     let message = Message::read(&body.object()?).map_err(HttpError::faults)?;
+    let payload = Payload::from_raw(body.0);
     let broadcast = Broadcast {
         namespace,
         room: message.room,
-        payload: Payload::from_raw(body.0.clone()),
+        payload: payload.clone(),
         id: message.id,
         except: message.client_id.parse().ok().filter(|_| !message.to_sender),
     };
     let answer = match messages::broadcast(&app, broadcast).await? {
-        Some(offset) => with_offset(body.0.get(), offset),
-        None => body.0,
+        Some(offset) => payload.to_be_numbered().numbered(offset),
+        None => payload,
     };
     Ok(created(&answer))
 }
@@ -112,14 +112,9 @@ pub async fn to_client(
         return Err(HttpError::faults(faults));
     }
     let path = namespace.as_ref().map(|namespace| &*namespace.path);
-    messages::to_client(
-        &app,
-        path,
-        &client,
-        &Packet::new(event, Payload::from_raw(body.0.clone())),
-    )
-    .await?;
-    Ok(created(&body.0))
+    let payload = Payload::from_raw(body.0);
+    messages::to_client(&app, path, &client, &Packet::new(event, payload.clone())).await?;
+    Ok(created(&payload))
 }
 
 /// What is wrong with an event that a backend names, if anything.
@@ -132,7 +127,7 @@ pub fn event_fault(field: &str, event: &str) -> Option<String> {
     })
 }
 
-fn created(body: &RawValue) -> Response {
+fn created(body: &Payload) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
-    (StatusCode::CREATED, headers, body.get().to_owned()).into_response()
+    (StatusCode::CREATED, headers, body.json().into_owned()).into_response()
 }

@@ -3,12 +3,15 @@
 //! The server keeps payloads as text and could not care less; but whoever gets a message parses it,
 //! and many parsers go down one stack frame a level.
 
+use crate::payload::work;
+
 /// How many arrays and objects a payload may have inside one another.
 pub const MAX_DEPTH: usize = 64;
 
 /// Whether this JSON text has more than `max` levels of arrays and objects. One pass, no memory; of
 /// a text that is no JSON the answer means nothing.
 pub fn is_deeper_than(max: usize, text: &str) -> bool {
+    work::reads(text.len());
     // Most payloads have too few brackets, wherever they stand, to be looked at one by one.
     if text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count() <= max {
         return false;

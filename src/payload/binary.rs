@@ -1,176 +1,366 @@
 //! Where the binary attachments of a payload stand.
+//!
+//! All of it is one pass over the text, however deep it is. The text is valid JSON already, so that
+//! only its structure has to be told apart.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, iter::Peekable, ops::Range};
 
 use bytes::Bytes;
 use serde::{
     Serialize, Serializer,
-    ser::{SerializeMap, SerializeSeq},
+    ser::{Error, SerializeMap, SerializeSeq},
 };
 use serde_json::value::RawValue;
 
-use super::{Object, Payload, json_of};
+use super::work;
 use crate::refusal::Refusal;
 
-/// How deep the placeholders of a payload may stand that a client sends.
+/// How deep a payload with attachments may be.
 const MAX_DEPTH: usize = 128;
 
-/// How much deeper they may stand in what is made of it.
-const WRAPPED: usize = 8;
-
-/// A JSON value in which a placeholder can be told from other objects; used only where there are
-/// attachments. What has no placeholders is kept to the letter.
-#[derive(Debug)]
-pub enum Tree<'a> {
-    Leaf(&'a RawValue),
-    List(Vec<Tree<'a>>),
-    Map(Vec<(Cow<'a, str>, Tree<'a>)>),
-    /// The attachment of this number; `None` where the number is missing or is none.
-    Placeholder(Option<usize>),
+/// A placeholder: an object whose `_placeholder` is `true`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Placeholder {
+    /// Where it stands in the text.
+    pub place: Range<usize>,
+    /// The number of its attachment; `None` where it is missing or is none.
+    pub num: Option<usize>,
 }
 
-impl<'a> Tree<'a> {
-    /// The tree of a payload that has attachments.
-    pub fn of(payload: &'a Payload) -> Option<Self> {
-        if payload.attachments.is_empty() {
-            return None;
+/// Finds the placeholders of a JSON text, in their order.
+///
+/// # Errors
+/// `invalid_payload` for a text that is too deep.
+pub fn placeholders(text: &str) -> Result<Vec<Placeholder>, Refusal> {
+    let mut scan = Scan { text, levels: Vec::new(), found: Vec::new() };
+    for token in Tokens::of(text) {
+        match token {
+            Token::Open(at) if scan.levels.len() < MAX_DEPTH => scan.open(at),
+            Token::Open(_) => {
+                let message = format!("a payload with attachments may have {MAX_DEPTH} levels");
+                return Err(Refusal::invalid(message));
+            }
+            Token::Close(at) => scan.close(at),
+            Token::Comma => scan.next(),
+            Token::Scalar(place) => scan.scalar(place),
         }
-        Self::read(&payload.json, MAX_DEPTH + WRAPPED)
     }
+    Ok(scan.found)
+}
 
-    /// Refuses a payload whose placeholders do not name one of so many attachments each.
-    pub fn check(json: &RawValue, attachments: usize) -> Result<(), Refusal> {
-        let tree = Tree::read(json, MAX_DEPTH).ok_or_else(|| {
-            Refusal::invalid(format!("a payload with attachments may have {MAX_DEPTH} levels"))
+/// The text with its placeholders numbered in their order, and the attachments in that order; those
+/// that no placeholder names are left out. `None` where everything is so already.
+///
+/// # Errors
+/// `invalid_payload` where a placeholder does not name one of the attachments, or one that another
+/// names, too.
+pub fn pack(text: &str, attachments: &[Bytes]) -> Result<Option<(String, Vec<Bytes>)>, Refusal> {
+    let found = placeholders(text)?;
+    let mut named = vec![false; attachments.len()];
+    let mut packed = Vec::with_capacity(found.len());
+    for Placeholder { num, .. } in &found {
+        let at = num.filter(|num| named.get(*num) == Some(&false));
+        let at = at.ok_or_else(|| {
+            let count = attachments.len();
+            Refusal::invalid(format!(
+                "a binary placeholder must name one of the message's {count} attachments, each at most once"
+            ))
         })?;
-        tree.mark(&mut vec![false; attachments])
+        named[at] = true;
+        packed.push(attachments[at].clone());
     }
+    let in_order = found.iter().enumerate().all(|(at, placeholder)| placeholder.num == Some(at));
+    if in_order && packed.len() == attachments.len() {
+        return Ok(None);
+    }
+    let mut renumbered = String::with_capacity(text.len() + 8 * found.len());
+    let mut copied = 0;
+    for (num, Placeholder { place, .. }) in found.into_iter().enumerate() {
+        renumbered.push_str(&text[copied..place.start]);
+        renumbered.push_str(r#"{"_placeholder":true,"num":"#);
+        renumbered.push_str(&num.to_string());
+        renumbered.push('}');
+        copied = place.end;
+    }
+    renumbered.push_str(&text[copied..]);
+    Ok(Some((renumbered, packed)))
+}
 
-    /// Reads `json`; `None` where it has placeholders, or what may be some, more than `depth` deep.
-    fn read(json: &'a RawValue, depth: usize) -> Option<Self> {
-        let text = json.get();
+struct Scan<'a> {
+    text: &'a str,
+    /// The arrays and objects that are open.
+    levels: Vec<Level>,
+    found: Vec<Placeholder>,
+}
+
+struct Level {
+    begin: usize,
+    is_object: bool,
+    /// The next string is a key.
+    wants_key: bool,
+    key: Key,
+    /// What `_placeholder` and `num` say; as in JavaScript, the last of several counts.
+    is_marked: bool,
+    num: Option<usize>,
+    /// How many placeholders had been found before it.
+    found: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Key {
+    Marker,
+    Num,
+    Other,
+}
+
+impl Key {
+    fn of(token: &str) -> Self {
         // A key may be written with escapes.
-        if !text.contains("_placeholder") && !text.contains("\\u") {
-            return Some(Self::Leaf(json));
+        let decoded: Cow<'_, str> = if token.contains('\\') {
+            serde_json::from_str::<String>(token).unwrap_or_default().into()
+        } else {
+            token[1..token.len() - 1].into()
+        };
+        match &*decoded {
+            "_placeholder" => Self::Marker,
+            "num" => Self::Num,
+            _ => Self::Other,
         }
-        let below = || depth.checked_sub(1);
-        match text.as_bytes().first()? {
-            b'[' => {
-                let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-                let items = items.into_iter().map(|item| Self::read(item, below()?));
-                Some(Self::List(items.collect::<Option<_>>()?))
-            }
-            b'{' => {
-                let object = Object::parse(text)?;
-                if object.get("_placeholder").is_some_and(|marker| marker.get() == "true") {
-                    return Some(Self::Placeholder(
-                        object.get("num").and_then(|num| num.get().parse().ok()),
-                    ));
-                }
-                let fields = object.into_fields().into_iter();
-                let fields = fields.map(|(key, value)| Some((key, Self::read(value, below()?)?)));
-                Some(Self::Map(fields.collect::<Option<_>>()?))
-            }
-            _ => Some(Self::Leaf(json)),
+    }
+}
+
+impl Scan<'_> {
+    fn open(&mut self, at: usize) {
+        self.value("");
+        let is_object = self.text.as_bytes()[at] == b'{';
+        self.levels.push(Level {
+            begin: at,
+            is_object,
+            wants_key: is_object,
+            key: Key::Other,
+            is_marked: false,
+            num: None,
+            found: self.found.len(),
+        });
+    }
+
+    fn close(&mut self, at: usize) {
+        let Some(level) = self.levels.pop() else { return };
+        if level.is_marked {
+            // What stands in a placeholder does not go out.
+            self.found.truncate(level.found);
+            self.found.push(Placeholder { place: level.begin..at + 1, num: level.num });
         }
     }
 
-    /// Marks the attachments that are named.
-    fn mark(&self, named: &mut [bool]) -> Result<(), Refusal> {
-        match self {
-            Self::Leaf(_) => Ok(()),
-            Self::List(items) => items.iter().try_for_each(|item| item.mark(named)),
-            Self::Map(fields) => fields.iter().try_for_each(|(_, value)| value.mark(named)),
-            Self::Placeholder(num) => {
-                let count = named.len();
-                match num.and_then(|num| named.get_mut(num)) {
-                    Some(named) if !*named => {
-                        *named = true;
-                        Ok(())
-                    }
-                    _ => Err(Refusal::invalid(format!(
-                        "a binary placeholder must name one of the message's {count} attachments, each at most once"
-                    ))),
-                }
+    fn next(&mut self) {
+        if let Some(level) = self.levels.last_mut() {
+            level.wants_key = level.is_object;
+        }
+    }
+
+    fn scalar(&mut self, place: Range<usize>) {
+        let token = &self.text[place];
+        match self.levels.last_mut() {
+            Some(level) if level.wants_key => {
+                level.key = Key::of(token);
+                level.wants_key = false;
+            }
+            _ => self.value(token),
+        }
+    }
+
+    /// Takes a value in; nothing that this reads is an array or an object.
+    fn value(&mut self, token: &str) {
+        let Some(level) = self.levels.last_mut() else { return };
+        match level.key {
+            Key::Marker => level.is_marked = token == "true",
+            Key::Num => level.num = token.parse().ok(),
+            Key::Other => {}
+        }
+    }
+}
+
+enum Token {
+    Open(usize),
+    Close(usize),
+    Comma,
+    /// A string, number or word.
+    Scalar(Range<usize>),
+}
+
+/// The tokens of a JSON text, without its colons and white space.
+struct Tokens<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Tokens<'a> {
+    fn of(text: &'a str) -> Self {
+        work::reads(text.len());
+        Self { text: text.as_bytes(), at: 0 }
+    }
+
+    /// The end of the string that begins before `at`.
+    fn string(&self, mut at: usize) -> usize {
+        loop {
+            match self.text.get(at) {
+                Some(b'"') => return at + 1,
+                Some(b'\\') => at += 2,
+                Some(_) => at += 1,
+                None => return self.text.len(),
             }
         }
     }
 
-    /// Appends the text, in which the attachments are numbered anew as they are taken.
-    pub fn write(&self, attachments: &[Bytes], text: &mut String, taken: &mut Vec<Bytes>) {
-        match self {
-            Self::Leaf(value) => text.push_str(value.get()),
-            Self::List(items) => {
-                text.push('[');
-                for (i, item) in items.iter().enumerate() {
-                    text.push_str(if i > 0 { "," } else { "" });
-                    item.write(attachments, text, taken);
+    /// The end of the number or word that begins before `at`.
+    fn word(&self, at: usize) -> usize {
+        let ends = |byte: &u8| matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r');
+        self.text[at..].iter().position(ends).map_or(self.text.len(), |length| at + length)
+    }
+}
+
+impl Iterator for Tokens<'_> {
+    type Item = Token;
+
+    fn next(&mut self) -> Option<Token> {
+        loop {
+            let begin = self.at;
+            let byte = *self.text.get(begin)?;
+            self.at += 1;
+            return Some(match byte {
+                b'{' | b'[' => Token::Open(begin),
+                b'}' | b']' => Token::Close(begin),
+                b',' => Token::Comma,
+                b':' | b' ' | b'\t' | b'\n' | b'\r' => continue,
+                b'"' => {
+                    self.at = self.string(self.at);
+                    Token::Scalar(begin..self.at)
                 }
-                text.push(']');
-            }
-            Self::Map(fields) => {
-                text.push('{');
-                for (i, (key, value)) in fields.iter().enumerate() {
-                    text.push_str(if i > 0 { "," } else { "" });
-                    text.push_str(json_of(key).get());
-                    text.push(':');
-                    value.write(attachments, text, taken);
+                _ => {
+                    self.at = self.word(self.at);
+                    Token::Scalar(begin..self.at)
                 }
-                text.push('}');
-            }
-            Self::Placeholder(num) => match num.and_then(|num| attachments.get(num)) {
-                Some(bytes) => {
-                    let num = taken.len();
-                    taken.push(bytes.clone());
-                    text.push_str(r#"{"_placeholder":true,"num":"#);
-                    text.push_str(&num.to_string());
-                    text.push('}');
-                }
-                // Was refused at the door.
-                None => text.push_str("null"),
-            },
+            });
         }
     }
 }
 
 /// A payload in the terms of serde's data model, where bytes are bytes.
 pub struct WithBytes<'a> {
-    tree: &'a Tree<'a>,
+    text: &'a str,
     attachments: &'a [Bytes],
+    root: Node,
+}
+
+/// A value of the text.
+enum Node {
+    /// It has no placeholders.
+    Text(Range<usize>),
+    List(Vec<Node>),
+    /// The keys as they stand in the text.
+    Map(Vec<(Range<usize>, Node)>),
+    /// A placeholder for this attachment.
+    Bytes(usize),
 }
 
 impl<'a> WithBytes<'a> {
-    /// The tree, its placeholders being these attachments.
-    pub fn new(tree: &'a Tree<'a>, attachments: &'a [Bytes]) -> Self {
-        Self { tree, attachments }
+    /// The text, its placeholders being these attachments.
+    pub fn new(text: &'a str, attachments: &'a [Bytes]) -> Result<Self, Refusal> {
+        let placeholders = placeholders(text)?.into_iter().peekable();
+        let mut nodes = Nodes { tokens: Tokens::of(text), placeholders };
+        let root = nodes.tokens.next().and_then(|token| nodes.value(token));
+        Ok(Self { text, attachments, root: root.unwrap_or(Node::Text(0..text.len())) })
+    }
+}
+
+/// Puts the values of a text together, of which it is known that it is not too deep.
+struct Nodes<'a, P: Iterator<Item = Placeholder>> {
+    tokens: Tokens<'a>,
+    placeholders: Peekable<P>,
+}
+
+impl<P: Iterator<Item = Placeholder>> Nodes<'_, P> {
+    /// The value that begins with this token.
+    fn value(&mut self, first: Token) -> Option<Node> {
+        let begin = match first {
+            Token::Scalar(place) => return Some(Node::Text(place)),
+            Token::Open(at) => at,
+            Token::Close(_) | Token::Comma => return None,
+        };
+        if let Some(found) = self.placeholders.next_if(|found| found.place.start == begin) {
+            self.tokens.at = found.place.end;
+            return Some(found.num.map_or(Node::Text(found.place), Node::Bytes));
+        }
+        let is_object = self.tokens.text[begin] == b'{';
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        loop {
+            match self.tokens.next()? {
+                Token::Close(_) => break,
+                Token::Comma => {}
+                Token::Scalar(key) if is_object => {
+                    keys.push(key);
+                    let first = self.tokens.next()?;
+                    values.push(self.value(first)?);
+                }
+                token => values.push(self.value(token)?),
+            }
+        }
+        Some(if values.iter().all(|value| matches!(value, Node::Text(_))) {
+            Node::Text(begin..self.tokens.at)
+        } else if is_object {
+            Node::Map(keys.into_iter().zip(values).collect())
+        } else {
+            Node::List(values)
+        })
     }
 }
 
 impl Serialize for WithBytes<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let below = |tree| WithBytes { tree, attachments: self.attachments };
-        match self.tree {
-            Tree::Leaf(value) => value.serialize(serializer),
-            Tree::List(items) => {
+        Part { of: self, node: &self.root }.serialize(serializer)
+    }
+}
+
+struct Part<'a> {
+    of: &'a WithBytes<'a>,
+    node: &'a Node,
+}
+
+impl Serialize for Part<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { of, node } = *self;
+        let text = |place: &Range<usize>| &of.text[place.clone()];
+        match node {
+            Node::Text(place) => serialize_text(text(place), serializer),
+            Node::List(items) => {
                 let mut seq = serializer.serialize_seq(Some(items.len()))?;
-                for item in items {
-                    seq.serialize_element(&below(item))?;
+                for node in items {
+                    seq.serialize_element(&Part { of, node })?;
                 }
                 seq.end()
             }
-            Tree::Map(fields) => {
+            Node::Map(fields) => {
                 let mut map = serializer.serialize_map(Some(fields.len()))?;
-                for (key, value) in fields {
-                    map.serialize_entry(key, &below(value))?;
+                for (key, node) in fields {
+                    let key =
+                        serde_json::from_str::<String>(text(key)).map_err(S::Error::custom)?;
+                    map.serialize_entry(&key, &Part { of, node })?;
                 }
                 map.end()
             }
-            Tree::Placeholder(num) => {
-                let bytes = num.and_then(|num| self.attachments.get(num)).ok_or_else(|| {
-                    serde::ser::Error::custom("a placeholder names no attachment")
-                })?;
+            Node::Bytes(num) => {
+                let bytes = of.attachments.get(*num);
+                let bytes =
+                    bytes.ok_or_else(|| S::Error::custom("a placeholder names no attachment"))?;
                 serializer.serialize_bytes(bytes)
             }
         }
     }
+}
+
+/// Serializes JSON text as it is.
+pub fn serialize_text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    work::reads(text.len());
+    serde_json::from_str::<&RawValue>(text).map_err(S::Error::custom)?.serialize(serializer)
 }

@@ -9,7 +9,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{json_of, raw};
+use super::{json_of, raw, work};
+
+/// The field of a room message's number.
+const OFFSET: &str = "offset";
 
 /// A JSON object, read once: its fields in their order, each value as it stood in the text.
 #[derive(Debug)]
@@ -20,6 +23,7 @@ pub struct Object<'a> {
 impl<'a> Object<'a> {
     /// Reads `json` if it is an object.
     pub fn parse(json: &'a str) -> Option<Self> {
+        work::reads(json.len());
         serde_json::from_str(json).ok()
     }
 
@@ -29,9 +33,9 @@ impl<'a> Object<'a> {
         (value.get() != "null").then_some(*value)
     }
 
-    /// The fields in their order, taken out.
-    pub(super) fn into_fields(self) -> Vec<(Cow<'a, str>, &'a RawValue)> {
-        self.fields
+    /// Whether it stands for an attachment: receivers put the attachment's bytes in its place.
+    pub fn is_placeholder(&self) -> bool {
+        self.get("_placeholder").is_some_and(|marker| marker.get() == "true")
     }
 
     /// The fields in their order.
@@ -119,20 +123,37 @@ impl<'a> ObjectBuilder<'a> {
     }
 }
 
-/// The JSON `text` with `"offset":offset` inside, over a field of that name; anything but an object
-/// is returned as it is, and what is no JSON as `null`.
-pub fn with_offset(text: &str, offset: u64) -> Box<RawValue> {
-    // Splicing in front of the closing brace spares most messages a look at their fields: only a
-    // text that contains the key's letters somewhere can have the field.
-    let spliced = if text.contains("offset") || text.contains('\\') {
-        Object::parse(text)
-            .map(|object| ObjectBuilder::default().rest_of(&object).set("offset", &offset).build())
-    } else {
-        text.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')).and_then(|inner| {
-            let inner = inner.trim_end();
-            let comma = if inner.is_empty() { "" } else { "," };
-            RawValue::from_string(format!("{{{inner}{comma}\"offset\":{offset}}}")).ok()
-        })
-    };
-    spliced.unwrap_or_else(|| raw(text))
+/// The text of an object without the field `offset` and without white space at its end, so that
+/// [`splice`] can add one without reading it; `None` where it is so already.
+pub fn without_offset(text: &str) -> Option<String> {
+    work::reads(text.len());
+    let inner = text.strip_suffix('}')?;
+    let ends_in_space = inner.ends_with(|last: char| last.is_ascii_whitespace());
+    // A key may be written with escapes.
+    if !ends_in_space && !text.contains(OFFSET) && !text.contains('\\') {
+        return None;
+    }
+    let object = Object::parse(text)?;
+    if !ends_in_space && object.fields().all(|(name, _)| name != OFFSET) {
+        return None;
+    }
+    let mut kept = String::with_capacity(text.len());
+    kept.push('{');
+    for (name, value) in object.fields().filter(|(name, _)| *name != OFFSET) {
+        kept.push_str(if kept.len() > 1 { "," } else { "" });
+        kept.push_str(json_of(name).get());
+        kept.push(':');
+        kept.push_str(value.get());
+    }
+    kept.push('}');
+    Some(kept)
+}
+
+/// The text of an object in two parts, of which the second ends it with the field `offset`; anything but
+/// an object has one part.
+pub fn splice(text: &str, offset: u64) -> (&str, Option<String>) {
+    let Some(inner) = text.strip_suffix('}') else { return (text, None) };
+    let inner = inner.trim_ascii_end();
+    let comma = if inner.len() > 1 { "," } else { "" };
+    (inner, Some(format!("{comma}\"{OFFSET}\":{offset}}}")))
 }

@@ -132,8 +132,21 @@ fn shorten(name: &str) -> String {
     short
 }
 
+/// The payload as an object, if it is one.
+///
+/// An object that stands for an attachment is refused: receivers put the attachment's bytes in its place,
+/// and nothing that the server has put inside would reach them.
+fn object_in(argument: &RawValue) -> Result<Option<Object<'_>>, Refusal> {
+    match Object::parse(argument.get()) {
+        Some(object) if object.is_placeholder() => Err(Refusal::invalid(
+            "the payload must be an object and not itself binary: put the attachment into one of its fields",
+        )),
+        object => Ok(object),
+    }
+}
+
 fn object(argument: &RawValue) -> Result<Object<'_>, Refusal> {
-    Object::parse(argument.get()).ok_or_else(|| Refusal::invalid("the payload must be an object"))
+    object_in(argument)?.ok_or_else(|| Refusal::invalid("the payload must be an object"))
 }
 
 /// A string, or a number as its decimal string; `None` for anything else.
@@ -181,7 +194,7 @@ fn room_of(object: &Object<'_>) -> Result<RoomKey, Refusal> {
 
 /// The room to join or leave: the payload may itself be the name.
 fn room_or_name(argument: &RawValue) -> Result<(RoomKey, Option<Object<'_>>), Refusal> {
-    if let Some(object) = Object::parse(argument.get()) {
+    if let Some(object) = object_in(argument)? {
         let missing = || {
             Refusal::new(
                 Code::NoRoom,
@@ -235,7 +248,7 @@ fn message(argument: &RawValue, payload: impl FnOnce() -> Parsed) -> Result<Clie
     if argument.get().starts_with('"') {
         return Ok(Request::ToNamespace(payload()?, MessageId::make()).into());
     }
-    let object = Object::parse(argument.get()).ok_or_else(Refusal::no_room)?;
+    let object = object_in(argument)?.ok_or_else(Refusal::no_room)?;
     let id = MessageId::of(&object);
     let Some(room) = room_in(&object)? else {
         if object.get("text").is_none() {
@@ -256,7 +269,7 @@ fn message(argument: &RawValue, payload: impl FnOnce() -> Parsed) -> Result<Clie
 }
 
 fn channels(argument: &RawValue, payload: impl FnOnce() -> Parsed) -> Result<ClientEvent, Refusal> {
-    let object = Object::parse(argument.get()).ok_or_else(Refusal::no_room)?;
+    let object = object_in(argument)?.ok_or_else(Refusal::no_room)?;
     let room = room_of(&object)?.name;
     let id = MessageId::of(&object);
     let message =
@@ -312,7 +325,7 @@ fn receipt(argument: &RawValue) -> Result<ClientEvent, Refusal> {
 }
 
 fn authenticate(argument: &RawValue) -> Result<ClientEvent, Refusal> {
-    let Some(object) = Object::parse(argument.get()) else {
+    let Some(object) = object_in(argument)? else {
         let user = Some(named("userId", argument, UserId::parse)?);
         return Ok(Request::Authenticate(Claim { user, token: None }).into());
     };

@@ -24,7 +24,7 @@ use crate::{
     messages,
     messages::success,
     metrics::Limit,
-    payload::Payload,
+    payload::{Payload, work},
     presence, receipts,
     refusal::{Code, Refusal},
     registry::Client,
@@ -166,6 +166,7 @@ impl Connection {
 
 /// The event's name and its first argument.
 pub(super) fn split(text: &str) -> Result<(String, Option<&RawValue>), Refusal> {
+    work::reads(text.len());
     let invalid = || Refusal::invalid("an event must be a JSON array that begins with its name");
     let array: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| invalid())?;
     let name = array.first().ok_or_else(invalid)?;

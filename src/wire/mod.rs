@@ -155,6 +155,12 @@ impl Wire {
         Frames::encode(kind, namespace, data, attachments, v3)
     }
 
+    /// How many packets have been encoded.
+    #[cfg(test)]
+    pub fn encoded(&self) -> u64 {
+        self.rounds().encoded()
+    }
+
     /// Waits until every connection is closed and what was in its queue is written.
     pub async fn closed(&self) {
         self.0.streams.close();

@@ -65,7 +65,7 @@ impl Rounds {
         }
     }
 
-    fn encoded(&self) -> u64 {
+    pub(super) fn encoded(&self) -> u64 {
         self.encoded.load(Ordering::SeqCst)
     }
 

@@ -47,7 +47,7 @@ async fn the_offset_is_inside_the_object_and_changes_nothing_else() {
     for (given, wanted) in [
         (
             r#"{"z":1.0,"offset":"mine","roomName":"r","a":{"offset":2}}"#,
-            r#"{"z":1.0,"offset":1,"roomName":"r","a":{"offset":2}}"#,
+            r#"{"z":1.0,"roomName":"r","a":{"offset":2},"offset":1}"#,
         ),
         (
             r#"{"roomName":"r","b":[2e3],"a":"ö\n"}"#,
@@ -60,7 +60,7 @@ async fn the_offset_is_inside_the_object_and_changes_nothing_else() {
     sender.emit_text("sendMessage", r#"{"offset":9,"roomId":"r","content":"x","k":1}"#).await;
     let message = member.next("newMessage").await;
     let keys = message.as_object().unwrap().keys().collect::<Vec<_>>();
-    assert_eq!(keys, ["id", "sender", "clientId", "content", "timestamp", "offset", "roomId", "k"]);
+    assert_eq!(keys, ["id", "sender", "clientId", "content", "timestamp", "roomId", "k", "offset"]);
     assert_eq!(message["offset"], 3);
 }
 

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::messages::ToRoom;
+use crate::{messages::ToRoom, payload::work};
 
 fn parse(event: &str, argument: &str) -> Result<ClientEvent, Refusal> {
     let argument: Box<RawValue> = serde_json::from_str(argument).unwrap();
@@ -159,5 +159,69 @@ proptest! {
             Ok(_) => prop_assert!(name::ALL.contains(&event.as_str())),
             Err(refusal) => prop_assert!(!refusal.message.is_empty()),
         }
+    }
+}
+
+/// The argument of an event with one attachment.
+fn parse_binary(event: &str, argument: &str) -> Result<ClientEvent, Refusal> {
+    let argument: Box<RawValue> = serde_json::from_str(argument).unwrap();
+    ClientEvent::parse(event, Some(&argument), Arc::from([Bytes::from_static(b"x")]))
+}
+
+#[test]
+fn a_payload_that_is_itself_binary_is_no_object() {
+    let fields = r#""roomName":"r","userId":"u","targetUserId":"u","content":"c","text":"t","message":"m","event":"e","data":1,"messageId":"i","isTyping":true,"status":"away""#;
+    for event in name::ALL.iter().filter(|event| ![name::PING, name::HEARTBEAT].contains(event)) {
+        assert!(parse_binary(event, &format!("{{{fields}}}")).is_ok(), "{event}");
+        for marker in ["_placeholder", "\\u005fplaceholder"] {
+            let argument = format!(r#"{{"{marker}":true,"num":0,{fields}}}"#);
+            let refusal = parse_binary(event, &argument).unwrap_err();
+            assert_eq!(refusal.code, Code::InvalidPayload, "{event} {argument}");
+            assert_eq!(parse(event, &argument).unwrap_err().code, Code::InvalidPayload, "{event}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_object_is_refused_where_one_is_wanted() {
+    for (event, code) in [
+        (name::MESSAGE, Code::NoRoom),
+        (name::CHANNELS, Code::NoRoom),
+        (name::SEND_MESSAGE, Code::InvalidPayload),
+        (name::CUSTOM_EVENT, Code::InvalidPayload),
+        (name::TYPING_INDICATOR, Code::InvalidPayload),
+        (name::READ_RECEIPT, Code::InvalidPayload),
+        (name::PRESENCE_UPDATE, Code::InvalidPayload),
+        (name::PRIVATE_MESSAGE, Code::InvalidPayload),
+        (name::SYNC_MESSAGES, Code::InvalidPayload),
+    ] {
+        for argument in [r#"[{"roomName":"r"}]"#, "7", "true", "null"] {
+            assert_eq!(parse(event, argument).unwrap_err().code, code, "{event} {argument}");
+        }
+        if event != name::MESSAGE {
+            assert_eq!(parse(event, "\"text\"").unwrap_err().code, code, "{event}");
+        }
+    }
+}
+
+#[test]
+fn an_event_is_read_in_a_number_of_passes_however_deep_it_is() {
+    for event in [name::MESSAGE, name::SEND_MESSAGE, name::PRIVATE_MESSAGE, name::CUSTOM_EVENT] {
+        let work = |size: usize| {
+            let (open, close) = ("{\"a\":".repeat(60), "}".repeat(60));
+            let deep = format!(
+                r#"{open}{{"_placeholder":true,"num":0}}{close},"offset":"{}""#,
+                "\\u0061".repeat(size / 6)
+            );
+            let argument = format!(
+                r#"{{"roomName":"r","targetUserId":"u","event":"e","message":"m","content":"c","data":{deep}}}"#
+            );
+            let (read, parsed) = work::read_by(|| parse_binary(event, &argument));
+            assert!(parsed.is_ok(), "{event}: {parsed:?}");
+            assert!(read <= 3 * argument.len(), "{event}: {read} bytes of {}", argument.len());
+            read
+        };
+        let (once, twice) = (work(100_000), work(200_000));
+        assert!(twice <= 2 * once + 1000, "{event}: {once} for half of it, {twice} for all");
     }
 }
