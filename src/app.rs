@@ -16,10 +16,10 @@ use crate::{
     config::Config,
     direct::Deliveries,
     event_log::EventLog,
-    limits::Limits,
+    limits::{Limits, Sender},
     memory::Memory,
     metrics::Metrics,
-    registry::Registry,
+    registry::{Client, Registry},
     store::Store,
     wire::Wire,
 };
@@ -74,6 +74,12 @@ impl App {
     /// The application made of these parts.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+
+    /// Who is charged for what this client leaves in the store.
+    pub fn sender(&self, client: &Client) -> Sender {
+        // Without authentication anybody can say to be anybody.
+        client.sender(self.verifier.is_some())
     }
 }
 

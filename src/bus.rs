@@ -19,6 +19,7 @@ use crate::{
     clock::Timestamp,
     cluster::{Cluster, Word},
     fanout::Fanout,
+    limits::Sender,
     names::RoomName,
     outlet::Packet,
     payload::Payload,
@@ -53,6 +54,8 @@ pub struct RoomMessage {
     pub timestamp: Timestamp,
     /// Who is left out of the live delivery.
     pub except: Except,
+    /// Who is charged for the room if it begins with this; `None` for a backend.
+    pub sender: Option<Sender>,
 }
 
 /// Takes what is sent to where it belongs.
@@ -100,7 +103,8 @@ impl Bus {
 
     fn begin(&self, message: RoomMessage) -> Begun {
         let room = message.namespace.key(&message.room);
-        let RoomMessage { namespace, room: name, event, payload, id, timestamp, except } = message;
+        let RoomMessage { namespace, room: name, event, payload, id, timestamp, except, sender } =
+            message;
         let Some(log) = &self.log else {
             let packet = Packet::new(event, payload);
             if self.cluster.is_some() {
@@ -121,7 +125,7 @@ impl Bus {
         if let Some(cluster) = &self.cluster {
             cluster.sending(&room, &entry, &except);
         }
-        Begun::Logged(log.append(Append { room: room.clone(), entry, except }), room, id)
+        Begun::Logged(log.append(Append { room: room.clone(), entry, except, sender }), room, id)
     }
 
     async fn finish(&self, begun: Begun) -> Result<Option<u64>, Refusal> {

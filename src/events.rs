@@ -97,6 +97,7 @@ pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
             id: sent.id.text.clone(),
             timestamp: Timestamp::now(),
             except: except.clone(),
+            sender: None,
         };
         // Together, so that many rooms share a commit.
         let published = rooms.iter().map(|room| app.bus.publish(message_to(room)));

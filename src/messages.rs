@@ -62,6 +62,7 @@ pub fn send(app: &App, client: &Client, message: ToRoom) -> impl Publishing + us
         id: id.text.clone(),
         timestamp: Timestamp::now(),
         except: Except::client((!to_sender).then_some(client.id)),
+        sender: Some(app.sender(client)),
     };
     publish(app, client, message, id)
 }
@@ -85,6 +86,7 @@ pub fn chat(app: &App, client: &Arc<Client>, message: Chat) -> impl Publishing +
         id: id.text.clone(),
         timestamp,
         except: Except::nobody(),
+        sender: Some(app.sender(client)),
     };
     let published = publish(app, client, message, id);
     let client = client.clone();
@@ -181,6 +183,7 @@ pub async fn broadcast(app: &App, message: Broadcast) -> Result<Option<u64>, Ref
         id: message.id,
         timestamp: Timestamp::now(),
         except: Except::client(message.except),
+        sender: None,
     };
     app.bus.publish(message).await
 }

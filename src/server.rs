@@ -101,7 +101,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let here = Fanout::new(registry.clone(), metrics.clone(), wire.clone());
     let redis = config.redis_url.as_ref().map(|url| redis::Client::open(url.expose())).transpose();
     let redis = redis.map_err(|_| StartError::Redis)?;
-    let store = open_store(&config, &here, redis.as_ref(), &node).await?;
+    let store = open_store(&config, &here, &registry, redis.as_ref(), &node).await?;
     let log = store.clone().filter(|_| config.history_size > 0);
     let cluster = redis.map(|client| {
         let prefix = config.redis_prefix.clone();
@@ -174,6 +174,7 @@ fn open_event_log(config: &Config) -> Result<EventLog, StartError> {
 async fn open_store(
     config: &Config,
     here: &Fanout,
+    registry: &Arc<Registry>,
     redis: Option<&redis::Client>,
     node: &str,
 ) -> Result<Option<Store>, StartError> {
@@ -186,8 +187,13 @@ async fn open_store(
         return Ok(Some(Store::redis(settings, RedisSettings { client, prefix, node })));
     }
     let tail = bus::tail(here.clone());
+    let registry = registry.clone();
+    let in_use = move |room: &store::RoomKey| {
+        let namespace = registry.namespace(&room.namespace);
+        namespace.is_some_and(|namespace| namespace.room(room.room.as_str()).is_some())
+    };
     // An existing file is examined first, which may take some seconds.
-    match tokio::task::spawn_blocking(move || Store::open(settings, tail)).await {
+    match tokio::task::spawn_blocking(move || Store::open(settings, tail, in_use)).await {
         Ok(opened) => Ok(Some(opened?)),
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }

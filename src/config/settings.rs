@@ -162,6 +162,9 @@ settings! {
         RECOVERY_LIMIT => recovery_limit: u64 = value::COUNT, "1000";
         /// How many messages are queued per offline user; 0 turns the queue off.
         QUEUE_SIZE => queue_size: u64 = value::COUNT, "1000";
+        /// How many queued messages one sender may have over all users, and 10 KB for each of them together; backends
+        /// are not counted; 0 for no limit.
+        QUEUE_SENDER_LIMIT => queue_sender_limit: u64 = value::COUNT, "1000";
         /// How long messages stay queued; 0 for no age limit.
         QUEUE_TTL => queue_ttl: Option<Duration> = value::AGE, "7d";
         /// How long a client must hold its connection before what was queued counts as delivered.
@@ -190,8 +193,12 @@ settings! {
         RATE_LIMIT_CONNECTIONS => rate_limit_connections: u32 = value::RATE, "0";
         /// Rooms that one client may be in; 0 for no limit.
         MAX_ROOMS_PER_CLIENT => max_rooms_per_client: u64 = value::COUNT, "100";
-        /// Rooms that live or are stored, on the node or in the cluster; 0 for no limit.
+        /// Rooms that live or are stored, on the node or in the cluster; 0 for no limit. A stored room more makes
+        /// the least recently used one without members be forgotten.
         MAX_ROOMS => max_rooms: u64 = value::COUNT, "1000000";
+        /// Stored rooms that one sender (a user, or the address of clients without one) has begun; 0 for no limit. One
+        /// more makes its own least recently used one without members be forgotten. Backends are not counted.
+        MAX_ROOMS_PER_SENDER => max_rooms_per_sender: u64 = value::COUNT, "10000";
         /// Connections at a time, whatever namespaces they use; 0 for no limit.
         MAX_CONNECTIONS => max_connections: u64 = value::COUNT, "0";
         /// Connections at a time and address; 0 for no limit.

@@ -75,9 +75,8 @@ pub async fn send(app: &App, client: &Client, message: PrivateMessage) -> Result
             attachments: payload.attachments().to_vec(),
             timestamp_ms: timestamp.as_millis(),
         };
-        // Whoever writes to an offline user may fill but a part of its queue.
-        let sender = client.user().map_or_else(|| client.id.to_string(), |user| user.to_string());
-        queue(app, &message.target, Some(sender), entry).await?;
+        // Whoever writes to offline users may fill but a part of their queues.
+        queue(app, &message.target, Some(app.sender(client)), entry).await?;
     }
     let sent = ObjectBuilder::default()
         .raw("target", &message.echo)

@@ -9,6 +9,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     cluster::Word,
+    limits::Sender,
     names::UserId,
     outlet::Packet,
     payload::Payload,
@@ -25,7 +26,7 @@ use crate::{
 pub async fn queue(
     app: &App,
     user: &UserId,
-    sender: Option<String>,
+    sender: Option<Sender>,
     entry: Entry,
 ) -> Result<(), Refusal> {
     let Some(store) = queue_store(app) else {

@@ -16,6 +16,7 @@ mod depth;
 mod doorman;
 mod guesses;
 mod keyed;
+mod sender;
 mod throttle;
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
@@ -29,6 +30,7 @@ pub use self::{
     depth::{MAX_DEPTH, is_deeper_than},
     doorman::{Admission, Doorman},
     guesses::{Guesses, Who},
+    sender::Sender,
     throttle::{Reaction, Throttle},
 };
 use crate::{

@@ -19,6 +19,7 @@ use crate::{
     audience::Except,
     auth::Permissions,
     clock::Timestamp,
+    limits::Sender,
     names::{RoomName, UserId},
     outlet::Outlet,
     refusal::Refusal,
@@ -123,6 +124,14 @@ impl Client {
     /// The user, once known.
     pub fn user(&self) -> Option<UserId> {
         self.session.lock().user.clone()
+    }
+
+    /// Who is charged for what it leaves in the store: its user, if users `prove` who they are.
+    pub fn sender(&self, users_prove: bool) -> Sender {
+        match self.user().filter(|_| users_prove) {
+            Some(user) => Sender::User(user),
+            None => Sender::at(self.address),
+        }
     }
 
     /// Who it is and what it may do, at this moment.

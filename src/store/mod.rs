@@ -33,7 +33,7 @@ pub use self::{
     },
     wire::{COMMITTED_TAG, DecodeError},
 };
-use crate::names::UserId;
+use crate::{limits::Sender, names::UserId};
 
 /// The store; clones are handles to the same one. It ends with [`Store::close`] or its last handle.
 ///
@@ -53,15 +53,19 @@ impl Store {
     /// Opens or creates the store of one node.
     ///
     /// `tail` gets every committed room message, in the order of the log, on the writer's thread:
-    /// it must neither block nor own a handle to this store, which would then never end.
+    /// it must neither block nor own a handle to this store, which would then never end. `in_use`, with
+    /// the same duties, tells whether a room has members, so that it is not forgotten to make place for
+    /// another.
     ///
     /// An existing file is examined first, so this takes up to some seconds; a file that is refused
     /// is left untouched.
     pub fn open(
         settings: Settings,
         tail: impl FnMut(&[Committed]) + Send + 'static,
+        in_use: impl Fn(&RoomKey) -> bool + Send + 'static,
     ) -> Result<Self, OpenError> {
-        let embedded = Embedded::open(settings, embedded::Tuning::default(), tail)?;
+        let embedded =
+            Embedded::open(settings, embedded::Tuning::default(), tail, Box::new(in_use))?;
         Ok(Self { backend: Backend::Embedded(Arc::new(embedded)) })
     }
 
@@ -70,8 +74,8 @@ impl Store {
     /// neither waits nor fails. It must be called inside a Tokio runtime.
     ///
     /// Committed room messages come on their rooms' channels ([`room_channel`]) to the nodes that
-    /// subscribe to them, to be read by [`Store::committed`]. What `settings` say of the location
-    /// and of the disk does not apply.
+    /// subscribe to them, to be read by [`Store::committed`]; a room whose channel nobody subscribes to
+    /// has no members. What `settings` say of the location and of the disk does not apply.
     pub fn redis(settings: Settings, redis: RedisSettings) -> Self {
         let redis = Redis::start(settings, redis, redis::Tuning::default());
         Self { backend: Backend::Redis(Arc::new(redis)) }
@@ -119,12 +123,13 @@ impl Store {
         Pending { answer, read: |outcome| outcome.number == 1 }
     }
 
-    /// Queues a message for an offline user and returns its place. A `sender` (whatever names one;
-    /// without: a backend) may hold a tenth of the queue, rounded up.
-    pub fn enqueue(&self, user: UserId, sender: Option<String>, entry: Entry) -> Pending<u64> {
+    /// Queues a message for an offline user and returns its place. A `sender` (without: a backend) may
+    /// hold a tenth of the queue, rounded up, and of all queues together
+    /// [`queue_sender_limit`](Settings::queue_sender_limit).
+    pub fn enqueue(&self, user: UserId, sender: Option<Sender>, entry: Entry) -> Pending<u64> {
         Self::number(match &self.backend {
             Backend::Embedded(store) => store.enqueue(user, sender, entry),
-            Backend::Redis(store) => store.enqueue(&user, sender.as_deref(), &entry),
+            Backend::Redis(store) => store.enqueue(&user, sender.as_ref(), &entry),
         })
     }
 

@@ -8,6 +8,7 @@ use super::epoch::Epoch;
 use crate::{
     audience::Except,
     config::{Config, StoreSync, StoreUrl},
+    limits::Sender,
     names::{RoomName, UserId},
     refusal::{Code, Refusal},
 };
@@ -76,10 +77,14 @@ pub struct Settings {
     pub history_ttl: Option<Duration>,
     /// The messages kept at most for one offline user.
     pub queue_size: u64,
+    /// The messages of one sender kept at most for all offline users together; 0: no limit.
+    pub queue_sender_limit: u64,
     /// The age at which a queued message is dropped; `None`: no limit.
     pub queue_ttl: Option<Duration>,
     /// The rooms stored at most; 0: no limit.
     pub max_rooms: u64,
+    /// The stored rooms at most that one sender has begun; 0: no limit.
+    pub max_rooms_per_sender: u64,
     /// What time it is.
     pub clock: Clock,
 }
@@ -99,10 +104,18 @@ impl Settings {
             history_size: config.history_size,
             history_ttl: config.history_ttl,
             queue_size: config.queue_size,
+            queue_sender_limit: config.queue_sender_limit,
             queue_ttl: config.queue_ttl,
             max_rooms: config.max_rooms,
+            max_rooms_per_sender: config.max_rooms_per_sender,
             clock: Clock::system(),
         }
+    }
+
+    /// The bytes that go with [`queue_sender_limit`](Self::queue_sender_limit): as if each message had
+    /// 10 KB, so that a thousand small ones fit, or ten that are as large as may be.
+    pub fn queue_sender_bytes(&self) -> u64 {
+        self.queue_sender_limit.saturating_mul(10_000)
     }
 }
 
@@ -148,6 +161,8 @@ pub struct Append {
     pub entry: Entry,
     /// Who is left out of the live delivery; held in memory for the tail, never stored.
     pub except: Except,
+    /// Who is charged for the room, should this be its first message; a backend is not.
+    pub sender: Option<Sender>,
 }
 
 /// Where an appended message stands.
@@ -251,14 +266,32 @@ pub enum StoreError {
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
     /// The room would be one more than may be stored.
-    #[error("no more than {limit} rooms may be stored; raise MAX_ROOMS or use fewer rooms")]
+    #[error(
+        "no more than {limit} rooms may be stored, and those that could make way have members; \
+         raise MAX_ROOMS or use fewer rooms"
+    )]
     TooManyRooms {
+        /// How many may be.
+        limit: u64,
+    },
+    /// The room would be one more than one sender may begin.
+    #[error(
+        "no more than {limit} stored rooms may be begun by one sender, and those that could make way \
+         have members; raise MAX_ROOMS_PER_SENDER or use fewer rooms"
+    )]
+    TooManyRoomsBegun {
         /// How many may be.
         limit: u64,
     },
     /// The user's queue, or the sender's tenth of it, is full.
     #[error("the user's offline queue is full; try again when the user has been online")]
     QueueFull,
+    /// As much as is allowed waits already of one sender, for whichever users.
+    #[error(
+        "too much that you sent waits for users that are offline (QUEUE_SENDER_LIMIT); \
+         try again when some of them have been online"
+    )]
+    SenderQueueFull,
 }
 
 impl From<StoreError> for Refusal {
@@ -268,8 +301,12 @@ impl From<StoreError> for Refusal {
             StoreError::Unavailable(_) => {
                 Self::new(Code::Unavailable, "The store is unavailable; try again later")
             }
-            StoreError::TooManyRooms { .. } => Self::new(Code::TooManyRooms, error.to_string()),
-            StoreError::QueueFull => Self::new(Code::QueueFull, error.to_string()),
+            StoreError::TooManyRooms { .. } | StoreError::TooManyRoomsBegun { .. } => {
+                Self::new(Code::TooManyRooms, error.to_string())
+            }
+            StoreError::QueueFull | StoreError::SenderQueueFull => {
+                Self::new(Code::QueueFull, error.to_string())
+            }
         }
     }
 }
@@ -309,4 +346,6 @@ pub struct Stats {
     pub queued_bytes: u64,
     /// Rooms stored now; in Redis, as of a second ago.
     pub rooms: u64,
+    /// Rooms forgotten to make place for others.
+    pub evictions: u64,
 }

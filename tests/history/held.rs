@@ -37,6 +37,7 @@ async fn publish(server: &TestServer, except: Except) {
         id: "m".into(),
         timestamp: Timestamp::now(),
         except,
+        sender: None,
     };
     server.app.bus.publish(message).await.unwrap();
 }

@@ -88,6 +88,7 @@ async fn store(server: &TestServer, count: u64) {
             timestamp_ms: Timestamp::now().as_millis(),
         },
         except: Except::nobody(),
+        sender: None,
     };
     let log = server.app.bus.log().unwrap();
     let appended = (1..=count).map(|n| log.append(append(n))).collect::<Vec<_>>();

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     audience::Except,
+    limits::Sender,
     names::UserId,
     store::backlog::{self, Backlog, Limits},
 };
@@ -23,9 +24,9 @@ const SPACING: Duration = Duration::from_millis(1);
 
 /// What the writer is asked to do.
 pub(super) enum Work {
-    Append { room: RoomKey, entry: Arc<Entry>, except: Except },
+    Append { room: RoomKey, entry: Arc<Entry>, except: Except, sender: Option<Sender> },
     Receipt { room: RoomKey, message_id: String, user: UserId, timestamp_ms: i64 },
-    Enqueue { user: UserId, sender: Option<String>, entry: Entry },
+    Enqueue { user: UserId, sender: Option<Sender>, entry: Entry },
     Confirm { user: UserId, up_to: u64 },
     Sweep,
 }

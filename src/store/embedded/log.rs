@@ -76,11 +76,22 @@ impl Room {
         .optional()
     }
 
-    /// Gives `key` its row; its first message must follow in the same transaction.
-    pub fn create(conn: &Connection, epochs: Epochs, key: &RoomKey) -> rusqlite::Result<Self> {
+    /// Gives `key` its row; its first message, of the time `now`, must follow in the same transaction.
+    pub fn create(
+        conn: &Connection,
+        epochs: Epochs,
+        key: &RoomKey,
+        creator: Option<&str>,
+        now: i64,
+    ) -> rusqlite::Result<Self> {
         let raw = epochs.derived(conn, key)?;
-        conn.prepare_cached("INSERT INTO rooms (namespace, name, epoch, head, emptied_at) VALUES (?1, ?2, ?3, 0, 0)")?
-            .execute(params![&*key.namespace, key.room.as_str(), raw.cast_signed()])?;
+        // Messages of a forgotten room may still be there under its number.
+        conn.prepare_cached(
+            "INSERT INTO rooms (id, namespace, name, epoch, head, emptied_at, creator, used)
+             VALUES (1 + max(coalesce((SELECT max(id) FROM rooms), 0), coalesce((SELECT max(room) FROM dropped), 0)),
+                     ?1, ?2, ?3, 0, 0, ?4, ?5)",
+        )?
+        .execute(params![&*key.namespace, key.room.as_str(), raw.cast_signed(), creator, now])?;
         Ok(Self { id: conn.last_insert_rowid(), epoch: epochs.salted(raw), head: 0, first: 1 })
     }
 

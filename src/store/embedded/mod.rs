@@ -18,6 +18,7 @@
 //! [`Location::Memory`] is the same code on a database that ends with the process.
 
 mod epoch;
+mod evict;
 mod intake;
 mod log;
 mod queue;
@@ -42,6 +43,7 @@ use tokio::sync::{oneshot, watch};
 pub use self::schema::OpenError;
 use self::{
     epoch::Epochs,
+    evict::{InUse, Place},
     intake::{Command, Intake, Work},
     log::{Window, expired_at},
     reader::Readers,
@@ -56,7 +58,7 @@ use super::{
         RoomKey, Settings, Stats, StoreError,
     },
 };
-use crate::names::UserId;
+use crate::{limits::Sender, names::UserId};
 
 /// The embedded store; it ends with [`Embedded::close`] or when it is dropped.
 pub(super) struct Embedded {
@@ -99,6 +101,7 @@ impl Embedded {
         settings: Settings,
         tuning: Tuning,
         tail: impl FnMut(&[Committed]) + Send + 'static,
+        in_use: InUse,
     ) -> Result<Self, OpenError> {
         let Tuning { limits, boot, known_rooms, tick } = tuning;
         let opened = schema::open(&settings, boot.as_deref())?;
@@ -106,10 +109,11 @@ impl Embedded {
             Location::File(path) => path.clone(),
             Location::Memory => "memory:".into(),
         };
-        let rooms = Rooms::new(&opened.conn, opened.epochs, known_rooms, settings.max_rooms)
+        let place = Place::new(&settings, in_use);
+        let rooms = Rooms::new(&opened.conn, opened.epochs, known_rooms, place)
             .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
         let shared = Arc::new(Shared::default());
-        shared.rooms.store(rooms.count(), Relaxed);
+        shared.rooms.store(rooms.counts().stored, Relaxed);
         let intake = Arc::new(Intake::new(limits));
         let conn = Arc::new(Mutex::new(opened.conn));
         let readers = match &settings.location {
@@ -148,8 +152,8 @@ impl Embedded {
         })
     }
 
-    pub fn append(&self, Append { room, entry, except }: Append) -> Answer {
-        self.submit(Work::Append { room, entry: Arc::new(entry), except })
+    pub fn append(&self, Append { room, entry, except, sender }: Append) -> Answer {
+        self.submit(Work::Append { room, entry: Arc::new(entry), except, sender })
     }
 
     pub fn record_receipt(
@@ -162,7 +166,7 @@ impl Embedded {
         self.submit(Work::Receipt { room, message_id, user, timestamp_ms })
     }
 
-    pub fn enqueue(&self, user: UserId, sender: Option<String>, entry: Entry) -> Answer {
+    pub fn enqueue(&self, user: UserId, sender: Option<Sender>, entry: Entry) -> Answer {
         self.submit(Work::Enqueue { user, sender, entry })
     }
 
@@ -245,6 +249,7 @@ impl Embedded {
             queued: queued as u64,
             queued_bytes: queued_bytes as u64,
             rooms: shared.rooms.load(Relaxed),
+            evictions: shared.evictions.load(Relaxed),
         }
     }
 

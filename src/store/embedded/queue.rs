@@ -4,21 +4,23 @@ use rusqlite::{Connection, params};
 
 use super::{
     log::{ENTRY_COLUMNS, entry, pack, sql},
-    types::{Entry, QueuedItem, StoreError},
+    types::{Entry, QueuedItem, Settings, StoreError},
 };
-use crate::names::UserId;
+use crate::{limits::Sender, names::UserId};
 
 /// Puts `item` at the end of the user's queue and returns its place.
 ///
-/// A `sender` may hold a tenth of the queue (rounded up); without one, all of it.
+/// A `sender` may hold a tenth of the queue (rounded up), and of all queues what the settings say; without
+/// one, all of it.
 pub(super) fn enqueue(
     conn: &Connection,
-    limit: u64,
+    settings: &Settings,
     expired_at: i64,
     user: &UserId,
-    sender: Option<&str>,
+    sender: Option<&Sender>,
     item: &Entry,
 ) -> rusqlite::Result<Result<u64, StoreError>> {
+    let (limit, sender) = (settings.queue_size, sender.map(ToString::to_string));
     let (all, own): (i64, i64) = conn
         .prepare_cached(
             "SELECT count(*), count(CASE WHEN sender = ?3 THEN 1 END) FROM queue WHERE user = ?1 AND at > ?2",
@@ -27,8 +29,21 @@ pub(super) fn enqueue(
     if all >= sql(limit) || (sender.is_some() && own >= sql(limit.div_ceil(10))) {
         return Ok(Err(StoreError::QueueFull));
     }
+    let size = item.size() as u64;
+    if let Some(sender) = &sender
+        && settings.queue_sender_limit > 0
+    {
+        let (count, bytes) = outstanding(conn, expired_at, sender)?;
+        // One message always fits.
+        if count >= settings.queue_sender_limit
+            || (count > 0 && bytes.saturating_add(size) > settings.queue_sender_bytes())
+        {
+            return Ok(Err(StoreError::SenderQueueFull));
+        }
+    }
     conn.prepare_cached(
-        "INSERT INTO queue (user, sender, at, id, event, json, attachments) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO queue (user, sender, at, id, event, json, attachments, size)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?
     .execute(params![
         user.as_str(),
@@ -37,9 +52,20 @@ pub(super) fn enqueue(
         item.id,
         item.event,
         &*item.json,
-        pack(&item.attachments)
+        pack(&item.attachments),
+        sql(size)
     ])?;
     Ok(Ok(conn.last_insert_rowid().cast_unsigned()))
+}
+
+/// How many messages of `sender` wait in all queues, and their bytes.
+fn outstanding(conn: &Connection, expired_at: i64, sender: &str) -> rusqlite::Result<(u64, u64)> {
+    conn.prepare_cached(
+        "SELECT count(*), coalesce(sum(size), 0) FROM queue WHERE sender = ?1 AND at > ?2",
+    )?
+    .query_row(params![sender, expired_at], |row| {
+        Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()))
+    })
 }
 
 /// The user's messages after `after`, in order: at most `limit`, and within `max_bytes` but for the

@@ -6,37 +6,53 @@ use rusqlite::Connection;
 
 use super::{
     epoch::Epochs,
+    evict::{self, Place},
     log::Room,
     types::{RoomKey, StoreError},
 };
+use crate::limits::Sender;
 
 /// The writer's memory of the rooms. It follows the transaction that is under way; after a rollback
 /// it must be [`Rooms::reset`].
 pub(super) struct Rooms {
     known: LruCache<RoomKey, Room>,
     epochs: Epochs,
+    counts: Counts,
+    place: Place,
+}
+
+/// What is counted of the rooms.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counts {
     /// Rooms with a row.
-    count: u64,
-    limit: u64,
+    pub stored: u64,
+    /// Rooms forgotten to make place for others, since the start.
+    pub evicted: u64,
 }
 
 impl Rooms {
-    /// Remembers at most `capacity` rooms; `limit` rooms may have a row, 0: any number.
+    /// Remembers at most `capacity` rooms; how many may have a row, `place` says.
     pub fn new(
         conn: &Connection,
         epochs: Epochs,
         capacity: usize,
-        limit: u64,
+        place: Place,
     ) -> rusqlite::Result<Self> {
-        Ok(Self { known: LruCache::new(capacity), epochs, count: count(conn)?, limit })
+        let counts = Counts { stored: count(conn)?, evicted: 0 };
+        Ok(Self { known: LruCache::new(capacity), epochs, counts, place })
     }
 
     pub fn epochs(&self) -> Epochs {
         self.epochs
     }
 
-    pub fn count(&self) -> u64 {
-        self.count
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Whether the room has members.
+    pub fn is_in_use(&self, key: &RoomKey) -> bool {
+        self.place.is_in_use(key)
     }
 
     /// The room of `key`, if it has a row.
@@ -53,22 +69,47 @@ impl Rooms {
         Ok(self.known.get_mut(key))
     }
 
-    /// The room of `key`, which gets a row if it has none.
+    /// The room of `key`, which gets a row, for which `sender` is charged, if it has none.
     pub fn find_or_create(
         &mut self,
         conn: &Connection,
         key: &RoomKey,
+        sender: Option<&Sender>,
+        now: i64,
     ) -> rusqlite::Result<Result<&mut Room, StoreError>> {
         if self.find(conn, key)?.is_none() {
-            if self.limit > 0 && self.count >= self.limit {
-                return Ok(Err(StoreError::TooManyRooms { limit: self.limit }));
+            let creator = sender.map(ToString::to_string);
+            if let Some(creator) = &creator
+                && self.place.is_used_up(conn, creator)?
+                && !self.evict(conn, Some(creator), now)?
+            {
+                return Ok(Err(self.place.refusal(sender)));
             }
-            let room = Room::create(conn, self.epochs, key)?;
-            self.count += 1;
+            if self.place.is_full(self.counts.stored) && !self.evict(conn, None, now)? {
+                return Ok(Err(self.place.refusal(None)));
+            }
+            let room = Room::create(conn, self.epochs, key, creator.as_deref(), now)?;
+            if let Some(creator) = &creator {
+                evict::count_room(conn, creator)?;
+            }
+            self.counts.stored += 1;
             self.known.insert(key.clone(), room);
         }
         // Just found or inserted, and the memory holds at least one room.
         self.known.get_mut(key).map(Ok).ok_or(rusqlite::Error::QueryReturnedNoRows)
+    }
+
+    /// Forgets a room, of those that `creator` has begun or of all; `false` if none could be found.
+    fn evict(
+        &mut self,
+        conn: &Connection,
+        creator: Option<&str>,
+        now: i64,
+    ) -> rusqlite::Result<bool> {
+        let Some(victim) = self.place.victim(conn, creator, now)? else { return Ok(false) };
+        self.forget(conn, &victim.key, victim.id)?;
+        self.counts.evicted += 1;
+        Ok(true)
     }
 
     /// `room` was trimmed outside of this memory.
@@ -78,25 +119,19 @@ impl Rooms {
         }
     }
 
-    /// Removes an empty room; its next history begins at 1 with another epoch.
-    pub fn forget(
-        &mut self,
-        conn: &Connection,
-        key: &RoomKey,
-        room: &Room,
-    ) -> rusqlite::Result<()> {
-        conn.prepare_cached("DELETE FROM rooms WHERE id = ?1")?.execute([room.id])?;
+    /// Removes a room; its next history begins at 1 with another epoch.
+    pub fn forget(&mut self, conn: &Connection, key: &RoomKey, room: i64) -> rusqlite::Result<()> {
+        evict::drop_room(conn, room)?;
         self.epochs.forget(conn, key)?;
         self.known.remove(key);
-        self.count = self.count.saturating_sub(1);
+        self.counts.stored = self.counts.stored.saturating_sub(1);
         Ok(())
     }
 
-    /// Forgets what a transaction that was rolled back did; `count` is how many rooms there were
-    /// before it.
-    pub fn reset(&mut self, count: u64) {
+    /// Forgets what a transaction that was rolled back did; `counts` are those before it.
+    pub fn reset(&mut self, counts: Counts) {
         self.known.clear();
-        self.count = count;
+        self.counts = counts;
     }
 }
 

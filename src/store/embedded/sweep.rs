@@ -5,6 +5,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
+    evict,
     log::{Room, Window, expired_at, sql},
     queue,
     rooms::Rooms,
@@ -14,6 +15,9 @@ use crate::names::RoomName;
 
 /// Rooms looked at in one step.
 const ROOMS: usize = 256;
+/// How much later than it is recorded a room must have been used for that to be noted: ten minutes, in
+/// milliseconds.
+const USE_NOTED_AFTER: i64 = 600_000;
 /// Rows deleted in one step.
 pub(super) const ROWS: usize = 500;
 
@@ -38,6 +42,8 @@ struct Candidate {
     key: Option<RoomKey>,
     room: Room,
     emptied_at: i64,
+    used: i64,
+    newest_at: i64,
 }
 
 impl Sweep {
@@ -52,9 +58,10 @@ impl Sweep {
     ) -> rusqlite::Result<Progress> {
         let now = settings.clock.now_ms();
         queue::sweep(conn, expired_at(now, settings.queue_ttl), &mut budget)?;
+        evict::purge(conn, &mut budget)?;
         let candidates = self.candidates(conn, rooms)?;
         let looked_at = candidates.len();
-        for Candidate { key, mut room, emptied_at } in candidates {
+        for Candidate { key, mut room, emptied_at, used, newest_at } in candidates {
             if budget == 0 {
                 return Ok(Progress::More);
             }
@@ -66,10 +73,16 @@ impl Sweep {
                 let keep_from = keep_from(conn, &room, Window::new(settings), budget)?;
                 room.trim(conn, keep_from, &mut budget)?;
                 if room.first > room.head {
+                    // It makes way before all others, as nothing would be lost.
                     conn.prepare_cached(
-                        "UPDATE rooms SET head = ?2, emptied_at = ?3 WHERE id = ?1",
+                        "UPDATE rooms SET head = ?2, emptied_at = ?3, used = 0 WHERE id = ?1",
                     )?
                     .execute(params![room.id, sql(room.head), now])?;
+                } else {
+                    let used_at = if rooms.is_in_use(&key) { now } else { newest_at };
+                    if used_at > used.saturating_add(USE_NOTED_AFTER) {
+                        evict::record_use(conn, room.id, used_at)?;
+                    }
                 }
                 rooms.trimmed(&key, &room);
                 if budget == 0 {
@@ -80,7 +93,7 @@ impl Sweep {
                 && emptied_at <= expired_at(now, settings.history_ttl)
             {
                 // Its last message was gone a lifetime ago, so it is at least two old.
-                rooms.forget(conn, &key, &room)?;
+                rooms.forget(conn, &key, room.id)?;
             }
             self.after_room = room.id;
         }
@@ -93,7 +106,8 @@ impl Sweep {
 
     fn candidates(&self, conn: &Connection, rooms: &Rooms) -> rusqlite::Result<Vec<Candidate>> {
         conn.prepare_cached(
-            "SELECT id, namespace, name, epoch, head, emptied_at,
+            "SELECT id, namespace, name, epoch, head, emptied_at, used,
+                    (SELECT at FROM messages WHERE room = rooms.id ORDER BY offset DESC LIMIT 1),
                     (SELECT min(offset) FROM messages WHERE room = rooms.id),
                     (SELECT max(offset) FROM messages WHERE room = rooms.id)
              FROM rooms WHERE id > ?1 ORDER BY id LIMIT ?2",
@@ -101,7 +115,7 @@ impl Sweep {
         .query_map([self.after_room, sql(ROOMS as u64)], |row| {
             let name = RoomName::parse(row.get_ref(2)?.as_str()?).ok();
             let namespace = row.get_ref(1)?.as_str()?.into();
-            let (first, last): (Option<i64>, Option<i64>) = (row.get(6)?, row.get(7)?);
+            let (first, last): (Option<i64>, Option<i64>) = (row.get(8)?, row.get(9)?);
             let head = last.map_or_else(|| row.get(4), Ok)?.cast_unsigned();
             let epoch = rooms.epochs().salted(row.get::<_, i64>(3)?.cast_unsigned());
             Ok(Candidate {
@@ -113,6 +127,8 @@ impl Sweep {
                     first: first.map_or(head + 1, i64::cast_unsigned),
                 },
                 emptied_at: row.get(5)?,
+                used: row.get(6)?,
+                newest_at: row.get::<_, Option<i64>>(7)?.unwrap_or(0),
             })
         })?
         .collect()

@@ -34,6 +34,7 @@ pub(super) struct Shared {
     pub last_commit_micros: AtomicU64,
     pub total_commit_micros: AtomicU64,
     pub rooms: AtomicU64,
+    pub evictions: AtomicU64,
     /// Why, and since when (in milliseconds since 1970), commits fail.
     pub failing: Mutex<Option<(String, i64)>>,
 }
@@ -138,7 +139,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         &mut self,
         change: impl FnOnce(&Connection, &mut Rooms, &Settings) -> rusqlite::Result<R>,
     ) -> rusqlite::Result<R> {
-        let rooms_before = self.rooms.count();
+        let rooms_before = self.rooms.counts();
         let failing = self.shared.failing.lock().is_some();
         let mut conn = self.conn.lock();
         // A transaction that is dropped is rolled back.
@@ -155,7 +156,9 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         let shared = &self.shared;
         match &result {
             Ok(_) => {
-                shared.rooms.store(self.rooms.count(), Relaxed);
+                let counts = self.rooms.counts();
+                shared.rooms.store(counts.stored, Relaxed);
+                shared.evictions.store(counts.evicted, Relaxed);
                 if shared.failing.lock().take().is_some() {
                     tracing::info!("the store takes messages again");
                 }
@@ -189,11 +192,12 @@ fn perform(
     committed: &mut Vec<Committed>,
 ) -> rusqlite::Result<Result<Outcome, StoreError>> {
     match work {
-        Work::Append { room: key, entry, except } => {
-            let room = match rooms.find_or_create(conn, &key)? {
-                Ok(room) => room,
-                Err(refusal) => return Ok(Err(refusal)),
-            };
+        Work::Append { room: key, entry, except, sender } => {
+            let room =
+                match rooms.find_or_create(conn, &key, sender.as_ref(), entry.timestamp_ms)? {
+                    Ok(room) => room,
+                    Err(refusal) => return Ok(Err(refusal)),
+                };
             room.append(conn, &entry)?;
             let size = settings.history_size.max(1);
             if room.head + 1 - room.first >= size + Room::slack(size) {
@@ -219,14 +223,7 @@ fn perform(
         }
         Work::Enqueue { user, sender, entry } => {
             let expired_at = expired_at(settings.clock.now_ms(), settings.queue_ttl);
-            let seq = queue::enqueue(
-                conn,
-                settings.queue_size,
-                expired_at,
-                &user,
-                sender.as_deref(),
-                &entry,
-            )?;
+            let seq = queue::enqueue(conn, settings, expired_at, &user, sender.as_ref(), &entry)?;
             Ok(seq.map(Outcome::from))
         }
         Work::Confirm { user, up_to } => Ok(Ok(queue::confirm(conn, &user, up_to)?.into())),

@@ -52,7 +52,7 @@ use super::{
     },
     wire::{self, DecodeError, Published},
 };
-use crate::names::UserId;
+use crate::{limits::Sender, names::UserId};
 
 /// Where the nodes meet.
 #[derive(Clone)]
@@ -124,6 +124,7 @@ impl Redis {
             link: link.clone(),
             counters: counters.clone(),
             max_rooms: settings.max_rooms,
+            max_rooms_per_sender: settings.max_rooms_per_sender,
         };
         tokio::spawn(writer.run());
         let kept = link.clone();
@@ -138,7 +139,7 @@ impl Redis {
         Self { link, intake, counters, settings }
     }
 
-    pub fn append(&self, Append { room, entry, except }: &Append) -> Answer {
+    pub fn append(&self, Append { room, entry, except, sender }: &Append) -> Answer {
         let entry = wire::encode_entry(entry);
         let bytes = entry.len();
         let mut call = self.call(&scripts::APPEND);
@@ -146,7 +147,9 @@ impl Redis {
             .arg(self.settings.history_size.max(1))
             .arg(self.settings.max_rooms)
             .arg(entry)
-            .arg(wire::encode_except(except));
+            .arg(wire::encode_except(except))
+            .arg(sender.as_ref().map(ToString::to_string).unwrap_or_default())
+            .arg(self.settings.max_rooms_per_sender);
         self.submit(call, Kind::Append, bytes)
     }
 
@@ -162,7 +165,7 @@ impl Redis {
         self.submit(call, Kind::Count, message_id.len())
     }
 
-    pub fn enqueue(&self, user: &UserId, sender: Option<&str>, entry: &Entry) -> Answer {
+    pub fn enqueue(&self, user: &UserId, sender: Option<&Sender>, entry: &Entry) -> Answer {
         let entry = wire::encode_entry(entry);
         let bytes = entry.len();
         let mut call = self.call(&scripts::ENQUEUE);
@@ -170,7 +173,10 @@ impl Redis {
             .arg(self.settings.queue_size)
             .arg(self.queue_expired_at())
             .arg(entry)
-            .arg(sender);
+            .arg(self.settings.queue_sender_limit)
+            .arg(self.settings.queue_sender_bytes())
+            .arg(self.settings.queue_ttl.map_or(0, millis))
+            .arg(sender.map(ToString::to_string));
         self.submit(call, Kind::Enqueue, bytes)
     }
 

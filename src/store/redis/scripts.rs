@@ -24,7 +24,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    APPEND = "trim.lua", "append.lua";
+    APPEND = "trim.lua", "forget.lua", "append.lua";
     READ = "room.lua", "read.lua";
     FIND = "room.lua", "find.lua";
     RECEIPT = "room.lua", "receipt.lua";
@@ -33,7 +33,7 @@ scripts! {
     CONFIRM = "queue.lua", "confirm.lua";
     CLAIM = "claim.lua";
     CHECK_IN = "check_in.lua";
-    SWEEP = "trim.lua", "queue.lua", "sweep.lua";
+    SWEEP = "trim.lua", "forget.lua", "queue.lua", "sweep.lua";
 }
 
 impl Script {

@@ -25,6 +25,8 @@ pub struct Appended {
     pub number: u64,
     /// How many rooms there are now, if there is one more.
     pub rooms: Option<u64>,
+    /// How many were forgotten for it.
+    pub evicted: u64,
 }
 
 pub fn appended(value: &Value) -> Result<Appended, DecodeError> {
@@ -34,6 +36,7 @@ pub fn appended(value: &Value) -> Result<Appended, DecodeError> {
         epoch: wire::epoch(text(epoch)?)?,
         number: self::number(number)?,
         rooms: rooms.first().map(self::number).transpose()?,
+        evicted: rooms.get(1).map_or(Ok(0), self::number)?,
     })
 }
 

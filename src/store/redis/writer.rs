@@ -26,6 +26,7 @@ pub struct Counters {
     commits: AtomicU64,
     failures: AtomicU64,
     entries: AtomicU64,
+    evictions: AtomicU64,
     last_micros: AtomicU64,
     total_micros: AtomicU64,
 }
@@ -37,6 +38,7 @@ impl Counters {
             commits: self.commits.load(Relaxed),
             failures: self.failures.load(Relaxed),
             entries: self.entries.load(Relaxed),
+            evictions: self.evictions.load(Relaxed),
             last_commit_micros: self.last_micros.load(Relaxed),
             total_commit_micros: self.total_micros.load(Relaxed),
             ..Stats::default()
@@ -48,8 +50,9 @@ pub struct Writer {
     pub intake: Arc<Intake>,
     pub link: Arc<Link>,
     pub counters: Arc<Counters>,
-    /// The limit that a refused append tells.
+    /// The limits that a refused append tells.
     pub max_rooms: u64,
+    pub max_rooms_per_sender: u64,
 }
 
 impl Writer {
@@ -128,6 +131,9 @@ impl Writer {
             (_, Value::ServerError(error)) => {
                 Err(StoreError::Unavailable(RedisError::from(error).to_string()))
             }
+            (Kind::Append, Value::Int(-2)) => {
+                Err(StoreError::TooManyRoomsBegun { limit: self.max_rooms_per_sender })
+            }
             (Kind::Append, Value::Int(_)) => {
                 Err(StoreError::TooManyRooms { limit: self.max_rooms })
             }
@@ -138,9 +144,11 @@ impl Writer {
                 if let Some(rooms) = appended.rooms {
                     self.link.note_rooms(rooms);
                 }
+                self.counters.evictions.fetch_add(appended.evicted, Relaxed);
                 Ok(Outcome { number: appended.offset, epoch: appended.epoch })
             }
             (Kind::Enqueue, Value::Int(-1)) => Err(StoreError::QueueFull),
+            (Kind::Enqueue, Value::Int(-2)) => Err(StoreError::SenderQueueFull),
             (Kind::Enqueue, value) => {
                 let number = values::number(&value)?;
                 self.link.seen().note(run, number);

@@ -32,7 +32,7 @@ on_every! {
             attachments: vec![bytes("one"), Bytes::new(), bytes("\u{0}three")],
             timestamp_ms: 1_000_123,
         };
-        let append = Append { room: room("a"), entry: entry.clone(), except: except.clone() };
+        let append = Append { room: room("a"), entry: entry.clone(), except: except.clone() , sender: None};
         let _ = world.store.append(append).await.unwrap();
         assert_eq!(world.all(&room("a")).await.items[0].entry, entry);
         let tail = world.tail(1).await;
@@ -148,8 +148,11 @@ on_every! {
         assert_eq!(world.store.position(&room("a")).await.unwrap(), Position { head: 1, ..position });
     }
 
-    async fn one_room_too_many_is_refused_and_the_others_of_its_batch_are_not(mut world) {
+    async fn one_room_too_many_is_refused_where_all_have_members_and_the_others_of_its_batch_are_not(mut world) {
         world.reopen(|settings, _| settings.max_rooms = 2);
+        for name in ["a", "b"] {
+            world.occupy(&room(name)).await;
+        }
         let pending: Vec<_> = ["a", "b", "c", "a"].map(|name| world.submit(&room(name), name)).into_iter().collect();
         let mut results = Vec::new();
         for pending in pending {
@@ -157,11 +160,117 @@ on_every! {
         }
         assert_eq!(results, [Ok(1), Ok(1), Err(StoreError::TooManyRooms { limit: 2 }), Ok(2)]);
         assert_eq!(world.store.health(), Health::Working);
+        assert_eq!(world.store.stats().evictions, 0);
         world.advance(200);
         world.store.sweep().await.unwrap();
         world.advance(200);
         world.store.sweep().await.unwrap();
         assert_eq!(world.append(&room("c"), "c").await, 1, "forgotten rooms make place");
+    }
+
+    async fn the_least_recently_used_room_makes_way_with_a_new_epoch(mut world) {
+        world.reopen(|settings, _| settings.max_rooms = 3);
+        let mut epochs = Vec::new();
+        for name in ["a", "b", "c"] {
+            epochs.push(world.submit(&room(name), "1").await.unwrap().epoch);
+            world.advance(1);
+        }
+        world.append(&room("a"), "2").await;
+        assert!(world.receipt(&room("b"), "1", "ann").await);
+        world.advance(1);
+        assert_eq!(world.append(&room("d"), "1").await, 1);
+        assert_eq!(world.store.stats().evictions, 1);
+        let gone = world.all(&room("b")).await;
+        assert_eq!((gone.position.head, gone.position.oldest, gone.items.len()), (0, 1, 0));
+        assert_ne!(gone.position.epoch, epochs[1], "its offsets are not trusted");
+        for (name, head, epoch) in [("a", 2, epochs[0]), ("c", 1, epochs[2])] {
+            let position = world.store.position(&room(name)).await.unwrap();
+            assert_eq!((position.head, position.epoch), (head, epoch), "{name}");
+        }
+        // It comes back as a new room, and the next one makes way.
+        world.advance(1);
+        assert_eq!(world.submit(&room("b"), "new").await.unwrap(), Appended { offset: 1, epoch: gone.position.epoch });
+        let page = world.all(&room("b")).await;
+        assert_eq!((page.items.len(), page.items[0].receipts.len()), (1, 0), "nothing of the old one");
+        assert_eq!(world.store.position(&room("c")).await.unwrap().head, 0);
+        assert_eq!((world.rows("rooms"), world.store.stats().evictions), (3, 2));
+        world.store.sweep().await.unwrap();
+        assert_eq!((world.rows("messages"), world.rows("receipts")), (4, 0), "of a: 2, d: 1, b: 1");
+    }
+
+    async fn a_room_with_members_is_not_forgotten_and_counts_as_used(mut world) {
+        world.reopen(|settings, _| settings.max_rooms = 3);
+        for name in ["a", "b", "c"] {
+            world.append(&room(name), "1").await;
+            world.advance(1);
+        }
+        for name in ["a", "b"] {
+            world.occupy(&room(name)).await;
+        }
+        world.append(&room("d"), "1").await;
+        assert_eq!(world.store.position(&room("c")).await.unwrap().head, 0);
+        // When they were in use last is remembered.
+        world.vacate().await;
+        world.advance(1);
+        world.append(&room("e"), "1").await;
+        let heads = async |name| world.store.position(&room(name)).await.unwrap().head;
+        assert_eq!(heads("a").await + heads("b").await + heads("d").await, 2, "one of those of the same moment");
+        assert_eq!(heads("e").await, 1);
+    }
+
+    async fn who_begins_too_many_rooms_loses_its_own(mut world) {
+        world.reopen(|settings, _| settings.max_rooms_per_sender = 2);
+        let append = async |from: Option<Sender>, name: &str| {
+            world.advance(1);
+            world.submit_from(from, &room(name), "1").await.map(|appended| appended.offset)
+        };
+        let (eve, joe) = (Some(sender("eve")), Some(sender("joe")));
+        append(joe.clone(), "joes").await.unwrap();
+        append(None, "backends").await.unwrap();
+        for n in 0..50 {
+            assert_eq!(append(eve.clone(), &format!("invented-{n}")).await, Ok(1));
+            // Whoever else writes there does not begin it.
+            assert_eq!(append(joe.clone(), &format!("invented-{n}")).await, Ok(2));
+        }
+        assert_eq!(world.rows("rooms"), 4, "two of eve's, and the others'");
+        for name in ["joes", "backends", "invented-48", "invented-49"] {
+            assert!(world.store.position(&room(name)).await.unwrap().head > 0, "{name}");
+        }
+        assert_eq!(world.store.stats().evictions, 48);
+        for n in 0..5 {
+            append(None, &format!("backends-{n}")).await.unwrap();
+        }
+        assert_eq!(world.rows("rooms"), 9);
+        // What is forgotten by age is given back.
+        for _ in 0..2 {
+            world.advance(200);
+            world.store.sweep().await.unwrap();
+        }
+        assert_eq!((world.rows("rooms"), world.store.stats().evictions), (0, 48));
+    }
+
+    async fn who_has_begun_too_many_rooms_with_members_is_refused(mut world) {
+        world.reopen(|settings, _| settings.max_rooms_per_sender = 2);
+        for name in ["a", "b"] {
+            world.submit_from(Some(sender("eve")), &room(name), "1").await.unwrap();
+            world.occupy(&room(name)).await;
+        }
+        let refused = Err(StoreError::TooManyRoomsBegun { limit: 2 });
+        assert_eq!(world.submit_from(Some(sender("eve")), &room("c"), "1").await, refused);
+        assert_eq!(world.submit_from(Some(sender("joe")), &room("c"), "1").await.unwrap().offset, 1);
+        assert_eq!(world.submit_from(Some(sender("eve")), &room("a"), "2").await.unwrap().offset, 2);
+        assert_eq!(world.store.health(), Health::Working, "a refusal is no failure");
+    }
+
+    async fn an_emptied_room_makes_way_first(mut world) {
+        world.reopen(|settings, _| settings.max_rooms = 2);
+        world.append(&room("old"), "1").await;
+        world.advance(100);
+        world.store.sweep().await.unwrap();
+        world.append(&room("new"), "1").await;
+        world.append(&room("newer"), "1").await;
+        assert_eq!(world.store.position(&room("new")).await.unwrap().head, 1);
+        assert_eq!(world.store.position(&room("old")).await.unwrap().head, 0);
     }
 
     async fn an_id_means_the_newest_message_with_it(world) {

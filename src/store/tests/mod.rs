@@ -6,6 +6,7 @@ mod offline;
 pub(super) mod server;
 
 use std::{
+    collections::HashSet,
     sync::atomic::{
         AtomicI64, AtomicU64,
         Ordering::{Relaxed, SeqCst},
@@ -13,13 +14,15 @@ use std::{
     time::Duration,
 };
 
+use ::redis::aio::PubSub;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use self::server::RedisServer;
 use super::{embedded::Tuning, *};
-use crate::{audience::Except, names::RoomName};
+use crate::{audience::Except, limits::Sender, names::RoomName};
 
 /// Declares a test that runs on a file and in memory, given a `World`.
 macro_rules! on_both {
@@ -84,6 +87,10 @@ pub(super) struct World {
     pub store: Store,
     /// Whether the data outlive [`World::reopen`].
     pub survives: bool,
+    /// The rooms that have members.
+    occupied: Arc<Mutex<HashSet<RoomKey>>>,
+    /// What listens to their channels.
+    listening: Vec<PubSub>,
 }
 
 pub(super) fn settings(location: Location, clock: &Arc<AtomicI64>) -> Settings {
@@ -95,7 +102,9 @@ pub(super) fn settings(location: Location, clock: &Arc<AtomicI64>) -> Settings {
         history_ttl: Some(Duration::from_secs(100)),
         queue_size: 20,
         queue_ttl: Some(Duration::from_secs(100)),
+        queue_sender_limit: 0,
         max_rooms: 0,
+        max_rooms_per_sender: 0,
         clock: Clock::from_fn(move || clock.load(SeqCst)),
     }
 }
@@ -143,8 +152,39 @@ impl World {
         let clock = Arc::new(AtomicI64::new(1_000_000));
         let tail = watch::Sender::default();
         let settings = settings(location, &clock);
-        let store = Store::open_tuned(settings.clone(), tuning(), collect(&tail)).unwrap();
-        Self { _dir: None, redis: None, clock, tail, settings, store, survives: false }
+        let occupied = Arc::default();
+        let store = open(&settings, tuning(), &tail, &occupied);
+        Self {
+            _dir: None,
+            redis: None,
+            clock,
+            tail,
+            settings,
+            store,
+            survives: false,
+            occupied,
+            listening: Vec::new(),
+        }
+    }
+
+    /// A member comes into the room and stays.
+    pub async fn occupy(&mut self, room: &RoomKey) {
+        self.occupied.lock().insert(room.clone());
+        if let Some((server, prefix)) = &self.redis {
+            let mut listening = server.client().get_async_pubsub().await.unwrap();
+            listening.subscribe(room_channel(prefix, room)).await.unwrap();
+            self.listening.push(listening);
+        }
+    }
+
+    /// Everybody leaves all rooms.
+    pub async fn vacate(&mut self) {
+        self.occupied.lock().clear();
+        for mut listening in self.listening.drain(..) {
+            // Only when this is answered nobody listens any more.
+            listening.punsubscribe("*").await.unwrap();
+            listening.unsubscribe("*").await.unwrap();
+        }
     }
 
     /// A store of its own on a server.
@@ -157,7 +197,9 @@ impl World {
         let settings = settings(Location::Memory, &clock);
         let store = Store::redis(settings.clone(), server.settings(&prefix));
         let redis = Some((server.clone(), prefix));
-        Self { _dir: None, redis, clock, tail, settings, store, survives: true }
+        let (occupied, listening) = (Arc::default(), Vec::new());
+        let survives = true;
+        Self { _dir: None, redis, clock, tail, settings, store, survives, occupied, listening }
     }
 
     /// Ends the store without closing it and opens it again, with changed settings; in memory that
@@ -172,7 +214,7 @@ impl World {
         let elsewhere = Settings { location: Location::Memory, ..self.settings.clone() };
         // The old one must end before the new one can have the file.
         self.store = Store::open_tuned(elsewhere, Tuning::default(), |_| {}).unwrap();
-        self.store = Store::open_tuned(self.settings.clone(), tuning, collect(&self.tail)).unwrap();
+        self.store = open(&self.settings, tuning, &self.tail, &self.occupied);
     }
 
     /// What the tail got, once it is so many.
@@ -197,10 +239,21 @@ impl World {
     }
 
     pub fn submit(&self, room: &RoomKey, id: &str) -> Pending<Appended> {
+        self.submit_from(None, room, id)
+    }
+
+    /// The same for a client's message.
+    pub fn submit_from(
+        &self,
+        sender: Option<Sender>,
+        room: &RoomKey,
+        id: &str,
+    ) -> Pending<Appended> {
         self.store.append(Append {
             room: room.clone(),
             entry: self.entry(id),
             except: Except::nobody(),
+            sender,
         })
     }
 
@@ -233,6 +286,22 @@ impl World {
 
 pub(super) fn room(name: &str) -> RoomKey {
     RoomKey { namespace: "/".into(), room: RoomName::parse(name).unwrap() }
+}
+
+fn open(
+    settings: &Settings,
+    tuning: Tuning,
+    tail: &watch::Sender<Vec<Committed>>,
+    occupied: &Arc<Mutex<HashSet<RoomKey>>>,
+) -> Store {
+    let occupied = Arc::clone(occupied);
+    let in_use = move |room: &RoomKey| occupied.lock().contains(room);
+    Store::open_with(settings.clone(), tuning, collect(tail), in_use).unwrap()
+}
+
+/// A user as a sender.
+pub(super) fn sender(name: &str) -> Sender {
+    Sender::User(user(name))
 }
 
 pub(super) fn user(name: &str) -> UserId {

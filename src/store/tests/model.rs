@@ -8,12 +8,14 @@ use super::*;
 
 const SIZE: u64 = 5;
 const TTL_MS: i64 = 100_000;
-const ROOMS: usize = 3;
-const MAX_ROOMS: u64 = 2;
+const ROOMS: usize = 5;
+const MAX_ROOMS: usize = 3;
+const MAX_ROOMS_PER_SENDER: usize = 2;
+const SENDER_LIMIT: usize = 3;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Append { room: usize, id: u8 },
+    Append { room: usize, id: u8, from: Option<u8> },
     Receipt { room: usize, id: u8, user: u8 },
     Enqueue { user: u8, sender: Option<u8> },
     Confirm { user: u8, nth: usize },
@@ -24,7 +26,8 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => (0..ROOMS, 0..4u8).prop_map(|(room, id)| Op::Append { room, id }),
+        8 => (0..ROOMS, 0..4u8, proptest::option::of(0..2u8))
+            .prop_map(|(room, id, from)| Op::Append { room, id, from }),
         3 => (0..ROOMS, 0..4u8, 0..3u8).prop_map(|(room, id, user)| Op::Receipt { room, id, user }),
         3 => (0..2u8, proptest::option::of(0..2u8)).prop_map(|(user, sender)| Op::Enqueue { user, sender }),
         2 => (0..2u8, 0..4usize).prop_map(|(user, nth)| Op::Confirm { user, nth }),
@@ -42,6 +45,8 @@ struct ModelRoom {
     items: Vec<(u64, String, i64, Vec<Receipt>)>,
     /// When a sweep found it empty.
     emptied_at: Option<i64>,
+    from: Option<u8>,
+    used: i64,
 }
 
 #[derive(Default)]
@@ -59,6 +64,7 @@ impl Model {
                 room.items.clear();
                 // Not forgotten in the sweep that empties it.
                 room.emptied_at = Some(now + 1);
+                room.used = 0;
             }
         }
         let forgotten = &mut self.forgotten;
@@ -76,27 +82,59 @@ impl Model {
         });
         self.queue.retain(|item| item.3 > expired);
     }
+
+    /// The least recently used of these rooms has made way; of several of one moment any.
+    async fn evict(&mut self, world: &World, of: impl Fn(&ModelRoom) -> bool) {
+        let candidates = || self.rooms.iter().filter(|(_, room)| of(room));
+        let oldest = candidates().map(|(_, room)| room.used).min().unwrap();
+        let mut gone = None;
+        for (name, known) in candidates().filter(|(_, room)| room.used == oldest) {
+            let position = world.store.position(&room(&name.to_string())).await.unwrap();
+            if position.head == 0 {
+                assert_ne!(Some(position.epoch), known.epoch);
+                gone = Some(*name);
+            }
+        }
+        let gone = gone.expect("none of the least recently used rooms was forgotten");
+        if let Some(epoch) = self.rooms.remove(&gone).and_then(|room| room.epoch) {
+            self.forgotten.insert(gone, epoch);
+        }
+    }
 }
 
 async fn run(mut world: World, ops: Vec<Op>) {
     let mut model = Model::default();
     world.reopen(|settings, _| {
         settings.history_size = SIZE;
-        settings.max_rooms = MAX_ROOMS;
+        settings.max_rooms = MAX_ROOMS as u64;
+        settings.max_rooms_per_sender = MAX_ROOMS_PER_SENDER as u64;
+        settings.queue_sender_limit = SENDER_LIMIT as u64;
     });
     for op in ops {
         let now = world.clock.load(SeqCst);
         let expired = now - TTL_MS;
         match op {
-            Op::Append { room: name, id } => {
-                let result = world.submit(&room(&name.to_string()), &id.to_string()).await;
-                if !model.rooms.contains_key(&name) && model.rooms.len() as u64 >= MAX_ROOMS {
-                    assert_eq!(result, Err(StoreError::TooManyRooms { limit: MAX_ROOMS }));
-                    continue;
+            Op::Append { room: name, id, from } => {
+                let by = from.map(|from| sender(&from.to_string()));
+                let appended =
+                    world.submit_from(by, &room(&name.to_string()), &id.to_string()).await.unwrap();
+                if !model.rooms.contains_key(&name) {
+                    let begun = |room: &ModelRoom| from.is_some() && room.from == from;
+                    if model.rooms.values().filter(|room| begun(room)).count()
+                        >= MAX_ROOMS_PER_SENDER
+                    {
+                        model.evict(&world, begun).await;
+                    }
+                    if model.rooms.len() >= MAX_ROOMS {
+                        model.evict(&world, |_| true).await;
+                    }
                 }
-                let appended = result.unwrap();
-                let room = model.rooms.entry(name).or_default();
+                let room = model
+                    .rooms
+                    .entry(name)
+                    .or_insert_with(|| ModelRoom { from, ..ModelRoom::default() });
                 room.head += 1;
+                room.used = now;
                 room.emptied_at = None;
                 assert_eq!(appended.offset, room.head);
                 assert_eq!(*room.epoch.get_or_insert(appended.epoch), appended.epoch);
@@ -122,24 +160,28 @@ async fn run(mut world: World, ops: Vec<Op>) {
                     item.3.push(Receipt { user: who, timestamp_ms: now });
                 }
             }
-            Op::Enqueue { user: who, sender } => {
+            Op::Enqueue { user: who, sender: from } => {
                 let who = user(&who.to_string());
                 let held: Vec<_> =
                     model.queue.iter().filter(|item| item.1 == who && item.3 > expired).collect();
-                let own = held.iter().filter(|item| item.2 == sender).count() as u64;
+                let own = held.iter().filter(|item| item.2 == from).count() as u64;
                 let size = world.settings.queue_size;
                 let full =
-                    held.len() as u64 >= size || (sender.is_some() && own >= size.div_ceil(10));
+                    held.len() as u64 >= size || (from.is_some() && own >= size.div_ceil(10));
+                let of_sender =
+                    model.queue.iter().filter(|item| item.2 == from && item.3 > expired).count();
                 let result = world
                     .store
-                    .enqueue(who.clone(), sender.map(|it| it.to_string()), world.entry("q"))
+                    .enqueue(who.clone(), from.map(|it| sender(&it.to_string())), world.entry("q"))
                     .await;
                 if full {
                     assert_eq!(result, Err(StoreError::QueueFull));
+                } else if from.is_some() && of_sender >= SENDER_LIMIT {
+                    assert_eq!(result, Err(StoreError::SenderQueueFull));
                 } else {
                     let seq = result.unwrap();
                     assert!(model.queue.iter().all(|item| item.0 < seq));
-                    model.queue.push((seq, who, sender, now));
+                    model.queue.push((seq, who, from, now));
                 }
             }
             Op::Confirm { user: who, nth } => {

@@ -3,8 +3,8 @@
 use super::*;
 
 impl World {
-    async fn enqueue(&self, who: &str, sender: Option<&str>, id: &str) -> Result<u64, StoreError> {
-        self.store.enqueue(user(who), sender.map(str::to_owned), self.entry(id)).await
+    async fn enqueue(&self, who: &str, from: Option<&str>, id: &str) -> Result<u64, StoreError> {
+        self.store.enqueue(user(who), from.map(sender), self.entry(id)).await
     }
 
     async fn waiting(&self, who: &str) -> Vec<String> {
@@ -79,5 +79,48 @@ on_every! {
         world.reopen(|settings, _| settings.history_size = 0);
         world.enqueue("ann", None, "1").await.unwrap();
         assert_eq!(world.waiting("ann").await, ["1"]);
+    }
+
+    async fn a_sender_holds_a_limited_number_over_all_users(mut world) {
+        world.reopen(|settings, _| settings.queue_sender_limit = 5);
+        let mut places = Vec::new();
+        for n in 0..5 {
+            places.push(world.enqueue(&format!("invented-{n}"), Some("eve"), "e").await.unwrap());
+        }
+        for who in ["invented-0", "invented-5"] {
+            assert_eq!(world.enqueue(who, Some("eve"), "e").await, Err(StoreError::SenderQueueFull));
+        }
+        world.enqueue("invented-0", Some("joe"), "j").await.unwrap();
+        for n in 0..20 {
+            world.enqueue(&format!("user-{n}"), None, "a backend's").await.unwrap();
+        }
+        assert_eq!(world.store.confirm(user("invented-3"), places[3]).await.unwrap(), 1);
+        world.enqueue("another", Some("eve"), "what is delivered makes place").await.unwrap();
+        assert_eq!(world.enqueue("another", Some("eve"), "e").await, Err(StoreError::SenderQueueFull));
+        assert_eq!(world.store.health(), Health::Working, "a refusal is no failure");
+        world.reopen(|_, _| {});
+        if world.survives {
+            assert_eq!(world.enqueue("another", Some("eve"), "e").await, Err(StoreError::SenderQueueFull));
+        }
+        world.advance(100);
+        for n in 0..5 {
+            world.enqueue(&format!("late-{n}"), Some("eve"), "what is too old makes place").await.unwrap();
+        }
+        assert_eq!(world.enqueue("late-5", Some("eve"), "e").await, Err(StoreError::SenderQueueFull));
+    }
+
+    async fn a_sender_holds_a_limited_number_of_bytes_over_all_users(mut world) {
+        world.reopen(|settings, _| settings.queue_sender_limit = 5);
+        let enqueue = async |who: &str, size: usize| {
+            let entry = Entry { json: "x".repeat(size).into(), ..world.entry("e") };
+            world.store.enqueue(user(who), Some(sender("eve")), entry).await
+        };
+        let place = enqueue("a", 90_000).await.expect("one always fits");
+        assert_eq!(enqueue("b", 1).await, Err(StoreError::SenderQueueFull));
+        world.store.confirm(user("a"), place).await.unwrap();
+        enqueue("a", 20_000).await.unwrap();
+        enqueue("b", 20_000).await.unwrap();
+        assert_eq!(enqueue("c", 20_000).await, Err(StoreError::SenderQueueFull));
+        enqueue("c", 5_000).await.unwrap();
     }
 }

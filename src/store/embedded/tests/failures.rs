@@ -20,7 +20,12 @@ impl World {
 
     fn submit_large(&self) -> Pending<Appended> {
         let entry = Entry { json: "x".repeat(100_000).into(), ..self.entry("large") };
-        self.store.append(Append { room: room("new"), entry, except: Except::nobody() })
+        self.store.append(Append {
+            room: room("new"),
+            entry,
+            except: Except::nobody(),
+            sender: None,
+        })
     }
 }
 
@@ -136,7 +141,12 @@ async fn a_tail_that_panics_ends_the_store_and_leaves_no_caller_waiting() {
     let store = Store::open_tuned(settings, tuning(), |_| panic!("as the test wants it")).unwrap();
     let entry = entry();
     for _ in 0..2 {
-        let append = Append { room: room("a"), entry: entry.clone(), except: Except::nobody() };
+        let append = Append {
+            room: room("a"),
+            entry: entry.clone(),
+            except: Except::nobody(),
+            sender: None,
+        };
         assert!(matches!(store.append(append).await, Err(StoreError::Unavailable(_))));
     }
     store.close().await;

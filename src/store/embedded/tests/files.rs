@@ -6,7 +6,7 @@ use super::*;
 
 fn refused(path: &Path) -> OpenError {
     let clock = Arc::new(AtomicI64::new(0));
-    Store::open(settings(Location::File(path.to_owned()), &clock), |_| {}).unwrap_err()
+    Store::open(settings(Location::File(path.to_owned()), &clock), |_| {}, |_| false).unwrap_err()
 }
 
 /// What is in a directory, but for the lock.
@@ -91,8 +91,12 @@ async fn a_power_failure_that_may_have_taken_commits_changes_the_epochs() {
     assert_eq!(reopened(Sync::Normal, "one").await.0, (epoch, unwritten), "the machine went on");
     let (after, store, copy) = reopened(Sync::Normal, "two").await;
     assert!(after.0 != epoch && after.1 != unwritten, "the machine was started anew");
-    let appended =
-        store.append(Append { room: room("b"), entry: world.entry("m"), except: Except::nobody() });
+    let appended = store.append(Append {
+        room: room("b"),
+        entry: world.entry("m"),
+        except: Except::nobody(),
+        sender: None,
+    });
     assert_eq!(appended.await.unwrap().epoch, after.1);
     store.close().await;
     drop(store);
@@ -195,8 +199,49 @@ async fn a_newer_schema_is_refused_also_when_only_the_log_knows_of_it() {
     for path in [copy.path().join("roomcast.db"), file] {
         let before = fs::read(&path).unwrap();
         let error = refused(&path);
-        assert!(matches!(error, OpenError::Newer { found: 99, supported: 1, .. }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: 99, supported: 2, .. }), "{error}");
         assert_eq!(fs::read(&path).unwrap(), before);
+    }
+}
+
+/// A file as the first version of the schema had it: two rooms, one of them emptied, and a queue.
+fn of_the_first_version(path: &Path) {
+    let conn = Connection::open(path).unwrap();
+    conn.execute_batch(include_str!("../migrations/1.sql")).unwrap();
+    conn.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA application_id = 0x726d6374; PRAGMA user_version = 1;
+         INSERT INTO meta VALUES (1, 7, 8, 'one', 1);
+         INSERT INTO rooms VALUES (1, '/', 'a', 21, 0, 0), (2, '/', 'emptied', 22, 9, 500);
+         INSERT INTO messages VALUES (1, 1, 999000, 0, 'm', 'e', '{}', NULL), (1, 2, 999500, 0, 'n', 'e', '{}', NULL);
+         INSERT INTO receipts VALUES (1, 1, 2, 'ann', 999600);
+         INSERT INTO queue VALUES (5, 'bob', 'eve', 999000, 'q', 'e', '{}', NULL), (6, 'bob', NULL, 999000, 'r', 'e', '{}', x'00');",
+    )
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_version_is_taken_over() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("roomcast.db");
+    of_the_first_version(&path);
+    let mut world = World::at(Location::File(path));
+    let page = world.all(&room("a")).await;
+    let found: Vec<_> = page.items.iter().map(|item| (item.offset, item.receipts.len())).collect();
+    assert_eq!(found, [(1, 0), (2, 1)]);
+    assert_eq!(page.position.epoch.to_string(), format!("{:016x}", 21 ^ 8));
+    assert_eq!(world.store.position(&room("emptied")).await.unwrap().head, 9);
+    let queued = world.store.queued(&user("bob"), 0, 10, 1_000).await.unwrap();
+    assert_eq!(queued.iter().map(|item| item.seq).collect::<Vec<_>>(), [5, 6]);
+    let sizes: i64 = world.store.with_writer(|conn| {
+        conn.query_row("SELECT sum(size) FROM queue", [], |row| row.get(0)).unwrap()
+    });
+    assert_eq!(sizes, 9, "each has an id, an event and {{}}, and one an attachment");
+    // The emptied room makes way first, then the one that is there.
+    world.reopen(|settings, _| settings.max_rooms = 2);
+    for (name, left) in [("b", 2), ("c", 0)] {
+        world.append(&room(name), "1").await;
+        assert_eq!(world.store.position(&room("emptied")).await.unwrap().head, 0);
+        assert_eq!(world.store.position(&room("a")).await.unwrap().head, left);
     }
 }
 

@@ -36,10 +36,11 @@ fn a_sweep_step_is_bounded_and_the_next_goes_on() {
     let clock = Arc::new(AtomicI64::new(1_000_000));
     let settings = settings(Location::Memory, &clock);
     let opened = schema::open(&settings, None).unwrap();
-    let mut rooms = Rooms::new(&opened.conn, opened.epochs, 2, 0).unwrap();
+    let place = Place::new(&settings, Box::new(|_| false));
+    let mut rooms = Rooms::new(&opened.conn, opened.epochs, 2, place).unwrap();
     let entry = entry();
     for name in ["a", "b", "c"] {
-        let room = rooms.find_or_create(&opened.conn, &room(name)).unwrap().unwrap();
+        let room = rooms.find_or_create(&opened.conn, &room(name), None, 0).unwrap().unwrap();
         for _ in 0..25 {
             room.append(&opened.conn, &entry).unwrap();
         }

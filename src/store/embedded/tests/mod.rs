@@ -33,8 +33,17 @@ impl Store {
         tuning: Tuning,
         tail: impl FnMut(&[Committed]) + Send + 'static,
     ) -> Result<Self, OpenError> {
+        Self::open_with(settings, tuning, tail, |_| false)
+    }
+
+    pub(in crate::store) fn open_with(
+        settings: Settings,
+        tuning: Tuning,
+        tail: impl FnMut(&[Committed]) + Send + 'static,
+        in_use: impl Fn(&RoomKey) -> bool + Send + 'static,
+    ) -> Result<Self, OpenError> {
         let _no_other_has_the_file = SPAWNING.read();
-        let embedded = Embedded::open(settings, tuning, tail)?;
+        let embedded = Embedded::open(settings, tuning, tail, Box::new(in_use))?;
         Ok(Self { backend: Backend::Embedded(Arc::new(embedded)) })
     }
 

@@ -6,13 +6,17 @@
 --   log:rooms        sorted set: rooms by a time no later than that of their oldest message, or by
 --                    when they were emptied
 --   log:forgotten    hash: bucket -> how many of its rooms were forgotten
+--   log:used         sorted set: rooms by a time no later than their last use
+--   begun:<sender>   sorted set: the same for those rooms that one sender has begun
 --   meta:<room>      hash: h (newest offset), f (oldest on disk, or h + 1), e (epoch) under s (seed),
---                    r (no message beyond this offset has receipts), x (set once it was emptied)
+--                    r (no message beyond this offset has receipts), x (set once it was emptied),
+--                    u (time of the newest message, as in its entry), c (who has begun it)
 --   stream:<room>    stream: <offset>-0 -> entry
 --   ids:<room>       hash: message id -> offset of the newest message with it
 --   receipts:<room>\31<offset>   hash: user -> place:time
 --   queue:<user>     stream: <number>-0 -> entry, sender
 --   senders:<user>   hash: sender -> how many of its messages wait
+--   sent:<sender>    hash: n, b: how many messages of a sender wait for all users, and their bytes
 --   queues           sorted set: users by the time of their oldest queued message
 local call = redis.call
 local prefix = ARGV[1]

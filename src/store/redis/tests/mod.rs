@@ -12,7 +12,7 @@ use crate::{
     store::{
         Append, Appended, Backend, DecodeError, Epoch, Location, Pending, Query, Store,
         room_channel,
-        tests::{ALL, room, server::RedisServer, settings as embedded_settings, user},
+        tests::{ALL, room, sender, server::RedisServer, settings as embedded_settings, user},
     },
 };
 
@@ -52,7 +52,12 @@ impl World {
     }
 
     fn submit(&self, node: &Store, id: &str) -> Pending<Appended> {
-        let append = Append { room: room("a"), entry: self.entry(id), except: Except::nobody() };
+        let append = Append {
+            room: room("a"),
+            entry: self.entry(id),
+            except: Except::nobody(),
+            sender: None,
+        };
         node.append(append)
     }
 

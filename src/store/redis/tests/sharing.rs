@@ -51,7 +51,7 @@ async fn too_many_waiting_writes_are_refused_and_the_others_keep_their_order() {
     }
     assert_eq!(results, [Some(1), Some(2), Some(3), Some(4), Some(5), None, None, None]);
     let large = Entry { json: "x".repeat(60_000).into(), ..world.entry("large") };
-    let large = Append { room: room("a"), entry: large, except: Except::nobody() };
+    let large = Append { room: room("a"), entry: large, except: Except::nobody(), sender: None };
     assert!(is_unavailable(&node.append(large).await));
     assert_eq!(world.append(&node, "small").await.offset, 6);
     assert_eq!(node.stats().queued, 0);
@@ -131,7 +131,7 @@ async fn the_nodes_sweep_by_themselves() {
     let often = |tuning: &mut Tuning| tuning.sweep_every = Duration::from_millis(10);
     let nodes = [world.tuned(often), world.tuned(often)];
     world.append(&nodes[0], "1").await;
-    nodes[0].enqueue(user("ann"), Some("eve".into()), world.entry("q")).await.unwrap();
+    nodes[0].enqueue(user("ann"), Some(sender("eve")), world.entry("q")).await.unwrap();
     assert_eq!(nodes[1].queue_len(&user("ann")).await, Ok(1));
     now.fetch_add(200_000, std::sync::atomic::Ordering::SeqCst);
     let swept = async {
