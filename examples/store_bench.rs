@@ -57,7 +57,7 @@ fn append(room: &RoomKey, number: u64) -> Append {
         attachments: Vec::new(),
         timestamp_ms: Clock::system().now_ms(),
     };
-    Append { room: room.clone(), entry, except: Except::nobody() }
+    Append { room: room.clone(), entry, except: Except::nobody(), sender: None }
 }
 
 /// Sends `rate` messages a second (0: as many as 10,000 under way allow) for `time` and prints what
@@ -75,10 +75,12 @@ async fn measure(title: &str, place: &Place, rooms: u64, rate: u64, time: Durati
         queue_size: 1_000,
         queue_ttl: None,
         max_rooms: 0,
+        max_rooms_per_sender: 0,
+        queue_sender_limit: 0,
         clock: Clock::system(),
     };
     let store = match place {
-        Place::Disk(..) => match Store::open(settings, |_| {}) {
+        Place::Disk(..) => match Store::open(settings, |_| {}, |_| false) {
             Ok(store) => store,
             Err(error) => return println!("{title}: {error}"),
         },

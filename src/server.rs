@@ -38,6 +38,13 @@ use crate::{
 /// nobody is sent to a door that is closed.
 const NOTICE: Duration = Duration::from_secs(1);
 
+/// For how long the nodes remember when a user was last active.
+const USER_REMEMBERED: Duration = Duration::from_hours(30 * 24);
+
+/// The same where nobody proves who it is: a client may claim to be one user after the other, each of which
+/// leaves something behind.
+const CLAIM_REMEMBERED: Duration = Duration::from_mins(1);
+
 /// How long answers may take to leave when everything else is done.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -105,8 +112,13 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let log = store.clone().filter(|_| config.history_size > 0);
     let cluster = redis.map(|client| {
         let prefix = config.redis_prefix.clone();
-        let settings =
-            cluster::Settings { client, prefix, node: node.clone(), grace: config.presence_grace };
+        let settings = cluster::Settings {
+            client,
+            prefix,
+            node: node.clone(),
+            grace: config.presence_grace,
+            remember: if verifier.is_some() { USER_REMEMBERED } else { CLAIM_REMEMBERED },
+        };
         Cluster::new(settings, store.clone(), log.clone(), &registry, here.clone())
     });
     let limits = Limits::new(&config);

@@ -69,7 +69,8 @@ pub(super) async fn reap(
         .arg(inner.keys.users())
         .arg(u64::try_from(inner.grace.as_millis()).unwrap_or(u64::MAX))
         .arg(i32::from(whether_dead_or_not))
-        .arg(BATCH);
+        .arg(BATCH)
+        .arg(inner.remember.as_secs());
     loop {
         let left: i64 = session.query(&command).await?;
         if left <= 0 {

@@ -86,6 +86,8 @@ pub struct Settings {
     pub node: String,
     /// For how long a user without clients stays online.
     pub grace: Duration,
+    /// For how long it is remembered when a user that has gone was last active.
+    pub remember: Duration,
 }
 
 /// What happens in the cluster, for the features to deal with.
@@ -128,6 +130,7 @@ struct Inner {
     keys: Keys,
     node: Arc<str>,
     grace: Duration,
+    remember: Duration,
     link: watch::Sender<Option<Session>>,
     /// Why there is no session.
     failing: Mutex<String>,
@@ -162,19 +165,21 @@ impl Cluster {
         registry: &Arc<Registry>,
         fanout: Fanout,
     ) -> Self {
-        let Settings { client, prefix, node, grace } = settings;
+        let Settings { client, prefix, node, grace, remember } = settings;
         let (keys, node) = (Keys::new(&prefix), Arc::<str>::from(node));
         let counters = Arc::<Counters>::default();
         let (link, linked) = watch::channel(None);
         let (outbox, publishing) = Outbox::new(counters.clone(), linked);
         tokio::spawn(publishing);
         let attendances = Attendances::new(log, registry.clone(), fanout, counters.clone());
-        let users = Users::new(registry.clone(), node.clone(), keys.clone(), grace).into();
+        let users =
+            Users::new(registry.clone(), node.clone(), keys.clone(), (grace, remember)).into();
         Self(Arc::new(Inner {
             client,
             keys,
             node,
             grace,
+            remember,
             link,
             failing: Mutex::new("not connected yet".to_owned()),
             nodes: Mutex::default(),

@@ -52,6 +52,8 @@ pub(super) struct Users {
     node: Arc<str>,
     keys: Keys,
     grace: Duration,
+    /// For how long it is remembered when a user that has gone was last active.
+    remember: Duration,
     state: Mutex<State>,
     changed: Notify,
     /// A grace has begun.
@@ -115,9 +117,14 @@ pub struct SharedUser {
 }
 
 impl Users {
-    pub fn new(registry: Arc<Registry>, node: Arc<str>, keys: Keys, grace: Duration) -> Self {
+    pub fn new(
+        registry: Arc<Registry>,
+        node: Arc<str>,
+        keys: Keys,
+        (grace, remember): (Duration, Duration),
+    ) -> Self {
         let (state, changed, departed) = (Mutex::default(), Notify::new(), Notify::new());
-        Self { registry, node, keys, grace, state, changed, departed }
+        Self { registry, node, keys, grace, remember, state, changed, departed }
     }
 
     /// A client of the user has come to this node. The answer comes when other nodes can know of it.
@@ -279,7 +286,8 @@ impl Users {
             .arg(crate::payload::json_of(&rooms).get())
             .arg(change.status.map_or("", Status::as_str))
             .arg(u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX))
-            .arg(i32::from(known));
+            .arg(i32::from(known))
+            .arg(self.remember.as_secs());
         command
     }
 
@@ -288,7 +296,7 @@ impl Users {
         let _session_ends = session.lost.clone().drop_guard();
         let keys = [self.keys.departures(), self.keys.online()];
         let mut command = call(&scripts::DEPART, &keys);
-        command.arg(self.keys.users()).arg(DEPARTURES);
+        command.arg(self.keys.users()).arg(DEPARTURES).arg(self.remember.as_secs());
         loop {
             let Ok(answer) = session.query::<Vec<String>>(&command).await else { return };
             let mut answer = answer.into_iter();

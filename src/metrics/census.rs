@@ -151,7 +151,9 @@ fn of_store(sheet: &mut Sheet<'_>, store: &Store) -> Result<(), Error> {
     sheet.gauge("store_writes_waiting", "Writes that wait for the disk", None, stats.queued)?;
     let help = "Size of the writes that wait for the disk";
     sheet.gauge("store_waiting", help, Some(&Unit::Bytes), stats.queued_bytes)?;
-    sheet.gauge("store_rooms", "Rooms with a history", None, stats.rooms)
+    sheet.gauge("store_rooms", "Rooms with a history", None, stats.rooms)?;
+    let help = "Rooms forgotten to make place for others, beyond MAX_ROOMS or MAX_ROOMS_PER_SENDER";
+    sheet.counter("store_rooms_evicted", help, None, stats.evictions)
 }
 
 fn of_cluster(sheet: &mut Sheet<'_>, cluster: &Cluster) -> Result<(), Error> {

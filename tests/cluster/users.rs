@@ -2,12 +2,43 @@
 
 use std::time::Duration;
 
-use roomcast::config::PresenceScope;
+use roomcast::config::{PresenceScope, Secret};
 use serde_json::json;
 
-use crate::{Cluster, support::TestClient};
+use crate::{
+    Cluster,
+    support::{SECRET, TestClient, token_of},
+};
 
 const NOTHING: [&str; 0] = [];
+
+/// For how many seconds what Redis has of a user is kept, once its last client has gone.
+async fn kept_for(cluster: &Cluster, user: &str) -> i64 {
+    let ttl = || cluster.redis.command::<i64>(&format!("TTL roomcast:user:{user}"));
+    crate::eventually("it has gone", async || ttl() > 0).await;
+    ttl()
+}
+
+#[tokio::test]
+async fn a_user_that_anybody_may_claim_to_be_leaves_nothing_behind_for_long() {
+    let cluster = Cluster::with(1, |config| config.presence_grace = Duration::ZERO).await;
+    let mut client = cluster.client(0).await;
+    for n in 0..50 {
+        client.authenticate(&format!("invented-{n}")).await;
+    }
+    client.disconnect().await;
+    for n in 0..50 {
+        assert!(kept_for(&cluster, &format!("invented-{n}")).await <= 60);
+    }
+    let cluster = Cluster::with(1, |config| {
+        config.presence_grace = Duration::ZERO;
+        config.jwt_secret = Some(Secret::new(SECRET));
+    })
+    .await;
+    let token = json!({"token": token_of("zoe")});
+    cluster.connecting(0).auth(token).join().await.disconnect().await;
+    assert!(kept_for(&cluster, "zoe").await > 29 * 86_400, "its last activity is remembered");
+}
 
 #[tokio::test]
 async fn a_user_comes_and_goes_once_however_many_nodes_it_is_on() {

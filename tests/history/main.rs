@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod forgotten;
 mod held;
 mod offsets;
 mod queue;

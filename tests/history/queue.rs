@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     assert_refused, in_file,
-    support::{SECRET, TestClient, TestServer, token_of},
+    support::{Answer, SECRET, TestClient, TestServer, token_of},
     with,
 };
 
@@ -124,6 +124,35 @@ async fn a_client_that_authenticates_later_gets_the_queue_then() {
     let claim = json!({"userId": "bob", "token": token_of("bob")});
     assert_eq!(client.ask("authenticate", claim).await["success"], true);
     assert_eq!(received(&mut client, 1).await, ["one"]);
+}
+
+#[tokio::test]
+async fn one_sender_fills_no_store_with_invented_users() {
+    let server = with(|config| {
+        checked(config);
+        config.auth_required = Some(false);
+        config.queue_sender_limit = 30;
+        config.api_keys = vec![Secret::new("backend")];
+    })
+    .await;
+    let mut eve = user(&server, "eve").await;
+    for n in 0..30 {
+        write_offline(&mut eve, &format!("invented-{n}"), &["e"]).await;
+    }
+    assert_refused(&write(&mut eve, "invented-30", "e").await, "queue_full");
+    // Another connection is the same sender; another user is not.
+    assert_refused(&write(&mut user(&server, "eve").await, "bob", "e").await, "queue_full");
+    let mut joe = user(&server, "joe").await;
+    write_offline(&mut joe, "bob", &["j"]).await;
+    // Who proves nothing is its address, however often it comes back.
+    for n in 0..30 {
+        write_offline(&mut server.client().await, &format!("invented-{n}"), &["a"]).await;
+    }
+    assert_refused(&write(&mut server.client().await, "carl", "a").await, "queue_full");
+    let event = json!({"event": "news", "data": {"n": 1}, "users": ["bob", "invented-31"]});
+    let sent = server.request(reqwest::Method::POST, "/events").header("x-api-key", "backend");
+    let sent = Answer::of(sent.json(&event)).await.expect(201);
+    assert_eq!(sent["queued"], json!(["bob", "invented-31"]), "a backend is not counted");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 -- Ends the graces that are over: each user by exactly one node.
--- KEYS: departures, online. ARGV: the prefix of users' keys, how many at most.
+-- KEYS: departures, online. ARGV: the prefix of users' keys, how many at most, for how many seconds to remember when a user was last active.
 -- Returns: how long until the next grace ends (ms; -1: there is none), then user, last active (ms), rooms (JSON) of each
 -- that has gone offline.
 local time = redis.call('TIME')
@@ -15,8 +15,7 @@ for _, user in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT',
     gone[#gone + 1] = known[2] or '[]'
   end
   redis.call('HDEL', key, 'status', 'rooms')
-  -- When it was last active is remembered for a month.
-  redis.call('EXPIRE', key, 2592000)
+  redis.call('EXPIRE', key, ARGV[3])
 end
 local next = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 table.insert(gone, 1, next[2] and math.max(0, next[2] - now) or -1)

@@ -1,6 +1,7 @@
 -- Ends what a node has left behind: its users' entries, some of them at a time.
 -- KEYS: nodes, the node's users, departures, online.
--- ARGV: the node, the prefix of users' keys, the grace (ms), whether to do it even if the lease still runs, how many users.
+-- ARGV: the node, the prefix of users' keys, the grace (ms), whether to do it even if the lease still runs, how many users,
+--       for how many seconds to remember when a user was last active.
 -- Returns: how many users are left; -1 where the lease runs.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -17,6 +18,8 @@ for _, user in ipairs(redis.call('SPOP', KEYS[2], ARGV[5])) do
   if not here and redis.call('SISMEMBER', KEYS[4], user) == 1 then
     if rooms then redis.call('HSET', key, 'rooms', rooms) end
     redis.call('ZADD', KEYS[3], 'NX', now + ARGV[3], user)
+  elseif not here then
+    redis.call('EXPIRE', key, ARGV[6])
   end
 end
 local left = redis.call('SCARD', KEYS[2])

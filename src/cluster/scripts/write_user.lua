@@ -3,7 +3,7 @@
 -- ARGV: node, user, its clients (separated by blanks; none: it has gone from the node), when it was last active (ms),
 --       the rooms in which it is seen (JSON), its new status (or nothing), the grace (ms),
 --       whether the node had written the user before (if Redis knows nothing of it all the same, Redis came back empty,
---       and that the user is online is no news).
+--       and that the user is online is no news), for how many seconds to remember when it was last active.
 -- Returns: 1 if the user has come online by this, 2 if its last client on any node has gone, else 0.
 local field = 'n:' .. ARGV[1]
 local emptied = ARGV[8] == '1' and redis.call('HEXISTS', KEYS[1], 'active') == 0
@@ -28,7 +28,7 @@ end
 if emptied then redis.call('SADD', KEYS[3], ARGV[2]) end
 if redis.call('SISMEMBER', KEYS[3], ARGV[2]) == 0 then
   -- Nobody heard of it: only when it was last active is remembered.
-  redis.call('EXPIRE', KEYS[1], 2592000)
+  redis.call('EXPIRE', KEYS[1], ARGV[9])
   return 0
 end
 local time = redis.call('TIME')

@@ -161,28 +161,7 @@ async fn run(mut world: World, ops: Vec<Op>) {
                 }
             }
             Op::Enqueue { user: who, sender: from } => {
-                let who = user(&who.to_string());
-                let held: Vec<_> =
-                    model.queue.iter().filter(|item| item.1 == who && item.3 > expired).collect();
-                let own = held.iter().filter(|item| item.2 == from).count() as u64;
-                let size = world.settings.queue_size;
-                let full =
-                    held.len() as u64 >= size || (from.is_some() && own >= size.div_ceil(10));
-                let of_sender =
-                    model.queue.iter().filter(|item| item.2 == from && item.3 > expired).count();
-                let result = world
-                    .store
-                    .enqueue(who.clone(), from.map(|it| sender(&it.to_string())), world.entry("q"))
-                    .await;
-                if full {
-                    assert_eq!(result, Err(StoreError::QueueFull));
-                } else if from.is_some() && of_sender >= SENDER_LIMIT {
-                    assert_eq!(result, Err(StoreError::SenderQueueFull));
-                } else {
-                    let seq = result.unwrap();
-                    assert!(model.queue.iter().all(|item| item.0 < seq));
-                    model.queue.push((seq, who, from, now));
-                }
+                enqueue(&world, &mut model, &user(&who.to_string()), from).await;
             }
             Op::Confirm { user: who, nth } => {
                 let who = user(&who.to_string());
@@ -212,6 +191,30 @@ async fn run(mut world: World, ops: Vec<Op>) {
             }
         }
         compare(&world, &model).await;
+    }
+}
+
+async fn enqueue(world: &World, model: &mut Model, who: &UserId, from: Option<u8>) {
+    let now = world.clock.load(SeqCst);
+    let expired = now - TTL_MS;
+    let held: Vec<_> =
+        model.queue.iter().filter(|item| item.1 == *who && item.3 > expired).collect();
+    let own = held.iter().filter(|item| item.2 == from).count() as u64;
+    let size = world.settings.queue_size;
+    let full = held.len() as u64 >= size || (from.is_some() && own >= size.div_ceil(10));
+    let of_sender = model.queue.iter().filter(|item| item.2 == from && item.3 > expired).count();
+    let result = world
+        .store
+        .enqueue(who.clone(), from.map(|it| sender(&it.to_string())), world.entry("q"))
+        .await;
+    if full {
+        assert_eq!(result, Err(StoreError::QueueFull));
+    } else if from.is_some() && of_sender >= SENDER_LIMIT {
+        assert_eq!(result, Err(StoreError::SenderQueueFull));
+    } else {
+        let seq = result.unwrap();
+        assert!(model.queue.iter().all(|item| item.0 < seq));
+        model.queue.push((seq, who.clone(), from, now));
     }
 }
 
