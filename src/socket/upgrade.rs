@@ -11,7 +11,6 @@ use std::{
     mem,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -131,8 +130,7 @@ where
     let session = parameter(&kept.uri, "sid").map(str::to_owned);
     // Of an upgrade it is the session's, which is known by its id; else the handshake's.
     let known = session.as_deref().and_then(|id| wire.memory().account_of(id.parse().ok()?));
-    let account = known.or_else(|| kept.extensions.get::<Arc<Account>>().cloned());
-    let account = account.unwrap_or_else(|| wire.memory().open_account());
+    let account = known.unwrap_or_else(|| Account::of(&kept.extensions, wire.memory()));
     let stream = wire.stream(tcp, peer, read, &account);
     kept.extensions.insert(stream.handle());
     kept.extensions.insert(account);
