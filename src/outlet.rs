@@ -36,8 +36,8 @@ use crate::{
 /// How long a client that is to be disconnected may take to read what is before the farewell.
 const FAREWELL_RETRY: Duration = Duration::from_millis(250);
 
-/// A replay or a page goes on with less than this unsent, in bytes.
-const ROOM: usize = 256 * 1024;
+/// How much of a replay or a page may be unsent, in bytes.
+const ROOM: usize = 1_000_000;
 
 /// An event with its one argument, ready for any number of clients.
 ///
@@ -178,7 +178,8 @@ impl Outlet {
     /// The outlet to `socket`, in this namespace; `tap` is told what goes out by it. Must be called
     /// inside the runtime, when the library has sent its CONNECT packet.
     pub fn new(socket: &Arc<Socket>, namespace: Arc<str>, wire: Wire, tap: Option<Tap>) -> Self {
-        let account = Account::of(&socket.req_parts().extensions, wire.memory());
+        let account = socket.req_parts().extensions.get::<Arc<Account>>().cloned();
+        let account = account.unwrap_or_else(|| wire.memory().open_account());
         Self {
             socket: Arc::downgrade(socket),
             id: socket.id,
@@ -292,6 +293,11 @@ impl Outlet {
         self.farewell();
     }
 
+    /// Whether nothing more is sent: the client's session in its namespace is ending.
+    pub fn is_closed(&self) -> bool {
+        self.gate.lock().closed
+    }
+
     /// Sends nothing more: the client's session in its namespace has ended.
     pub fn close(&self) {
         self.gate.close();
@@ -316,21 +322,25 @@ impl Outlet {
         self.socket.upgrade()
     }
 
-    /// Whether nothing can be sent any more.
-    pub fn is_over(&self) -> bool {
-        self.gate.is_over()
-    }
-
     /// Waits until a replay or a page may go on: that the client is sent much at once is no reason
     /// to take it for slow. A client that polls is not waited for.
     pub async fn room(&self) {
-        self.gate.wait_below(ROOM.min(self.wire.limits().send_buffer / 4)).await;
+        tokio::select! {
+            biased;
+            () = self.gate.wait_below(ROOM.min(self.wire.limits().send_buffer / 4)) => {}
+            // It comes back to another node, and asks again.
+            () = self.wire.hurried() => drop(self.gate.break_off()),
+        }
     }
 
     /// Waits while the client reads and has much to read yet; false where that takes longer than
     /// `patience`.
     pub async fn relieved(&self, patience: Duration) -> bool {
-        tokio::time::timeout(patience, self.gate.wait_pressed()).await.is_ok()
+        tokio::select! {
+            () = self.gate.wait_pressed() => true,
+            () = tokio::time::sleep(patience) => false,
+            () = self.wire.hurried() => true,
+        }
     }
 
     /// Keeps the client from being heard until what this returns is dropped: what it sends waits

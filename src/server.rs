@@ -8,7 +8,7 @@ use std::{
 };
 
 use socketioxide::SocketIo;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -47,6 +47,42 @@ const CLAIM_REMEMBERED: Duration = Duration::from_mins(1);
 
 /// How long answers may take to leave when everything else is done.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long the store may take to close, also when the grace is over: the next start is quicker then.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// The parts of a stop that have a deadline of their own, as parts of the grace in percent: whatever hangs
+/// in one of them, the next one begins in time.
+struct Stop {
+    began: Instant,
+    grace: Duration,
+}
+
+impl Stop {
+    /// What was taken from clients and callers is finished.
+    const EVENTS: u32 = 50;
+    /// The other nodes are told, and the node's users are taken out.
+    const CLUSTER: u32 = 70;
+    /// The clients are told, and what is unsent is written.
+    const CLIENTS: u32 = 90;
+    /// The store is closed.
+    const STORE: u32 = 100;
+
+    fn until(&self, percent: u32) -> Instant {
+        self.began + self.grace * percent / 100
+    }
+
+    /// Does a part of the stop, and goes on at its deadline.
+    async fn part(&self, name: &str, percent: u32, work: impl Future<Output = ()>) {
+        self.part_until(name, self.until(percent), work).await;
+    }
+
+    async fn part_until(&self, name: &str, deadline: Instant, work: impl Future<Output = ()>) {
+        if tokio::time::timeout_at(deadline, work).await.is_err() {
+            tracing::warn!(part = name, "the stop goes on without waiting any longer");
+        }
+    }
+}
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +178,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         memory,
         metrics,
         event_log,
-        wire: wire.clone(),
+        wire,
         node,
         started_at: Timestamp::now(),
         leaving: false.into(),
@@ -163,7 +199,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         let app = app.clone();
         tokio::spawn(cluster.run(Arc::new(move |event| peers::deal(&app, event))));
     }
-    let (layer, io) = socket::build(&config, wire);
+    let (layer, io) = socket::build(&app);
     socket::mount(&io, &app);
     admin::mount(&io, &app);
     let listen = |source| StartError::Listen { address, source };
@@ -237,7 +273,8 @@ impl Server {
         tracing::info!(%address, port = address.port(), "listening");
         let stop = CancellationToken::new();
         let patience = wire::Patience::of(&app.config);
-        let serve = wire::serve(listener, service, patience, stop.clone());
+        let slots = app.limits.slots.clone();
+        let serve = wire::serve(listener, service, patience, slots, stop.clone());
         let mut serving = tokio::spawn(serve);
         tokio::select! {
             ended = &mut serving => return ended.map_err(io::Error::from),
@@ -246,38 +283,40 @@ impl Server {
         let grace = app.config.shutdown_grace;
         tracing::info!(clients = app.registry.connections(), ?grace, "stopping");
         app.leaving.store(true, Ordering::Release);
-        let finish = async {
-            tokio::time::sleep(NOTICE.min(grace / 10)).await;
-            app.draining.store(true, Ordering::Release);
-            stop.cancel();
-            // What was taken is finished first, so that its answers go out before the close.
-            app.tasks.close();
-            app.tasks.wait().await;
-            if let Some(cluster) = &app.cluster {
-                peers::farewell(&app);
-                cluster.close().await;
-            }
-            io.close().await;
-            if let Some(store) = &app.store {
-                store.close().await;
-            }
-            app.wire.closed().await;
-            // What is still open then are polling requests of sessions that are in no namespace,
-            // which the library has no way to close.
-            match tokio::time::timeout(LINGER, serving).await {
-                Ok(served) => served.map_err(io::Error::from),
-                Err(_) => Ok(()),
-            }
-        };
-        if let Ok(finished) = tokio::time::timeout(grace, finish).await {
-            finished?;
-        } else {
-            let clients = app.registry.connections();
-            tracing::warn!(clients, "the grace is over: closing what is left");
+        let stopping = Stop { began: Instant::now(), grace };
+        tokio::time::sleep(NOTICE.min(grace / 10)).await;
+        app.draining.store(true, Ordering::Release);
+        stop.cancel();
+        finish(&app, &io, &stopping).await;
+        // What is still open then are polling requests of sessions that are in no namespace, which the
+        // library has no way to close, and connections whose other end does not read.
+        if let Ok(served) = tokio::time::timeout(LINGER, &mut serving).await {
+            served.map_err(io::Error::from)?;
         }
         // After the grace, too: what has happened until now is worth a moment.
         let _closed = tokio::time::timeout(LINGER, app.event_log.close(&app.registry)).await;
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Finishes what was taken, tells the clients, and closes the store, each within its own part of the grace.
+async fn finish(app: &App, io: &SocketIo, stopping: &Stop) {
+    // A page, a replay and a publisher are not waited for while somebody reads slowly.
+    app.wire.hurry();
+    // What was taken is finished first, so that its answers go out before the close.
+    app.tasks.close();
+    stopping.part("events and requests", Stop::EVENTS, app.tasks.wait()).await;
+    if let Some(cluster) = &app.cluster {
+        peers::farewell(app);
+        stopping.part("cluster", Stop::CLUSTER, cluster.close()).await;
+    }
+    stopping.part("connections", Stop::CLIENTS, io.close()).await;
+    let unsent = stopping.part("unsent", Stop::CLIENTS, app.wire.closed());
+    let store = async {
+        let Some(store) = &app.store else { return };
+        let deadline = stopping.until(Stop::STORE).max(Instant::now() + CLOSING);
+        stopping.part_until("store", deadline, store.close()).await;
+    };
+    tokio::join!(unsent, store);
 }

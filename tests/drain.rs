@@ -1,9 +1,13 @@
-//! The real binary is told to stop while hundreds of clients send: it says first that it is not ready
-//! any more, loses nothing that it has acknowledged, and ends within its grace.
+//! The real binary is told to stop. While hundreds of clients send it says first that it is not ready
+//! any more, loses nothing that it has acknowledged, and ends within its grace; and whatever hangs, it
+//! leaves the cluster and closes its store in order.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[allow(dead_code, reason = "each test binary uses its own part")]
+#[path = "wire/peer.rs"]
+mod peer;
 mod support;
 
 use std::{
@@ -18,13 +22,17 @@ use std::{
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    net::TcpStream,
     process::{Child, ChildStdout, Command},
     sync::Barrier,
     time::timeout,
 };
 
-use self::support::Connecting;
+use self::{
+    peer::Peer,
+    support::{Connecting, redis::RedisServer},
+};
 
 /// How many clients send.
 const CLIENTS: usize = 200;
@@ -47,6 +55,10 @@ struct Roomcast {
 
 impl Roomcast {
     async fn start(directory: &Path) -> Self {
+        Self::start_with(directory, &[]).await
+    }
+
+    async fn start_with(directory: &Path, settings: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_roomcast"))
             .env_clear()
             .current_dir(directory)
@@ -61,6 +73,7 @@ impl Roomcast {
                 ("STORE_URL", "sqlite:roomcast.db"),
                 ("SHUTDOWN_GRACE", "10s"),
             ])
+            .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -181,4 +194,104 @@ async fn what_was_acknowledged_survives_a_stop_under_load() {
     eprintln!("{} acknowledged, {} stored", acknowledged.len(), stored.len());
     server.terminate();
     assert_eq!(server.ended().await, Some(0));
+}
+
+/// Everything that a stop could wait for: a client that has stopped reading in the middle of a page, one in the
+/// middle of a replay, one that has never read, requests that do not end, and answers that nobody takes.
+async fn hang(server: &Roomcast) -> (Vec<Peer>, Vec<TcpStream>) {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let text = "x".repeat(60_000);
+    let mut deaf = Peer::connect(server.address).await;
+    deaf.emit("authenticate", &json!("deaf")).await;
+    deaf.next("authenticated").await;
+    deaf.join("big").await;
+    for number in 0..100 {
+        let data = json!({"number": number, "text": text});
+        let message = json!({"event": "message-reply", "rooms": ["big"], "data": data});
+        let sent = http.post(server.url("/events")).json(&message).send().await.unwrap();
+        assert_eq!(sent.status(), 201, "{}", sent.text().await.unwrap());
+    }
+    let mut paging = Peer::connect(server.address).await;
+    paging.emit("syncMessages", &json!({"roomId": "big", "offset": 0, "limit": 1000})).await;
+    paging.next("message-reply").await;
+    let mut recovering = Peer::connect(server.address).await;
+    recovering.emit("join-room", &json!({"roomName": "big", "offset": 0})).await;
+    recovering.next("message-reply").await;
+    let mut requests = Vec::new();
+    for request in [
+        "",
+        "GET /health HT",
+        "POST /events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-length: 1000\r\n\r\n{\"event\"",
+        "GET /rooms/big/messages?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nhost: x\r\n\r\n",
+    ] {
+        let mut tcp = TcpStream::connect(server.address).await.unwrap();
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        requests.push(tcp);
+    }
+    // Comes behind them.
+    Connecting::to(server.address).join().await.disconnect().await;
+    (vec![deaf, paging, recovering], requests)
+}
+
+/// Nobody is cut off for being slow before the stop does it.
+const PATIENT: [(&str, &str); 2] = [("SEND_TIMEOUT", "10m"), ("SEND_BUFFER", "64MB")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_hangs_the_store_is_closed_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Roomcast::start_with(directory.path(), &PATIENT).await;
+    let hanging = hang(&server).await;
+    server.terminate();
+    assert_eq!(server.ended().await, Some(0));
+    drop(hanging);
+    let wal = std::fs::metadata(directory.path().join("roomcast.db-wal"));
+    assert_eq!(wal.map_or(0, |wal| wal.len()), 0, "the store was not checkpointed");
+    let server = Roomcast::start(directory.path()).await;
+    let page = server.url("/rooms/big/messages?after=99");
+    let page: Value = reqwest::get(page).await.unwrap().json().await.unwrap();
+    assert_eq!(page["offset"], 100);
+    server.terminate();
+    assert_eq!(server.ended().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_hangs_the_node_leaves_the_cluster() {
+    let redis = RedisServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let url = redis.url();
+    let settings = [PATIENT.as_slice(), &[("REDIS_URL", &url)]].concat();
+    let server = Roomcast::start_with(directory.path(), &settings).await;
+    let ready =
+        async { while reqwest::get(server.url("/health/ready")).await.unwrap().status() != 200 {} };
+    timeout(DEADLINE, ready).await.expect("it does not find its Redis");
+    let hanging = hang(&server).await;
+    assert_eq!(redis.command::<u32>("ZCARD roomcast:nodes"), 1);
+    assert_eq!(redis.command::<Vec<String>>("KEYS roomcast:node:*:users").len(), 1);
+    server.terminate();
+    assert_eq!(server.ended().await, Some(0));
+    drop(hanging);
+    assert_eq!(redis.command::<u32>("ZCARD roomcast:nodes"), 0, "its lease is left");
+    assert!(redis.command::<Vec<String>>("KEYS roomcast:node:*:users").is_empty());
+    assert_eq!(redis.command::<u32>("ZCARD roomcast:online"), 1, "in its grace");
+    assert_eq!(redis.command::<u32>("ZCARD roomcast:departures"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_ends_in_time_although_redis_stands_still() {
+    let redis = RedisServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let url = redis.url();
+    let settings = [PATIENT.as_slice(), &[("REDIS_URL", &url)]].concat();
+    let server = Roomcast::start_with(directory.path(), &settings).await;
+    let ready =
+        async { while reqwest::get(server.url("/health/ready")).await.unwrap().status() != 200 {} };
+    timeout(DEADLINE, ready).await.expect("it does not find its Redis");
+    let hanging = hang(&server).await;
+    redis.freeze();
+    server.terminate();
+    assert_eq!(server.ended().await, Some(0));
+    redis.thaw();
+    drop(hanging);
 }

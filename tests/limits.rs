@@ -14,7 +14,7 @@ use reqwest::{Method, StatusCode};
 use roomcast::config::{MemoryLimit, Secret};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, SECRET, TestServer, token_of};
+use crate::support::{Answer, SECRET, TestServer, process, token_of};
 
 /// A message that goes to nobody.
 fn message(number: usize) -> Value {
@@ -389,4 +389,70 @@ async fn a_client_is_in_so_many_rooms() {
     assert_eq!(ack["code"], "too_many_rooms", "{ack}");
     client.ask("leave-room", json!({"roomName": "a"})).await;
     client.join("c").await;
+}
+
+/// How many descriptors the server has: it keeps 64 of them for itself.
+const DESCRIPTORS: usize = 256;
+
+/// The server with so many descriptors.
+#[cfg(unix)]
+async fn small_server(directory: &std::path::Path) -> process::ServerProcess {
+    let mut command = tokio::process::Command::new("sh");
+    let limited = format!("ulimit -n {DESCRIPTORS}; exec \"$0\"");
+    command.args(["-c", &limited, env!("CARGO_BIN_EXE_roomcast")]);
+    process::start(process::wrapped(command, &directory.join("roomcast.db"))).await
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn idle_connections_starve_nobody() {
+    use tokio::io::AsyncWriteExt;
+    let directory = tempfile::tempdir().unwrap();
+    let server = small_server(directory.path()).await;
+    let mut first = server.connecting().join().await;
+    first.join("r").await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let health = format!("http://{}/health", server.address());
+    let mut idle = Vec::new();
+    for begun in
+        ["", "GET /health HT", "POST /events HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"]
+    {
+        for _ in 0..300 {
+            let mut tcp = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+            // It may be closed already.
+            let _sent = tcp.write_all(begun.as_bytes()).await;
+            idle.push(tcp);
+        }
+        let mut newcomer = server.connecting().join().await;
+        newcomer.join("r").await;
+        let ack = newcomer.ask("message", json!({"roomName": "r", "omitSender": true})).await;
+        assert_eq!((&ack["success"], ack["offset"].is_u64()), (&true.into(), true), "{ack}");
+        first.next("message-reply").await;
+        assert_eq!(http.get(&health).send().await.unwrap().status(), 200);
+        newcomer.disconnect().await;
+        // Those of before are closed, so that this process has descriptors, too.
+        idle.drain(..idle.len() - 200);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn websockets_leave_room_for_requests() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = small_server(directory.path()).await;
+    let mut open = Vec::new();
+    let refused = loop {
+        match server.connecting().open().await {
+            Ok(client) => open.push(client),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused, 503);
+    assert!((100..DESCRIPTORS - 64).contains(&open.len()), "{}", open.len());
+    let health = format!("http://{}/health", server.address());
+    assert_eq!(reqwest::get(&health).await.unwrap().status(), 200);
+    // One that goes makes room.
+    drop(open.drain(..10));
+    let again = async { while server.connecting().open().await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), again).await.unwrap();
 }

@@ -115,9 +115,9 @@ settings! {
         PING_INTERVAL => ping_interval: Duration = value::POSITIVE_DURATION, "25s";
         /// How long a client may take to answer a ping before it counts as gone.
         PING_TIMEOUT => ping_timeout: Duration = value::POSITIVE_DURATION, "20s";
-        /// How many bytes a client may have unsent before it is disconnected; as many (or six times `MAX_PAYLOAD`, if that is more) may wait to be processed.
+        /// How many bytes a client may have unsent before it is disconnected.
         SEND_BUFFER => send_buffer: u64 = value::SIZE, "4MB";
-        /// Within what time a client must take all that is unsent, or 16 KB for each second of it, before it is disconnected.
+        /// How long a client may have something unsent before it is disconnected.
         SEND_TIMEOUT => send_timeout: Duration = value::POSITIVE_DURATION, "10s";
         /// A directory with the Socket.IO client's browser bundles, to be served.
         CLIENT_BUNDLE_DIR => client_bundle_dir: Option<PathBuf> = places::DIRECTORY, "";
@@ -181,9 +181,9 @@ settings! {
         ANNOUNCE_MAX => announce_max: u64 = value::COUNT, "1000";
     }
     "Limits" {
-        /// Events a second and client; 0 for no limit.
+        /// Events a second and connection, connecting to a namespace and leaving it among them; 0 for no limit.
         RATE_LIMIT_EVENTS => rate_limit_events: u32 = value::RATE, "200";
-        /// Events that a client may send at once; 0 for as many as `RATE_LIMIT_EVENTS`. Ten times as many refused within 10 s disconnect it.
+        /// Events that a connection may send at once; 0 for as many as `RATE_LIMIT_EVENTS`. Ten times as many refused within 10 s disconnect it.
         RATE_LIMIT_BURST => rate_limit_burst: u32 = value::RATE, "400";
         /// Failed authentications a minute and address, a tenth of them from one client; 0 for no limit.
         RATE_LIMIT_AUTH => rate_limit_auth: u32 = value::RATE, "300";
@@ -193,6 +193,8 @@ settings! {
         RATE_LIMIT_CONNECTIONS => rate_limit_connections: u32 = value::RATE, "0";
         /// Rooms that one client may be in; 0 for no limit.
         MAX_ROOMS_PER_CLIENT => max_rooms_per_client: u64 = value::COUNT, "100";
+        /// Namespaces that one connection may be in; 0 for no limit.
+        MAX_NAMESPACES_PER_CONNECTION => max_namespaces_per_connection: u64 = value::COUNT, "32";
         /// Rooms that live or are stored, on the node or in the cluster; 0 for no limit. A stored room more makes
         /// the least recently used one without members be forgotten.
         MAX_ROOMS => max_rooms: u64 = value::COUNT, "1000000";

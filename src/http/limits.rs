@@ -11,9 +11,9 @@ use super::{error::HttpError, keys};
 use crate::{
     app::App,
     event_log::{Entry, Kind},
-    limits::{Caller, Source, client_address, disbelieved_peer},
+    limits::{Caller, ROOM_AGAIN, Source, client_address, disbelieved_peer},
     metrics::Limit,
-    refusal::Refusal,
+    refusal::{Code, Refusal},
 };
 
 /// Whether the request keeps to `RATE_LIMIT_HTTP`, and there is memory for it. What the machinery around the server asks for is
@@ -49,7 +49,13 @@ pub async fn handshakes(State(app): State<App>, mut request: Request, next: Next
     if let Err(refusal) = app.memory.check_connection() {
         return refuse(&app, &request, refusal, Limit::Memory).into_response();
     }
-    match app.limits.doorman.admit(address) {
+    let admitted = if app.limits.slots.are_crowded() {
+        let message = "the server has as many connections as its limit of descriptors allows";
+        Err(Refusal { retry_after: Some(ROOM_AGAIN), ..Refusal::new(Code::Unavailable, message) })
+    } else {
+        app.limits.doorman.admit(address)
+    };
+    match admitted {
         Ok(admission) => {
             request.extensions_mut().insert(admission);
             request.extensions_mut().insert(app.memory.open_account());

@@ -18,8 +18,8 @@ use crate::{
     refusal::{Code, Refusal},
 };
 
-/// When whom there was no room for is to try again: nobody knows when somebody leaves.
-const ROOM_AGAIN: Duration = Duration::from_secs(5);
+/// `Retry-After` when the server is full.
+pub const ROOM_AGAIN: Duration = Duration::from_secs(5);
 
 /// Counts the connections: every Engine.IO session, from its handshake to its end, whether or not
 /// it ever enters a namespace.

@@ -6,9 +6,10 @@
 //!
 //! | limit | counted per | where |
 //! | --- | --- | --- |
-//! | events | client | [`Throttle`], asked for every event |
+//! | events | connection | [`Throttle`], asked for every event, CONNECT and DISCONNECT |
 //! | failed authentications | address and client | [`Guesses`] |
 //! | new connections, open connections | address; all | [`Doorman`], asked for every handshake |
+//! | connections, with a session or without | all; the fullest address gives first | [`Slots`], asked by the accept loop |
 //! | HTTP requests | API key, else address | [`Limits::request`] |
 
 mod address;
@@ -17,6 +18,7 @@ mod doorman;
 mod guesses;
 mod keyed;
 mod sender;
+mod slots;
 mod throttle;
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
@@ -28,9 +30,10 @@ use self::keyed::Keyed;
 pub use self::{
     address::{Source, client_address, disbelieved_peer},
     depth::{MAX_DEPTH, is_deeper_than},
-    doorman::{Admission, Doorman},
+    doorman::{Admission, Doorman, ROOM_AGAIN},
     guesses::{Guesses, Who},
     sender::Sender,
+    slots::{Slot, Slots, UnderWay, Use, raise_descriptor_limit},
     throttle::{Reaction, Throttle},
 };
 use crate::{
@@ -43,6 +46,8 @@ use crate::{
 pub struct Limits {
     /// Who may open a connection.
     pub doorman: Arc<Doorman>,
+    /// The connections that there are descriptors for.
+    pub slots: Slots,
     /// Who has failed to authenticate too often.
     pub guesses: Guesses,
     requests: Option<Keyed<Caller>>,
@@ -66,6 +71,7 @@ impl Limits {
     pub fn new(config: &Config) -> Self {
         Self {
             doorman: Arc::new(Doorman::new(config)),
+            slots: Slots::new(raise_descriptor_limit(), config.trust_proxy.clone()),
             guesses: Guesses::new(config.rate_limit_auth),
             requests: per_second(config.rate_limit_http, 0).map(Keyed::new),
             told: Keyed::new(Quota::per_second(NonZeroU32::MIN)),
@@ -115,7 +121,7 @@ impl Limits {
 }
 
 /// A refusal that says when to try again, in its message too: a `connect_error` has nothing else.
-fn refused(wait: Duration, message: &str) -> Refusal {
+pub fn refused(wait: Duration, message: &str) -> Refusal {
     // Rounded up, so that who obeys is not refused again.
     let seconds = wait.as_millis().div_ceil(1000).max(1);
     let message = format!("{message}; try again in {seconds} s");

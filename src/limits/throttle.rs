@@ -21,7 +21,10 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// flooding. A client with a bug, or one that reconnects with a full outbox, stays below.
 const PATIENCE: u32 = 10;
 
-/// One client's events.
+/// How long a client that floods may take to hear so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The events of one connection, whatever namespaces they go to.
 #[derive(Debug)]
 pub struct Throttle {
     limiter: Option<DefaultDirectRateLimiter>,
@@ -36,7 +39,7 @@ struct Refusals {
     untold: u32,
     window_began: Option<Instant>,
     in_window: u32,
-    flooding: bool,
+    flooding_since: Option<Instant>,
 }
 
 /// What a client is to be told of a refusal besides its ack.
@@ -48,6 +51,8 @@ pub enum Reaction {
     Silence,
     /// That it is being disconnected, because it does not stop; said once.
     Disconnect,
+    /// Nothing more: it was told that, and has gone on as before.
+    CutOff,
 }
 
 impl Throttle {
@@ -76,11 +81,15 @@ impl Throttle {
             refusals.in_window = 0;
         }
         refusals.in_window = refusals.in_window.saturating_add(1);
-        if refusals.flooding {
-            return Reaction::Silence;
+        let floods = self.flood.is_some_and(|flood| refusals.in_window > flood);
+        if let Some(since) = refusals.flooding_since {
+            let goes_on = floods && now.duration_since(since) >= LAST_WORDS;
+            return if goes_on { Reaction::CutOff } else { Reaction::Silence };
         }
-        if self.flood.is_some_and(|flood| refusals.in_window > flood) {
-            refusals.flooding = true;
+        if floods {
+            refusals.flooding_since = Some(now);
+            refusals.window_began = Some(now);
+            refusals.in_window = 0;
             return Reaction::Disconnect;
         }
         if refusals.told_at.is_some_and(|told| now.duration_since(told) < TELL) {
@@ -139,7 +148,14 @@ mod tests {
             assert_ne!(throttle.refused(begun), Reaction::Disconnect);
         }
         assert_eq!(throttle.refused(begun), Reaction::Disconnect);
-        assert_eq!(throttle.refused(begun + Duration::from_secs(5)), Reaction::Silence);
+        for _ in 0..40 {
+            // What was on its way.
+            assert_eq!(throttle.refused(begun), Reaction::Silence);
+        }
+        let later = begun + LAST_WORDS;
+        assert_eq!(throttle.refused(later), Reaction::CutOff);
+        let slower = begun + WINDOW;
+        assert_eq!(throttle.refused(slower), Reaction::Silence);
     }
 
     #[test]

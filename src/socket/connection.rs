@@ -23,17 +23,17 @@ use socketioxide::{
 use socketioxide_core::Value;
 
 use super::{
+    connects::Connects,
     guard::step,
     handshake::{Handshake, client_name},
-    inbox::{Inbox, Item, size_of_event},
+    inbox::{Inbox, Item},
     refusals::{show_out, turned_away},
     task::split,
 };
 use crate::{
     app::App,
     event_log::{Entry, Kind},
-    limits::{Admission, Throttle, Who},
-    memory::Account,
+    limits::{Admission, Who},
     metrics::Limit,
     outlet::{Outlet, Tap},
     presence,
@@ -58,9 +58,8 @@ pub struct Connection {
     /// Taken over by the client when the connection is established.
     prepared: OnceLock<Prepared>,
     inbox: Inbox,
-    /// What is held for the client.
-    pub(super) account: Arc<Account>,
-    pub(super) throttle: Throttle,
+    /// The Engine.IO session that it belongs to.
+    pub(super) connects: Arc<Connects>,
     /// Weak: the place is free as soon as the library lets go of the connection.
     pub(super) admission: Weak<Admission>,
     /// Why the server has ended it, where it did.
@@ -93,10 +92,23 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
     ) -> Pin<Box<dyn Future<Output = Result<(), Refused>> + Send + 'a>> {
         Box::pin(async move {
             let parts = socket.req_parts();
+            let Some(connects) = parts.extensions.get::<Arc<Connects>>() else {
+                let message = "this connection was not opened by the server's own transport";
+                return Err(Box::new(Refusal::new(Code::Unavailable, message)) as Refused);
+            };
             let handshake = Handshake::read(parts, auth.as_ref(), &self.app.config);
             let address = handshake.address;
             let admission = parts.extensions.get::<Arc<Admission>>();
-            let prepared = if admission.is_some_and(|admission| admission.is_banned()) {
+            let is_banned = admission.is_some_and(|admission| admission.is_banned());
+            let taken = match connects.take(&self.namespace.path) {
+                Err(refusal) if !is_banned => {
+                    self.app.metrics.refused(refusal.code);
+                    show_out(&self.app, &socket);
+                    return Err(Box::new(refusal) as Refused);
+                }
+                taken => taken.ok(),
+            };
+            let prepared = if is_banned {
                 let message = "this connection was thrown out: slow down, and connect anew";
                 Err(Refusal::new(Code::Forbidden, message))
             } else {
@@ -112,11 +124,13 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
                 client: OnceLock::new(),
                 prepared: OnceLock::from(prepared),
                 inbox: Inbox::default(),
-                account: Account::of(&socket.req_parts().extensions, &self.app.memory),
-                throttle: Throttle::new(&self.app.config),
+                connects: connects.clone(),
                 admission: admission.map(Arc::downgrade).unwrap_or_default(),
                 ended: OnceLock::new(),
             });
+            if let Some(taken) = taken {
+                taken.enter(&connection);
+            }
             socket.extensions.insert(connection.clone());
             socket.on_fallback(Inlet(connection.clone()));
             socket.on_disconnect(Farewell(connection));
@@ -174,28 +188,20 @@ impl MessageHandler<LocalAdapter, Direct> for Inlet {
             return self.0.turn_away(text.as_str(), ack, &refusal);
         }
         // Who is not established yet cannot be told anything; the inbox bounds what it may send.
-        if let Err(wait) = self.0.throttle.take()
+        if let Err(wait) = self.0.connects.throttle.take()
             && self.0.client.get().is_some()
         {
             let refusal = Refusal::new(Code::RateLimited, "too many events a second: slow down");
             let refusal = Refusal { retry_after: Some(wait.max(SHORTEST_WAIT)), ..refusal };
             return self.0.turn_away(text.as_str(), ack, &refusal);
         }
-        let bytes = size_of_event(text.as_str(), &attachments);
-        let refused = match self.0.account.charge_incoming(bytes) {
-            Some(charge) => {
-                let item = Item::Event { text, attachments, ack, came: Instant::now(), charge };
-                match self.0.inbox.push(&self.0, item) {
-                    Err(Item::Event { text, .. }) => text,
-                    _ => return,
-                }
-            }
-            None => text,
-        };
-        let message = "too many events are waiting to be processed: wait for acknowledgements";
-        let refusal = Refusal::new(Code::RateLimited, message);
-        let refusal = Refusal { retry_after: Some(BACKLOG_WAIT), ..refusal };
-        self.0.turn_away(refused.as_str(), ack, &refusal);
+        let item = Item::Event { text, attachments, ack, came: Instant::now() };
+        if let Err(Item::Event { text, ack, .. }) = self.0.inbox.push(&self.0, item) {
+            let message = "too many events are waiting to be processed: wait for acknowledgements";
+            let refusal = Refusal::new(Code::RateLimited, message);
+            let refusal = Refusal { retry_after: Some(BACKLOG_WAIT), ..refusal };
+            self.0.turn_away(text.as_str(), ack, &refusal);
+        }
     }
 }
 
@@ -209,6 +215,7 @@ impl DisconnectHandler<LocalAdapter, Direct> for Farewell {
         reason: DisconnectReason,
         defer: fn(Arc<Socket>),
     ) {
+        self.0.connects.left(socket.ns());
         // The client may connect anew on the same connection: nothing of before may follow then.
         if let Some(client) = self.0.client.get() {
             client.outlet.close();

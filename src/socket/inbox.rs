@@ -21,17 +21,13 @@ use super::{
     guard::{caught, survived},
     order::Order,
 };
-use crate::{memory::Charge, wire::Pause};
+use crate::wire::Pause;
 
-/// How many events of one client may wait; the bytes of those that wait, and of those under way, are
-/// bounded by its account. What is over is refused, which a client that awaits its acks never sees, nor
-/// one on the wire, which is not read from any more long before.
+/// How many events of one client may wait. What is over is refused, which a client that awaits its
+/// acks never sees, nor one on the wire, which is not read from any more long before.
 const CAPACITY: usize = 4096;
 
-/// What an event takes in memory besides its text and its attachments, in bytes.
-const OVERHEAD: usize = 256;
-
-/// With so many events waiting, or their bytes, a client is not read from any more.
+/// With so many events waiting, a client is not read from any more.
 const CROWDED: usize = 256;
 
 /// With so few waiting, it is read from again.
@@ -52,8 +48,6 @@ pub enum Item {
         ack: Option<i64>,
         /// When it came.
         came: Instant,
-        /// Its bytes.
-        charge: Charge,
     },
     /// Somebody else's order for the client.
     Order(Order),
@@ -79,11 +73,6 @@ struct State {
     pause: Option<Pause>,
 }
 
-/// What an event of this text and these attachments is charged.
-pub fn size_of_event(text: &str, attachments: &[Bytes]) -> usize {
-    OVERHEAD + text.len() + attachments.iter().map(Bytes::len).sum::<usize>()
-}
-
 impl Inbox {
     /// Queues an item; gives it back if too many are waiting. What comes after the end is dropped.
     pub fn push(&self, connection: &Arc<Connection>, item: Item) -> Result<(), Item> {
@@ -100,8 +89,7 @@ impl Inbox {
         }
         state.ended = matches!(item, Item::Gone(_));
         state.items.push_back(item);
-        let is_crowded = state.items.len() >= CROWDED || connection.account.is_crowded();
-        if is_crowded && state.pause.is_none() {
+        if state.items.len() >= CROWDED && state.pause.is_none() {
             state.pause = connection.client().and_then(|client| client.outlet.pause());
         }
         let starts = state.starts();
@@ -132,14 +120,13 @@ impl Inbox {
     fn next(&self, connection: &Connection, is_idle: bool) -> Option<Item> {
         let mut state = self.state.lock();
         let item = state.items.pop_front();
-        let is_done = item.is_none() && is_idle;
-        if is_done || (state.items.len() <= CALM && connection.account.is_calm()) {
+        if state.items.len() <= CALM {
             state.pause = None;
         }
         if matches!(item, Some(Item::Event { .. })) {
             connection.app().metrics.waiting(-1);
         }
-        if is_done {
+        if item.is_none() && is_idle {
             state.running = false;
             // Gives back what a burst has taken.
             state.items.shrink_to(16);

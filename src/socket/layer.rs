@@ -1,11 +1,11 @@
 //! socketioxide as roomcast uses it: handshake, transports, namespaces, parsing.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use socketioxide::{ParserConfig, SocketIo, TransportType};
 
-use super::{PATH, connection::NamespaceHandler, upgrade::SocketLayer};
-use crate::{app::App, config::Config, wire::Wire};
+use super::{PATH, connection::NamespaceHandler, connects::Shared, upgrade::SocketLayer};
+use crate::{app::App, config::Config};
 
 /// How much is read at once from a WebSocket; what a connection holds while it is idle.
 const READ_BUFFER: usize = 512;
@@ -32,7 +32,8 @@ pub fn connect_timeout(config: &Config) -> Duration {
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The Socket.IO layer, and the handle on it. Nothing is served until [`mount`].
-pub fn build(config: &Config, wire: Wire) -> (SocketLayer, SocketIo) {
+pub fn build(app: &App) -> (SocketLayer, SocketIo) {
+    let config = &app.config;
     let max_payload = usize::try_from(config.max_payload).unwrap_or(usize::MAX);
     let parser = ParserConfig::common()
         .max_incoming_binaries(MAX_ATTACHMENTS)
@@ -55,7 +56,15 @@ pub fn build(config: &Config, wire: Wire) -> (SocketLayer, SocketIo) {
         _ => builder.transports([TransportType::Polling, TransportType::Websocket]),
     };
     let (library, io) = builder.build_layer();
-    (SocketLayer::new(library, wire, max_payload), io)
+    let namespaces = app.registry.namespaces().iter();
+    let connects = Shared {
+        config: config.clone(),
+        namespaces: namespaces.map(|namespace| namespace.path.clone()).collect(),
+        metrics: app.metrics.clone(),
+        event_log: app.event_log.clone(),
+        polling: parking_lot::Mutex::default(),
+    };
+    (SocketLayer::new(library, app.wire.clone(), max_payload, Arc::new(connects)), io)
 }
 
 /// Opens every namespace of the configuration.

@@ -2,6 +2,7 @@
 //! maps their answers back to acks and `error` events.
 
 mod connection;
+mod connects;
 mod eio3;
 mod event;
 mod guard;
@@ -10,6 +11,7 @@ mod inbox;
 mod layer;
 mod names;
 mod order;
+mod polling;
 mod refusals;
 mod reply;
 mod session_id;

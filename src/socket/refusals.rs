@@ -74,10 +74,12 @@ impl Connection {
         app.metrics.refused(refusal.code);
         let mut count = None;
         if refusal.code == Code::RateLimited {
-            match self.throttle.refused(Instant::now()) {
+            match self.connects.throttle.refused(Instant::now()) {
                 Reaction::Tell(refusals) => count = Some(refusals.into()).filter(|n| *n > 1),
                 Reaction::Silence => return reply::acknowledge_refusal(client, ack, refusal),
                 Reaction::Disconnect => return self.throw_out(client, name, ack),
+                // In another namespace of the connection.
+                Reaction::CutOff => return client.outlet.break_off(),
             }
         }
         tracing::debug!(client = %client.id, event = ?name, code = refusal.code.as_str(), reason = ?refusal.message, "refused");

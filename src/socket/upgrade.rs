@@ -11,21 +11,26 @@ use std::{
     mem,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use axum::{
     body::Body,
     extract::{ConnectInfo, OriginalUri, Request},
-    http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::Response,
 };
 use hyper::upgrade::OnUpgrade;
 use socketioxide::{layer::SocketIoLayer, service::SocketIoService};
 use tower::{Layer, Service, ServiceExt};
 
-use super::{PATH, eio3, is_socket_io, parameter};
+use super::{
+    connects::{Connects, Shared},
+    eio3, is_socket_io, parameter, polling,
+};
 use crate::{
+    limits::client_address,
     memory::Account,
     wire::{Raw, Wire},
 };
@@ -46,13 +51,19 @@ pub struct SocketLayer {
     library: SocketIoLayer,
     wire: Wire,
     max_payload: usize,
+    connects: Arc<Shared>,
 }
 
 impl SocketLayer {
     /// The library's layer, on this wire; `max_payload` is the greatest size of a request's body that
     /// the library takes, in bytes.
-    pub fn new(library: SocketIoLayer, wire: Wire, max_payload: usize) -> Self {
-        Self { library, wire, max_payload }
+    pub fn new(
+        library: SocketIoLayer,
+        wire: Wire,
+        max_payload: usize,
+        connects: Arc<Shared>,
+    ) -> Self {
+        Self { library, wire, max_payload, connects }
     }
 }
 
@@ -64,6 +75,7 @@ impl<S: Clone> Layer<S> for SocketLayer {
             library: self.library.layer(inner),
             wire: self.wire.clone(),
             max_payload: self.max_payload,
+            connects: self.connects.clone(),
         }
     }
 }
@@ -75,6 +87,7 @@ pub struct SocketService<S: Clone> {
     library: SocketIoService<S>,
     wire: Wire,
     max_payload: usize,
+    connects: Arc<Shared>,
 }
 
 impl<S> Service<Request> for SocketService<S>
@@ -100,38 +113,71 @@ where
         // Without it, the library has an answer but no connection to go on with.
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let (wire, max_payload) = (self.wire.clone(), self.max_payload);
+        let connects = self.connects_of(&mut request);
         Box::pin(async move {
-            let is_v3_poll = eio3::speaks(request.uri())
-                && parameter(request.uri(), "transport") == Some("polling");
+            let is_polling = parameter(request.uri(), "transport") == Some("polling");
+            let is_v3_poll = is_polling && eio3::speaks(request.uri());
             let method = is_v3_poll.then(|| request.method().clone());
             if method == Some(Method::POST) {
                 request = eio3::modernize(request, max_payload).await;
             }
+            let Some(connects) = connects else {
+                // Of a session that there is not: the library says so.
+                return Ok(library.call(request).await?.map(Body::new));
+            };
+            if is_polling && request.method() == Method::POST {
+                return polling::post(library, request, max_payload, &connects).await;
+            }
+            let opens = is_polling && parameter(request.uri(), "sid").is_none();
             let kept = upgrade.map(|upgrade| (upgrade, keep(&request)));
-            let response = library.call(request).await?.map(Body::new);
+            let mut response = library.call(request).await?.map(Body::new);
             if let Some((upgrade, Some(kept))) = kept
                 && response.status() == StatusCode::SWITCHING_PROTOCOLS
             {
-                tokio::spawn(open(library, wire, upgrade, kept));
+                tokio::spawn(open(library, wire, upgrade, kept, connects));
+            } else if opens {
+                response = polling::register(response, &connects).await;
             }
             Ok(if method == Some(Method::GET) { eio3::mend(response).await } else { response })
         })
     }
 }
 
+impl<S: Clone> SocketService<S> {
+    /// What is known of the request's session; a new one's travels with the request, which the library
+    /// keeps as long as the session.
+    fn connects_of(&self, request: &mut Request) -> Option<Arc<Connects>> {
+        if let Some(session) = parameter(request.uri(), "sid") {
+            return self.connects.polling.lock().get(session)?.upgrade();
+        }
+        let config = &self.connects.config;
+        let address = client_address(request.headers(), request.extensions(), config);
+        let v3 = eio3::speaks(request.uri());
+        let connects = Connects::new(self.connects.clone(), address, v3);
+        request.extensions_mut().insert(connects.clone());
+        Some(connects)
+    }
+}
+
 /// Gives the library the stream.
-async fn open<S>(library: SocketIoService<S>, wire: Wire, upgrade: OnUpgrade, mut kept: Parts)
-where
+async fn open<S>(
+    library: SocketIoService<S>,
+    wire: Wire,
+    upgrade: OnUpgrade,
+    mut kept: Parts,
+    connects: Arc<Connects>,
+) where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     let Some(&ConnectInfo(peer)) = kept.extensions.get::<ConnectInfo<SocketAddr>>() else { return };
-    let Some(Raw { tcp, read }) = Raw::of(upgrade).await else { return };
+    let Some(raw) = Raw::of(upgrade).await else { return };
     let session = parameter(&kept.uri, "sid").map(str::to_owned);
     // Of an upgrade it is the session's, which is known by its id; else the handshake's.
     let known = session.as_deref().and_then(|id| wire.memory().account_of(id.parse().ok()?));
-    let account = known.unwrap_or_else(|| Account::of(&kept.extensions, wire.memory()));
-    let stream = wire.stream(tcp, peer, read, &account);
+    let account = known.or_else(|| kept.extensions.get::<Arc<Account>>().cloned());
+    let account = account.unwrap_or_else(|| wire.memory().open_account());
+    let stream = wire.stream(raw, peer, &account, connects);
     kept.extensions.insert(stream.handle());
     kept.extensions.insert(account);
     let v3 = eio3::speaks(&kept.uri);
@@ -149,13 +195,7 @@ where
     // for the end by polling does it; where the upgrade succeeded, that is refused and changes
     // nothing.
     closed.await;
-    let (version, body) = if v3 { ("3", "1:1") } else { ("4", "1") };
-    let uri = format!("{PATH}/?EIO={version}&transport=polling&sid={session}");
-    let Ok(uri) = uri.parse::<Uri>() else { return };
-    let mut close = Request::new(Body::from(body));
-    *close.method_mut() = Method::POST;
-    *close.uri_mut() = uri;
-    let Ok(_answer) = library.oneshot(close).await;
+    polling::close(library, &session, v3).await;
 }
 
 /// What is needed of a request after its connection has become a WebSocket, in memory of its own.

@@ -31,10 +31,12 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::{
     Wire,
     frame::{self, Frames},
-    pace::Pace,
     queue::Queue,
 };
-use crate::memory::{Account, Slow, Transport};
+use crate::{
+    limits::Slot,
+    memory::{Account, Slow, Transport},
+};
 
 /// With more than this unsent, in bytes or in packets, a client that reads holds back those who
 /// write to it. The second counts because small packets cost more memory than their bytes: with what is
@@ -77,6 +79,8 @@ pub struct Connection {
     pauses: AtomicUsize,
     pub(super) reader: AtomicWaker,
     client: OnceLock<Sid>,
+    /// Free again when the connection is closed.
+    _slot: Slot,
 }
 
 #[derive(Debug)]
@@ -104,6 +108,7 @@ impl Connection {
         peer: SocketAddr,
         wire: Wire,
         account: Arc<Account>,
+        slot: Slot,
     ) -> Self {
         Self {
             stream,
@@ -122,6 +127,7 @@ impl Connection {
             reader: AtomicWaker::new(),
             client: OnceLock::new(),
             wire,
+            _slot: slot,
         }
     }
 
@@ -245,7 +251,7 @@ impl Connection {
     /// Writes whenever the kernel takes more, until everything is written.
     async fn drain(self: Arc<Self>) {
         let limit = self.wire.limits().send_timeout;
-        let mut pace: Option<Pace> = None;
+        let mut since = (self.progress.load(Ordering::Relaxed), Instant::now());
         let mut how = Try::Ready;
         loop {
             {
@@ -260,10 +266,10 @@ impl Connection {
                     state.writer = Writer::Nobody;
                     return;
                 }
-                let (taken, unsent, now) =
-                    (state.queue.taken(), state.queue.unsent(), Instant::now());
-                let pace = pace.get_or_insert_with(|| Pace::begin(taken, unsent, now, limit));
-                if !pace.keeps(taken, unsent, now) {
+                let progress = self.progress.load(Ordering::Relaxed);
+                if progress != since.0 {
+                    since = (progress, Instant::now());
+                } else if since.1.elapsed() >= limit {
                     self.cut_off(&mut state, Slow::Timeout);
                     return;
                 }

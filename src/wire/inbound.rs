@@ -1,4 +1,5 @@
-//! Where the frames from a client begin, as far as a heartbeat has to be put between them.
+//! Where the frames from a client begin, as far as a heartbeat has to be put between them, and which
+//! of them are packets that open or close a namespace.
 //!
 //! The library takes a client for dead that does not answer its ping in time, and the answer of a
 //! client that is not being read from waits behind what it sent before. That it sends is a sign of
@@ -11,6 +12,12 @@ pub const PONG: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'3'];
 /// The size of the longest header, with its mask.
 const MAX_HEADER: usize = 14;
 
+/// What a message to a namespace begins with that opens or closes it.
+const CONTROLS: [[u8; 2]; 2] = [*b"40", *b"41"];
+
+/// How much is kept of such a message: its namespace and a token or two fit.
+const MAX_CONTROL: usize = 64 * 1024;
+
 /// Follows the frames of a stream that is read in pieces of any size.
 #[derive(Debug, Default)]
 pub struct Inbound {
@@ -19,34 +26,44 @@ pub struct Inbound {
     seen: usize,
     /// How much of the frame's payload has not come yet.
     left: u64,
+    /// The frame's mask, and how far it has been used.
+    mask: [u8; 4],
+    masked: usize,
+    /// The frame is one of the message's, and no control frame between them.
+    is_data: bool,
     /// A message has begun whose last frame has not.
     fragmented: bool,
+    /// The text of the message, as long as it may be a control packet.
+    text: Option<Vec<u8>>,
 }
 
 impl Inbound {
-    /// Takes note of the next bytes.
-    pub fn pass(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
+    /// Takes note of the next bytes, up to the end of the first message that opens or closes a
+    /// namespace; returns how many, and that message, cut off where it is too long.
+    pub fn pass(&mut self, bytes: &[u8]) -> (usize, Option<Vec<u8>>) {
+        let mut at = 0;
+        while at < bytes.len() {
             if self.left > 0 {
+                let rest = &bytes[at..];
                 let size =
-                    usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
-                bytes = &bytes[size..];
+                    usize::try_from(self.left).map_or(rest.len(), |left| left.min(rest.len()));
+                self.keep(&rest[..size]);
+                at += size;
                 self.left -= size as u64;
-                continue;
+            } else {
+                self.header[self.seen] = bytes[at];
+                self.seen += 1;
+                at += 1;
+                let Some((size, mask)) = self.payload() else { continue };
+                self.begin(size, mask);
             }
-            self.header[self.seen] = bytes[0];
-            self.seen += 1;
-            bytes = &bytes[1..];
-            if let Some(left) = self.payload() {
-                self.left = left;
-                self.seen = 0;
-                let (last, opcode) = (self.header[0] & 0x80 != 0, self.header[0] & 0x0f);
-                // Control frames may come between those of a message.
-                if opcode < 8 {
-                    self.fragmented = !last;
-                }
+            if self.left == 0
+                && let Some(control) = self.control()
+            {
+                return (at, Some(control));
             }
         }
+        (at, None)
     }
 
     /// Whether the next byte begins a frame, and that a message (or comes between two).
@@ -59,8 +76,48 @@ impl Inbound {
         if self.left > 0 { usize::try_from(self.left).unwrap_or(usize::MAX) } else { 1 }
     }
 
-    /// The size of the payload, if the header is whole.
-    fn payload(&self) -> Option<u64> {
+    fn begin(&mut self, size: u64, mask: [u8; 4]) {
+        let (last, opcode) = (self.header[0] & 0x80 != 0, self.header[0] & 0x0f);
+        self.left = size;
+        self.seen = 0;
+        self.mask = mask;
+        self.masked = 0;
+        // Control frames may come between those of a message.
+        self.is_data = opcode < 8;
+        if self.is_data {
+            self.fragmented = !last;
+        }
+        match opcode {
+            1 => self.text = Some(Vec::new()),
+            2 => self.text = None,
+            _ => {}
+        }
+    }
+
+    /// Keeps the text of what may be a control packet.
+    fn keep(&mut self, payload: &[u8]) {
+        let Some(text) = self.text.as_mut().filter(|_| self.is_data) else { return };
+        let room = MAX_CONTROL.saturating_sub(text.len());
+        for byte in payload.iter().take(room) {
+            text.push(byte ^ self.mask[self.masked % 4]);
+            self.masked += 1;
+            if !CONTROLS.iter().any(|control| control.starts_with(&text[..text.len().min(2)])) {
+                self.text = None;
+                return;
+            }
+        }
+    }
+
+    /// The control packet that has just ended.
+    fn control(&mut self) -> Option<Vec<u8>> {
+        if !self.is_data || self.fragmented {
+            return None;
+        }
+        self.text.take().filter(|text| text.len() >= 2)
+    }
+
+    /// The size of the payload and its mask, if the header is whole.
+    fn payload(&self) -> Option<(u64, [u8; 4])> {
         let header = &self.header[..self.seen];
         let second = *header.get(1)?;
         let mask = if second & 0x80 == 0 { 0 } else { 4 };
@@ -69,8 +126,32 @@ impl Inbound {
             127 => (10, u64::from_be_bytes(header.get(2..10)?.try_into().ok()?)),
             size => (2, u64::from(size)),
         };
-        (header.len() == begin + mask).then_some(size)
+        let mut key = [0; 4];
+        if mask > 0 {
+            key = header.get(begin..begin + mask)?.try_into().ok()?;
+        }
+        (header.len() == begin + mask).then_some((size, key))
     }
+}
+
+/// A message of text as a client's frame. The mask is zero.
+pub fn frame(text: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match u16::try_from(text.len()) {
+        #[allow(clippy::cast_possible_truncation, reason = "it is at most 125")]
+        Ok(size @ 0..=125) => frame.push(0x80 | size as u8),
+        Ok(size) => {
+            frame.push(0xfe);
+            frame.extend(size.to_be_bytes());
+        }
+        Err(_) => {
+            frame.push(0xff);
+            frame.extend((text.len() as u64).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(text);
+    frame
 }
 
 #[cfg(test)]
@@ -142,6 +223,70 @@ mod tests {
         assert!(!inbound.is_between(), "a ping changes nothing");
         inbound.pass(&[0x80, 0x80, 0, 0, 0, 0]);
         assert!(inbound.is_between());
+    }
+
+    /// A frame with a mask.
+    fn masked(first: u8, text: &str) -> Vec<u8> {
+        let mask = [7, 99, 3, 250];
+        let size = u8::try_from(text.len()).unwrap();
+        let bytes = text.bytes().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+        [first, 0x80 | size].into_iter().chain(mask).chain(bytes).collect()
+    }
+
+    /// Every control packet of a stream that is read in steps.
+    fn controls(bytes: &[u8], step: usize) -> Vec<String> {
+        let (mut inbound, mut at, mut found) = (Inbound::default(), 0, Vec::new());
+        while at < bytes.len() {
+            let (size, control) = inbound.pass(&bytes[at..(at + step).min(bytes.len())]);
+            at += size;
+            found.extend(control.map(|text| String::from_utf8(text).unwrap()));
+        }
+        found
+    }
+
+    #[test]
+    fn control_packets_are_found_however_they_come() {
+        let bytes = [
+            masked(0x81, "40"),
+            masked(0x81, "42[\"message\",{}]"),
+            masked(0x81, "2"),
+            masked(0x82, "40 in binary data"),
+            masked(0x81, ""),
+            masked(0x81, "4"),
+            // In fragments, with a ping in between.
+            masked(0x01, "4"),
+            masked(0x00, ""),
+            masked(0x89, "41"),
+            masked(0x00, "0/chat,{\"token\""),
+            masked(0x80, ":1}"),
+            masked(0x01, "42["),
+            masked(0x80, "40]"),
+            masked(0x81, "41/chat,"),
+        ]
+        .concat();
+        for step in 1..=bytes.len() {
+            let found = controls(&bytes, step);
+            assert_eq!(found, ["40", "40/chat,{\"token\":1}", "41/chat,"], "{step}");
+        }
+    }
+
+    #[test]
+    fn a_control_packet_ends_what_passes() {
+        let bytes = [masked(0x81, "40"), masked(0x81, "42[]")].concat();
+        let mut inbound = Inbound::default();
+        let (size, control) = inbound.pass(&bytes);
+        assert_eq!((size, control), (8, Some(b"40".to_vec())));
+        assert!(inbound.is_between());
+    }
+
+    #[test]
+    fn a_frame_of_text_is_one() {
+        for size in [0, 125, 126, 65_535, 65_536] {
+            let text = "x".repeat(size);
+            let bytes = std::io::Cursor::new(frame(text.as_bytes()));
+            let mut server = WebSocket::from_raw_socket(bytes, Role::Server, None);
+            assert_eq!(server.read().unwrap(), Message::text(text));
+        }
     }
 
     #[test]

@@ -11,8 +11,8 @@
 //! - a packet is encoded once, as a finished [frame], which all its recipients share;
 //! - a flush round (`round`) writes what has come together with one system call per connection;
 //! - a gate (`gate`) keeps packets from overtaking what the library has yet to write;
-//! - what is unsent is bounded, in bytes and in time: a client over `SEND_BUFFER`, or that takes too
-//!   little within `SEND_TIMEOUT` (`pace`), is cut off, and the others never notice;
+//! - what is unsent is bounded, in bytes and in time: a client over `SEND_BUFFER`, or that takes
+//!   nothing for `SEND_TIMEOUT`, is cut off, and the others never notice;
 //! - a client that sends more than can be processed is not read from (`stream`).
 //!
 //! What it relies on, and what the tests hold it to: the library writes whole frames at a time, and
@@ -22,7 +22,6 @@ mod connection;
 pub mod frame;
 mod gate;
 mod inbound;
-mod pace;
 mod queue;
 mod round;
 mod serve;
@@ -36,8 +35,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{net::TcpStream, runtime};
-use tokio_util::task::TaskTracker;
+use tokio::runtime;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     connection::Connection,
@@ -49,7 +48,7 @@ pub use self::{
     connection::{Pause, Pushed},
     gate::{FENCE, Gate, State, Way},
     serve::{Patience, Raw, Serves, serve},
-    stream::{Handle, Stream},
+    stream::{Came, Handle, Packets, Stream, next_offer},
 };
 use crate::{
     config::Config,
@@ -66,7 +65,7 @@ const NOTSENT: u32 = 16 * 1024;
 pub struct Limits {
     /// How much may be unsent, in bytes.
     pub send_buffer: usize,
-    /// Within what time the peer must take what is unsent, or 16 KB for each second of it.
+    /// How long the peer may take nothing while something is unsent.
     pub send_timeout: Duration,
     /// How often the library must hear from a client that it takes for alive.
     pub heartbeat: Duration,
@@ -94,6 +93,7 @@ struct Shared {
     fences: Fences,
     /// The streams that are not closed yet.
     streams: TaskTracker,
+    hurried: CancellationToken,
     runtime: runtime::Handle,
     began: Instant,
 }
@@ -108,6 +108,7 @@ impl Wire {
             rounds: Rounds::default(),
             fences: Fences::default(),
             streams: TaskTracker::new(),
+            hurried: CancellationToken::new(),
             runtime: runtime::Handle::current(),
             began: Instant::now(),
         }))
@@ -123,24 +124,27 @@ impl Wire {
         &self.0.memory
     }
 
-    /// The stream of a connection that has just become a WebSocket, for the library; `read` are the
-    /// bytes that the peer has sent since, `account` is what it is charged to.
+    /// The stream of a connection that has just become a WebSocket, for the library: `account` is what
+    /// it is charged to, and `packets` looks at what comes.
     pub fn stream(
         &self,
-        tcp: TcpStream,
+        raw: Raw,
         peer: SocketAddr,
-        read: Bytes,
         account: &Arc<Account>,
+        packets: Arc<dyn Packets>,
     ) -> Stream {
+        let Raw { tcp, read, slot } = raw;
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if let Err(error) = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(NOTSENT) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT could not be set");
         }
         let (reader, writer) = tcp.into_split();
-        let connection = Arc::new(Connection::new(writer, peer, self.clone(), account.clone()));
+        let connection = Connection::new(writer, peer, self.clone(), account.clone(), slot);
+        let connection = Arc::new(connection);
         let transport: Arc<dyn Transport> = connection.clone();
         account.attach(Arc::downgrade(&transport));
-        Stream::new(connection, reader, read, self.0.streams.token(), self.0.limits.heartbeat / 2)
+        let (token, heartbeat) = (self.0.streams.token(), self.0.limits.heartbeat / 2);
+        Stream::new(connection, reader, read, packets, token, heartbeat)
     }
 
     /// Encodes a packet, as [`Frames::encode`] does.
@@ -160,6 +164,16 @@ impl Wire {
     #[cfg(test)]
     pub fn encoded(&self) -> u64 {
         self.rounds().encoded()
+    }
+
+    /// Lets nobody wait any more for a client to read: the server stops.
+    pub fn hurry(&self) {
+        self.0.hurried.cancel();
+    }
+
+    /// Completes when nobody is to wait for a client to read.
+    pub async fn hurried(&self) {
+        self.0.hurried.cancelled().await;
     }
 
     /// Waits until every connection is closed and what was in its queue is written.

@@ -1,18 +1,46 @@
 //! The accept loop: HTTP/1 over TCP, until a connection becomes a WebSocket.
 
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    future::pending,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{body::Body, extract::ConnectInfo, response::Response};
 use bytes::Bytes;
 use hyper::{
-    Request, body::Incoming, server::conn::http1::Builder, service::service_fn, upgrade::OnUpgrade,
+    Request,
+    body::{Body as HttpBody, Frame, Incoming, SizeHint},
+    server::conn::http1::Builder,
+    service::service_fn,
+    upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    limits::{Slot, Slots, UnderWay},
+};
+
+/// How long a connection may take to make its first request. A trusted proxy opens some in advance.
+const FIRST_HEAD: Duration = Duration::from_secs(15);
+
+/// What is said to a connection for which there is no room.
+const NO_ROOM: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\n\
+    content-length: 0\r\n\r\n";
 
 /// How long the other end may take.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +88,7 @@ pub async fn serve(
     listener: TcpListener,
     service: impl Serves,
     patience: Patience,
+    slots: Slots,
     stop: CancellationToken,
 ) {
     let connections = TaskTracker::new();
@@ -70,9 +99,15 @@ pub async fn serve(
         };
         match accepted {
             Ok((tcp, peer)) => {
+                let Some(slot) = slots.take(peer.ip()).await else {
+                    // Best effort: whatever it is, the connection ends.
+                    let _sent = tcp.try_write(NO_ROOM);
+                    continue;
+                };
                 prepare(&tcp, patience.write);
-                let served = connection(tcp, peer, service.clone(), patience.head, stop.clone());
-                connections.spawn(served);
+                let accepted = Accepted { tcp, slot };
+                let head = patience.head;
+                connections.spawn(connection(accepted, peer, service.clone(), head, stop.clone()));
             }
             // The peer has given up in the meantime.
             Err(error) if is_the_peers(&error) => {}
@@ -110,24 +145,123 @@ fn set_write_timeout(tcp: &TcpStream, timeout: Option<Duration>) {
     let _only_there = (tcp, timeout);
 }
 
-async fn connection(
+/// A connection, and its slot for as long as it is open.
+struct Accepted {
     tcp: TcpStream,
+    slot: Slot,
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(context)
+    }
+}
+
+/// A body of a request or of its answer: the connection is in use until both have ended.
+struct Followed<B> {
+    body: B,
+    request: Arc<UnderWay>,
+    /// It is the request's: with its end the request is whole.
+    comes: bool,
+}
+
+impl<B: HttpBody + Unpin> HttpBody for Followed<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if self.comes && (matches!(frame, Poll::Ready(None)) || self.body.is_end_stream()) {
+            self.request.is_whole();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+async fn connection(
+    accepted: Accepted,
     peer: SocketAddr,
     service: impl Serves,
     head_timeout: Duration,
     stop: CancellationToken,
 ) {
+    let (used, requests) = (accepted.slot.used(), accepted.slot.requests());
     let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
+        let under_way = Arc::new(requests());
+        let mut request = request.map(|body| {
+            if body.is_end_stream() {
+                under_way.is_whole();
+                return Body::empty();
+            }
+            Body::new(Followed { body, request: under_way.clone(), comes: true })
+        });
         request.extensions_mut().insert(ConnectInfo(peer));
-        service.clone().oneshot(request)
+        let answer = service.clone().oneshot(request);
+        async move {
+            let answer = answer.await?;
+            let followed = |body| Followed { body, request: under_way, comes: false };
+            Ok::<_, Infallible>(answer.map(followed))
+        }
     });
     let mut builder = Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_timeout);
-    let served = builder.serve_connection(TokioIo::new(tcp), service).with_upgrades();
+    let served = builder.serve_connection(TokioIo::new(accepted), service).with_upgrades();
     let mut served = std::pin::pin!(served);
+    let silent = async {
+        sleep(FIRST_HEAD.min(head_timeout)).await;
+        if used.has_spoken() {
+            pending::<()>().await;
+        }
+    };
     let result = tokio::select! {
         result = served.as_mut() => result,
+        () = used.closed() => return tracing::debug!(%peer, "an idle connection is closed for others"),
+        () = silent => return tracing::debug!(%peer, "a connection without a request is closed"),
         () = stop.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
@@ -146,6 +280,8 @@ pub struct Raw {
     pub tcp: TcpStream,
     /// What was read from it after the request.
     pub read: Bytes,
+    /// Its slot.
+    pub slot: Slot,
 }
 
 impl Raw {
@@ -158,21 +294,25 @@ impl Raw {
                 return None;
             }
         };
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+        let Ok(parts) = upgraded.downcast::<TokioIo<Accepted>>() else {
             tracing::error!("a connection was not accepted by this server's accept loop");
             return None;
         };
-        let tcp = parts.io.into_inner();
+        let Accepted { tcp, mut slot } = parts.io.into_inner();
+        slot.keep();
         set_write_timeout(&tcp, None);
         // A copy: it is small, mostly empty, and part of a large buffer.
-        Some(Self { tcp, read: Bytes::copy_from_slice(&parts.read_buf) })
+        Some(Self { tcp, read: Bytes::copy_from_slice(&parts.read_buf), slot })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use axum::Router;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        sync::Semaphore,
+    };
 
     use super::*;
 
@@ -184,7 +324,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let patience = Patience { head: Duration::from_millis(300), write: DEADLINE };
         let router = Router::new().fallback(async || "served");
-        tokio::spawn(serve(listener, router, patience, CancellationToken::new()));
+        let slots = Slots::new(None, Vec::new());
+        tokio::spawn(serve(listener, router, patience, slots, CancellationToken::new()));
         let begun = "GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ";
         let mut pace = tokio::time::interval(Duration::from_millis(20));
         for (first, drips) in [("", false), (begun, false), (begun, true)] {
@@ -211,5 +352,64 @@ mod tests {
         let mut answer = String::new();
         peer.read_to_string(&mut answer).await.unwrap();
         assert!(answer.ends_with("served"), "{answer}");
+    }
+
+    /// A server for which there are three slots.
+    async fn small_server() -> (SocketAddr, Arc<Semaphore>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let patience = Patience { head: DEADLINE, write: DEADLINE };
+        let begun = Arc::new(Semaphore::new(0));
+        let begins = begun.clone();
+        let never = async move || {
+            begins.add_permits(1);
+            pending::<&str>().await
+        };
+        let router = Router::new()
+            .route("/never", axum::routing::get(never))
+            .fallback(async |body: Bytes| format!("served {}", body.len()));
+        let slots = Slots::new(Some(6), Vec::new());
+        tokio::spawn(serve(listener, router, patience, slots, CancellationToken::new()));
+        (address, begun)
+    }
+
+    async fn ask(address: SocketAddr, head: &str) -> (TcpStream, String) {
+        let mut peer = TcpStream::connect(address).await.unwrap();
+        peer.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 1000];
+        let size = tokio::time::timeout(DEADLINE, peer.read(&mut answer)).await.unwrap().unwrap();
+        answer.truncate(size);
+        (peer, String::from_utf8(answer).unwrap())
+    }
+
+    #[tokio::test]
+    async fn idle_connections_give_their_slots() {
+        let (address, _) = small_server().await;
+        let mut idle = Vec::new();
+        for begun in ["", "GET / HT", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"]
+        {
+            for _ in 0..5 {
+                let mut peer = TcpStream::connect(address).await.unwrap();
+                peer.write_all(begun.as_bytes()).await.unwrap();
+                idle.push(peer);
+            }
+            let (kept, answer) = ask(address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{begun}: {answer}");
+            idle.push(kept);
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_under_way_keep_theirs() {
+        let (address, begun) = small_server().await;
+        let mut busy = Vec::new();
+        for _ in 0..3 {
+            let mut peer = TcpStream::connect(address).await.unwrap();
+            peer.write_all(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            tokio::time::timeout(DEADLINE, begun.acquire()).await.unwrap().unwrap().forget();
+            busy.push(peer);
+        }
+        let (_, answer) = ask(address, "").await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     }
 }

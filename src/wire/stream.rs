@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    fmt,
     io::{self, ErrorKind},
     pin::Pin,
     sync::{Arc, Weak},
@@ -13,12 +14,13 @@ use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::tcp::OwnedReadHalf,
+    time::{Sleep, sleep},
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     connection::Connection,
-    inbound::{Inbound, PONG},
+    inbound::{self, Inbound, PONG},
 };
 
 /// How much is read at once.
@@ -27,6 +29,46 @@ const READ_SIZE: usize = 16 * 1024;
 thread_local! {
     /// Where connections are read to: one for each worker, so that an idle connection has none.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
+}
+
+/// After how long a packet that the library has not taken is offered again, the first time.
+const OFFER: Duration = Duration::from_millis(10);
+
+/// How often, each time after twice as long. Then there is nobody who would take it.
+const OFFERS: u32 = 8;
+
+/// How long the next offer waits; `None` after the last one.
+pub fn next_offer(offers: u32) -> Option<Duration> {
+    (offers < OFFERS).then(|| OFFER * 2_u32.pow(offers))
+}
+
+/// Looks at the packets that open and close namespaces before the library does.
+pub trait Packets: fmt::Debug + Send + Sync {
+    /// A packet has come, as text; what is to become of it.
+    fn came(&self, packet: &[u8]) -> Came;
+
+    /// Whether the packet that was [offered](Came::Offer) is taken; wakes the reader when it is.
+    fn poll_taken(&self, context: &mut Context<'_>) -> Poll<()>;
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// The library gets it.
+    Pass,
+    /// The library gets it, and nothing that follows before it is taken: the library may pass over a
+    /// CONNECT packet, which is offered again then.
+    Offer,
+    /// It is one too many: the connection ends.
+    TooMany,
+}
+
+/// A packet that was offered.
+#[derive(Debug)]
+struct Offer {
+    packet: Vec<u8>,
+    offers: u32,
+    again: Pin<Box<Sleep>>,
 }
 
 /// A connection that may be gone.
@@ -51,8 +93,11 @@ pub struct Stream {
     /// What was read and not taken yet.
     read: Bytes,
     inbound: Inbound,
-    /// The rest of a pong that was put in.
-    pong: &'static [u8],
+    packets: Arc<dyn Packets>,
+    /// What the library has to take before anything else.
+    offer: Option<Offer>,
+    /// The rest of a frame that was put in.
+    put_in: Bytes,
     last_pong: Option<Instant>,
     /// How often a pong is put in while the client is not read from.
     heartbeat: Duration,
@@ -64,6 +109,7 @@ impl Stream {
         connection: Arc<Connection>,
         reader: OwnedReadHalf,
         read: Bytes,
+        packets: Arc<dyn Packets>,
         token: TaskTrackerToken,
         heartbeat: Duration,
     ) -> Self {
@@ -72,7 +118,9 @@ impl Stream {
             reader,
             read,
             inbound: Inbound::default(),
-            pong: &[],
+            packets,
+            offer: None,
+            put_in: Bytes::new(),
             last_pong: None,
             heartbeat,
             token: Some(token),
@@ -101,8 +149,11 @@ impl Stream {
             ready!(self.poll_read_ahead(context))?;
         }
         let size = most.min(buffer.remaining()).min(self.read.len());
+        let (size, control) = self.inbound.pass(&self.read[..size]);
+        if let Some(packet) = control {
+            self.look_at(packet)?;
+        }
         let part = self.read.split_to(size);
-        self.inbound.pass(&part);
         buffer.put_slice(&part);
         if self.read.is_empty() {
             // Lets go of the buffer that it was part of.
@@ -121,11 +172,46 @@ impl Stream {
         })
     }
 
-    /// Puts in what is left of a pong.
-    fn put_pong(&mut self, buffer: &mut ReadBuf<'_>) {
-        let size = self.pong.len().min(buffer.remaining());
-        buffer.put_slice(&self.pong[..size]);
-        self.pong = &self.pong[size..];
+    /// Asks what is to become of a packet that opens or closes a namespace.
+    fn look_at(&mut self, packet: Vec<u8>) -> io::Result<()> {
+        match self.packets.came(&packet) {
+            Came::Pass => {}
+            Came::Offer => {
+                let again = Box::pin(sleep(OFFER));
+                self.offer = Some(Offer { packet, offers: 0, again });
+            }
+            Came::TooMany => {
+                self.connection.break_off();
+                return Err(ErrorKind::ConnectionReset.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until what was offered is taken, and offers it again.
+    fn poll_offer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(offer) = &mut self.offer else { return Poll::Ready(Ok(())) };
+        self.connection.reader.register(context.waker());
+        if self.connection.is_over() {
+            return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
+        }
+        if self.packets.poll_taken(context).is_pending() {
+            ready!(offer.again.as_mut().poll(context));
+            offer.offers += 1;
+            if let Some(wait) = next_offer(offer.offers) {
+                self.put_in = inbound::frame(&offer.packet).into();
+                offer.again.set(sleep(wait));
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.offer = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Puts in what is left of a frame.
+    fn put(&mut self, buffer: &mut ReadBuf<'_>) {
+        let size = self.put_in.len().min(buffer.remaining());
+        buffer.put_slice(&self.put_in.split_to(size));
     }
 
     /// Whether the client, which is not read from, needs somebody to speak for it.
@@ -141,8 +227,11 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.pong.is_empty() {
-            this.put_pong(buffer);
+        if this.put_in.is_empty() {
+            ready!(this.poll_offer(context))?;
+        }
+        if !this.put_in.is_empty() {
+            this.put(buffer);
             return Poll::Ready(Ok(()));
         }
         if !this.connection.is_paused() {
@@ -154,8 +243,8 @@ impl AsyncRead for Stream {
                 return this.poll_fill(context, buffer, this.inbound.rest());
             }
             this.last_pong = Some(Instant::now());
-            this.pong = &PONG;
-            this.put_pong(buffer);
+            this.put_in = Bytes::from_static(&PONG);
+            this.put(buffer);
             return Poll::Ready(Ok(()));
         }
         this.connection.reader.register(context.waker());

@@ -249,7 +249,8 @@ async fn binary_out_of_the_blue() {
 
 #[tokio::test]
 async fn connects_that_are_none_or_too_many() {
-    let server = TestServer::start().await;
+    // What comes of them without the limit on their number.
+    let server = TestServer::with(|config| config.rate_limit_events = 0).await;
     // A second CONNECT is ignored, also right behind the first one.
     let mut wire = Wire::websocket(&server, "EIO=4&transport=websocket").await;
     for _ in 0..1000 {

@@ -7,6 +7,7 @@
 mod support;
 
 mod checks;
+mod connects;
 mod frames;
 mod ghosts;
 mod http;

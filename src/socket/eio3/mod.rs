@@ -33,7 +33,8 @@ mod websocket;
 use axum::http::Uri;
 
 pub use self::{
-    polling::{mend, modernize},
+    payload::Encoding,
+    polling::{Read, mend, modernize, read},
     websocket::Stream,
 };
 use super::parameter;

@@ -4,7 +4,7 @@
 //! [protocol]: https://github.com/socketio/engine.io-protocol/tree/v3#payload
 //! [parser]: https://github.com/socketio/engine.io-parser/blob/2.2.1/lib/index.js
 
-use std::{fmt::Write, str};
+use std::{cell::RefCell, fmt::Write, str};
 
 use axum::http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -38,6 +38,15 @@ impl Encoding {
             Some(b"application/octet-stream") => Self::Binary,
             _ => Self::Text,
         }
+    }
+
+    /// Calls `visit` with every packet of text.
+    pub fn visit(self, payload: &[u8], mut visit: impl FnMut(&str)) {
+        let visit = RefCell::new(&mut visit);
+        self.replace(payload, |packet| {
+            visit.borrow_mut()(packet);
+            None
+        });
     }
 
     /// The payload with some packets of text replaced by what `replace` makes of them. `None` if it

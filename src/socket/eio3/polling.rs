@@ -36,14 +36,16 @@ pub async fn modernize(request: Request, max_payload: usize) -> Request {
     Request::from_parts(parts, body)
 }
 
-enum Read {
+/// What is to be had of a body.
+pub enum Read {
     /// All there is.
     Whole(Bytes),
     /// More than is wanted, or an error at its end.
     Else(Body),
 }
 
-async fn read(mut body: BodyDataStream, most: usize) -> Read {
+/// Reads a body of at most `most` bytes.
+pub async fn read(mut body: BodyDataStream, most: usize) -> Read {
     let mut chunks = Vec::new();
     let mut size = 0_usize;
     while let Some(chunk) = body.next().await {

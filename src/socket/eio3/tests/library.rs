@@ -1,6 +1,6 @@
 //! Around the library: what it is given, what it answers, and that it is still itself for others.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -10,6 +10,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::Value;
 use socketioxide::{
     SocketIo,
@@ -24,8 +25,12 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
+    event_log::EventLog,
+    limits::Slots,
     memory::{self, Memory},
-    socket::SocketLayer,
+    metrics::Metrics,
+    registry::Registry,
+    socket::{SocketLayer, connects::Shared},
     wire::{self, Wire},
 };
 
@@ -47,7 +52,15 @@ fn server() -> Router {
         socket.emit("file", &Bytes::from_static(&[1, 2, 3])).unwrap();
     });
     let memory = Memory::new(memory::Limits { outgoing: 0, incoming: 0, process: 0 });
-    let layer = SocketLayer::new(layer, Wire::new(LIMITS, memory), MAX_PAYLOAD.into());
+    let connects = Shared {
+        config: Arc::default(),
+        namespaces: Vec::new(),
+        metrics: Arc::new(Metrics::new(Arc::new(Registry::new(&[], 0)))),
+        event_log: EventLog::default(),
+        polling: Mutex::default(),
+    };
+    let layer =
+        SocketLayer::new(layer, Wire::new(LIMITS, memory), MAX_PAYLOAD.into(), Arc::new(connects));
     // With its state, the router makes the service once, and so one place for the sessions.
     Router::new().fallback(async || "another route").layer(layer).with_state(())
 }
@@ -171,7 +184,13 @@ async fn connect(server: &Router) -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = server.clone();
-    tokio::spawn(wire::serve(listener, server, PATIENCE, CancellationToken::new()));
+    tokio::spawn(wire::serve(
+        listener,
+        server,
+        PATIENCE,
+        Slots::new(None, Vec::new()),
+        CancellationToken::new(),
+    ));
     TcpStream::connect(address).await.unwrap()
 }
 
