@@ -36,8 +36,8 @@ use crate::{
 /// How long a client that is to be disconnected may take to read what is before the farewell.
 const FAREWELL_RETRY: Duration = Duration::from_millis(250);
 
-/// How much of a replay or a page may be unsent, in bytes.
-const ROOM: usize = 1_000_000;
+/// A replay or a page goes on with less than this unsent, in bytes.
+const ROOM: usize = 256 * 1024;
 
 /// An event with its one argument, ready for any number of clients.
 ///
@@ -178,8 +178,7 @@ impl Outlet {
     /// The outlet to `socket`, in this namespace; `tap` is told what goes out by it. Must be called
     /// inside the runtime, when the library has sent its CONNECT packet.
     pub fn new(socket: &Arc<Socket>, namespace: Arc<str>, wire: Wire, tap: Option<Tap>) -> Self {
-        let account = socket.req_parts().extensions.get::<Arc<Account>>().cloned();
-        let account = account.unwrap_or_else(|| wire.memory().open_account());
+        let account = Account::of(&socket.req_parts().extensions, wire.memory());
         Self {
             socket: Arc::downgrade(socket),
             id: socket.id,
@@ -320,6 +319,11 @@ impl Outlet {
     /// The socket, unless it is gone.
     pub fn socket(&self) -> Option<Arc<Socket>> {
         self.socket.upgrade()
+    }
+
+    /// Whether nothing can be sent any more.
+    pub fn is_over(&self) -> bool {
+        self.gate.is_over()
     }
 
     /// Waits until a replay or a page may go on: that the client is sent much at once is no reason

@@ -115,9 +115,9 @@ settings! {
         PING_INTERVAL => ping_interval: Duration = value::POSITIVE_DURATION, "25s";
         /// How long a client may take to answer a ping before it counts as gone.
         PING_TIMEOUT => ping_timeout: Duration = value::POSITIVE_DURATION, "20s";
-        /// How many bytes a client may have unsent before it is disconnected.
+        /// How many bytes a client may have unsent before it is disconnected; as many (or six times `MAX_PAYLOAD`, if that is more) may wait to be processed.
         SEND_BUFFER => send_buffer: u64 = value::SIZE, "4MB";
-        /// How long a client may have something unsent before it is disconnected.
+        /// Within what time a client must take all that is unsent, or 16 KB for each second of it, before it is disconnected.
         SEND_TIMEOUT => send_timeout: Duration = value::POSITIVE_DURATION, "10s";
         /// A directory with the Socket.IO client's browser bundles, to be served.
         CLIENT_BUNDLE_DIR => client_bundle_dir: Option<PathBuf> = places::DIRECTORY, "";

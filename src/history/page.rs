@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{MAX_PAGE_BYTES, send_items};
+use super::{MAX_PAGE_BYTES, piece_bytes, send_items};
 use crate::{
     app::App,
     clock::Timestamp,
@@ -13,7 +13,7 @@ use crate::{
     payload::{ObjectBuilder, Payload},
     refusal::{Code, Refusal},
     registry::{Client, Namespace},
-    store::{Query, Store},
+    store::{Epoch, Position, Query, RoomKey, Store, Stored},
 };
 
 /// Where a page begins.
@@ -61,21 +61,83 @@ pub async fn sync(app: &App, client: &Client, request: SyncRequest) -> Result<Pa
             })?
         }
     };
-    let query = Query { after, limit: request.limit, max_bytes: MAX_PAGE_BYTES, receipts: false };
-    let page = log.read(&key, query).await?;
-    send_items(client, &page.items, after).await;
-    let newest = page.items.last().map_or(page.position.head, |item| item.offset);
+    let page = send_page(log, client, &key, after, request.limit).await?;
     let complete = |ack: ObjectBuilder<'_>| {
         let answer = ack
             .set("roomId", room)
-            .set("syncedMessageCount", &page.items.len())
-            .set("offset", &newest)
-            .set("epoch", &page.position.epoch.to_string())
+            .set("syncedMessageCount", &page.count)
+            .set("offset", &page.newest)
+            .set("epoch", &page.epoch.to_string())
             .set("complete", &page.complete);
         Payload::from_raw(answer.build())
     };
     client.outlet.send(&Packet::new("syncComplete", complete(ObjectBuilder::default())));
     Ok(complete(ObjectBuilder::default().set("success", &true)))
+}
+
+/// What a page was, once it is sent.
+#[derive(Debug)]
+struct SentPage {
+    count: usize,
+    /// The newest message that was sent; the head where there was none.
+    newest: u64,
+    epoch: Epoch,
+    /// Whether nothing came after it when the page began.
+    complete: bool,
+}
+
+/// Sends a page of what comes after an offset, piece by piece as the client reads. It ends, at the
+/// latest, with the message that was the newest when it began, and before a message that was dropped
+/// from the history meanwhile.
+async fn send_page(
+    log: &Store,
+    client: &Client,
+    key: &RoomKey,
+    after: u64,
+    limit: usize,
+) -> Result<SentPage, Refusal> {
+    let query = |after, limit, left| {
+        let max_bytes = piece_bytes(client).min(left);
+        Query { after, limit, max_bytes, receipts: false }
+    };
+    let mut left = MAX_PAGE_BYTES;
+    let mut piece = log.read(key, query(after, limit, left)).await?;
+    let Position { head, epoch, .. } = piece.position;
+    let mut page = SentPage { count: 0, newest: head, epoch, complete: piece.complete };
+    loop {
+        let is_first = page.count == 0;
+        let goes_on = |item: &Stored| is_first || item.offset == page.newest + 1;
+        if piece.position.epoch != epoch || !piece.items.first().is_some_and(goes_on) {
+            return Ok(page);
+        }
+        let items = fitting(piece.items, head, if is_first { usize::MAX } else { left });
+        if items.is_empty() {
+            return Ok(page);
+        }
+        page.count += items.len();
+        left = left.saturating_sub(items.iter().map(|item| item.entry.size()).sum());
+        page.newest = send_items(client, items, page.newest).await;
+        page.complete = page.newest >= head;
+        client.outlet.room().await;
+        if page.complete || page.count >= limit || left == 0 || client.outlet.is_over() {
+            return Ok(page);
+        }
+        piece = log.read(key, query(page.newest, limit - page.count, left)).await?;
+    }
+}
+
+/// The first of these messages, up to the offset `head`, that have so many bytes together.
+fn fitting(mut items: Vec<Stored>, head: u64, mut bytes: usize) -> Vec<Stored> {
+    let fits = |item: &&Stored| match bytes.checked_sub(item.entry.size()) {
+        Some(left) if item.offset <= head => {
+            bytes = left;
+            true
+        }
+        _ => false,
+    };
+    let count = items.iter().take_while(fits).count();
+    items.truncate(count);
+    items
 }
 
 /// One message of a room's history, as `GET /rooms/{room}/messages` shows it.

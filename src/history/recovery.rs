@@ -7,14 +7,14 @@
 
 use std::sync::Arc;
 
-use super::{MAX_PAGE_BYTES, send_items};
+use super::{MAX_PAGE_BYTES, piece_bytes, send_items};
 use crate::{
     app::App,
     names::RoomName,
     payload::ObjectBuilder,
     refusal::Refusal,
     registry::{Client, Room, RoomState},
-    store::{Epoch, Position, Query, RoomKey, Store},
+    store::{Epoch, Page, Position, Query, RoomKey, Store},
 };
 
 /// What a client has of a room already.
@@ -175,26 +175,40 @@ async fn replay(
     if missed == 0 {
         return Ok(Some(after));
     }
-    let query = Query {
-        after,
-        limit: usize::try_from(missed).unwrap_or(usize::MAX),
-        max_bytes: MAX_PAGE_BYTES,
-        receipts: false,
-    };
-    let head = position.head;
-    let page = log.read(key, query).await?;
-    *position = page.position;
-    let items = page.items;
-    let reaches_back = items.first().is_some_and(|item| item.offset == after + 1);
-    let reaches_head = items.last().is_some_and(|item| item.offset == head);
-    if !reaches_back || !reaches_head {
-        return Ok(None);
+    let mut until = *position;
+    let (mut at, mut bytes, mut first) = (after, 0, None);
+    // All of it is sent, or nothing: what is more than one piece is read once only to see that it is there.
+    while at < until.head {
+        let piece = read_piece(log, client, key, at).await?;
+        *position = piece.position;
+        bytes += piece.items.iter().map(|item| item.entry.size()).sum::<usize>();
+        let goes_on = piece.items.first().is_some_and(|item| item.offset == at + 1);
+        if !goes_on || piece.position.epoch != until.epoch || bytes > MAX_PAGE_BYTES {
+            return Ok(None);
+        }
+        at = piece.items.last().map_or(at, |item| item.offset);
+        first.get_or_insert(piece.items);
     }
-    Ok(Some(send_items(client, &items, after).await))
+    let seen = send_items(client, first.unwrap_or_default(), after).await;
+    let sent = send_up_to(log, client, key, seen, &mut until).await?;
+    if sent.is_none() {
+        *position = until;
+    }
+    Ok(sent)
 }
 
-/// Sends what comes after `seen` up to the position's head, page by page, as all of it might not fit
-/// into the memory; returns the newest offset that was sent, or `None`, with the position brought up
+/// The next piece of what comes after an offset.
+async fn read_piece(
+    log: &Store,
+    client: &Client,
+    key: &RoomKey,
+    after: u64,
+) -> Result<Page, Refusal> {
+    let query = Query { after, limit: 1000, max_bytes: piece_bytes(client), receipts: false };
+    Ok(log.read(key, query).await?)
+}
+
+/// Sends what comes after `seen` up to the position's head, piece by piece as the client reads; returns the newest offset that was sent, or `None`, with the position brought up
 /// to date, where what comes next is not kept any more.
 async fn send_up_to(
     log: &Store,
@@ -205,13 +219,13 @@ async fn send_up_to(
 ) -> Result<Option<u64>, Refusal> {
     let head = position.head;
     while seen < head {
-        let query = Query { after: seen, limit: 1000, max_bytes: MAX_PAGE_BYTES, receipts: false };
-        let page = log.read(key, query).await?;
+        client.outlet.room().await;
+        let page = read_piece(log, client, key, seen).await?;
         if page.items.first().is_none_or(|item| item.offset != seen + 1) {
             *position = page.position;
             return Ok(None);
         }
-        seen = send_items(client, &page.items, seen).await;
+        seen = send_items(client, page.items, seen).await;
     }
     Ok(Some(seen))
 }

@@ -8,10 +8,17 @@ use std::{
     },
 };
 
+use axum::http::Extensions;
 use parking_lot::Mutex;
 use socketioxide::socket::Sid;
 
-use super::Memory;
+use super::{Limits, Memory};
+
+/// A client is not read from any more when this part of what it may have waiting is.
+const CROWDED: usize = 4;
+
+/// It is read from again when only this part is.
+const CALM: usize = 16;
 
 /// Why a connection was cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,6 +91,11 @@ impl Account {
         }
     }
 
+    /// The one among the extensions of a handshake's request; a new one where there is none.
+    pub fn of(extensions: &Extensions, memory: &Memory) -> Arc<Self> {
+        extensions.get::<Arc<Self>>().cloned().unwrap_or_else(|| memory.open_account())
+    }
+
     /// Makes the account known as this session's, for [`Memory::account_of`]. The first call wins.
     pub fn bind(&self, session: Sid) {
         if self.session.set(session).is_ok() {
@@ -96,14 +108,32 @@ impl Account {
         self.charge(Side::Outgoing, bytes)
     }
 
-    /// Charges bytes that came from the client.
-    pub fn charge_incoming(self: &Arc<Self>, bytes: usize) -> Charge {
-        self.charge(Side::Incoming, bytes)
+    /// Charges bytes that came from the client; `None`, with nothing charged, where that is more than it
+    /// may have waiting. Something may always come to an empty account.
+    pub fn charge_incoming(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
+        let charge = self.charge(Side::Incoming, bytes);
+        let held = self.incoming();
+        (held <= self.memory.limits().incoming || held <= bytes).then_some(charge)
+    }
+
+    /// Whether so much came from the client that nothing more should be read from it for now.
+    pub fn is_crowded(&self) -> bool {
+        self.incoming() >= self.memory.limits().incoming / CROWDED
+    }
+
+    /// Whether so little is left of it that it can be read again.
+    pub fn is_calm(&self) -> bool {
+        self.incoming() <= self.memory.limits().incoming / CALM
     }
 
     fn charge(self: &Arc<Self>, side: Side, bytes: usize) -> Charge {
         self.side(side).fetch_add(bytes, Ordering::Relaxed);
         Charge { account: self.clone(), side, bytes }
+    }
+
+    /// What it may hold.
+    pub fn limits(&self) -> &Limits {
+        self.memory.limits()
     }
 
     /// The bytes charged that wait to be sent; what the transport holds is not among them.
@@ -223,7 +253,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::memory::{Limits, Totals};
+    use crate::memory::Totals;
 
     fn memory() -> Memory {
         Memory::new(Limits { outgoing: 100, incoming: 100, process: 0 })
@@ -234,7 +264,7 @@ mod tests {
         let memory = memory();
         let (one, two) = (memory.open_account(), memory.open_account());
         let mut page = one.charge_outgoing(10);
-        let event = one.charge_incoming(5);
+        let event = one.charge_incoming(5).unwrap();
         let _other = two.charge_outgoing(1);
         page.add(3);
         assert_eq!((one.outgoing(), one.incoming()), (13, 5));
@@ -244,6 +274,22 @@ mod tests {
         assert_eq!(one.total(), 0);
         drop((page, one));
         assert_eq!(memory.totals(), Totals { all: 1, largest: 1 });
+    }
+
+    #[test]
+    fn what_comes_in_is_bounded_and_slows_down_before() {
+        let account = memory().open_account();
+        let first = account.charge_incoming(1000).unwrap();
+        assert!(account.is_crowded(), "one event may be larger than the bound");
+        assert!(account.charge_incoming(1).is_none());
+        assert_eq!(account.incoming(), 1000);
+        drop(first);
+        let small = [20, 4].map(|bytes| account.charge_incoming(bytes).unwrap());
+        assert!(!account.is_crowded() && !account.is_calm());
+        let _more = account.charge_incoming(76).unwrap();
+        assert!(account.is_crowded() && account.charge_incoming(1).is_none());
+        drop(small);
+        assert!(!account.is_calm());
     }
 
     #[test]

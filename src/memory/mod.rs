@@ -3,7 +3,8 @@
 //!
 //! Whatever is held for a connection is charged to its account: what is to be sent to it, what it has
 //! sent and is not processed yet, what is kept of its requests. `SEND_BUFFER` bounds an account's two
-//! sides, outgoing and incoming, each for itself.
+//! sides, outgoing and incoming, each for itself (incoming with six messages of `MAX_PAYLOAD`, if that is
+//! more).
 //!
 //! `MEMORY_LIMIT` bounds the process. A thread looks at its memory ten times a second ([`watch`]); from
 //! nine tenths of the limit on, and until it is back at eight, the connections that hold most are cut
@@ -55,14 +56,18 @@ pub struct Limits {
 impl Limits {
     /// Those of the configuration.
     pub fn of(config: &Config) -> Self {
-        let one = usize::try_from(config.send_buffer).unwrap_or(usize::MAX);
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let outgoing = bytes(config.send_buffer);
+        // One that is being read when reading ends, and one more that has begun, each with attachments,
+        // fit in beside the part of it that is waiting then.
+        let incoming = outgoing.max(bytes(config.max_payload.saturating_mul(6)));
         let process = match config.memory_limit {
             MemoryLimit::Bytes(bytes) => bytes,
             MemoryLimit::Percent(percent) => {
                 system::available().map_or(0, |bytes| bytes / 100 * u64::from(percent))
             }
         };
-        Self { outgoing: one, incoming: one, process }
+        Self { outgoing, incoming, process }
     }
 }
 

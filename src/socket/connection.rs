@@ -26,7 +26,7 @@ use super::{
     connects::Connects,
     guard::step,
     handshake::{Handshake, client_name},
-    inbox::{Inbox, Item},
+    inbox::{Inbox, Item, size_of_event},
     refusals::{show_out, turned_away},
     task::split,
 };
@@ -34,6 +34,7 @@ use crate::{
     app::App,
     event_log::{Entry, Kind},
     limits::{Admission, Who},
+    memory::Account,
     metrics::Limit,
     outlet::{Outlet, Tap},
     presence,
@@ -58,6 +59,8 @@ pub struct Connection {
     /// Taken over by the client when the connection is established.
     prepared: OnceLock<Prepared>,
     inbox: Inbox,
+    /// What is held for the client.
+    pub(super) account: Arc<Account>,
     /// The Engine.IO session that it belongs to.
     pub(super) connects: Arc<Connects>,
     /// Weak: the place is free as soon as the library lets go of the connection.
@@ -124,6 +127,7 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
                 client: OnceLock::new(),
                 prepared: OnceLock::from(prepared),
                 inbox: Inbox::default(),
+                account: Account::of(&socket.req_parts().extensions, &self.app.memory),
                 connects: connects.clone(),
                 admission: admission.map(Arc::downgrade).unwrap_or_default(),
                 ended: OnceLock::new(),
@@ -195,13 +199,21 @@ impl MessageHandler<LocalAdapter, Direct> for Inlet {
             let refusal = Refusal { retry_after: Some(wait.max(SHORTEST_WAIT)), ..refusal };
             return self.0.turn_away(text.as_str(), ack, &refusal);
         }
-        let item = Item::Event { text, attachments, ack, came: Instant::now() };
-        if let Err(Item::Event { text, ack, .. }) = self.0.inbox.push(&self.0, item) {
-            let message = "too many events are waiting to be processed: wait for acknowledgements";
-            let refusal = Refusal::new(Code::RateLimited, message);
-            let refusal = Refusal { retry_after: Some(BACKLOG_WAIT), ..refusal };
-            self.0.turn_away(text.as_str(), ack, &refusal);
-        }
+        let bytes = size_of_event(text.as_str(), &attachments);
+        let refused = match self.0.account.charge_incoming(bytes) {
+            Some(charge) => {
+                let item = Item::Event { text, attachments, ack, came: Instant::now(), charge };
+                match self.0.inbox.push(&self.0, item) {
+                    Err(Item::Event { text, .. }) => text,
+                    _ => return,
+                }
+            }
+            None => text,
+        };
+        let message = "too many events are waiting to be processed: wait for acknowledgements";
+        let refusal = Refusal::new(Code::RateLimited, message);
+        let refusal = Refusal { retry_after: Some(BACKLOG_WAIT), ..refusal };
+        self.0.turn_away(refused.as_str(), ack, &refusal);
     }
 }
 

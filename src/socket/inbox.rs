@@ -21,13 +21,17 @@ use super::{
     guard::{caught, survived},
     order::Order,
 };
-use crate::wire::Pause;
+use crate::{memory::Charge, wire::Pause};
 
-/// How many events of one client may wait. What is over is refused, which a client that awaits its
-/// acks never sees, nor one on the wire, which is not read from any more long before.
+/// How many events of one client may wait; the bytes of those that wait, and of those under way, are
+/// bounded by its account. What is over is refused, which a client that awaits its acks never sees, nor
+/// one on the wire, which is not read from any more long before.
 const CAPACITY: usize = 4096;
 
-/// With so many events waiting, a client is not read from any more.
+/// What an event takes in memory besides its text and its attachments, in bytes.
+const OVERHEAD: usize = 256;
+
+/// With so many events waiting, or their bytes, a client is not read from any more.
 const CROWDED: usize = 256;
 
 /// With so few waiting, it is read from again.
@@ -48,6 +52,8 @@ pub enum Item {
         ack: Option<i64>,
         /// When it came.
         came: Instant,
+        /// Its bytes.
+        charge: Charge,
     },
     /// Somebody else's order for the client.
     Order(Order),
@@ -73,6 +79,11 @@ struct State {
     pause: Option<Pause>,
 }
 
+/// What an event of this text and these attachments is charged.
+pub fn size_of_event(text: &str, attachments: &[Bytes]) -> usize {
+    OVERHEAD + text.len() + attachments.iter().map(Bytes::len).sum::<usize>()
+}
+
 impl Inbox {
     /// Queues an item; gives it back if too many are waiting. What comes after the end is dropped.
     pub fn push(&self, connection: &Arc<Connection>, item: Item) -> Result<(), Item> {
@@ -89,7 +100,8 @@ impl Inbox {
         }
         state.ended = matches!(item, Item::Gone(_));
         state.items.push_back(item);
-        if state.items.len() >= CROWDED && state.pause.is_none() {
+        let is_crowded = state.items.len() >= CROWDED || connection.account.is_crowded();
+        if is_crowded && state.pause.is_none() {
             state.pause = connection.client().and_then(|client| client.outlet.pause());
         }
         let starts = state.starts();
@@ -120,13 +132,14 @@ impl Inbox {
     fn next(&self, connection: &Connection, is_idle: bool) -> Option<Item> {
         let mut state = self.state.lock();
         let item = state.items.pop_front();
-        if state.items.len() <= CALM {
+        let is_done = item.is_none() && is_idle;
+        if is_done || (state.items.len() <= CALM && connection.account.is_calm()) {
             state.pause = None;
         }
         if matches!(item, Some(Item::Event { .. })) {
             connection.app().metrics.waiting(-1);
         }
-        if item.is_none() && is_idle {
+        if is_done {
             state.running = false;
             // Gives back what a burst has taken.
             state.items.shrink_to(16);

@@ -21,6 +21,7 @@ use crate::{
     app::App,
     direct, history,
     limits::{MAX_DEPTH, is_deeper_than},
+    memory::Charge,
     messages,
     messages::success,
     metrics::Limit,
@@ -46,6 +47,8 @@ struct Asked {
     ack: Option<i64>,
     /// When it came.
     came: Instant,
+    /// Its bytes, which it holds until it is answered.
+    _charge: Charge,
 }
 
 impl Connection {
@@ -55,8 +58,10 @@ impl Connection {
         let later = |work| Begun { work, is_placed: false };
         let Some(client) = self.client.get().cloned() else { return later(Box::pin(ready(()))) };
         let of = self.clone();
-        let (text, attachments, ack, came) = match item {
-            Item::Event { text, attachments, ack, came } => (text, attachments, ack, came),
+        let (text, attachments, ack, came, charge) = match item {
+            Item::Event { text, attachments, ack, came, charge } => {
+                (text, attachments, ack, came, charge)
+            }
             Item::Order(order) => {
                 return later(Box::pin(async move { order::obey(&of.app, &client, order).await }));
             }
@@ -65,7 +70,7 @@ impl Connection {
             }
         };
         let (name, event) = self.read(text.as_str(), attachments);
-        let asked = Asked { name, ack, came };
+        let asked = Asked { name, ack, came, _charge: charge };
         let app = &self.app;
         match event {
             Ok(ClientEvent::Message(message)) => {
@@ -113,7 +118,7 @@ impl Connection {
 
     /// Tells the client what became of its event; `None`: it ended in a panic.
     fn answered<T: Into<Payload>>(&self, asked: &Asked, done: Option<Result<T, Refusal>>) {
-        let Asked { name, ack, came } = asked;
+        let Asked { name, ack, came, .. } = asked;
         let Some(client) = self.client.get() else { return };
         let done = done.unwrap_or_else(|| {
             self.app.metrics.panicked();

@@ -175,8 +175,7 @@ async fn open<S>(
     let session = parameter(&kept.uri, "sid").map(str::to_owned);
     // Of an upgrade it is the session's, which is known by its id; else the handshake's.
     let known = session.as_deref().and_then(|id| wire.memory().account_of(id.parse().ok()?));
-    let account = known.or_else(|| kept.extensions.get::<Arc<Account>>().cloned());
-    let account = account.unwrap_or_else(|| wire.memory().open_account());
+    let account = known.unwrap_or_else(|| Account::of(&kept.extensions, wire.memory()));
     let stream = wire.stream(raw, peer, &account, connects);
     kept.extensions.insert(stream.handle());
     kept.extensions.insert(account);

@@ -31,6 +31,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::{
     Wire,
     frame::{self, Frames},
+    pace::Pace,
     queue::Queue,
 };
 use crate::{
@@ -251,7 +252,7 @@ impl Connection {
     /// Writes whenever the kernel takes more, until everything is written.
     async fn drain(self: Arc<Self>) {
         let limit = self.wire.limits().send_timeout;
-        let mut since = (self.progress.load(Ordering::Relaxed), Instant::now());
+        let mut pace: Option<Pace> = None;
         let mut how = Try::Ready;
         loop {
             {
@@ -266,10 +267,10 @@ impl Connection {
                     state.writer = Writer::Nobody;
                     return;
                 }
-                let progress = self.progress.load(Ordering::Relaxed);
-                if progress != since.0 {
-                    since = (progress, Instant::now());
-                } else if since.1.elapsed() >= limit {
+                let (taken, unsent, now) =
+                    (state.queue.taken(), state.queue.unsent(), Instant::now());
+                let pace = pace.get_or_insert_with(|| Pace::begin(taken, unsent, now, limit));
+                if !pace.keeps(taken, unsent, now) {
                     self.cut_off(&mut state, Slow::Timeout);
                     return;
                 }

@@ -217,6 +217,12 @@ impl Gate {
         connection.is_some()
     }
 
+    /// Whether nothing can be sent any more.
+    pub fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.closed || matches!(&state.way, Way::Open(connection) if connection.is_over())
+    }
+
     /// Whether something waits for the fence.
     pub fn is_waiting(&self) -> bool {
         matches!(self.state.lock().way, Way::Waiting(_))

@@ -11,8 +11,8 @@
 //! - a packet is encoded once, as a finished [frame], which all its recipients share;
 //! - a flush round (`round`) writes what has come together with one system call per connection;
 //! - a gate (`gate`) keeps packets from overtaking what the library has yet to write;
-//! - what is unsent is bounded, in bytes and in time: a client over `SEND_BUFFER`, or that takes
-//!   nothing for `SEND_TIMEOUT`, is cut off, and the others never notice;
+//! - what is unsent is bounded, in bytes and in time: a client over `SEND_BUFFER`, or that takes too
+//!   little within `SEND_TIMEOUT` (`pace`), is cut off, and the others never notice;
 //! - a client that sends more than can be processed is not read from (`stream`).
 //!
 //! What it relies on, and what the tests hold it to: the library writes whole frames at a time, and
@@ -22,6 +22,7 @@ mod connection;
 pub mod frame;
 mod gate;
 mod inbound;
+mod pace;
 mod queue;
 mod round;
 mod serve;
@@ -65,7 +66,7 @@ const NOTSENT: u32 = 16 * 1024;
 pub struct Limits {
     /// How much may be unsent, in bytes.
     pub send_buffer: usize,
-    /// How long the peer may take nothing while something is unsent.
+    /// Within what time the peer must take what is unsent, or 16 KB for each second of it.
     pub send_timeout: Duration,
     /// How often the library must hear from a client that it takes for alive.
     pub heartbeat: Duration,

@@ -17,6 +17,8 @@ const KEPT: usize = 16;
 pub struct Queue {
     pieces: VecDeque<Bytes>,
     unsent: usize,
+    /// How many bytes have left in all.
+    taken: u64,
 }
 
 impl Queue {
@@ -37,6 +39,11 @@ impl Queue {
     /// The number of bytes.
     pub fn unsent(&self) -> usize {
         self.unsent
+    }
+
+    /// How many bytes have left since the beginning.
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// The number of pieces.
@@ -67,6 +74,7 @@ impl Queue {
 
     fn advance(&mut self, mut taken: usize) {
         self.unsent -= taken;
+        self.taken += taken as u64;
         while let Some(first) = self.pieces.front_mut() {
             if first.len() > taken {
                 first.advance(taken);

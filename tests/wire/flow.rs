@@ -49,7 +49,7 @@ pub fn slow_consumers(figures: &str) -> u64 {
         .filter(|line| line.starts_with("roomcast_slow_consumers_total{"))
         .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
         .collect::<Vec<_>>();
-    assert_eq!(counts.len(), 3, "one for each reason: {figures}");
+    assert_eq!(counts.len(), 4, "one for each reason: {figures}");
     counts.iter().sum()
 }
 

@@ -6,6 +6,7 @@ mod close;
 mod connect;
 mod flow;
 mod heartbeat;
+mod held;
 mod peer;
 mod slow;
 #[path = "../support/mod.rs"]

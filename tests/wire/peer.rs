@@ -1,6 +1,6 @@
 //! A client that holds the server to the letter of RFC 6455, and reads as it pleases.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::{
@@ -105,6 +105,12 @@ impl Peer {
         written.expect("the server does not read")
     }
 
+    /// Another handle, to write by while this one reads.
+    pub fn writer(&self) -> TcpStream {
+        let socket = self.tcp.as_fd().try_clone_to_owned().unwrap();
+        TcpStream::from_std(socket.into()).unwrap()
+    }
+
     /// Sends an event to `/`.
     pub async fn emit(&mut self, event: &str, data: &Value) {
         self.write(&format!("42{}", json!([event, data]))).await;
@@ -165,10 +171,17 @@ impl Peer {
 
     /// Takes in what there is, at most as much as the next read may.
     pub async fn read_once(&mut self) {
+        assert!(self.try_read_once().await, "the connection is over");
+    }
+
+    /// The same; false where the connection is over.
+    pub async fn try_read_once(&mut self) -> bool {
         self.step += 1;
         let mut part = vec![0; self.steps[self.step % self.steps.len()]];
-        let size = timeout(DEADLINE, self.tcp.read(&mut part)).await.unwrap().unwrap();
+        let read = timeout(DEADLINE, self.tcp.read(&mut part)).await.expect("nothing came");
+        let size = read.unwrap_or(0);
         self.buffer.extend(&part[..size]);
+        size > 0
     }
 
     /// Sends a close frame.
@@ -226,7 +239,7 @@ pub fn event(text: &str, namespace: &str) -> Option<(String, Value)> {
 }
 
 /// A client's frame.
-fn masked(text: &str) -> Vec<u8> {
+pub fn masked(text: &str) -> Vec<u8> {
     let size = text.len();
     let mut frame = vec![0x81];
     match size {

@@ -54,6 +54,29 @@ async fn a_client_that_reads_slowly_but_steadily_gets_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_next_to_nothing_is_cut_off_though_it_reads() {
+    let server = TestServer::with(|config| {
+        config.history_size = 0;
+        config.send_timeout = Duration::from_secs(1);
+    })
+    .await;
+    let mut slow = Peer::connect(server.address()).await;
+    slow.join("r").await;
+    let mut publisher = server.client().await;
+    let message = json!({"roomName": "r", "text": "x".repeat(500_000)});
+    publisher.ask("message", message).await;
+    // Some 4 KB a second, of 16 KB that it should.
+    let mut slow = slow.reads(&[400]);
+    let mut pace = tokio::time::interval(Duration::from_millis(100));
+    while slow.try_read_once().await {
+        pace.tick().await;
+    }
+    assert!(publisher.next("client-disconnected").await["clientId"].is_string());
+    let figures = server.get("/metrics").await.text;
+    assert!(figures.contains("slow_consumers_total{reason=\"send_timeout\"} 1"), "{figures}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backend_that_sends_more_than_is_read_is_told_to_wait() {
     let server = TestServer::with(|config| config.history_size = 0).await;
     let mut slow = Peer::connect(server.address()).await;
