@@ -47,9 +47,11 @@ async fn run(cli: &Cli) -> ExitCode {
 }
 
 async fn serve(config: Config) -> ExitCode {
-    if let Err(error) = telemetry::init(&config) {
-        return failed("cannot start its log", &error);
-    }
+    let log = match telemetry::init(&config) {
+        Ok(log) => log,
+        Err(error) => return failed("cannot start its log", &error),
+    };
+    tokio::spawn(log.clone().account());
     // Before anything is bound, so that no signal is missed from here on.
     let stop = match on_signal() {
         Ok(stop) => stop,
@@ -64,7 +66,9 @@ async fn serve(config: Config) -> ExitCode {
         // The sender lives in a task that ends only by sending.
         let _ = stop.await;
     });
-    match stopped.await {
+    let stopped = stopped.await;
+    log.tell(None);
+    match stopped {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed("cannot go on", &error),
     }

@@ -95,7 +95,8 @@ pub async fn authenticate(
             }
             Session::from(identity)
         }
-        None => Session { user: claim.user, ..Session::anonymous() },
+        // The claim proves nothing: what it may do stays as it is.
+        None => Session { user: claim.user, ..Session::anonymous(&app.config) },
     };
     let Some(user) = session.user.clone() else {
         return Err(Refusal::invalid("userId must be a string or a number of 1 to 200 characters"));
@@ -118,7 +119,7 @@ pub async fn authenticate(
 pub fn begin(app: &App, client: &Arc<Client>) {
     let session = client.session();
     if session.user.is_some() {
-        client.set_session(Session::anonymous());
+        client.set_session(Session { user: None, ..session.clone() });
         set_session(app, client, session);
     }
 }

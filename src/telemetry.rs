@@ -1,4 +1,10 @@
 //! The log: what is written, and how.
+//!
+//! Most lines can be caused by somebody else, any number of times. So of each line of the code few a second
+//! are written, and fewer because of one address (the field `address` or `peer`); a line of its own says
+//! how many were left out.
+
+mod sampled;
 
 use std::io::{self, IsTerminal};
 
@@ -11,10 +17,12 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
+pub use self::sampled::Sampled;
 use crate::config::{Config, LogFormat};
 
-/// Starts the log on the standard output, for the whole process. Fails if there is one already.
-pub fn init(config: &Config) -> Result<(), TryInitError> {
+/// Starts the log on the standard output, for the whole process. Fails if there is one already. What this
+/// returns tells what was left out.
+pub fn init(config: &Config) -> Result<Sampled, TryInitError> {
     let colours = io::stdout().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
@@ -24,8 +32,11 @@ pub fn init(config: &Config) -> Result<(), TryInitError> {
     // The hint is needed for the other filter's to be heard: without it every record, of the libraries,
     // too, would be made and then thrown away.
     let hidden = filter_fn(hides_the_wire).with_max_level_hint(LevelFilter::TRACE);
-    let filter = filter(config).and(hidden);
-    tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()
+    let sampled = Sampled::default();
+    // The last, so that it counts no line that is not written anyway.
+    let filter = filter(config).and(hidden).and(sampled.clone());
+    tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()?;
+    Ok(sampled)
 }
 
 /// Whether something may be logged at all: the websocket library writes out every frame, tokens

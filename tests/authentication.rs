@@ -14,7 +14,10 @@ use std::{
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use roomcast::config::{Config, Secret};
+use roomcast::{
+    auth::Permissions,
+    config::{Config, Secret},
+};
 use serde_json::{Value, json};
 
 use crate::support::{Connecting, TestClient, TestServer, fields};
@@ -218,6 +221,61 @@ async fn where_a_token_is_not_required_a_bad_one_is_still_refused() {
     let claim = json!({"userId": "alice", "token": token(&json!({"sub": "alice"}))});
     assert_eq!(client.ask("authenticate", claim).await["success"], true);
     assert_eq!(client.ask("presenceUpdate", json!({"status": "away"})).await["success"], true);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_its_token_out_has_the_rooms_of_the_anonymous() {
+    let server = TestServer::with(|config| {
+        with_secret(config);
+        config.auth_required = Some(false);
+        config.anonymous_rooms = Permissions::patterns(["lobby", "public-*"]).unwrap();
+    })
+    .await;
+    let mut narrow = bearer(&server, &json!({"sub": "alice", "rooms": ["team-7"]})).await;
+    assert_eq!(narrow.ask("join-room", json!({"roomName": "team-8"})).await["code"], "forbidden");
+    narrow.disconnect().await;
+
+    let mut client = server.client().await;
+    client.join("public-7").await;
+    for (event, payload) in in_room("team-8") {
+        assert_eq!(client.ask(event, payload).await["code"], "forbidden", "{event}");
+    }
+    let everyone = json!({"text": "to everyone"});
+    assert_eq!(client.ask("message", everyone.clone()).await["code"], "forbidden");
+    let tick = json!({"event": "tick", "data": 1});
+    assert_eq!(client.ask("custom-event", tick).await["code"], "forbidden");
+
+    // A token brings its own rooms, narrower or wider ones, and the anonymous' are left.
+    let claim = |rooms: Value| {
+        let claims = match rooms {
+            Value::Null => json!({"sub": "alice"}),
+            rooms => json!({"sub": "alice", "rooms": rooms}),
+        };
+        json!({"userId": "alice", "token": token(&claims)})
+    };
+    assert_eq!(client.ask("authenticate", claim(json!(["team-7"]))).await["success"], true);
+    assert_eq!(client.next("room-left").await["roomName"], "public-7");
+    client.join("team-7").await;
+    let lobby = client.ask("join-room", json!({"roomName": "lobby"})).await;
+    assert_eq!(lobby["code"], "forbidden");
+    assert_eq!(client.ask("authenticate", claim(Value::Null)).await["success"], true);
+    client.join("lobby").await;
+    assert_eq!(client.ask("message", everyone).await["success"], true);
+    assert_eq!(client.ask("authenticate", claim(json!([]))).await["success"], true);
+    for room in ["team-7", "lobby"] {
+        assert_eq!(client.ask("join-room", json!({"roomName": room})).await["code"], "forbidden");
+    }
+}
+
+#[tokio::test]
+async fn without_authentication_everyone_is_anonymous_whatever_it_claims() {
+    let server = TestServer::with(|config| config.anonymous_rooms = Permissions::nothing()).await;
+    let mut client = server.client().await;
+    client.authenticate("alice").await;
+    for (event, payload) in in_room("r") {
+        assert_eq!(client.ask(event, payload).await["code"], "forbidden", "{event}");
+    }
+    assert_eq!(client.ask("heartbeat", Value::Null).await["success"], true);
 }
 
 /// Every event that names a room, with what it needs besides.

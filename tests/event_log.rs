@@ -180,7 +180,7 @@ async fn failed_authentications_are_logged_without_the_proof() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_refused_is_logged_once_a_second_and_address() {
+async fn of_connections_that_are_refused_few_are_logged_and_all_are_counted() {
     let log = Log::new();
     let server = log.server(|config| config.max_connections = 1).await;
     let _first = server.client().await;
@@ -192,11 +192,18 @@ async fn a_connection_that_is_refused_is_logged_once_a_second_and_address() {
     server.stop().await;
     let lines = log.lines();
     let refusals = of(&lines, "refusal");
-    assert!(!refusals.is_empty() && refusals.len() as u64 <= seconds + 2, "{refusals:?}");
+    // Five a second, and one for what was left out.
+    assert!(!refusals.is_empty() && refusals.len() as u64 <= 6 * (seconds + 2), "{refusals:?}");
+    assert_eq!(refusals.iter().map(|line| count(line)).sum::<u64>(), 30, "{refusals:?}");
     assert_eq!(
         (&refusals[0]["code"], &refusals[0]["address"]),
         (&"unavailable".into(), &"127.0.0.1".into())
     );
+}
+
+/// How many a line stands for.
+fn count(line: &Value) -> u64 {
+    line.get("count").map_or(1, |count| count.as_u64().unwrap())
 }
 
 #[tokio::test]
@@ -220,6 +227,10 @@ struct Process {
 
 impl Process {
     async fn start(event_log: &str) -> Self {
+        Self::start_with(&[("EVENT_LOG", event_log)]).await
+    }
+
+    async fn start_with(settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_roomcast"));
         command.env_clear().kill_on_drop(true).stdout(Stdio::piped());
         let set = [
@@ -228,7 +239,7 @@ impl Process {
             ("STORE_URL", "memory:"),
             ("LOG_FORMAT", "json"),
         ];
-        let mut child = command.envs(set).env("EVENT_LOG", event_log).spawn().unwrap();
+        let mut child = command.envs(set).envs(settings.iter().copied()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let address = loop {
             let line: Value =
@@ -284,4 +295,32 @@ async fn on_the_standard_output_the_lines_stand_among_those_of_the_log() {
         }
     };
     assert_eq!(connect["clientId"], client.id);
+}
+
+#[tokio::test]
+async fn refused_logins_to_the_admin_ui_do_not_fill_the_log() {
+    const KNOCKS: u64 = 500;
+    let mut process = Process::start_with(&[
+        ("ADMIN_USERNAME", "root"),
+        ("ADMIN_PASSWORD", "$2b$10$heqvAkYMez.Va6Et2uXInOnkCT6/uQj1brkrbyG3LpopDklcq7ZOS"),
+        ("RATE_LIMIT_EVENTS", "0"),
+    ])
+    .await;
+    let begun = Instant::now();
+    let mut client = Connecting::to(process.address).join().await;
+    for _ in 0..KNOCKS {
+        client.enter("/admin").await.unwrap_err();
+    }
+    let seconds = begun.elapsed().as_secs();
+    process.signal("TERM").await;
+    let (mut written, mut left_out) = (0, 0);
+    while let Some(line) = process.stdout.next_line().await.unwrap() {
+        let line: Value = serde_json::from_str(&line).unwrap();
+        written += u64::from(line["message"] == "a login to the Admin UI was refused");
+        if line["module"] == "roomcast::admin::namespace" {
+            left_out += line["left_out"].as_u64().unwrap();
+        }
+    }
+    assert!((1..=2 * (seconds + 2)).contains(&written), "{written} lines in {seconds} s");
+    assert_eq!(written + left_out, KNOCKS);
 }

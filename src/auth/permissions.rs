@@ -22,6 +22,11 @@ impl Permissions {
         Self(None)
     }
 
+    /// No room, and not the whole namespace.
+    pub fn nothing() -> Self {
+        Self(Some(Arc::default()))
+    }
+
     /// Only the rooms that one of `patterns` matches, and not the whole namespace.
     ///
     /// In a pattern `*` stands for any run of characters, also for none; all else is literal.
@@ -56,6 +61,12 @@ impl Permissions {
         self.0
             .as_ref()
             .is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(room.as_str())))
+    }
+
+    /// The patterns as they were given; `None` where everything is permitted.
+    pub fn shown(&self) -> Option<Vec<String>> {
+        let patterns = self.0.as_ref()?;
+        Some(patterns.iter().map(|Pattern(parts)| parts.join("*")).collect())
     }
 
     /// Whether a `rooms` claim is there. The whole namespace is then out of reach, also with `*`.

@@ -11,7 +11,7 @@ use super::{
     },
     value::{Kind, Unfit, items},
 };
-use crate::admin::PasswordHash;
+use crate::{admin::PasswordHash, auth::Permissions};
 
 /// A kind that is one of a few words, in any case.
 macro_rules! words {
@@ -123,6 +123,42 @@ fn origin(text: &str) -> Result<String, Unfit> {
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
     Ok(format!("{}://{}{port}", url.scheme(), host.to_ascii_lowercase()))
 }
+
+/// Names of hosts, in lower case.
+pub(super) const HOSTS: Kind<Vec<String>> = Kind::new(
+    "a list of host names such as rooms.example.com, without scheme and port",
+    |text| {
+        let host = |item: &str| match url::Host::parse(item) {
+            Ok(url::Host::Domain(name)) if !name.contains('*') => Ok(name),
+            _ => Err(Unfit::Because(format!("{item:?} is no host name"))),
+        };
+        items(text).map(host).collect()
+    },
+    |hosts: &Vec<String>| hosts.join(","),
+)
+.list();
+
+/// Patterns of rooms; none for all of them, and the word `none` for none of them.
+pub(super) const ROOM_PATTERNS: Kind<Permissions> = Kind::new(
+    "a list of rooms such as lobby,public-*, or none",
+    |text| {
+        let patterns = items(text).collect::<Vec<_>>();
+        match patterns[..] {
+            [] if text.is_empty() => Ok(Permissions::everything()),
+            [] => Err(Unfit::Other),
+            [word] if word.eq_ignore_ascii_case("none") => Ok(Permissions::nothing()),
+            _ => Permissions::patterns(patterns).map_err(|_| {
+                Unfit::Because("at most 1000 patterns of at most 200 characters are allowed".into())
+            }),
+        }
+    },
+    |permissions| match permissions.shown() {
+        None => String::new(),
+        Some(patterns) if patterns.is_empty() => "none".to_owned(),
+        Some(patterns) => patterns.join(","),
+    },
+)
+.list();
 
 /// Namespaces; each gets its leading `/`, and the first is always `/`.
 pub(super) const NAMESPACES: Kind<Vec<String>> = Kind::new(

@@ -95,6 +95,15 @@ impl Config {
              set JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL to check tokens",
         );
         warn(
+            self.auth_enabled() && !self.auth_required() && !self.anonymous_rooms.restricted(),
+            "AUTH_REQUIRED is false and ANONYMOUS_ROOMS is not set: a client that leaves its token out may use every \
+             room, whatever its token permits; name the rooms of clients without a token in ANONYMOUS_ROOMS",
+        );
+        warn(
+            self.auth_required() && self.anonymous_rooms.restricted(),
+            "ANONYMOUS_ROOMS has no effect: every client needs a token unless AUTH_REQUIRED is false",
+        );
+        warn(
             self.jwt_secret
                 .as_ref()
                 .is_some_and(|secret| secret.expose().len() < SOUND_SECRET_BYTES),

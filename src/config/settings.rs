@@ -18,7 +18,7 @@ use super::{
     },
     value,
 };
-use crate::admin::PasswordHash;
+use crate::{admin::PasswordHash, auth::Permissions};
 
 /// A row of the table, as documents and the reader need it.
 pub(super) struct Setting {
@@ -96,6 +96,9 @@ settings! {
         HOST => host: IpAddr = value::ADDRESS, "0.0.0.0";
         /// The origins whose pages may connect, on HTTP and on the websocket upgrade: `*`, or a list.
         CORS_ORIGIN => cors_origin: CorsOrigin = kinds::ORIGINS, "*";
+        /// The names by which browsers reach the server: where `CORS_ORIGIN` is a list, the playground's page works under
+        /// them, under `localhost` and under addresses.
+        PUBLIC_HOSTS => public_hosts: Vec<String> = kinds::HOSTS, "";
         /// Addresses and networks (CIDR) of the proxies whose `X-Forwarded-For` is believed.
         TRUST_PROXY => trust_proxy: Vec<IpNet> = kinds::NETWORKS, "";
         /// `production`, or `development`: debug logs, open management routes, and an Admin UI that shows
@@ -135,6 +138,9 @@ settings! {
         JWT_AUDIENCE => jwt_audience: Option<String> = value::TEXT, "";
         /// Whether a client needs a token; true once a key is set. With false, a bad token is still refused.
         AUTH_REQUIRED => auth_required: Option<bool> = value::OPTIONAL_FLAG, "";
+        /// The rooms that a client without a token may use, as patterns with `*`, or `none`; without it all of them. With a
+        /// list, such a client may not send to the whole namespace either.
+        ANONYMOUS_ROOMS => anonymous_rooms: Permissions = kinds::ROOM_PATTERNS, "";
         /// The keys that HTTP callers need one of; without any, the management routes are closed.
         API_KEYS => api_keys: Vec<Secret> = kinds::API_KEYS, "";
         /// The user name of the Socket.IO Admin UI; without it the Admin UI is off.

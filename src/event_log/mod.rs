@@ -3,7 +3,8 @@
 //! It says who, when, from where, and why, and never what: no message, no token, no key. Lines are
 //! written by a thread of its own behind a bounded queue. The server never waits for it: what does
 //! not fit, because the disk is slow or full, is dropped, counted, and owned up to by a line
-//! `{"type":"dropped","count":N}`.
+//! `{"type":"dropped","count":N}`. Of refusals, which anybody can cause any number of, few lines a second
+//! are written, and their `count` says for how many they stand.
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
+    time::Instant,
 };
 
 use serde::Serialize;
@@ -28,6 +30,7 @@ use self::writer::{Note, Target, Writer};
 use crate::{
     clock::Timestamp,
     config,
+    limits::{Sampler, Sampling},
     names::UserId,
     refusal::Code,
     registry::{Client, Registry},
@@ -39,8 +42,11 @@ const CAPACITY: usize = 10_000;
 /// How much of an event's name is logged, in Unicode code points: it is the client's choice.
 const MAX_EVENT: usize = 50;
 
+/// How many refusals of one type and code are written in a second.
+const SAMPLING: Sampling = Sampling { per_source: 5, total: 100 };
+
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A client has connected to a namespace.
@@ -56,6 +62,16 @@ pub enum Kind {
     /// Lines are missing here: `count` of them.
     Dropped,
 }
+
+impl Kind {
+    /// Whether anybody can cause any number of them.
+    const fn is_sampled(self) -> bool {
+        matches!(self, Self::AuthFailure | Self::Refusal | Self::SlowConsumer)
+    }
+}
+
+/// What refusals have in common of which few are written.
+type Topic = (Kind, Option<Code>);
 
 /// One line. Fields that are `None` are left out of it.
 #[derive(Debug, Clone, Serialize)]
@@ -128,6 +144,17 @@ impl<'a> Entry<'a> {
         self
     }
 
+    /// The line that stands for this and for those like it that were left out before; `None` where this
+    /// is left out, too.
+    fn sampled(self, sampler: &Sampler<Topic>) -> Option<Self> {
+        if !self.r#type.is_sampled() {
+            return Some(self);
+        }
+        let (topic, weight) = ((self.r#type, self.code), self.count.unwrap_or(1));
+        let count = sampler.take(topic, self.address, weight, Instant::now())?;
+        Some(Self { count: Some(count).filter(|count| *count > 1), ..self })
+    }
+
     fn line(&self) -> String {
         let mut line = crate::payload::json_of(self).get().to_owned();
         line.push('\n');
@@ -142,6 +169,7 @@ pub struct EventLog(Option<Arc<Inner>>);
 struct Inner {
     notes: SyncSender<Note>,
     counts: Arc<Counts>,
+    sampler: Arc<Sampler<Topic>>,
     rotates: bool,
 }
 
@@ -194,20 +222,17 @@ impl EventLog {
         let (notes, waiting) = sync_channel(CAPACITY);
         let counts = Arc::new(Counts::default());
         let rotates = target.rotates();
-        let writer = Writer::new(waiting, target, counts.clone());
+        let sampler = Arc::new(Sampler::new(SAMPLING));
+        let writer = Writer::new(waiting, target, counts.clone(), sampler.clone());
         std::thread::Builder::new().name("event-log".into()).spawn(move || writer.run())?;
-        Ok(Self(Some(Arc::new(Inner { notes, counts, rotates }))))
-    }
-
-    /// Whether anybody listens: spares making a line that nobody gets.
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        Ok(Self(Some(Arc::new(Inner { notes, counts, sampler, rotates }))))
     }
 
     /// Hands over a line; never waits. The line is made only if there is a log.
     pub fn write<'a>(&self, entry: impl FnOnce() -> Entry<'a>) {
         let Some(inner) = &self.0 else { return };
-        match inner.notes.try_send(Note::Line(entry().line())) {
+        let Some(entry) = entry().sampled(&inner.sampler) else { return };
+        match inner.notes.try_send(Note::Line(entry.line())) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 inner.counts.drop_lines(1);

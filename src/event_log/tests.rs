@@ -86,7 +86,7 @@ async fn what_does_not_fit_is_dropped_and_owned_up_to() {
     log.write(|| refusal("first"));
     begins.recv().unwrap();
     for _ in 0..CAPACITY + 5 {
-        log.write(|| refusal("more"));
+        log.write(|| Entry::new(Kind::Connect));
     }
     assert_eq!(log.counts(), Some((0, 5)));
     drop(keeper);
@@ -127,4 +127,28 @@ async fn after_the_end_lines_are_dropped() {
     log.write(|| refusal("late"));
     close(&log).await;
     assert_eq!(log.counts(), Some((0, 1)));
+}
+
+#[tokio::test]
+async fn of_many_refusals_few_are_written_and_all_are_counted() {
+    let disk = Disk::default();
+    let log = EventLog::to(disk.clone()).unwrap();
+    let address = |last: u8| Some([192, 0, 2, last].into());
+    for last in 0..200 {
+        for _ in 0..10 {
+            log.write(|| Entry { address: address(last), ..refusal("e") });
+        }
+    }
+    let rare = || Entry { code: Some(Code::TooLarge), address: address(1), ..refusal("e") };
+    log.write(rare);
+    log.write(|| Entry::new(Kind::Connect));
+    close(&log).await;
+    let lines = disk.lines();
+    let of = |code: &str| lines.iter().filter(|line| line["code"] == code).collect::<Vec<_>>();
+    let count = |line: &&Value| line.get("count").map_or(1, |count| count.as_u64().unwrap());
+    assert_eq!(of("forbidden").iter().map(count).sum::<u64>(), 2000);
+    // More seconds than one may pass on a busy machine.
+    assert!(of("forbidden").len() <= 1000, "{}", of("forbidden").len());
+    assert_eq!(of("too_large").len(), 1);
+    assert_eq!(lines.iter().filter(|line| line["type"] == "connect").count(), 1);
 }

@@ -7,16 +7,22 @@ use std::{
     sync::{
         Arc,
         atomic::Ordering::Relaxed,
-        mpsc::{Receiver, TryRecvError},
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
     },
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
 
-use super::{Counts, Entry, Kind};
+use super::{Counts, Entry, Kind, Topic};
+use crate::limits::Sampler;
 
 /// How much is written at once, in bytes.
 const BATCH: usize = 64_000;
+
+/// How long refusals that were left out wait for a line that accounts for them, before they get one of
+/// their own.
+const ACCOUNT: Duration = Duration::from_secs(1);
 
 /// What the thread is told, in this order.
 pub(super) enum Note {
@@ -58,6 +64,7 @@ pub(super) struct Writer {
     notes: Receiver<Note>,
     target: Target,
     counts: Arc<Counts>,
+    sampler: Arc<Sampler<Topic>>,
     batch: String,
     lines: u64,
     /// The last write failed, perhaps in the middle of a line.
@@ -65,14 +72,23 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(notes: Receiver<Note>, target: Target, counts: Arc<Counts>) -> Self {
-        Self { notes, target, counts, batch: String::new(), lines: 0, torn: false }
+    pub(super) fn new(
+        notes: Receiver<Note>,
+        target: Target,
+        counts: Arc<Counts>,
+        sampler: Arc<Sampler<Topic>>,
+    ) -> Self {
+        Self { notes, target, counts, sampler, batch: String::new(), lines: 0, torn: false }
     }
 
     /// Writes until it is told to end, or nobody is left who could tell it anything.
     pub(super) fn run(mut self) {
-        while let Ok(note) = self.notes.recv() {
-            let mut next = Ok(note);
+        loop {
+            let mut next = match self.notes.recv_timeout(ACCOUNT) {
+                Ok(note) => Ok(note),
+                Err(RecvTimeoutError::Timeout) => Err(TryRecvError::Empty),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             // Whatever waits goes out in one write.
             loop {
                 match next {
@@ -88,6 +104,7 @@ impl Writer {
                         self.reopen();
                     }
                     Ok(Note::Close(closed)) => {
+                        self.account(None);
                         self.write();
                         // From here on lines are refused, and so counted, and not taken and forgotten.
                         drop(self.notes);
@@ -99,7 +116,16 @@ impl Writer {
                 }
                 next = self.notes.try_recv();
             }
+            self.account(Some(Instant::now()));
             self.write();
+        }
+    }
+
+    /// Adds a line for the refusals that no other has accounted for; at the end (`now` is `None`), all.
+    fn account(&mut self, now: Option<Instant>) {
+        for ((kind, code), count) in self.sampler.left_out(now) {
+            self.batch.push_str(&Entry { code, count: Some(count), ..Entry::new(kind) }.line());
+            self.lines += 1;
         }
     }
 

@@ -72,14 +72,12 @@ fn check(app: &App, request: &Request) -> Result<(), HttpError> {
         "the API key is not one of API_KEYS"
     };
     let address = client_address(headers, request.extensions(), &app.config);
-    if app.event_log.is_on() && app.limits.may_tell(address) {
-        app.event_log.write(|| Entry {
-            address,
-            transport: Some("http"),
-            code: Some(Code::Unauthorized),
-            reason: Some(message.into()),
-            ..Entry::new(Kind::AuthFailure)
-        });
-    }
+    app.event_log.write(|| Entry {
+        address,
+        transport: Some("http"),
+        code: Some(Code::Unauthorized),
+        reason: Some(message.into()),
+        ..Entry::new(Kind::AuthFailure)
+    });
     Err(HttpError::new(StatusCode::UNAUTHORIZED, message))
 }

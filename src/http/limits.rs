@@ -81,14 +81,12 @@ fn warn_of_proxy(app: &App, request: &Request) {
 fn refuse(app: &App, request: &Request, refusal: Refusal, limit: Limit) -> HttpError {
     app.metrics.limited(limit);
     let address = client_address(request.headers(), request.extensions(), &app.config);
-    if app.event_log.is_on() && app.limits.may_tell(address) {
-        app.event_log.write(|| Entry {
-            address,
-            transport: Some("http"),
-            code: Some(refusal.code),
-            reason: Some(refusal.message.clone()),
-            ..Entry::new(Kind::Refusal)
-        });
-    }
+    app.event_log.write(|| Entry {
+        address,
+        transport: Some("http"),
+        code: Some(refusal.code),
+        reason: Some(refusal.message.clone()),
+        ..Entry::new(Kind::Refusal)
+    });
     HttpError::from(refusal)
 }

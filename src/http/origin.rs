@@ -5,6 +5,7 @@
 
 use std::{
     convert::Infallible,
+    net::{Ipv4Addr, Ipv6Addr},
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -113,21 +114,23 @@ pub async fn check(State(config): State<Arc<Config>>, request: Request, next: Ne
     let allowed = &config.cors_origin;
     let refused = request.headers().get(header::ORIGIN).is_some_and(|origin| {
         let is_allowed = |origin| {
-            // Only for the playground: a name that was made to lead here (DNS rebinding) looks the same.
-            allowed.allows(origin) || config.playground && is_own(origin, &request)
+            allowed.allows(origin)
+                || config.playground && is_own(origin, &request, &config.public_hosts)
         };
         !origin.to_str().is_ok_and(is_allowed)
     });
     if refused && *allowed != CorsOrigin::Any {
-        let message = "the Origin of this request is not one that CORS_ORIGIN allows";
+        let message = "the Origin of this request is not one that CORS_ORIGIN allows; \
+                       the server's own page is, under an address, localhost or a name in PUBLIC_HOSTS";
         return HttpError::new(StatusCode::FORBIDDEN, message).into_response();
     }
     next.run(request).await
 }
 
-/// Whether a page of this origin came from where the request goes to. The scheme is left out of it: behind
-/// a proxy that ends TLS the server does not know its own.
-fn is_own(origin: &str, request: &Request) -> bool {
+/// Whether a page of this origin came from this server: from where the request goes to, by a name that
+/// leads nowhere else. Any page can have a name of its own lead here (DNS rebinding); it cannot have an
+/// address. The scheme is left out of it: behind a proxy that ends TLS the server does not know its own.
+fn is_own(origin: &str, request: &Request, public_hosts: &[String]) -> bool {
     let Some((scheme, place)) = origin.split_once("://") else { return false };
     let default_port = match scheme {
         "http" => ":80",
@@ -139,8 +142,20 @@ fn is_own(origin: &str, request: &Request) -> bool {
     let host = header.or_else(|| request.uri().authority().map(Authority::as_str));
     host.is_some_and(|host| {
         let host = host.strip_suffix(default_port).unwrap_or(host);
-        !place.is_empty() && host.eq_ignore_ascii_case(place)
+        host.eq_ignore_ascii_case(place) && is_known(host, public_hosts)
     })
+}
+
+/// Whether a host, with or without a port, is an address, this machine's or one of the public names.
+fn is_known(host: &str, public_hosts: &[String]) -> bool {
+    if let Some(address) = host.strip_prefix('[') {
+        let address = address.split_once(']').map(|(address, _)| address);
+        return address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    }
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<Ipv4Addr>().is_ok()
+        || public_hosts.iter().any(|public| public.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -148,6 +163,10 @@ mod tests {
     use axum::body::Body;
 
     use super::*;
+
+    fn is_own(origin: &str, request: &Request) -> bool {
+        super::is_own(origin, request, &["rt.example".to_owned()])
+    }
 
     fn to(host: &str) -> Request {
         Request::builder().uri("/socket.io/").header("host", host).body(Body::empty()).unwrap()
@@ -162,6 +181,7 @@ mod tests {
             ("https://rt.example", "rt.example"),
             ("https://rt.example", "RT.example:443"),
             ("http://[::1]:3001", "[::1]:3001"),
+            ("http://192.0.2.1:3001", "192.0.2.1:3001"),
         ] {
             assert!(is_own(origin, &to(host)), "{origin} {host}");
         }
@@ -170,6 +190,13 @@ mod tests {
             ("http://localhost", "localhost:443"),
             ("https://rt.example", "rt.example:80"),
             ("http://evil.example", "localhost"),
+            // Names that were made to lead here.
+            ("http://evil.example", "evil.example"),
+            ("http://evil.example:3001", "evil.example:3001"),
+            ("http://192.0.2.1.evil.example:3001", "192.0.2.1.evil.example:3001"),
+            ("http://localhost.:3001", "localhost.:3001"),
+            ("http://[evil.example]:3001", "[evil.example]:3001"),
+            ("http://x.rt.example", "x.rt.example"),
             ("http://localhost.evil.example:3001", "localhost:3001"),
             ("file://localhost:3001", "localhost:3001"),
             ("localhost:3001", "localhost:3001"),

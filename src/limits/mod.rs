@@ -11,12 +11,14 @@
 //! | new connections, open connections | address; all | [`Doorman`], asked for every handshake |
 //! | connections, with a session or without | all; the fullest address gives first | [`Slots`], asked by the accept loop |
 //! | HTTP requests | API key, else address | [`Limits::request`] |
+//! | log lines that anybody can cause | topic, and address | [`Sampler`] |
 
 mod address;
 mod depth;
 mod doorman;
 mod guesses;
 mod keyed;
+mod sampler;
 mod sender;
 mod slots;
 mod throttle;
@@ -32,6 +34,7 @@ pub use self::{
     depth::{MAX_DEPTH, is_deeper_than},
     doorman::{Admission, Doorman, ROOM_AGAIN},
     guesses::{Guesses, Who},
+    sampler::{Sampler, Sampling},
     sender::Sender,
     slots::{Slot, Slots, UnderWay, Use, raise_descriptor_limit},
     throttle::{Reaction, Throttle},
@@ -51,8 +54,6 @@ pub struct Limits {
     /// Who has failed to authenticate too often.
     pub guesses: Guesses,
     requests: Option<Keyed<Caller>>,
-    /// What is said of an address in the logs, at most once a second each.
-    told: Keyed<Source>,
     /// Addresses were said by a peer that is not believed; it is said once.
     warned: Mutex<bool>,
 }
@@ -74,7 +75,6 @@ impl Limits {
             slots: Slots::new(raise_descriptor_limit(), config.trust_proxy.clone()),
             guesses: Guesses::new(config.rate_limit_auth),
             requests: per_second(config.rate_limit_http, 0).map(Keyed::new),
-            told: Keyed::new(Quota::per_second(NonZeroU32::MIN)),
             warned: Mutex::default(),
         }
     }
@@ -93,12 +93,6 @@ impl Limits {
     /// Whether HTTP requests are counted at all.
     pub fn counts_requests(&self) -> bool {
         self.requests.is_some()
-    }
-
-    /// Whether a line about this address may be logged: one a second, so that who is refused a
-    /// thousand times a second fills no disk.
-    pub fn may_tell(&self, address: Option<IpAddr>) -> bool {
-        address.is_none_or(|address| self.told.take(&Source::of(address)).is_ok())
     }
 
     /// Warns, once, that a neighbour says whom it speaks for and is not believed: most likely it is

@@ -19,6 +19,7 @@ use crate::{
     audience::Except,
     auth::Permissions,
     clock::Timestamp,
+    config::Config,
     limits::Sender,
     names::{RoomName, UserId},
     outlet::Outlet,
@@ -58,9 +59,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// The session of a client without a token: nobody, permitted everything.
-    pub const fn anonymous() -> Self {
-        Self { user: None, permissions: Permissions::everything(), expires_at: None }
+    /// The session of a client without a token: nobody, with what `ANONYMOUS_ROOMS` permits.
+    pub fn anonymous(config: &Config) -> Self {
+        Self { user: None, permissions: config.anonymous_rooms.clone(), expires_at: None }
     }
 }
 
@@ -164,18 +165,20 @@ impl Client {
         if self.may_use(room) {
             return Ok(());
         }
-        let message = format!("the token's \"rooms\" do not permit the room \"{room}\"");
+        let message = format!(
+            "the room \"{room}\" is not permitted: neither by the token's \"rooms\" nor, without a token, by ANONYMOUS_ROOMS"
+        );
         Err(Refusal::forbidden(message))
     }
 
-    /// Refuses to send to everyone where its token names the rooms that it may send to.
+    /// Refuses to send to everyone where the rooms that it may send to are named.
     ///
     /// # Errors
     /// `forbidden`.
     pub fn permit_namespace(&self) -> Result<(), Refusal> {
         if self.is_restricted() {
             return Err(Refusal::forbidden(
-                "the token names the rooms that may be sent to: name a room, sending to everyone is not permitted",
+                "only some rooms may be sent to, as the token or ANONYMOUS_ROOMS says: name one, sending to everyone is not permitted",
             ));
         }
         Ok(())

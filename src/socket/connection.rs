@@ -165,7 +165,7 @@ impl NamespaceHandler {
                     "authentication required: give a token by auth.token, the query parameter token or an Authorization header",
                 ));
             }
-            _ => Session::anonymous(),
+            _ => Session::anonymous(&self.app.config),
         };
         Ok(Prepared {
             namespace: self.namespace.clone(),

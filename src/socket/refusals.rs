@@ -32,16 +32,14 @@ pub fn turned_away(app: &App, socket: &Socket, refusal: &Refusal, address: Optio
         Code::RateLimited => app.metrics.limited(Limit::Authentication),
         _ => {}
     }
-    if app.event_log.is_on() && app.limits.may_tell(address) {
-        app.event_log.write(|| Entry {
-            client_id: Some(socket.id.to_string().into()),
-            namespace: Some(socket.ns().into()),
-            address,
-            code: Some(*code),
-            reason: Some(message.clone()),
-            ..Entry::new(kind_of(*code, true))
-        });
-    }
+    app.event_log.write(|| Entry {
+        client_id: Some(socket.id.to_string().into()),
+        namespace: Some(socket.ns().into()),
+        address,
+        code: Some(*code),
+        reason: Some(message.clone()),
+        ..Entry::new(kind_of(*code, true))
+    });
 }
 
 /// Ends a connection that is in no namespace in time, though it asked for one. The library does so only
@@ -95,7 +93,8 @@ impl Connection {
     /// Disconnects a client that floods, after it was told so.
     fn throw_out(&self, client: &Arc<Client>, name: &str, ack: Option<i64>) {
         const MESSAGE: &str = "too many events, and none fewer after being refused: disconnected";
-        tracing::info!(client = %client.id, address = ?client.address, "flooding: disconnecting");
+        let address = client.address.map(tracing::field::display);
+        tracing::info!(client = %client.id, address, "flooding: disconnecting");
         self.app.metrics.flooded();
         let code = Some(Code::RateLimited);
         self.app.event_log.write(|| Entry {

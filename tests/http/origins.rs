@@ -107,3 +107,23 @@ async fn socket_io_is_closed_to_the_pages_of_other_origins() {
     server.client().await;
     assert_eq!(get_from(&server, PAGE, POLL).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_name_that_was_made_to_lead_here_is_not_the_servers_own() {
+    let knock = async |server: &TestServer, host: &str| {
+        let host = format!("{host}:{}", server.address().port());
+        let knock = server.connecting().header("host", &host);
+        knock.header("origin", &format!("http://{host}")).open().await.err()
+    };
+    let server = server_of(&[PAGE]).await;
+    assert_eq!(knock(&server, "127.0.0.1").await, None);
+    assert_eq!(knock(&server, "localhost").await, None);
+    assert_eq!(knock(&server, "rebound.example").await, Some(403));
+    let server = TestServer::with(|config| {
+        config.cors_origin = CorsOrigin::List(vec![PAGE.to_owned()]);
+        config.public_hosts = vec!["rooms.example".to_owned()];
+    })
+    .await;
+    assert_eq!(knock(&server, "rooms.example").await, None);
+    assert_eq!(knock(&server, "rebound.example").await, Some(403));
+}
