@@ -28,7 +28,7 @@ use crate::{
     memory::{Account, Slow},
     payload::{Payload, json_of},
     wire::{
-        FENCE, Gate, Pause, Pushed, State, Way, Wire,
+        Ask, FENCE, Gate, Pause, Pushed, State, Way, Wire,
         frame::{Frames, Kind},
     },
 };
@@ -335,6 +335,14 @@ impl Outlet {
             // It comes back to another node, and asks again.
             () = self.wire.hurried() => drop(self.gate.break_off()),
         }
+    }
+
+    /// Waits until the client has answered something that is sent behind everything that was sent before:
+    /// what it has answered to, it has. False where it goes before. The answer of a client that polls is
+    /// not waited for.
+    pub async fn confirm_delivery(&self) -> bool {
+        let how = if self.v3 { Ask::WebSocket } else { Ask::EngineIo };
+        self.gate.confirm_delivery(how).await
     }
 
     /// Waits while the client reads and has much to read yet; false where that takes longer than

@@ -1,9 +1,13 @@
 //! What waits for users without a client, and how it is delivered when one comes.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     app::App,
@@ -129,11 +133,15 @@ const CLAIM: Duration = Duration::from_secs(10);
 /// How often a node asks for a queue that another one holds.
 const CLAIM_RETRY: Duration = Duration::from_secs(1);
 
-/// How much of a queue is read at a time, in messages and bytes.
+/// How often a node renews its claim on a queue that it delivers.
+const CLAIM_RENEWAL: Duration = Duration::from_secs(2);
+
+/// How much of a queue is read and sent at a time, in messages and bytes.
 const QUEUE_PAGE: (usize, usize) = (100, 1_000_000);
 
-/// Sends what was queued for a user to one of its clients. It is removed only after that client has
-/// held its connection for `QUEUE_CONFIRM`: so it may arrive twice, and never zero times.
+/// Sends what was queued for a user to one of its clients, page by page. A page is removed only after
+/// that client has answered something that was sent behind it, and has then held its connection for
+/// `QUEUE_CONFIRM`: so it may arrive twice, and never zero times.
 pub fn deliver_queued(app: &App, client: &Arc<Client>, user: &UserId) {
     if queue_store(app).is_none() {
         return;
@@ -218,7 +226,10 @@ async fn deliver_if_claimed(
         cluster.tell(&Word::Claim { user: user.clone(), since }, None);
         return Ok(Ended::Elsewhere);
     }
-    let ended = deliver_claimed(app, store, client, user, wake).await;
+    let ended = tokio::select! {
+        ended = deliver_claimed(app, store, client, user, wake) => ended,
+        () = keep_claim(app, store, user) => Ok(Ended::Unconfirmed),
+    };
     // If this fails, the claim ends by itself.
     let _released = store.release_queue(user, &app.node).await;
     if !matches!(ended, Ok(Ended::Done)) {
@@ -233,6 +244,17 @@ fn claim_time(app: &App) -> Duration {
     app.config.queue_confirm + CLAIM
 }
 
+/// Renews the claim for as long as that succeeds. While Redis cannot be asked, nobody can tell; whether
+/// the claim was kept is seen at the confirmation.
+async fn keep_claim(app: &App, store: &Store, user: &UserId) {
+    loop {
+        tokio::time::sleep(CLAIM_RENEWAL).await;
+        if let Ok(false) = store.renew_queue(user, &app.node, claim_time(app)).await {
+            return;
+        }
+    }
+}
+
 async fn deliver_claimed(
     app: &App,
     store: &Store,
@@ -240,48 +262,92 @@ async fn deliver_claimed(
     user: &UserId,
     wake: &Notify,
 ) -> Result<Ended, Refusal> {
-    let mut last = 0;
+    let mut sent_up_to = 0;
+    // The last places of the pages that the client has, and when it will have held them for long enough.
+    let mut held = VecDeque::new();
     loop {
-        last = send_queued(store, client, user, last).await?;
-        if last == 0 {
-            return Ok(Ended::Done);
+        while let Some(last) = send_page(store, client, user, sent_up_to).await? {
+            sent_up_to = last;
+            tokio::select! {
+                has_it = client.outlet.confirm_delivery() => if !has_it {
+                    return Ok(Ended::Unconfirmed);
+                },
+                ended = interruption(app, client, user, wake) => return Ok(ended),
+            }
+            held.push_back((last, Instant::now() + app.config.queue_confirm));
+            while held.front().is_some_and(|(_, until)| *until <= Instant::now()) {
+                let Some((last, _)) = held.pop_front() else { break };
+                if !confirm(app, store, client, user, last).await? {
+                    return Ok(Ended::Unconfirmed);
+                }
+            }
         }
+        let Some(&(last, until)) = held.front() else { return Ok(Ended::Done) };
         tokio::select! {
-            () = tokio::time::sleep(app.config.queue_confirm) => break,
-            () = wake.notified() => {}
-        }
-        if app.deliveries.gives_way(user) {
-            return Ok(Ended::Elsewhere);
-        }
-        let is_newest = newest_client(app, user).is_none_or(|newest| Arc::ptr_eq(&newest, client));
-        if !is_newest || !store.renew_queue(user, &app.node, claim_time(app)).await? {
-            return Ok(Ended::Unconfirmed);
+            () = tokio::time::sleep_until(until) => {
+                held.pop_front();
+                if !confirm(app, store, client, user, last).await? {
+                    return Ok(Ended::Unconfirmed);
+                }
+            }
+            () = wake.notified() => {
+                if let Some(ended) = interrupted(app, client, user) {
+                    return Ok(ended);
+                }
+            }
         }
     }
-    let held = client.namespace.client(client.id).is_some_and(|known| Arc::ptr_eq(&known, client));
-    if !held {
-        return Ok(Ended::Unconfirmed);
-    }
-    store.confirm(user.clone(), last).await?;
-    Ok(Ended::Done)
 }
 
-/// Sends what is queued after the place `last`; returns the last place that was sent.
-async fn send_queued(
+/// Waits until the client is not to have the queue any more.
+async fn interruption(app: &App, client: &Arc<Client>, user: &UserId, wake: &Notify) -> Ended {
+    loop {
+        wake.notified().await;
+        if let Some(ended) = interrupted(app, client, user) {
+            return ended;
+        }
+    }
+}
+
+/// How the delivery to this client ends, if somebody else is to have the queue.
+fn interrupted(app: &App, client: &Arc<Client>, user: &UserId) -> Option<Ended> {
+    if app.deliveries.gives_way(user) {
+        return Some(Ended::Elsewhere);
+    }
+    let newest = newest_client(app, user);
+    let is_newest = newest.is_none_or(|newest| Arc::ptr_eq(&newest, client));
+    (!is_newest).then_some(Ended::Unconfirmed)
+}
+
+/// Removes what the client has, up to this place, if it is still there, and the claim still this
+/// node's; whether that is so.
+async fn confirm(
+    app: &App,
+    store: &Store,
+    client: &Arc<Client>,
+    user: &UserId,
+    up_to: u64,
+) -> Result<bool, Refusal> {
+    let known = client.namespace.client(client.id);
+    if !known.is_some_and(|known| Arc::ptr_eq(&known, client)) {
+        return Ok(false);
+    }
+    Ok(store.confirm(user.clone(), up_to, &app.node).await?.is_some())
+}
+
+/// Sends a page of what is queued after the place `after`; returns the last place that was sent.
+async fn send_page(
     store: &Store,
     client: &Client,
     user: &UserId,
-    mut last: u64,
-) -> Result<u64, Refusal> {
+    after: u64,
+) -> Result<Option<u64>, Refusal> {
     let (limit, max_bytes) = QUEUE_PAGE;
-    loop {
-        let items = store.queued(user, last, limit, max_bytes).await?;
-        let Some(newest) = items.last().map(|item| item.seq) else { return Ok(last) };
-        for item in &items {
-            client.outlet.room().await;
-            let payload = Payload::stored(item.entry.json.clone(), &item.entry.attachments);
-            client.outlet.send(&Packet::new(item.entry.event.clone(), payload));
-        }
-        last = newest;
+    let items = store.queued(user, after, limit, max_bytes).await?;
+    for item in &items {
+        client.outlet.room().await;
+        let payload = Payload::stored(item.entry.json.clone(), &item.entry.attachments);
+        client.outlet.send(&Packet::new(item.entry.event.clone(), payload));
     }
+    Ok(items.last().map(|item| item.seq))
 }

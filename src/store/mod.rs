@@ -134,12 +134,18 @@ impl Store {
     }
 
     /// Removes the user's queued messages up to and with the place `up_to`; returns how many those
-    /// were.
-    pub fn confirm(&self, user: UserId, up_to: u64) -> Pending<u64> {
-        Self::number(match &self.backend {
-            Backend::Embedded(store) => store.confirm(user, up_to),
-            Backend::Redis(store) => store.confirm(&user, up_to),
-        })
+    /// were. `None`, with nothing removed, if `holder` no longer has the [claim](Self::claim_queue):
+    /// whoever has it now delivers them once more.
+    pub fn confirm(&self, user: UserId, up_to: u64, holder: &str) -> Pending<Option<u64>> {
+        match &self.backend {
+            Backend::Embedded(store) => {
+                Pending { answer: store.confirm(user, up_to), read: |outcome| Some(outcome.number) }
+            }
+            Backend::Redis(store) => Pending {
+                answer: store.confirm(&user, up_to, holder),
+                read: |outcome| outcome.number.checked_sub(1),
+            },
+        }
     }
 
     fn number(answer: Answer) -> Pending<u64> {

@@ -23,7 +23,7 @@ use socket2::SockRef;
 use socketioxide::socket::Sid;
 use tokio::{
     net::{TcpStream, tcp::OwnedWriteHalf},
-    sync::Notify,
+    sync::{Notify, oneshot},
     time::timeout,
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -32,6 +32,8 @@ use super::{
     Wire,
     frame::{self, Frames},
     pace::Pace,
+    pong::Pong,
+    probes::{Ask, Probes},
     queue::Queue,
 };
 use crate::{
@@ -87,6 +89,7 @@ pub struct Connection {
 #[derive(Debug)]
 struct State {
     queue: Queue,
+    probes: Probes,
     writer: Writer,
     /// The library has dropped its side: when the queue is empty, this is the end.
     closing: bool,
@@ -117,6 +120,7 @@ impl Connection {
             account,
             state: Mutex::new(State {
                 queue: Queue::default(),
+                probes: Probes::default(),
                 writer: Writer::Nobody,
                 closing: false,
             }),
@@ -168,14 +172,36 @@ impl Connection {
     }
 
     fn append(self: &Arc<Self>, bytes: &[u8]) {
+        let pings = frame::walk(bytes).filter(|found| found.text == Some(b"2")).count();
         let mut state = self.state.lock();
         if self.is_over() {
             return;
         }
+        state.probes.library_pinged(pings);
         state.queue.push_bytes(bytes);
         if self.keeps_bounds(&mut state) {
             self.changed(state);
         }
+    }
+
+    /// Asks the peer for an answer behind everything that was appended until now: what this returns
+    /// completes with the answer, and fails where none can come any more.
+    pub(super) fn probe(self: &Arc<Self>, how: Ask) -> oneshot::Receiver<()> {
+        let mut state = self.state.lock();
+        if self.is_over() || state.closing {
+            return oneshot::channel().1;
+        }
+        let (frame, answered) = state.probes.ask(how);
+        state.queue.push_bytes(&frame);
+        if self.keeps_bounds(&mut state) {
+            self.changed(state);
+        }
+        answered
+    }
+
+    /// The peer has sent a pong; whether it answers a probe, and not the library.
+    pub(super) fn answered(&self, pong: Pong) -> bool {
+        self.state.lock().probes.answered(pong)
     }
 
     /// Cuts the connection off if it has more unsent than it may; whether it goes on.
@@ -330,7 +356,8 @@ impl Connection {
         };
         // Whatever happens, it is the end.
         let _parted: Result<io::Result<()>, _> = timeout(LINGER, parted).await;
-        let _state = self.state.lock();
+        let mut state = self.state.lock();
+        state.probes.clear();
         self.over.store(true, Ordering::Release);
         self.left.notify_waiters();
     }
@@ -354,6 +381,7 @@ impl Connection {
     /// Ends the connection at once: a reset for the peer, an end of file for the library.
     fn end(&self, state: &mut State) {
         state.queue.clear();
+        state.probes.clear();
         self.unsent.store(0, Ordering::Relaxed);
         self.over.store(true, Ordering::Release);
         let socket = self.socket();

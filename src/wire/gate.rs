@@ -29,6 +29,7 @@ use super::{
     Wire,
     connection::{Connection, Pause, Pushed},
     frame::Frames,
+    probes::Ask,
 };
 use crate::memory::{Account, Charge};
 
@@ -167,22 +168,37 @@ impl Gate {
 
     /// Waits until at most `unsent` bytes wait to be sent, or nothing more can be.
     pub async fn wait_below(&self, unsent: usize) {
+        if let Some(connection) = self.wait_opened(|waiting| waiting.charge.bytes() > unsent).await {
+            connection.wait_below(unsent).await;
+        }
+    }
+
+    /// Waits for the gate to open, while `waits` says so of what waits for the fence, and no longer than
+    /// that may take. Returns the connection where it is open.
+    async fn wait_opened(&self, waits: impl Fn(&Waiting) -> bool) -> Option<Arc<Connection>> {
         loop {
             let opened = self.opened.notified();
             tokio::pin!(opened);
             opened.as_mut().enable();
-            let connection = match &self.state.lock().way {
-                Way::Waiting(waiting) if waiting.charge.bytes() > unsent => None,
-                Way::Open(connection) => Some(connection.clone()),
-                Way::Library | Way::Waiting(_) => return,
-            };
-            if let Some(connection) = connection {
-                return connection.wait_below(unsent).await;
+            match &self.state.lock().way {
+                Way::Waiting(waiting) if waits(waiting) => {}
+                Way::Open(connection) => return Some(connection.clone()),
+                Way::Library | Way::Waiting(_) => return None,
             }
             let limit = self.wire.limits().send_timeout;
             if tokio::time::timeout(limit, opened).await.is_err() {
-                return;
+                return None;
             }
+        }
+    }
+
+    /// Waits until the client has answered something that is sent behind everything that was handed over
+    /// until now; whether it has. The answer of a client that polls is not waited for.
+    pub async fn confirm_delivery(&self, how: Ask) -> bool {
+        let waits = |_: &Waiting| true;
+        match self.wait_opened(waits).await {
+            Some(connection) => connection.probe(how).await.is_ok(),
+            None => matches!(self.state.lock().way, Way::Library),
         }
     }
 

@@ -6,6 +6,8 @@
 //! life, as Node's server has it, so the library is given an answer in its stead: a frame may stand
 //! between any two others.
 
+use super::pong::may_be_pong;
+
 /// A pong as a client's frame. The mask is zero.
 pub const PONG: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'3'];
 
@@ -39,10 +41,14 @@ pub struct Inbound {
 
 impl Inbound {
     /// Takes note of the next bytes, up to the end of the first message that opens or closes a
-    /// namespace; returns how many, and that message, cut off where it is too long.
+    /// namespace, and as far as the next frame but the first that may be a pong; returns how many, and that
+    /// message, cut off where it is too long.
     pub fn pass(&mut self, bytes: &[u8]) -> (usize, Option<Vec<u8>>) {
         let mut at = 0;
         while at < bytes.len() {
+            if at > 0 && self.is_at_frame() && may_be_pong(&bytes[at..]) {
+                break;
+            }
             if self.left > 0 {
                 let rest = &bytes[at..];
                 let size =
@@ -66,9 +72,14 @@ impl Inbound {
         (at, None)
     }
 
+    /// Whether the next byte begins a frame.
+    pub fn is_at_frame(&self) -> bool {
+        self.left == 0 && self.seen == 0
+    }
+
     /// Whether the next byte begins a frame, and that a message (or comes between two).
     pub fn is_between(&self) -> bool {
-        self.left == 0 && self.seen == 0 && !self.fragmented
+        self.is_at_frame() && !self.fragmented
     }
 
     /// How many bytes may be read without going beyond the frame that has begun.
@@ -287,6 +298,17 @@ mod tests {
             let mut server = WebSocket::from_raw_socket(bytes, Role::Server, None);
             assert_eq!(server.read().unwrap(), Message::text(text));
         }
+    }
+
+    #[test]
+    fn it_stops_before_what_may_be_a_pong() {
+        let mut inbound = Inbound::default();
+        let frames = [client_frames(&[7]).concat(), PONG.to_vec(), client_frames(&[5]).concat()];
+        let bytes = frames.concat();
+        let mut at = inbound.pass(&bytes).0;
+        assert_eq!(at, frames[0].len());
+        at += inbound.pass(&bytes[at..]).0;
+        assert_eq!(at, bytes.len(), "it is passed over where it is not taken out");
     }
 
     #[test]

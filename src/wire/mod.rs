@@ -13,7 +13,8 @@
 //! - a gate (`gate`) keeps packets from overtaking what the library has yet to write;
 //! - what is unsent is bounded, in bytes and in time: a client over `SEND_BUFFER`, or that takes too
 //!   little within `SEND_TIMEOUT` (`pace`), is cut off, and the others never notice;
-//! - a client that sends more than can be processed is not read from (`stream`).
+//! - a client that sends more than can be processed is not read from (`stream`);
+//! - a client's answer to a probe (`probes`) proves that it has what was sent before.
 //!
 //! What it relies on, and what the tests hold it to: the library writes whole frames at a time, and
 //! no compression is negotiated.
@@ -23,6 +24,8 @@ pub mod frame;
 mod gate;
 mod inbound;
 mod pace;
+mod pong;
+mod probes;
 mod queue;
 mod round;
 mod serve;
@@ -48,6 +51,7 @@ use self::{
 pub use self::{
     connection::{Pause, Pushed},
     gate::{FENCE, Gate, State, Way},
+    probes::Ask,
     serve::{Patience, Raw, Serves, serve},
     stream::{Came, Handle, Packets, Stream, next_offer},
 };

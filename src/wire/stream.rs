@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::tcp::OwnedReadHalf,
@@ -21,6 +21,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::{
     connection::Connection,
     inbound::{self, Inbound, PONG},
+    pong::{self, Next},
 };
 
 /// How much is read at once.
@@ -138,23 +139,36 @@ impl Stream {
         Handle(Arc::downgrade(&self.connection))
     }
 
-    /// Reads at most `most` bytes.
+    /// Reads at most `most` bytes. The answers to our own probes are taken out: the library would take
+    /// them for answers to its own pings.
     fn poll_fill(
         &mut self,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
         most: usize,
     ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            ready!(self.poll_read_ahead(context))?;
+        if self.read.is_empty() && !ready!(self.poll_read_ahead(context))? {
+            return Poll::Ready(Ok(()));
+        }
+        while self.inbound.is_at_frame() {
+            match pong::next(&self.read) {
+                Next::Pong(pong, size) if self.connection.answered(pong) => {
+                    self.read.advance(size);
+                    if self.read.is_empty() && !ready!(self.poll_read_ahead(context))? {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                // At the end of the connection it goes on as it is.
+                Next::Unknown if ready!(self.poll_read_ahead(context))? => {}
+                Next::Pong(..) | Next::Unknown | Next::Else => break,
+            }
         }
         let size = most.min(buffer.remaining()).min(self.read.len());
         let (size, control) = self.inbound.pass(&self.read[..size]);
         if let Some(packet) = control {
             self.look_at(packet)?;
         }
-        let part = self.read.split_to(size);
-        buffer.put_slice(&part);
+        buffer.put_slice(&self.read.split_to(size));
         if self.read.is_empty() {
             // Lets go of the buffer that it was part of.
             self.read = Bytes::new();
@@ -162,13 +176,18 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads what is there; nothing at the end of the connection.
-    fn poll_read_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Reads what is there, behind what was read already; false at the end of the connection.
+    fn poll_read_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut scratch = ReadBuf::new(scratch);
             ready!(Pin::new(&mut self.reader).poll_read(context, &mut scratch))?;
-            self.read = Bytes::copy_from_slice(scratch.filled());
-            Poll::Ready(Ok(()))
+            let came = scratch.filled();
+            self.read = if self.read.is_empty() {
+                Bytes::copy_from_slice(came)
+            } else {
+                [&self.read, came].concat().into()
+            };
+            Poll::Ready(Ok(!came.is_empty()))
         })
     }
 

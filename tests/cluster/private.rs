@@ -7,7 +7,12 @@ use serde_json::{Value, json};
 
 use crate::{
     Cluster, assert_refused, eventually,
-    support::{SECRET, TestClient, token_of},
+    support::{
+        SECRET, TestClient,
+        process::{self, ServerProcess},
+        redis::RedisServer,
+        token_of,
+    },
 };
 
 fn checked(config: &mut Config) {
@@ -119,4 +124,40 @@ async fn without_authentication_nobody_can_be_written_to_who_is_not_there() {
     let ack = write(&mut ann, "zoe", "2").await;
     assert_eq!(ack["delivered"], true, "as soon as it is acknowledged that it is there: {ack}");
     assert_eq!(zoe.next("private-message").await["id"], "2");
+}
+
+#[tokio::test]
+async fn a_node_that_was_stopped_for_long_does_not_remove_what_another_one_delivers() {
+    let redis = RedisServer::start();
+    let start = async || {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = process::command(&directory.path().join("store"));
+        command.env("REDIS_URL", redis.url()).env("JWT_SECRET", SECRET);
+        command.env("QUEUE_CONFIRM", "100ms");
+        process::start(command).await
+    };
+    let (first, second) = (start().await, start().await);
+    let join = async |node: &ServerProcess, name: &str| {
+        node.connecting().auth(json!({"token": token_of(name)})).join().await
+    };
+    let mut ann = join(&second, "ann").await;
+    assert_eq!(write(&mut ann, "zoe", "1").await["queued"], true);
+    // What it answers comes when its node is stopped.
+    let mut older = join(&first, "zoe").await;
+    older.fall_silent();
+    assert_eq!(older.next("private-message").await["id"], "1");
+    first.signal("-STOP");
+    older.speak().await;
+    // As after some seconds.
+    let _expired: bool = redis.command("PEXPIRE roomcast:claim:zoe 1");
+    let mut newer = join(&second, "zoe").await;
+    newer.fall_silent();
+    assert_eq!(newer.next("private-message").await["id"], "1");
+    first.signal("-CONT");
+    for _ in 0..10 {
+        older.settle().await;
+    }
+    // It has not answered, so that nobody is known to have the message, and the older one gets it again.
+    newer.disconnect().await;
+    assert_eq!(older.next("private-message").await["id"], "1");
 }

@@ -47,6 +47,14 @@ async fn received(client: &mut TestClient, count: usize) -> Vec<String> {
     ids
 }
 
+/// Waits until the user has a client.
+async fn online(server: &TestServer, user: &str) {
+    let user = UserId::parse(user).unwrap();
+    while server.app.registry.users.clients(&user).is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn waiting(server: &TestServer, user: &str) -> u64 {
     direct::queue_len(&server.app, &UserId::parse(user).unwrap()).await.unwrap()
 }
@@ -166,17 +174,117 @@ async fn what_was_held_long_enough_is_gone() {
     write_offline(&mut alice, "bob", &["one", "two"]).await;
     let mut bob = user(&server, "bob").await;
     assert_eq!(received(&mut bob, 2).await, ["one", "two"]);
-    tokio::time::timeout(Duration::from_secs(10), async {
-        while waiting(&server, "bob").await > 0 {
-            bob.settle().await;
-        }
-    })
-    .await
-    .expect("it is never removed");
+    while waiting(&server, "bob").await > 0 {
+        bob.settle().await;
+    }
     bob.disconnect().await;
     write_offline(&mut alice, "bob", &["three"]).await;
     let mut bob = user(&server, "bob").await;
     assert_eq!(received(&mut bob, 1).await, ["three"], "and nothing before it");
+}
+
+/// Waits until what waits for the user was delivered, answered, held for long enough, and removed.
+async fn confirmed(server: &TestServer, user: &str) {
+    let confirmed = async {
+        while waiting(server, user).await > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), confirmed).await.expect("it is never removed");
+}
+
+/// Lets another user get its queue, and hold it for long enough: whoever has it for longer has, too.
+async fn hold_for_long_enough(server: &TestServer, sender: &mut TestClient) {
+    write_offline(sender, "carol", &["one"]).await;
+    let mut carol = user(server, "carol").await;
+    assert_eq!(received(&mut carol, 1).await, ["one"]);
+    let reading = tokio::spawn(async move { carol.ended_in_namespace().await });
+    confirmed(server, "carol").await;
+    reading.abort();
+}
+
+async fn brief(configure: impl FnOnce(&mut Config)) -> TestServer {
+    with(|config| {
+        checked(config);
+        config.queue_confirm = Duration::from_millis(50);
+        configure(config);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_a_client_has_not_read_is_kept() {
+    // More than the kernel takes of it, and more than a page.
+    let server = brief(|_| {}).await;
+    let mut alice = user(&server, "alice").await;
+    let (all, text) = (90, "x".repeat(20_000));
+    for n in 0..all {
+        let id = n.to_string();
+        let private = json!({"targetUserId": "bob", "message": text, "id": id});
+        assert_eq!(alice.ask("private-message", private).await["queued"], true);
+    }
+    let ids = (0..all).map(|n| n.to_string()).collect::<Vec<_>>();
+    for connecting in [server.connecting(), server.connecting().engine_3()] {
+        let deaf = connecting.query("token", &token_of("bob")).open().await;
+        let Ok(mut deaf) = deaf else { panic!("refused") };
+        deaf.send_frame("40").await;
+        online(&server, "bob").await;
+        hold_for_long_enough(&server, &mut alice).await;
+        assert_eq!(waiting(&server, "bob").await, all);
+        drop(deaf);
+    }
+    let mut bob = user(&server, "bob").await;
+    assert_eq!(received(&mut bob, ids.len()).await, ids);
+    let reading = tokio::spawn(async move { bob.ended_in_namespace().await });
+    confirmed(&server, "bob").await;
+    reading.abort();
+}
+
+#[tokio::test]
+async fn what_a_client_has_not_answered_to_is_kept() {
+    let server = brief(|_| {}).await;
+    let mut alice = user(&server, "alice").await;
+    write_offline(&mut alice, "bob", &["one", "two"]).await;
+    let mut bob = user(&server, "bob").await;
+    bob.fall_silent();
+    assert_eq!(received(&mut bob, 2).await, ["one", "two"]);
+    hold_for_long_enough(&server, &mut alice).await;
+    assert_eq!(waiting(&server, "bob").await, 2);
+    bob.settle().await;
+    bob.speak().await;
+    confirmed(&server, "bob").await;
+}
+
+#[tokio::test]
+async fn an_old_client_answers_too() {
+    let server = brief(|_| {}).await;
+    let mut alice = user(&server, "alice").await;
+    write_offline(&mut alice, "bob", &["one"]).await;
+    let old = server.connecting().engine_3().query("token", &token_of("bob"));
+    let mut bob = old.join().await;
+    assert_eq!(received(&mut bob, 1).await, ["one"]);
+    let reading = tokio::spawn(async move { bob.ended_in_namespace().await });
+    confirmed(&server, "bob").await;
+    reading.abort();
+}
+
+#[tokio::test]
+async fn many_messages_come_in_order_page_by_page() {
+    let server = with(checked).await;
+    let mut ids = Vec::new();
+    for sender in 0..3 {
+        let mut sender = user(&server, &format!("sender-{sender}")).await;
+        for _ in 0..90 {
+            let id = ids.len().to_string();
+            write_offline(&mut sender, "bob", &[&id]).await;
+            ids.push(id);
+        }
+    }
+    for _ in 0..2 {
+        let mut bob = user(&server, "bob").await;
+        assert_eq!(received(&mut bob, ids.len()).await, ids);
+        bob.disconnect().await;
+    }
 }
 
 #[tokio::test]

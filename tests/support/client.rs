@@ -133,6 +133,7 @@ impl Connecting {
             events: VecDeque::new(),
             acks: VecDeque::new(),
             asked: 0,
+            unanswered: None,
             nodes: self.nodes,
         };
         let hello = client.read().await.expect("the server closed the connection");
@@ -167,10 +168,31 @@ pub struct TestClient {
     events: VecDeque<Event>,
     acks: VecDeque<(u64, Value)>,
     asked: u64,
+    /// The pings that it has not answered, where it answers none.
+    unanswered: Option<usize>,
     nodes: Vec<App>,
 }
 
 impl TestClient {
+    /// From now on answers no ping of Engine.IO's.
+    pub fn fall_silent(&mut self) {
+        self.unanswered.get_or_insert(0);
+    }
+
+    /// Answers every ping that it has not answered, and those that follow.
+    pub async fn speak(&mut self) {
+        for _ in 0..self.unanswered.take().unwrap_or(0) {
+            self.write("3").await;
+        }
+    }
+
+    async fn answer_ping(&mut self) {
+        match &mut self.unanswered {
+            Some(unanswered) => *unanswered += 1,
+            None => self.write("3").await,
+        }
+    }
+
     /// Sends an event.
     pub async fn emit(&mut self, event: &str, data: Value) {
         self.write(&self.packet("2", &json!([event, data]).to_string())).await;
@@ -438,7 +460,7 @@ impl TestClient {
             let frame = tokio::time::timeout(DEADLINE, self.socket.next()).await;
             match frame.expect("nothing came for ten seconds") {
                 Some(Ok(Message::Binary(bytes))) => return bytes.to_vec(),
-                Some(Ok(Message::Text(text))) if text == "2" => self.write("3").await,
+                Some(Ok(Message::Text(text))) if text == "2" => self.answer_ping().await,
                 other => panic!("{other:?} instead of an attachment"),
             }
         }
@@ -450,7 +472,7 @@ impl TestClient {
             let frame = tokio::time::timeout(DEADLINE, self.socket.next());
             let frame = frame.await.expect("nothing came for ten seconds");
             match frame {
-                Some(Ok(Message::Text(text))) if text == "2" => self.write("3").await,
+                Some(Ok(Message::Text(text))) if text == "2" => self.answer_ping().await,
                 Some(Ok(Message::Text(text))) if text == "1" => return None,
                 Some(Ok(Message::Text(text))) => return Some(text.to_string()),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return None,

@@ -97,6 +97,13 @@ impl ServerProcess {
         self.child.id().unwrap()
     }
 
+    /// Sends it a signal, as `kill` names it.
+    pub fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        let sent = std::process::Command::new("kill").args([name, &id]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// Ends it as `kill -9` does, and waits until it is gone.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
@@ -105,9 +112,7 @@ impl ServerProcess {
 
     /// Tells it to stop, as a supervisor does, and waits until it has: its exit code.
     pub async fn terminate(mut self) -> Option<i32> {
-        let id = self.id().to_string();
-        let sent = std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap();
-        assert!(sent.success());
+        self.signal("-TERM");
         let ended = tokio::time::timeout(DEADLINE, self.child.wait());
         let code = ended.await.expect("it does not end").unwrap().code();
         self.log.await.unwrap();

@@ -4,6 +4,7 @@
 
 mod close;
 mod connect;
+mod delivery;
 mod flow;
 mod heartbeat;
 mod held;

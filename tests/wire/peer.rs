@@ -27,6 +27,10 @@ pub struct Peer {
     /// The sizes of the next reads, in turn.
     steps: Vec<usize>,
     step: usize,
+    /// How many more pings it answers.
+    pub answers: usize,
+    /// How many pings have come.
+    pub pings: usize,
     /// Its id in the namespace that it connected to last.
     pub id: String,
 }
@@ -56,7 +60,7 @@ impl Peer {
         assert!(head.starts_with("http/1.1 101"), "{head}");
         assert!(head.contains("s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
         assert!(!head.contains("sec-websocket-extensions"), "shared frames are not compressed");
-        Self { tcp, buffer, steps: vec![usize::MAX], step: 0, id: String::new() }
+        Self { tcp, buffer, steps: vec![usize::MAX], step: 0, answers: usize::MAX, pings: 0, id: String::new() }
     }
 
     /// A client of `/`, as far as the welcome.
@@ -147,8 +151,12 @@ impl Peer {
         loop {
             if let Some(frame) = self.parse() {
                 if frame == Frame::Text("2".into()) {
-                    // The connection may be over by now.
-                    let _sent = self.tcp.write_all(&masked("3")).await;
+                    self.pings += 1;
+                    if self.answers > 0 {
+                        self.answers -= 1;
+                        // The connection may be over by now.
+                        let _sent = self.tcp.write_all(&masked("3")).await;
+                    }
                     continue;
                 }
                 return Some(frame);

@@ -180,9 +180,10 @@ impl Redis {
         self.submit(call, Kind::Enqueue, bytes)
     }
 
-    pub fn confirm(&self, user: &UserId, up_to: u64) -> Answer {
+    /// Answers one more than were removed, or 0 if `holder` does not have the claim.
+    pub fn confirm(&self, user: &UserId, up_to: u64, holder: &str) -> Answer {
         let mut call = self.call(&scripts::CONFIRM);
-        call.arg(user.as_str()).arg(up_to.min(LAST));
+        call.arg(user.as_str()).arg(up_to.min(LAST)).arg(holder);
         self.submit(call, Kind::Count, 0)
     }
 

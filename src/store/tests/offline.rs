@@ -7,6 +7,14 @@ impl World {
         self.store.enqueue(user(who), from.map(sender), self.entry(id)).await
     }
 
+    /// Confirms as the one who has the claim.
+    pub(super) async fn confirm(&self, who: &str, up_to: u64) -> u64 {
+        let claim = self.store.claim_queue(&user(who), "node", Duration::from_mins(1)).await;
+        assert_eq!(claim, Ok(true));
+        let confirmed = self.store.confirm(user(who), up_to, "node").await.unwrap();
+        confirmed.expect("the claim is held")
+    }
+
     async fn waiting(&self, who: &str) -> Vec<String> {
         let items = self.store.queued(&user(who), 0, 1_000, usize::MAX).await.unwrap();
         items.into_iter().map(|item| item.entry.id).collect()
@@ -24,7 +32,7 @@ on_every! {
         let rest = world.store.queued(&user("ann"), places[0], 1, usize::MAX).await.unwrap();
         assert_eq!(rest, [QueuedItem { seq: places[1], entry: world.entry("2") }]);
         assert_eq!(world.store.queued(&user("ann"), 0, 10, 1).await.unwrap().len(), 1, "one always fits");
-        assert_eq!(world.store.confirm(user("ann"), places[1]).await.unwrap(), 2);
+        assert_eq!(world.confirm("ann", places[1]).await, 2);
         assert_eq!(world.waiting("ann").await, ["3"]);
         assert_eq!(world.store.queue_len(&user("ann")).await.unwrap(), 1);
         assert_eq!(world.store.queue_len(&user("bob")).await.unwrap(), 3);
@@ -32,10 +40,10 @@ on_every! {
 
     async fn a_place_is_never_used_again(world) {
         let first = world.enqueue("ann", None, "1").await.unwrap();
-        world.store.confirm(user("ann"), first).await.unwrap();
+        world.confirm("ann", first).await;
         let second = world.enqueue("ann", None, "2").await.unwrap();
         assert!(second > first);
-        assert_eq!(world.store.confirm(user("ann"), first).await.unwrap(), 0, "a late confirmation takes nothing new");
+        assert_eq!(world.confirm("ann", first).await, 0, "a late confirmation takes nothing new");
         assert_eq!(world.waiting("ann").await, ["2"]);
     }
 
@@ -94,7 +102,7 @@ on_every! {
         for n in 0..20 {
             world.enqueue(&format!("user-{n}"), None, "a backend's").await.unwrap();
         }
-        assert_eq!(world.store.confirm(user("invented-3"), places[3]).await.unwrap(), 1);
+        assert_eq!(world.confirm("invented-3", places[3]).await, 1);
         world.enqueue("another", Some("eve"), "what is delivered makes place").await.unwrap();
         assert_eq!(world.enqueue("another", Some("eve"), "e").await, Err(StoreError::SenderQueueFull));
         assert_eq!(world.store.health(), Health::Working, "a refusal is no failure");
@@ -117,7 +125,7 @@ on_every! {
         };
         let place = enqueue("a", 90_000).await.expect("one always fits");
         assert_eq!(enqueue("b", 1).await, Err(StoreError::SenderQueueFull));
-        world.store.confirm(user("a"), place).await.unwrap();
+        world.confirm("a", place).await;
         enqueue("a", 20_000).await.unwrap();
         enqueue("b", 20_000).await.unwrap();
         assert_eq!(enqueue("c", 20_000).await, Err(StoreError::SenderQueueFull));

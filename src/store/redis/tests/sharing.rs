@@ -95,6 +95,20 @@ async fn a_queue_is_claimed_by_one_at_a_time() {
 }
 
 #[tokio::test]
+async fn only_the_one_who_has_the_claim_confirms() {
+    let world = World::start();
+    let (one, other) = (world.node(), world.node());
+    let (ann, long) = (user("ann"), Duration::from_mins(1));
+    let place = one.enqueue(ann.clone(), None, crate::store::tests::entry()).await.unwrap();
+    assert_eq!(one.confirm(ann.clone(), place, "one").await, Ok(None), "nobody has the claim");
+    assert_eq!(other.claim_queue(&ann, "other", long).await, Ok(true));
+    assert_eq!(one.confirm(ann.clone(), place, "one").await, Ok(None));
+    assert_eq!(one.queue_len(&ann).await, Ok(1));
+    assert_eq!(other.confirm(ann.clone(), place, "other").await, Ok(Some(1)));
+    assert_eq!(one.queue_len(&ann).await, Ok(0));
+}
+
+#[tokio::test]
 async fn several_nodes_sweep_and_a_forgotten_room_is_forgotten_once() {
     let mut world = World::start();
     let now = Arc::new(AtomicI64::new(1_000_000));
