@@ -10,9 +10,10 @@
 //! every node that has members in the room, comes by the room's channel (see [`crate::cluster`]), and
 //! signals go out here and are told to the other nodes.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, ops::Add, sync::Arc, time::Duration};
 
 use socketioxide::socket::Sid;
+use tokio::time::timeout;
 
 use crate::{
     audience::Except,
@@ -20,19 +21,25 @@ use crate::{
     cluster::{Cluster, Word},
     fanout::Fanout,
     limits::Sender,
+    memory::Level,
     names::RoomName,
     outlet::Packet,
     payload::Payload,
+    peers::Question,
     refusal::{Code, Refusal},
     registry::{Client, Namespace},
     store::{Append, Appended, Committed, Entry, Pending, RoomKey, Store},
+    wire::{Counts, Readers, Wire},
 };
 
-/// How long a client waits, after each message that it sends, for those who read it.
+/// How long a client waits at most, after each message that it sends, for most of those who read it.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long a backend waits before it is refused.
 const BACKENDS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often other nodes are asked for their readers while somebody waits.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// When a backend that was refused may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -65,13 +72,14 @@ pub struct Bus {
     pub here: Fanout,
     log: Option<Store>,
     cluster: Option<Cluster>,
+    wire: Wire,
 }
 
 impl Bus {
     /// A bus with the log where there is history, and the other nodes where there may be some. The tail
     /// of an embedded log is [`tail`].
-    pub fn new(here: Fanout, log: Option<Store>, cluster: Option<Cluster>) -> Self {
-        Self { here, log, cluster }
+    pub fn new(here: Fanout, log: Option<Store>, cluster: Option<Cluster>, wire: Wire) -> Self {
+        Self { here, log, cluster, wire }
     }
 
     /// The log, where there is history.
@@ -81,8 +89,8 @@ impl Bus {
 
     /// Sends a message to a room: where there is history it is handed to the log during this call, so
     /// that the order of calls is the order of the log. When what this returns is done, the message is
-    /// stored and on its way to every member; the answer is its offset. Where members that read have
-    /// much to read yet, that takes a little longer: who publishes faster than that is held back.
+    /// stored and on its way to every member; the answer is its offset. As long as most of those who
+    /// read are behind, that takes a little longer: who publishes faster than that is held back.
     ///
     /// # Errors
     /// `unavailable` when the log cannot take it, `too_many_rooms` when its room would be one too
@@ -96,7 +104,7 @@ impl Bus {
         let begun = bus.begin(message);
         async move {
             let offset = bus.finish(begun).await?;
-            bus.relieved(&namespace, Some(&name)).await;
+            bus.wait_drained(&namespace, Some(&name)).await;
             Ok(offset)
         }
     }
@@ -145,24 +153,26 @@ impl Bus {
         }
     }
 
-    /// Waits a little, where a client of this node that reads had much to read yet when something was
-    /// last sent to this room, or to the whole namespace: who sends faster than others read is held
-    /// back.
-    pub async fn relieved(&self, namespace: &Namespace, room: Option<&RoomName>) {
-        if let Some(client) = pressed(namespace, room) {
-            client.outlet.relieved(PATIENCE).await;
-        }
+    /// Waits a little, while most of those who read what was last sent to this room, or to the whole
+    /// namespace, are behind: who sends faster than others read is held back.
+    pub async fn wait_drained(&self, namespace: &Namespace, room: Option<&RoomName>) {
+        self.drained(namespace, room, PATIENCE).await;
     }
 
-    /// As [`relieved`](Self::relieved), after something was sent to these clients.
-    pub async fn clients_relieved(&self, clients: &[Arc<Client>]) {
-        for client in clients {
-            client.outlet.relieved(PATIENCE).await;
+    /// As [`wait_drained`](Self::wait_drained), after something was sent to these clients.
+    pub async fn wait_clients_drained(&self, clients: &[Arc<Client>]) {
+        let readers = Arc::<Readers>::default();
+        {
+            let mut delivery = readers.begin();
+            for client in clients {
+                client.outlet.count(&mut delivery);
+            }
         }
+        self.patiently(PATIENCE, readers.wait_drained()).await;
     }
 
-    /// Lets a backend send to this room, or to the whole namespace, once those who read have little to
-    /// read yet.
+    /// Lets a backend send to this room, or to the whole namespace, once no more than half of those who
+    /// read are behind.
     ///
     /// # Errors
     /// `unavailable` where that takes too long: a backend that sends faster than is read must wait, or
@@ -172,14 +182,73 @@ impl Bus {
         namespace: &Namespace,
         room: Option<&RoomName>,
     ) -> Result<(), Refusal> {
-        let Some(client) = pressed(namespace, room) else { return Ok(()) };
-        if client.outlet.relieved(BACKENDS_PATIENCE).await {
+        if self.drained(namespace, room, BACKENDS_PATIENCE).await {
             return Ok(());
         }
-        let message =
-            "more is being sent there than its clients can read: nothing was sent, try again later";
+        let message = "more is being sent there than most of its clients can read: nothing was sent, try again later";
         let refusal = Refusal::new(Code::Unavailable, message);
         Err(Refusal { retry_after: Some(RETRY_AFTER), ..refusal })
+    }
+
+    /// Waits until no more than half of those who read what is sent there are behind; false where that
+    /// takes longer. On several nodes it is half of all of them that counts.
+    async fn drained(
+        &self,
+        namespace: &Namespace,
+        room: Option<&RoomName>,
+        patience: Duration,
+    ) -> bool {
+        let Some(readers) = readers_of(namespace, room) else { return true };
+        if self.is_drained(&readers) {
+            return true;
+        }
+        let drained = async {
+            while !self.are_drained_elsewhere(namespace, room, &readers).await {
+                let is_drained = readers.wait_until(|readers| self.is_drained(readers));
+                if timeout(ASK_AGAIN, is_drained).await.is_ok() {
+                    break;
+                }
+            }
+        };
+        self.patiently(patience, drained).await
+    }
+
+    /// Waits for this, and no longer than that, nor beyond the server's stop; false where it took
+    /// longer.
+    async fn patiently(&self, patience: Duration, drained: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            () = drained => true,
+            () = tokio::time::sleep(patience) => false,
+            () = self.wire.hurried() => true,
+        }
+    }
+
+    /// Whether no more than half are behind, or while memory is short, nobody is.
+    fn is_drained(&self, readers: &Readers) -> bool {
+        match self.wire.memory().level() {
+            Level::Calm => !readers.is_backpressured(),
+            Level::Near | Level::Over => readers.counts().behind == 0,
+        }
+    }
+
+    /// Whether no more than half are behind with those on other nodes counted in.
+    async fn are_drained_elsewhere(
+        &self,
+        namespace: &Namespace,
+        room: Option<&RoomName>,
+        readers: &Readers,
+    ) -> bool {
+        let Some(cluster) =
+            self.cluster.as_ref().filter(|_| self.wire.memory().level() == Level::Calm)
+        else {
+            return false;
+        };
+        let question = Question::Readers { namespace: namespace.path.clone(), room: room.cloned() };
+        let elsewhere = readers.elsewhere(async {
+            let answers = cluster.ask::<Counts>(&question, None).await.answers;
+            answers.into_iter().fold(Counts::default(), Counts::add)
+        });
+        !(elsewhere.await + readers.counts()).are_backpressured()
     }
 
     /// Sends a signal to the members of a room, on all nodes.
@@ -279,11 +348,11 @@ enum Begun {
     Done,
 }
 
-/// A client of this node that reads and had much to read yet when something was last sent there.
-fn pressed(namespace: &Namespace, room: Option<&RoomName>) -> Option<Arc<Client>> {
+/// Those of this node who read what is sent there; `None` where there is nobody.
+pub fn readers_of(namespace: &Namespace, room: Option<&RoomName>) -> Option<Arc<Readers>> {
     match room {
-        Some(room) => namespace.room(room.as_str())?.lock().pressed(),
-        None => namespace.pressed(),
+        Some(room) => Some(namespace.room(room.as_str())?.lock().readers().clone()),
+        None => Some(namespace.readers().clone()),
     }
 }
 

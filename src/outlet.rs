@@ -28,7 +28,7 @@ use crate::{
     memory::{Account, Slow},
     payload::{Payload, json_of},
     wire::{
-        Ask, FENCE, Gate, Pause, Pushed, State, Way, Wire,
+        Ask, Delivery, FENCE, Gate, Pause, Pushed, Readers, State, Way, Wire,
         frame::{Frames, Kind},
     },
 };
@@ -149,8 +149,8 @@ pub type Tap = Arc<dyn Listen>;
 pub enum Sent {
     /// It is on its way.
     Yes,
-    /// It is on its way, but the client has much to read yet: see [`Outlet::relieved`].
-    Pressed,
+    /// It is on its way, but the client, which has much unsent, does not read at the moment.
+    Unread,
     /// The client is gone.
     Gone,
     /// The client reads too slowly; with this packet it began to miss some and is disconnected.
@@ -160,7 +160,7 @@ pub enum Sent {
 impl Sent {
     /// Whether the packet is on its way.
     pub const fn is_taken(self) -> bool {
-        matches!(self, Self::Yes | Self::Pressed)
+        matches!(self, Self::Yes | Self::Unread)
     }
 }
 
@@ -168,7 +168,7 @@ impl From<Pushed> for Sent {
     fn from(pushed: Pushed) -> Self {
         match pushed {
             Pushed::Taken => Self::Yes,
-            Pushed::Pressed => Self::Pressed,
+            Pushed::Unread => Self::Unread,
             Pushed::Gone => Self::Gone,
         }
     }
@@ -194,9 +194,23 @@ impl Outlet {
 
     /// Hands over one packet; never waits.
     pub fn send(&self, packet: &Packet) -> Sent {
+        self.send_in(packet, None)
+    }
+
+    /// Hands over a packet that goes to many, and counts the client among its readers; never waits.
+    pub fn deliver(&self, packet: &Packet, delivery: &mut Delivery<'_>) -> Sent {
+        let sent = self.send_in(packet, Some(delivery));
+        if sent == Sent::Yes {
+            delivery.reached();
+        }
+        sent
+    }
+
+    fn send_in(&self, packet: &Packet, delivery: Option<&Delivery<'_>>) -> Sent {
         let sent = self.pass(
             || packet.frames(&self.wire, &self.namespace, self.v3),
             |socket| socket.emit(&packet.event, &(&packet.payload,)),
+            delivery,
         );
         if let Some(tap) = self.tap.as_ref().filter(|_| sent.is_taken()) {
             tap.sent(&self.namespace, self.id, packet);
@@ -214,6 +228,7 @@ impl Outlet {
                 self.wire.encode(kind, &self.namespace, &parts, data.attachments(), self.v3)
             },
             |socket| acknowledge(socket, id, &(data,)),
+            None,
         )
     }
 
@@ -222,6 +237,7 @@ impl Outlet {
         &self,
         frames: impl FnOnce() -> Frames,
         emit: impl FnOnce(&Arc<Socket>) -> Result<(), SendError>,
+        delivery: Option<&Delivery<'_>>,
     ) -> Sent {
         let mut state = self.gate.lock();
         if state.closed {
@@ -238,7 +254,7 @@ impl Outlet {
             }
         }
         match &mut state.way {
-            Way::Open(connection) => connection.push(&frames()).into(),
+            Way::Open(connection) => connection.push(&frames(), delivery).into(),
             Way::Waiting(waiting) => match waiting.push(frames(), &self.wire) {
                 Pushed::Gone => {
                     self.give_up(state, Slow::Buffer);
@@ -345,14 +361,16 @@ impl Outlet {
         self.gate.confirm_delivery(how).await
     }
 
-    /// Waits while the client reads and has much to read yet; false where that takes longer than
-    /// `patience`.
-    pub async fn relieved(&self, patience: Duration) -> bool {
-        tokio::select! {
-            () = self.gate.wait_pressed() => true,
-            () = tokio::time::sleep(patience) => false,
-            () = self.wire.hurried() => true,
+    /// Counts the client among the readers of this delivery, which has reached it already.
+    pub fn count(&self, delivery: &mut Delivery<'_>) {
+        if self.gate.count(delivery) == Pushed::Taken {
+            delivery.reached();
         }
+    }
+
+    /// The client is none of these readers any more.
+    pub fn leave(&self, readers: &Arc<Readers>) {
+        self.gate.leave(readers);
     }
 
     /// Keeps the client from being heard until what this returns is dropped: what it sends waits

@@ -9,6 +9,7 @@ use socketioxide::socket::Sid;
 use crate::{
     app::App,
     audience::Except,
+    bus::readers_of,
     census::{self, PageRequest, Wanted},
     cluster::{Answers, Event, Message, Word},
     direct, messages,
@@ -76,6 +77,13 @@ pub enum Question {
     },
     /// How many connections and rooms.
     Counts,
+    /// How many read what was last sent to a room or a namespace, and how many of those are behind.
+    Readers {
+        /// The namespace.
+        namespace: Arc<str>,
+        /// The room; `None` for all of the namespace.
+        room: Option<RoomName>,
+    },
 }
 
 /// Asks all other nodes; where there are none, nobody answers.
@@ -172,6 +180,11 @@ fn answer(app: &App, question: Question, packet: Option<&Packet>) -> Box<RawValu
         }
         Question::LastActivity { user } => json_of(&census::last_activity_here(app, &user)),
         Question::Counts => json_of(&census::counts_here(app)),
+        Question::Readers { namespace, room } => {
+            let namespace = app.registry.namespace(&namespace);
+            let readers = namespace.and_then(|home| readers_of(home, room.as_ref()));
+            json_of(&readers.map(|readers| readers.counts()).unwrap_or_default())
+        }
     }
 }
 

@@ -166,7 +166,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         memory: memory.clone(),
     });
     let app = App::new(Parts {
-        bus: Bus::new(here, log, cluster.clone()),
+        bus: Bus::new(here, log, cluster.clone(), wire.clone()),
         cluster,
         store,
         deliveries: direct::Deliveries::default(),

@@ -5,7 +5,6 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[allow(dead_code, reason = "each test binary uses its own part")]
 #[path = "wire/peer.rs"]
 mod peer;
 mod support;

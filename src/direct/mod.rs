@@ -64,7 +64,7 @@ pub async fn send(app: &App, client: &Client, message: PrivateMessage) -> Result
     let payload = message.payload.with_json(json)?;
     let packet = Packet::new("private-message", payload.clone());
     let reached = to_user(app, &message.target, &packet, &Except::nobody()).await?;
-    app.bus.clients_relieved(&app.registry.users.clients(&message.target)).await;
+    app.bus.wait_clients_drained(&app.registry.users.clients(&message.target)).await;
     let delivered = reached == Reached::Someone;
     let queued = !delivered;
     if queued {

@@ -29,9 +29,10 @@ pub use self::{
 use crate::{
     clock::Timestamp,
     names::RoomName,
-    outlet::{Packet, Sent},
+    outlet::Packet,
     refusal::{Code, Refusal},
     store::RoomKey,
+    wire::Readers,
 };
 
 /// Everything that is connected to this node.
@@ -107,14 +108,8 @@ pub struct Namespace {
     rooms: RwLock<HashMap<RoomName, Arc<Room>>>,
     quota: Arc<Quota>,
     /// Held while a packet goes to everyone, so that all see the same order of such packets.
-    everyone: Mutex<Everyone>,
-}
-
-/// What is known of the last packet to everyone.
-#[derive(Debug, Default)]
-struct Everyone {
-    /// A client that had much to read yet.
-    pressed: Option<Arc<Client>>,
+    everyone: Mutex<()>,
+    readers: Arc<Readers>,
 }
 
 impl Namespace {
@@ -125,6 +120,7 @@ impl Namespace {
             rooms: RwLock::default(),
             quota,
             everyone: Mutex::default(),
+            readers: Arc::default(),
         }
     }
 
@@ -145,7 +141,7 @@ impl Namespace {
                 clients.remove(&client.id);
             }
         }
-        self.everyone.lock().pressed.take_if(|pressed| is_it(pressed));
+        client.outlet.leave(&self.readers);
     }
 
     /// The client with this id.
@@ -165,23 +161,18 @@ impl Namespace {
 
     /// Sends to every client but those that `except` names; returns to how many.
     pub fn send(&self, packet: &Packet, except: impl Fn(&Client) -> bool) -> usize {
-        let mut everyone = self.everyone.lock();
-        everyone.pressed = None;
+        let _order = self.everyone.lock();
         let clients = self.clients.read();
-        let mut sent = 0;
+        let (mut sent, mut delivery) = (0, self.readers.begin());
         for client in clients.values().filter(|client| !except(client)) {
-            let outcome = client.outlet.send(packet);
-            sent += usize::from(outcome.is_taken());
-            if outcome == Sent::Pressed {
-                everyone.pressed = Some(client.clone());
-            }
+            sent += usize::from(client.outlet.deliver(packet, &mut delivery).is_taken());
         }
         sent
     }
 
-    /// A client that reads and had much to read yet when something was last sent to everyone.
-    pub fn pressed(&self) -> Option<Arc<Client>> {
-        self.everyone.lock().pressed.clone()
+    /// Those who read what is sent to everyone: as long as most are behind, publishers should wait.
+    pub fn readers(&self) -> &Arc<Readers> {
+        &self.readers
     }
 
     /// The room of this name as the log knows it.

@@ -14,11 +14,8 @@ use socketioxide::socket::Sid;
 
 use super::{Client, Spelling};
 use crate::{
-    clock::Timestamp,
-    cluster::Attendance,
-    names::RoomName,
-    outlet::{Packet, Sent},
-    store::Epoch,
+    clock::Timestamp, cluster::Attendance, names::RoomName, outlet::Packet, store::Epoch,
+    wire::Readers,
 };
 
 /// How many messages are held for a client that is being brought up to date, before it is brought
@@ -61,8 +58,7 @@ pub struct RoomState {
     backlogs: HashMap<Sid, Backlog>,
     /// The epoch of the newest message.
     epoch: Option<Epoch>,
-    /// A member that had much to read yet when something was last delivered.
-    pressed: Option<Arc<Client>>,
+    readers: Arc<Readers>,
     closed: bool,
 }
 
@@ -128,7 +124,7 @@ impl RoomState {
     /// Nothing happens where a newer client of the same connection, and so of its id, is the member.
     pub fn remove(&mut self, client: &Client) {
         let is_it = |known: &Client| std::ptr::eq(known, client);
-        self.pressed.take_if(|pressed| is_it(pressed));
+        client.outlet.leave(&self.readers);
         if self.members.get(&client.id).is_some_and(|member| is_it(&member.client)) {
             self.members.swap_remove(&client.id);
         }
@@ -148,7 +144,7 @@ impl RoomState {
             self.begin(epoch);
         }
         let offset = number.map(|(offset, _)| offset);
-        let (mut sent, mut pressed) = (0, None);
+        let (mut sent, mut delivery) = (0, self.readers.begin());
         for (id, member) in &mut self.members {
             if let Some(offset) = offset {
                 let held = !self.backlogs.is_empty() && self.backlogs.contains_key(id);
@@ -160,13 +156,9 @@ impl RoomState {
             if except(&member.client) {
                 continue;
             }
-            let outcome = member.client.outlet.send(packet);
-            sent += usize::from(outcome.is_taken());
-            if outcome == Sent::Pressed {
-                pressed = Some(&member.client);
-            }
+            sent += usize::from(member.client.outlet.deliver(packet, &mut delivery).is_taken());
         }
-        self.pressed = pressed.cloned();
+        drop(delivery);
         if let Some(offset) = offset {
             for backlog in self.backlogs.values_mut() {
                 if !except(&backlog.client) {
@@ -177,10 +169,9 @@ impl RoomState {
         sent
     }
 
-    /// A member that reads and had much to read yet when something was last delivered: who sends
-    /// more should wait for it.
-    pub fn pressed(&self) -> Option<Arc<Client>> {
-        self.pressed.clone()
+    /// Those who read what is delivered: as long as most are behind, publishers should wait.
+    pub fn readers(&self) -> &Arc<Readers> {
+        &self.readers
     }
 
     /// A history that was forgotten, as nothing was said for long, begins again at 1.

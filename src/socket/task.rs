@@ -186,7 +186,7 @@ async fn dispatch(app: &App, client: &Arc<Client>, request: Request) -> Result<P
         Request::Custom(custom) => {
             let room = custom.room.clone();
             let ack = signals::custom(app, client, custom)?;
-            app.bus.relieved(&client.namespace, room.as_ref()).await;
+            app.bus.wait_drained(&client.namespace, room.as_ref()).await;
             Ok(ack)
         }
         Request::Heartbeat => Ok(success()),
@@ -204,7 +204,7 @@ async fn dispatch(app: &App, client: &Arc<Client>, request: Request) -> Result<P
         Request::Sync(request) => Box::pin(history::sync(app, client, request)).await,
         Request::ToNamespace(payload, id) => {
             let published = messages::send_to_namespace(app, client, payload, id)?;
-            app.bus.relieved(&client.namespace, None).await;
+            app.bus.wait_drained(&client.namespace, None).await;
             Ok(published.into())
         }
         Request::Typing(room, is_typing) => {

@@ -35,19 +35,23 @@ use super::{
     pong::Pong,
     probes::{Ask, Probes},
     queue::Queue,
+    readers::{Behind, Delivery, Readers},
 };
 use crate::{
     limits::Slot,
     memory::{Account, Slow, Transport},
 };
 
-/// With more than this unsent, in bytes or in packets, a client that reads holds back those who
-/// write to it. The second counts because small packets cost more memory than their bytes: with what is
-/// still on its way, a queue keeps to 512 places, of 32 bytes each.
-const PRESSED: (usize, usize) = (256 * 1024, 384);
+/// With more than this unsent, in bytes or in packets, a client is behind: while most readers are, those
+/// who write to them are held back. The second counts because small packets cost more memory than their
+/// bytes: with what is still on its way, a queue keeps to 512 places, of 32 bytes each.
+const BEHIND: (usize, usize) = (256 * 1024, 384);
 
-/// A client that took something within this time is one that reads.
+/// A client that is behind, and took something within this time, is one that reads.
 const READS: Duration = Duration::from_millis(250);
+
+/// How soon it is looked whether a client that had not taken all takes more, without having been told.
+const LOOK: Duration = Duration::from_millis(60);
 
 /// How long a peer may take to end its side, before what it still sends is answered by a reset.
 const LINGER: Duration = Duration::from_secs(1);
@@ -57,8 +61,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub enum Pushed {
     /// It will be sent.
     Taken,
-    /// It will be sent, but much else is waiting to be, too: whoever sends more should wait.
-    Pressed,
+    /// It will be sent, but the peer, which is behind, does not read at the moment.
+    Unread,
     /// The connection is over.
     Gone,
 }
@@ -90,6 +94,7 @@ pub struct Connection {
 struct State {
     queue: Queue,
     probes: Probes,
+    behind: Behind,
     writer: Writer,
     /// The library has dropped its side: when the queue is empty, this is the end.
     closing: bool,
@@ -121,6 +126,7 @@ impl Connection {
             state: Mutex::new(State {
                 queue: Queue::default(),
                 probes: Probes::default(),
+                behind: Behind::default(),
                 writer: Writer::Nobody,
                 closing: false,
             }),
@@ -136,8 +142,8 @@ impl Connection {
         }
     }
 
-    /// Appends a packet; never waits.
-    pub fn push(self: &Arc<Self>, frames: &Frames) -> Pushed {
+    /// Appends a packet, which may be part of a delivery to many; never waits.
+    pub fn push(self: &Arc<Self>, frames: &Frames, delivery: Option<&Delivery<'_>>) -> Pushed {
         let mut state = self.state.lock();
         if self.is_over() || state.closing {
             return Pushed::Gone;
@@ -148,9 +154,34 @@ impl Connection {
         if !was_empty && !self.keeps_bounds(&mut state) {
             return Pushed::Gone;
         }
-        let pressed = self.is_pressed(&state.queue);
+        let pushed = self.pace(&mut state, delivery);
         self.changed(state);
-        if pressed && self.reads() { Pushed::Pressed } else { Pushed::Taken }
+        pushed
+    }
+
+    /// Whether the peer reads, and where it does but is behind, registers it with the delivery.
+    fn pace(&self, state: &mut State, delivery: Option<&Delivery<'_>>) -> Pushed {
+        if !self.is_behind(&state.queue) {
+            return Pushed::Taken;
+        }
+        if !self.reads() {
+            return Pushed::Unread;
+        }
+        if let Some(delivery) = delivery {
+            state.behind.register(delivery);
+        }
+        Pushed::Taken
+    }
+
+    /// Counts it in this delivery as if it had just got a packet.
+    pub(super) fn count(&self, delivery: &Delivery<'_>) -> Pushed {
+        let mut state = self.state.lock();
+        if self.is_over() { Pushed::Gone } else { self.pace(&mut state, Some(delivery)) }
+    }
+
+    /// The client has left this audience.
+    pub(super) fn leave(&self, readers: &Arc<Readers>) {
+        self.state.lock().behind.leave(readers);
     }
 
     /// Appends what the library writes: whole frames. Where the connection is over they are forgotten:
@@ -271,6 +302,9 @@ impl Connection {
             self.progress.store(self.wire.millis(), Ordering::Relaxed);
             self.unsent.store(state.queue.unsent(), Ordering::Relaxed);
             self.left.notify_waiters();
+            if !state.behind.is_empty() && !self.is_behind(&state.queue) {
+                state.behind.caught_up();
+            }
         }
         !self.is_over()
     }
@@ -279,7 +313,7 @@ impl Connection {
     async fn drain(self: Arc<Self>) {
         let limit = self.wire.limits().send_timeout;
         let mut pace: Option<Pace> = None;
-        let mut how = Try::Ready;
+        let (mut how, mut patience) = (Try::Ready, LOOK);
         loop {
             {
                 let mut state = self.state.lock();
@@ -300,14 +334,22 @@ impl Connection {
                     self.cut_off(&mut state, Slow::Timeout);
                     return;
                 }
+                if self.reads() {
+                    patience = LOOK;
+                } else {
+                    state.behind.ceased();
+                }
             }
+            patience = patience.min(limit / 8);
             // The kernel says that it takes more only when it could take a good deal. It is asked
             // without being ready, too, so that a peer that reads little by little is not taken for
             // one that does not read.
-            how = match timeout(limit / 8, self.stream.writable()).await {
+            how = match timeout(patience, self.stream.writable()).await {
                 Ok(Ok(())) => Try::Ready,
                 Ok(Err(_)) | Err(_) => Try::Anyway,
             };
+            // The longer it takes nothing, the less often it is looked at.
+            patience *= 2;
         }
         self.part().await;
     }
@@ -358,6 +400,7 @@ impl Connection {
         let _parted: Result<io::Result<()>, _> = timeout(LINGER, parted).await;
         let mut state = self.state.lock();
         state.probes.clear();
+        state.behind.ceased();
         self.over.store(true, Ordering::Release);
         self.left.notify_waiters();
     }
@@ -382,6 +425,7 @@ impl Connection {
     fn end(&self, state: &mut State) {
         state.queue.clear();
         state.probes.clear();
+        state.behind.ceased();
         self.unsent.store(0, Ordering::Relaxed);
         self.over.store(true, Ordering::Release);
         let socket = self.socket();
@@ -406,9 +450,9 @@ impl Connection {
         self.unsent.load(Ordering::Relaxed)
     }
 
-    fn is_pressed(&self, queue: &Queue) -> bool {
-        let bytes = PRESSED.0.min(self.wire.limits().send_buffer / 4);
-        queue.unsent() > bytes || queue.pieces() > PRESSED.1
+    fn is_behind(&self, queue: &Queue) -> bool {
+        let bytes = BEHIND.0.min(self.wire.limits().send_buffer / 4);
+        queue.unsent() > bytes || queue.pieces() > BEHIND.1
     }
 
     /// Whether the peer took something a moment ago.
@@ -420,15 +464,6 @@ impl Connection {
     /// Waits until at most `unsent` bytes are to be written, or the connection is over.
     pub(super) async fn wait_below(&self, unsent: usize) {
         self.wait_until(|connection| connection.unsent() <= unsent).await;
-    }
-
-    /// Waits while the peer reads and has much to read yet.
-    pub(super) async fn wait_pressed(&self) {
-        let is_relieved = |connection: &Self| {
-            !connection.is_pressed(&connection.state.lock().queue) || !connection.reads()
-        };
-        // Nobody tells when a peer ceases to read.
-        while timeout(READS, self.wait_until(is_relieved)).await.is_err() {}
     }
 
     /// Waits until nothing can be sent any more.

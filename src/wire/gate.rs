@@ -30,6 +30,7 @@ use super::{
     connection::{Connection, Pause, Pushed},
     frame::Frames,
     probes::Ask,
+    readers::{Delivery, Readers},
 };
 use crate::memory::{Account, Charge};
 
@@ -152,7 +153,7 @@ impl Gate {
             connection.name(self.client);
             for frames in waiting.frames.drain(..) {
                 waiting.charge.give_back(frames.size());
-                connection.push(&frames);
+                connection.push(&frames, None);
             }
             state.way = Way::Open(connection.clone());
             self.opened.notify_waiters();
@@ -168,7 +169,8 @@ impl Gate {
 
     /// Waits until at most `unsent` bytes wait to be sent, or nothing more can be.
     pub async fn wait_below(&self, unsent: usize) {
-        if let Some(connection) = self.wait_opened(|waiting| waiting.charge.bytes() > unsent).await {
+        if let Some(connection) = self.wait_opened(|waiting| waiting.charge.bytes() > unsent).await
+        {
             connection.wait_below(unsent).await;
         }
     }
@@ -202,10 +204,15 @@ impl Gate {
         }
     }
 
-    /// Waits while the client reads and has much to read yet.
-    pub async fn wait_pressed(&self) {
+    /// Counts the client in this delivery as if it had just got a packet.
+    pub fn count(&self, delivery: &Delivery<'_>) -> Pushed {
+        self.connection().map_or(Pushed::Taken, |connection| connection.count(delivery))
+    }
+
+    /// The client has left this audience.
+    pub fn leave(&self, readers: &Arc<Readers>) {
         if let Some(connection) = self.connection() {
-            connection.wait_pressed().await;
+            connection.leave(readers);
         }
     }
 

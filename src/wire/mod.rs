@@ -13,6 +13,7 @@
 //! - a gate (`gate`) keeps packets from overtaking what the library has yet to write;
 //! - what is unsent is bounded, in bytes and in time: a client over `SEND_BUFFER`, or that takes too
 //!   little within `SEND_TIMEOUT` (`pace`), is cut off, and the others never notice;
+//! - publishers are held back as long as most of their readers are behind (`readers`);
 //! - a client that sends more than can be processed is not read from (`stream`);
 //! - a client's answer to a probe (`probes`) proves that it has what was sent before.
 //!
@@ -27,6 +28,7 @@ mod pace;
 mod pong;
 mod probes;
 mod queue;
+mod readers;
 mod round;
 mod serve;
 mod stream;
@@ -52,6 +54,7 @@ pub use self::{
     connection::{Pause, Pushed},
     gate::{FENCE, Gate, State, Way},
     probes::Ask,
+    readers::{Counts, Delivery, Readers},
     serve::{Patience, Raw, Serves, serve},
     stream::{Came, Handle, Packets, Stream, next_offer},
 };

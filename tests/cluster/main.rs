@@ -7,9 +7,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod crashes;
+mod flow;
 mod management;
 mod messages;
 mod outages;
+#[path = "../wire/peer.rs"]
+mod peer;
 mod private;
 #[path = "../support/mod.rs"]
 mod support;

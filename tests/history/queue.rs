@@ -261,7 +261,7 @@ async fn an_old_client_answers_too() {
     let mut alice = user(&server, "alice").await;
     write_offline(&mut alice, "bob", &["one"]).await;
     let old = server.connecting().engine_3().query("token", &token_of("bob"));
-    let mut bob = old.join().await;
+    let mut bob = old.open().await.unwrap();
     assert_eq!(received(&mut bob, 1).await, ["one"]);
     let reading = tokio::spawn(async move { bob.ended_in_namespace().await });
     confirmed(&server, "bob").await;

@@ -56,7 +56,8 @@ pub fn slow_consumers(figures: &str) -> u64 {
 async fn flood(history: u64) {
     let server = TestServer::with(|config| {
         config.history_size = history;
-        config.send_buffer = 2_000_000;
+        // More than all of it: most readers set the pace, and the slowest ones need not keep up.
+        config.send_buffer = 8_000_000;
         config.send_timeout = Duration::from_secs(3);
     })
     .await;
@@ -80,7 +81,7 @@ async fn flood(history: u64) {
         let numbers = heard[0].iter().filter(|(who, _)| *who == from).map(|(_, n)| *n);
         assert!(numbers.eq(0..EACH), "a gap in what {from} sent");
     }
-    // The flood was more than SEND_BUFFER: the one that read nothing is gone, and only that one.
+    // The one that read nothing is gone, and only that one.
     let (mut publisher, ..) = publishers;
     let gone = publisher.next("client-disconnected").await;
     assert_eq!(gone["clientId"], stalled.id);

@@ -12,4 +12,5 @@ mod peer;
 mod slow;
 #[path = "../support/mod.rs"]
 mod support;
+mod typical;
 mod upgrade;

@@ -1,5 +1,7 @@
 //! A client that holds the server to the letter of RFC 6455, and reads as it pleases.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
 
 use serde_json::{Value, json};
@@ -60,7 +62,15 @@ impl Peer {
         assert!(head.starts_with("http/1.1 101"), "{head}");
         assert!(head.contains("s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
         assert!(!head.contains("sec-websocket-extensions"), "shared frames are not compressed");
-        Self { tcp, buffer, steps: vec![usize::MAX], step: 0, answers: usize::MAX, pings: 0, id: String::new() }
+        Self {
+            tcp,
+            buffer,
+            steps: vec![usize::MAX],
+            step: 0,
+            answers: usize::MAX,
+            pings: 0,
+            id: String::new(),
+        }
     }
 
     /// A client of `/`, as far as the welcome.

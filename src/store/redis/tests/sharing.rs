@@ -99,7 +99,7 @@ async fn only_the_one_who_has_the_claim_confirms() {
     let world = World::start();
     let (one, other) = (world.node(), world.node());
     let (ann, long) = (user("ann"), Duration::from_mins(1));
-    let place = one.enqueue(ann.clone(), None, crate::store::tests::entry()).await.unwrap();
+    let place = one.enqueue(ann.clone(), None, world.entry("1")).await.unwrap();
     assert_eq!(one.confirm(ann.clone(), place, "one").await, Ok(None), "nobody has the claim");
     assert_eq!(other.claim_queue(&ann, "other", long).await, Ok(true));
     assert_eq!(one.confirm(ann.clone(), place, "one").await, Ok(None));
