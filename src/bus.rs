@@ -28,7 +28,7 @@ use crate::{
     peers::Question,
     refusal::{Code, Refusal},
     registry::{Client, Namespace},
-    store::{Append, Appended, Committed, Entry, Pending, RoomKey, Store},
+    store::{Append, Committed, Entry, Pending, Position, RoomKey, Store},
     wire::{Counts, Readers, Wire},
 };
 
@@ -124,26 +124,23 @@ impl Bus {
         // Here, as it is a matter of the sender's alone: the log's writer and the room have others waiting.
         let payload = payload.to_be_numbered();
         let entry = Entry {
-            id: id.clone(),
+            id,
             event: event.into_owned(),
             json: payload.unnumbered().clone(),
             attachments: payload.attachments().to_vec(),
             timestamp_ms: timestamp.as_millis(),
         };
-        if let Some(cluster) = &self.cluster {
-            cluster.sending(&room, &entry, &except);
-        }
-        Begun::Logged(log.append(Append { room: room.clone(), entry, except, sender }), room, id)
+        Begun::Logged(log.append(Append { room: room.clone(), entry, except, sender }), room)
     }
 
     async fn finish(&self, begun: Begun) -> Result<Option<u64>, Refusal> {
         match (begun, &self.cluster) {
-            (Begun::Logged(appended, room, id), cluster) => {
-                let appended = appended.await?;
+            (Begun::Logged(appended, room), cluster) => {
+                let position = appended.await?;
                 if let Some(cluster) = cluster {
-                    cluster.delivered(&room, appended.epoch, appended.offset, &id).await;
+                    cluster.delivered(&room, position).await;
                 }
-                Ok(Some(appended.offset))
+                Ok(Some(position.offset))
             }
             (Begun::Unlogged(room, packet, except), Some(cluster)) => {
                 cluster.publish(&room, &packet, except).await?;
@@ -341,7 +338,7 @@ impl Bus {
 /// A message to a room that is on its way.
 enum Begun {
     /// To the log.
-    Logged(Pending<Appended>, RoomKey, String),
+    Logged(Pending<Position>, RoomKey),
     /// To be told to all nodes, without a log.
     Unlogged(RoomKey, Packet, Except),
     /// To this node's members, who have it.

@@ -12,7 +12,7 @@ use crate::{
     outlet::Packet,
     payload::Payload,
     registry::{Client, Namespace, Registry},
-    store::{Committed, Entry, Epoch, RoomKey},
+    store::{Committed, Entry, Position, RoomKey},
     wire::Wire,
 };
 
@@ -42,27 +42,20 @@ impl Fanout {
     }
 
     /// Sends a stored message to the members of its room.
-    pub fn stored(
-        &self,
-        room: &RoomKey,
-        epoch: Epoch,
-        offset: u64,
-        entry: &Entry,
-        except: &Except,
-    ) {
+    pub fn stored(&self, room: &RoomKey, position: Position, entry: &Entry, except: &Except) {
         let namespace = self.registry.namespace(&room.namespace);
         let Some(namespace) = namespace.filter(|home| home.room(room.room.as_str()).is_some())
         else {
             return;
         };
-        let packet = stored_packet(entry, offset);
-        self.deliver(namespace, &room.room, &packet, Some((offset, epoch)), except);
+        let packet = stored_packet(entry, position.offset);
+        self.deliver(namespace, &room.room, &packet, Some(position), except);
     }
 
     /// Sends what the log has committed to its room's members.
     pub fn committed(&self, message: &Committed) {
-        let Committed { room, offset, epoch, entry, except } = message;
-        self.stored(room, *epoch, *offset, entry, except);
+        let Committed { room, position, entry, except } = message;
+        self.stored(room, *position, entry, except);
     }
 
     fn deliver(
@@ -70,14 +63,14 @@ impl Fanout {
         namespace: &Namespace,
         room: &RoomName,
         packet: &Packet,
-        number: Option<(u64, Epoch)>,
+        position: Option<Position>,
         except: &Except,
     ) -> usize {
         let Some(room) = namespace.room(room.as_str()) else { return 0 };
         room.touch();
         let since = Instant::now();
         packet.prepare(&self.wire, &namespace.path);
-        let sent = room.lock().deliver(packet, number, |client| client.is_left_out(except));
+        let sent = room.lock().deliver(packet, position, |client| client.is_left_out(except));
         self.metrics.fanned_out(sent, since);
         sent
     }
@@ -159,8 +152,7 @@ mod tests {
         };
         Committed {
             room: RoomKey { namespace: "/".into(), room: RoomName::parse(room).unwrap() },
-            offset,
-            epoch: "0000000000000001".parse().unwrap(),
+            position: Position { offset, epoch: "0000000000000001".parse().unwrap() },
             entry: Arc::new(entry),
             except: Except::nobody(),
         }

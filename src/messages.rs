@@ -255,6 +255,12 @@ impl From<Published> for Payload {
     }
 }
 
+impl From<Published> for Option<Payload> {
+    fn from(published: Published) -> Self {
+        Some(published.into())
+    }
+}
+
 /// Publishes a client's message with this id, if it may send to the room.
 fn publish(
     app: &App,

@@ -59,11 +59,18 @@ pub struct Leave {
     pub spelling: Spelling,
 }
 
-/// Makes the client a member of the room, after it has been sent what it asked to recover.
+/// Makes the client a member of the room, after it has been sent what it asked to recover. `acknowledge` is
+/// called as it enters, under the room's lock, so that the client has the answer before the first message that
+/// is newer than the offset in it.
 ///
 /// # Errors
 /// `forbidden`, `too_many_rooms`, or `unavailable` while the history cannot be read.
-pub async fn join(app: &App, client: &Arc<Client>, join: Join) -> Result<Payload, Refusal> {
+pub async fn join(
+    app: &App,
+    client: &Arc<Client>,
+    join: Join,
+    acknowledge: impl FnOnce(Payload),
+) -> Result<(), Refusal> {
     let room = &join.room.name;
     client.permit(room)?;
     let max = app.config.max_rooms_per_client;
@@ -74,28 +81,34 @@ pub async fn join(app: &App, client: &Arc<Client>, join: Join) -> Result<Payload
             format!("a client may be in {max} rooms at the same time: leave one first"),
         ));
     }
-    let enter = |state: &mut RoomState, entered: &Arc<Room>| {
-        if already {
-            return;
+    let enter = |state: &mut RoomState, entered: &Arc<Room>, standing: &Standing| {
+        if !already {
+            self::enter(app, client, &join, state, entered);
         }
-        let packet = came(client, room, join.spelling);
-        state.deliver(&packet, None, |_| false);
-        app.bus.signal_room_elsewhere(&client.namespace, room, &packet, &Except::nobody());
-        state.insert(client.clone(), join.spelling);
-        let membership =
-            Membership { room: entered.clone(), spelling: join.spelling, echo: join.room.echo() };
-        client.add_membership(room.clone(), membership);
-        if let Some(admin) = &app.admin {
-            admin.joined(client, room);
-        }
-        client.outlet.send(&entered_packet(&join.room, join.spelling));
+        let message = format!("Successfully joined room: {room}");
+        acknowledge(acknowledgement(client, &join.room, &message, Some(standing)));
     };
-    let standing = history::enter(app, client, room, join.recover.as_ref(), enter).await?;
+    history::enter(app, client, room, join.recover.as_ref(), enter).await?;
     if !already {
         presence::moved(app, client);
     }
-    let message = format!("Successfully joined room: {room}");
-    Ok(acknowledge(client, &join.room, &message, Some(&standing)))
+    Ok(())
+}
+
+/// Makes the client a member, and tells it and the others.
+fn enter(app: &App, client: &Arc<Client>, join: &Join, state: &mut RoomState, entered: &Arc<Room>) {
+    let room = &join.room.name;
+    let packet = came(client, room, join.spelling);
+    state.deliver(&packet, None, |_| false);
+    app.bus.signal_room_elsewhere(&client.namespace, room, &packet, &Except::nobody());
+    state.insert(client.clone(), join.spelling);
+    let membership =
+        Membership { room: entered.clone(), spelling: join.spelling, echo: join.room.echo() };
+    client.add_membership(room.clone(), membership);
+    if let Some(admin) = &app.admin {
+        admin.joined(client, room);
+    }
+    client.outlet.send(&entered_packet(&join.room, join.spelling));
 }
 
 /// Ends the client's membership of the room.
@@ -109,7 +122,7 @@ pub fn leave(app: &App, client: &Arc<Client>, leave: &Leave) -> Result<Payload, 
         client.outlet.send(&left_packet(room, leave.spelling, &leave.room.echo()));
     }
     let message = format!("Successfully left room: {room}");
-    Ok(acknowledge(client, &leave.room, &message, None))
+    Ok(acknowledgement(client, &leave.room, &message, None))
 }
 
 /// Ends all memberships of a client that has gone.
@@ -245,7 +258,7 @@ fn confirmation(event: &'static str, verb: &str, room: &RoomName) -> Packet {
 }
 
 /// The contract's `RoomAcknowledge`.
-fn acknowledge(
+fn acknowledgement(
     client: &Client,
     key: &RoomKey,
     message: &str,

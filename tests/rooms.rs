@@ -360,6 +360,6 @@ async fn a_member_that_is_being_brought_up_to_date_still_hears_signals() {
     other.ask("message", json!({"room": "r"})).await;
     other.ask("typingIndicator", json!({"room": "r", "isTyping": true})).await;
     assert_eq!(member.names().await, ["user-joined", "userTyping"]);
-    assert_eq!(room.lock().release(id, 0, |_| ()), Some(1));
+    assert!(room.lock().release(id, None, |_, _| ()));
     assert_eq!(member.names().await, ["message-reply"]);
 }

@@ -69,7 +69,7 @@ use crate::{
     outlet::Packet,
     payload::json_of,
     registry::{Client, Registry, Status},
-    store::{Entry, Epoch, RoomKey, Store},
+    store::{Position, RoomKey, Store},
 };
 
 /// How long the last words of a node may take.
@@ -249,19 +249,14 @@ impl Cluster {
         Ok(attendance)
     }
 
-    /// A message to a room is about to be stored.
-    pub fn sending(&self, room: &RoomKey, entry: &Entry, except: &Except) {
-        self.0.attendances.sending(room, entry, except);
-    }
-
-    /// Waits until the message of this id, stored at this place, was handed to this node's own members of
+    /// Waits until the message that was stored at this position was handed to this node's own members of
     /// the room, if there are any.
-    pub async fn delivered(&self, room: &RoomKey, epoch: Epoch, offset: u64, id: &str) {
+    pub async fn delivered(&self, room: &RoomKey, position: Position) {
         if self.session().is_err() {
             // It will be read from the log, in a while.
             return;
         }
-        self.0.attendances.delivered(room, epoch, offset, id).await;
+        self.0.attendances.delivered(room, position).await;
     }
 
     /// Sends a message to a room of a server without history: to the members of all nodes, this one's

@@ -5,27 +5,16 @@
 //! noted: it is in the log, and read from there. So members get every message once, in the log's order,
 //! whichever way it came.
 
-use std::collections::BTreeMap;
-
-use crate::{
-    audience::Except,
-    store::{Committed, Epoch, Page, Position},
-};
-
-/// For how many messages that wait to be read from the log it is remembered who is left out.
-const MAX_EXCEPTS: usize = 10_000;
+use crate::store::{Committed, Page, Position, Stored};
 
 /// The tail of one room's log on this node.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     phase: Phase,
-    epoch: Option<Epoch>,
-    /// The newest message that was handed over, or that came before the first member.
-    offset: u64,
+    /// The newest message that was handed over, or that came before the first member; `None` without a log.
+    at: Option<Position>,
     /// The newest message that came and was not handed over.
-    noted: Option<(Epoch, u64)>,
-    /// Who is left out of what was noted, which the log does not keep.
-    excepts: BTreeMap<u64, Except>,
+    noted: Option<Position>,
     /// Which session the tail is part of: what an older one began is void.
     pub session: u64,
 }
@@ -75,49 +64,38 @@ impl Tail {
     }
 
     /// Whether a message has been handed over, or never will be by this tail.
-    pub fn has_passed(&self, epoch: Epoch, offset: u64) -> bool {
-        self.is_live() && (self.epoch != Some(epoch) || self.offset >= offset)
+    pub fn has_passed(&self, message: Position) -> bool {
+        self.is_live() && self.at.is_none_or(|at| at.epoch != message.epoch || at.covers(message))
     }
 
-    /// Begins with the log at this position; `None` where there is no log.
-    pub fn start(&mut self, position: Option<Position>) {
-        if let Some(position) = position {
-            self.epoch = Some(position.epoch);
-            // Nobody has read a position of this room here yet, so what came meanwhile is nobody's.
-            let came = self.noted.filter(|(epoch, _)| *epoch == position.epoch);
-            self.offset = came.map_or(position.head, |(_, offset)| offset.max(position.head));
-        }
+    /// Begins with the log's head; `None` where there is no log.
+    pub fn start(&mut self, head: Option<Position>) {
+        // Nobody has read a position of this room here yet, so what came meanwhile is nobody's.
+        let came = self.noted.filter(|noted| head.is_some_and(|head| noted.covers(head)));
+        self.at = came.or(head);
         self.go_live();
     }
 
     /// A message has come.
     pub fn arrive(&mut self, message: &Committed) -> Arrival {
+        let position = message.position;
         if !self.is_live() {
-            self.note(message);
+            self.noted = Some(position);
             return Arrival::Nothing;
         }
-        let known = self.epoch == Some(message.epoch);
-        // The history was lost or forgotten, and begins again at 1.
-        let before = if known { self.offset } else { 0 };
-        if message.offset <= before {
+        // A history that was lost or forgotten begins again at 1.
+        let before = self.at.filter(|at| at.epoch == position.epoch);
+        let before = before.unwrap_or(Position::start_of(position.epoch));
+        if before.covers(position) {
             return Arrival::Nothing;
         }
-        if message.offset > before + 1 {
+        if !before.is_followed_by(position) {
             self.phase = Phase::Behind;
-            self.note(message);
+            self.noted = Some(position);
             return Arrival::Gap;
         }
-        self.epoch = Some(message.epoch);
-        self.offset = message.offset;
+        self.at = Some(position);
         Arrival::Next
-    }
-
-    fn note(&mut self, message: &Committed) {
-        self.noted = Some((message.epoch, message.offset));
-        let is_wanted = self.phase == Phase::Behind && !message.except.is_nobody();
-        if is_wanted && self.excepts.len() < MAX_EXCEPTS {
-            self.excepts.insert(message.offset, message.except.clone());
-        }
     }
 
     /// The connection was lost: whatever came meanwhile is to be read from the log, if there are members.
@@ -131,41 +109,31 @@ impl Tail {
     /// About to read the log: after which message. What is noted from now on may not be in what is read.
     pub fn look(&mut self) -> u64 {
         self.noted = None;
-        self.offset
+        self.at.map_or(0, |at| at.offset)
     }
 
     /// The log was read: hands what is missing to `deliver`, message by message.
-    pub fn catch_up(
-        &mut self,
-        page: &Page,
-        mut deliver: impl FnMut(Epoch, &crate::store::Stored, &Except),
-    ) -> Turn {
-        let Position { head, epoch, .. } = page.position;
-        if self.epoch.replace(epoch) != Some(epoch) {
+    pub fn catch_up(&mut self, page: &Page, mut deliver: impl FnMut(Position, &Stored)) -> Turn {
+        let head = page.extent.head;
+        let start = Position::start_of(head.epoch);
+        let known = self.at.filter(|at| at.epoch == head.epoch);
+        if known.is_none() && head != start {
             // Another history: what this node missed of the old one is gone with it.
-            self.offset = 0;
-            self.excepts.clear();
-            if head > 0 {
-                return Turn::Again;
-            }
+            self.at = Some(start);
+            return Turn::Again;
         }
-        let missing = if page.items.first().is_some_and(|item| item.offset == self.offset + 1) {
+        let mut at = known.unwrap_or(start);
+        if page.items.first().is_some_and(|item| at.is_followed_by(at.at(item.offset))) {
             for item in &page.items {
-                let except = self.excepts.remove(&item.offset).unwrap_or_default();
-                deliver(epoch, item, &except);
-                self.offset = item.offset;
+                at = at.at(item.offset);
+                deliver(at, item);
             }
-            false
-        } else {
-            head != self.offset
-        };
-        if missing {
-            self.offset = head;
-            self.excepts.clear();
+        } else if at != head {
+            self.at = Some(head);
             return Turn::Lost;
         }
-        let covers = |(noted, offset): (Epoch, u64)| noted == epoch && offset <= self.offset;
-        let is_newest = page.complete && self.noted.is_none_or(covers);
+        self.at = Some(at);
+        let is_newest = page.complete && self.noted.is_none_or(|noted| at.covers(noted));
         if !is_newest {
             return Turn::Again;
         }
@@ -176,7 +144,6 @@ impl Tail {
     fn go_live(&mut self) {
         self.phase = Phase::Live;
         self.noted = None;
-        self.excepts.clear();
     }
 }
 
@@ -185,16 +152,20 @@ mod tests {
     use std::sync::Arc;
 
     use proptest::prelude::*;
-    use socketioxide::socket::Sid;
 
     use super::*;
     use crate::{
+        audience::Except,
         names::RoomName,
-        store::{Entry, RoomKey, Stored},
+        store::{Entry, Epoch, Extent, RoomKey},
     };
 
     fn epoch(number: u64) -> Epoch {
         format!("{number:016x}").parse().unwrap()
+    }
+
+    fn at(number: u64, offset: u64) -> Position {
+        Position { offset, epoch: epoch(number) }
     }
 
     fn entry(offset: u64) -> Entry {
@@ -208,9 +179,14 @@ mod tests {
         }
     }
 
-    fn message(number: u64, offset: u64, except: Except) -> Committed {
+    fn message(number: u64, offset: u64) -> Committed {
         let room = RoomKey { namespace: "/".into(), room: RoomName::parse("r").unwrap() };
-        Committed { room, offset, epoch: epoch(number), entry: Arc::new(entry(offset)), except }
+        Committed {
+            room,
+            position: at(number, offset),
+            entry: Arc::new(entry(offset)),
+            except: Except::nobody(),
+        }
     }
 
     /// A log as Redis has it: of one epoch, with what is kept of it.
@@ -222,17 +198,22 @@ mod tests {
     }
 
     impl Log {
-        fn position(self) -> Position {
-            Position { head: self.head, oldest: self.oldest, epoch: epoch(self.epoch) }
+        fn extent(self) -> Extent {
+            Extent { head: at(self.epoch, self.head), oldest: self.oldest }
         }
 
         /// At most three messages at a time.
         fn read(self, after: u64) -> Page {
             let from = self.oldest.max(after + 1);
             let to = self.head.min(from + 2);
-            let stored = |offset| Stored { offset, entry: entry(offset), receipts: vec![] };
+            let stored = |offset| Stored {
+                offset,
+                entry: entry(offset),
+                except: Except::nobody(),
+                receipts: vec![],
+            };
             let items = (from..=to).map(stored).collect();
-            Page { items, position: self.position(), complete: to >= self.head }
+            Page { items, extent: self.extent(), complete: to >= self.head }
         }
     }
 
@@ -241,7 +222,7 @@ mod tests {
         let (mut read, mut lost) = (Vec::new(), false);
         for _ in 0..1000 {
             let page = log.read(tail.look());
-            match tail.catch_up(&page, |_, item, _| read.push(item.offset)) {
+            match tail.catch_up(&page, |_, item| read.push(item.offset)) {
                 Turn::Again => {}
                 Turn::Lost => lost = true,
                 Turn::Done => return (read, lost),
@@ -252,43 +233,38 @@ mod tests {
 
     fn live(head: u64) -> Tail {
         let mut tail = Tail::default();
-        tail.start(Some(Log { epoch: 1, oldest: 1, head }.position()));
+        tail.start(Some(at(1, head)));
         tail
     }
 
     #[test]
     fn what_comes_late_or_twice_is_not_handed_over() {
         let mut tail = live(5);
-        let mut arrive = |offset| tail.arrive(&message(1, offset, Except::nobody()));
+        let mut arrive = |offset| tail.arrive(&message(1, offset));
         assert_eq!([4, 5, 6, 6, 7].map(&mut arrive), {
             use Arrival::{Next, Nothing};
             [Nothing, Nothing, Next, Nothing, Next]
         });
-        assert!(tail.has_passed(epoch(1), 7) && !tail.has_passed(epoch(1), 8));
+        assert!(tail.has_passed(at(1, 7)) && !tail.has_passed(at(1, 8)));
     }
 
     #[test]
-    fn after_a_gap_the_log_is_read_and_who_is_left_out_is_remembered() {
+    fn after_a_gap_the_log_is_read() {
         let mut tail = live(5);
-        let left_out = Except::client(Some(Sid::new()));
-        assert_eq!(tail.arrive(&message(1, 8, left_out.clone())), Arrival::Gap);
-        assert_eq!(tail.arrive(&message(1, 9, Except::nobody())), Arrival::Nothing);
-        assert!(!tail.has_passed(epoch(1), 8));
-        let mut read = Vec::new();
-        let mut turns = Vec::new();
+        assert_eq!(tail.arrive(&message(1, 8)), Arrival::Gap);
+        assert_eq!(tail.arrive(&message(1, 9)), Arrival::Nothing);
+        assert!(!tail.has_passed(at(1, 8)));
+        let (mut read, mut turns) = (Vec::new(), Vec::new());
         // What comes while it is read is read once more, and is not yet in the page.
         for head in [9, 10] {
             let page = Log { epoch: 1, oldest: 1, head }.read(tail.look());
             if turns.is_empty() {
-                assert_eq!(tail.arrive(&message(1, 10, Except::nobody())), Arrival::Nothing);
+                assert_eq!(tail.arrive(&message(1, 10)), Arrival::Nothing);
             }
-            turns.push(
-                tail.catch_up(&page, |_, item, except| read.push((item.offset, except.clone()))),
-            );
+            turns.push(tail.catch_up(&page, |position, _| read.push(position)));
         }
         assert_eq!(turns, [Turn::Again, Turn::Done]);
-        let nobody = Except::nobody;
-        assert_eq!(read[..3], [(6, nobody()), (7, nobody()), (8, left_out)]);
+        assert_eq!(read, (6..=10).map(|offset| at(1, offset)).collect::<Vec<_>>());
     }
 
     #[test]
@@ -296,11 +272,11 @@ mod tests {
         let mut tail = live(5);
         tail.fall_behind(2);
         assert_eq!(catch_up(&mut tail, Log { epoch: 1, oldest: 9, head: 12 }), (vec![], true));
-        assert_eq!(tail.arrive(&message(1, 13, Except::nobody())), Arrival::Next);
+        assert_eq!(tail.arrive(&message(1, 13)), Arrival::Next);
         // A log that goes back, without another epoch, has lost something as well.
         tail.fall_behind(3);
         assert_eq!(catch_up(&mut tail, Log { epoch: 1, oldest: 1, head: 11 }), (vec![], true));
-        assert_eq!(tail.arrive(&message(1, 12, Except::nobody())), Arrival::Next);
+        assert_eq!(tail.arrive(&message(1, 12)), Arrival::Next);
     }
 
     #[test]
@@ -310,23 +286,23 @@ mod tests {
         let log = Log { epoch: 2, oldest: 1, head: 4 };
         assert_eq!(catch_up(&mut tail, log), (vec![1, 2, 3, 4], false));
         // And where it begins while the channel is heard.
-        assert_eq!(tail.arrive(&message(3, 1, Except::nobody())), Arrival::Next);
-        assert_eq!(tail.arrive(&message(4, 2, Except::nobody())), Arrival::Gap);
+        assert_eq!(tail.arrive(&message(3, 1)), Arrival::Next);
+        assert_eq!(tail.arrive(&message(4, 2)), Arrival::Gap);
         let log = Log { epoch: 4, oldest: 1, head: 2 };
         assert_eq!(catch_up(&mut tail, log), (vec![1, 2], false));
         // An empty one has nothing to be read.
         tail.fall_behind(3);
         assert_eq!(catch_up(&mut tail, Log { epoch: 5, oldest: 1, head: 0 }), (vec![], false));
-        assert_eq!(tail.arrive(&message(5, 1, Except::nobody())), Arrival::Next);
+        assert_eq!(tail.arrive(&message(5, 1)), Arrival::Next);
     }
 
     #[test]
     fn what_came_before_the_first_position_is_nobodys() {
         let mut tail = Tail::default();
         assert!(tail.is_starting());
-        assert_eq!(tail.arrive(&message(1, 7, Except::nobody())), Arrival::Nothing);
-        tail.start(Some(Log { epoch: 1, oldest: 1, head: 6 }.position()));
-        assert_eq!(tail.arrive(&message(1, 8, Except::nobody())), Arrival::Next);
+        assert_eq!(tail.arrive(&message(1, 7)), Arrival::Nothing);
+        tail.start(Some(at(1, 6)));
+        assert_eq!(tail.arrive(&message(1, 8)), Arrival::Next);
     }
 
     /// What happens to a tail.
@@ -377,7 +353,7 @@ mod tests {
                 }
                 let is_heard = matches!(step, Step::Heard | Step::Twice) && log.head > 0;
                 if is_heard {
-                    match tail.arrive(&message(log.epoch, log.head, Except::nobody())) {
+                    match tail.arrive(&message(log.epoch, log.head)) {
                         Arrival::Next => got.push((log.epoch, log.head)),
                         Arrival::Nothing => {}
                         Arrival::Gap => {

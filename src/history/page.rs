@@ -102,12 +102,12 @@ async fn send_page(
     };
     let mut left = MAX_PAGE_BYTES;
     let mut piece = log.read(key, query(after, limit, left)).await?;
-    let Position { head, epoch, .. } = piece.position;
+    let Position { offset: head, epoch } = piece.extent.head;
     let mut page = SentPage { count: 0, newest: head, epoch, complete: piece.complete };
     loop {
         let is_first = page.count == 0;
         let goes_on = |item: &Stored| is_first || item.offset == page.newest + 1;
-        if piece.position.epoch != epoch || !piece.items.first().is_some_and(goes_on) {
+        if piece.extent.head.epoch != epoch || !piece.items.first().is_some_and(goes_on) {
             return Ok(page);
         }
         let items = fitting(piece.items, head, if is_first { usize::MAX } else { left });
@@ -219,8 +219,8 @@ pub async fn page(
     });
     Ok(HistoryPage {
         items: items.collect(),
-        offset: page.position.head,
-        epoch: Some(page.position.epoch.to_string()),
+        offset: page.extent.head.offset,
+        epoch: Some(page.extent.head.epoch.to_string()),
         complete: page.complete,
     })
 }
@@ -235,8 +235,8 @@ pub async fn position(
     room: &RoomName,
 ) -> Result<Option<(u64, String)>, Refusal> {
     let Some(log) = app.bus.log() else { return Ok(None) };
-    let position = log.position(&namespace.key(room)).await?;
-    Ok(Some((position.head, position.epoch.to_string())))
+    let head = log.extent(&namespace.key(room)).await?.head;
+    Ok(Some((head.offset, head.epoch.to_string())))
 }
 
 fn log(app: &App) -> Result<&Store, Refusal> {

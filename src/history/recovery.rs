@@ -14,7 +14,7 @@ use crate::{
     payload::ObjectBuilder,
     refusal::Refusal,
     registry::{Client, Room, RoomState},
-    store::{Epoch, Page, Position, Query, RoomKey, Store},
+    store::{Extent, Page, Position, Query, RoomKey, Store, StoreError},
 };
 
 /// What a client has of a room already.
@@ -26,10 +26,10 @@ pub struct Recovery {
     pub epoch: Option<String>,
 }
 
-/// Where a room's history stood when the client entered; nothing without history.
+/// Where the client entered a room; nothing without history.
 #[derive(Debug, Clone, Default)]
 pub struct Standing {
-    position: Option<(u64, Epoch)>,
+    position: Option<Position>,
     recovery: Option<Outcome>,
 }
 
@@ -43,7 +43,7 @@ struct Outcome {
 impl Standing {
     /// Adds the fields to a join's acknowledgement.
     pub fn describe<'a>(&'a self, mut ack: ObjectBuilder<'a>) -> ObjectBuilder<'a> {
-        if let Some((offset, epoch)) = &self.position {
+        if let Some(Position { offset, epoch }) = &self.position {
             ack = ack.set("offset", offset).set("epoch", &epoch.to_string());
         }
         if let Some(recovery) = &self.recovery {
@@ -56,7 +56,28 @@ impl Standing {
     }
 }
 
-/// Calls `enter` under the room's lock, once the client has been sent what it asked to recover.
+/// What is read of the rooms' logs in order to bring a client up to date.
+pub(super) trait Log: Sync {
+    fn extent(&self, room: &RoomKey) -> impl Future<Output = Result<Extent, StoreError>> + Send;
+    fn read(
+        &self,
+        room: &RoomKey,
+        query: Query,
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send;
+}
+
+impl Log for Store {
+    async fn extent(&self, room: &RoomKey) -> Result<Extent, StoreError> {
+        self.extent(room).await
+    }
+
+    async fn read(&self, room: &RoomKey, query: Query) -> Result<Page, StoreError> {
+        self.read(room, query).await
+    }
+}
+
+/// Calls `enter` under the room's lock, once the client has been sent what it asked to recover: whatever
+/// `enter` sends the client comes before all messages that are newer than where it stands.
 ///
 /// # Errors
 /// `too_many_rooms`; `unavailable` while the history cannot be read, or other nodes cannot be reached.
@@ -66,75 +87,89 @@ pub async fn enter(
     client: &Arc<Client>,
     room: &RoomName,
     recover: Option<&Recovery>,
-    enter: impl FnOnce(&mut RoomState, &Arc<Room>),
-) -> Result<Standing, Refusal> {
-    let namespace = &client.namespace;
-    let key = namespace.key(room);
+    enter: impl FnOnce(&mut RoomState, &Arc<Room>, &Standing),
+) -> Result<(), Refusal> {
     let held = Held::begin(client, room)?;
     if let Some(cluster) = &app.cluster {
-        // Before the position is read, so that nothing falls in between.
-        held.room.attend(cluster.attend(&key).await?);
+        // Before the log is read, so that nothing falls in between.
+        held.room.attend(cluster.attend(&client.namespace.key(room)).await?);
     }
     let Some(log) = app.bus.log() else {
         let mut state = held.room.lock();
         state.abandon(client.id);
-        enter(&mut state, &held.room);
-        return Ok(Standing::default());
+        enter(&mut state, &held.room, &Standing::default());
+        return Ok(());
     };
-    let mut position = log.position(&key).await?;
-    let mut replayed = match recover {
-        Some(recover) => {
-            let limit = app.config.recovery_limit;
-            replay(log, client, &key, &mut position, recover, limit).await?
-        }
+    enter_from(log, &held, recover, app.config.recovery_limit, enter).await
+}
+
+/// The same with a log.
+pub(super) async fn enter_from(
+    log: &impl Log,
+    held: &Held<'_>,
+    recover: Option<&Recovery>,
+    limit: u64,
+    enter: impl FnOnce(&mut RoomState, &Arc<Room>, &Standing),
+) -> Result<(), Refusal> {
+    let client = held.client;
+    let key = client.namespace.key(&held.room.name);
+    let mut extent = log.extent(&key).await?;
+    let replayed = match recover {
+        Some(recover) => replay(log, client, &key, &mut extent, recover, limit).await?,
         None => None,
     };
-    // Who is replayed nothing goes on where it was, if it is a member, and else begins at the head.
-    let mut seen = replayed.or(held.member).unwrap_or(position.head);
+    let mut is_replayed = replayed.is_some();
+    // Without a replay, members go on where they were, or with a history that has yet to begin.
+    let begins_at = extent.head;
+    let has_restarted = |at: &Position| at.epoch != begins_at.epoch && begins_at.offset == 0;
+    let goes_on = !is_replayed && held.member.is_some_and(|at| !has_restarted(&at));
+    // Up to where the client is up to date; `None` for a newcomer, which begins at the head.
+    let member = held.member.map(|at| if has_restarted(&at) { begins_at } else { at });
+    let mut reached = replayed.or(member);
+    let mut from = (!goes_on).then(|| reached.unwrap_or(begins_at));
     let mut enter = Some(enter);
-    let reached = loop {
-        let released = held.room.lock().release(client.id, seen, |state| {
+    loop {
+        let released = held.room.lock().release(client.id, from, |state, position| {
+            let missed = |recover: &Recovery| reached.map_or(0, |to| to.offset - recover.offset);
+            let recovery = recover.map(|recover| Outcome {
+                recovered: is_replayed,
+                missed: if is_replayed { missed(recover) } else { 0 },
+                oldest: extent.oldest,
+            });
             if let Some(enter) = enter.take() {
-                enter(state, &held.room);
+                enter(state, &held.room, &Standing { position: Some(position), recovery });
             }
         });
-        if let Some(reached) = released {
-            break reached;
+        if released {
+            return Ok(());
         }
-        // More came than is held back. A newcomer begins later; the others must get all of it.
-        position = log.position(&key).await?;
-        if replayed.is_some() || held.member.is_some() {
-            if let Some(sent) = send_up_to(log, client, &key, seen, &mut position).await? {
-                seen = sent;
-                replayed = replayed.and(Some(sent));
-                continue;
-            }
-            // Nor is it kept any more. Who asked is told so; who did not comes back and asks.
-            replayed = None;
-            if recover.is_none() {
-                client.outlet.break_off();
+        // A newcomer begins later; the others must get all that came.
+        extent = log.extent(&key).await?;
+        if let Some(at) = reached {
+            let purpose = if is_replayed { Purpose::Replay } else { Purpose::Delivery };
+            reached = send_up_to(log, client, &key, at, &mut extent, purpose).await?;
+            if reached.is_none() {
+                // It is not kept any more: report `recovered: false`, or disconnect so that the client recovers.
+                is_replayed = false;
+                if recover.is_none() {
+                    client.outlet.break_off();
+                }
             }
         }
-        seen = position.head;
-    };
-    let recovery = recover.map(|recover| Outcome {
-        recovered: replayed.is_some(),
-        missed: replayed.map_or(0, |replayed| replayed - recover.offset),
-        oldest: position.oldest,
-    });
-    Ok(Standing { position: Some((reached, position.epoch)), recovery })
+        from = Some(reached.unwrap_or(extent.head));
+    }
 }
 
 /// The room's messages are held back for a client, until it is released or this is dropped.
-struct Held<'a> {
+pub(super) struct Held<'a> {
     client: &'a Client,
     room: Arc<Room>,
     /// Up to where the client is up to date, if it is a member already.
-    member: Option<u64>,
+    member: Option<Position>,
 }
 
 impl<'a> Held<'a> {
-    fn begin(client: &'a Arc<Client>, room: &RoomName) -> Result<Self, Refusal> {
+    pub(super) fn begin(client: &'a Arc<Client>, room: &RoomName) -> Result<Self, Refusal> {
         let (room, member) =
             client.namespace.with_room(room, |room, state| (room.clone(), state.hold(client)))?;
         Ok(Self { client, room, member })
@@ -150,82 +185,104 @@ impl Drop for Held<'_> {
 
 /// Sends the client everything after what it has and returns up to where it is up to date now, or
 /// sends nothing: `None` where the history does not reach back, the offset is not of this history,
-/// or too much was missed. The `position` is brought up to date where the log is read.
+/// or too much was missed. The `extent` is brought up to date where the log is read.
 async fn replay(
-    log: &Store,
+    log: &impl Log,
     client: &Client,
     key: &RoomKey,
-    position: &mut Position,
+    extent: &mut Extent,
     recover: &Recovery,
     limit: u64,
-) -> Result<Option<u64>, Refusal> {
-    let after = recover.offset;
-    let same_epoch =
-        recover.epoch.as_ref().is_none_or(|epoch| *epoch == position.epoch.to_string());
-    if !same_epoch || after > position.head || after + 1 < position.oldest {
+) -> Result<Option<Position>, Refusal> {
+    let head = extent.head;
+    let same_epoch = recover.epoch.as_ref().is_none_or(|epoch| *epoch == head.epoch.to_string());
+    let after = head.at(recover.offset);
+    if !same_epoch || !head.covers(after) || after.offset + 1 < extent.oldest {
         return Ok(None);
     }
-    let missed = position.head - after;
+    let missed = head.offset - after.offset;
     if limit > 0 && missed > limit {
         return Ok(None);
     }
     if limit == 0 {
-        return send_up_to(log, client, key, after, position).await;
+        return send_up_to(log, client, key, after, extent, Purpose::Replay).await;
     }
     if missed == 0 {
         return Ok(Some(after));
     }
-    let mut until = *position;
+    let mut until = *extent;
     let (mut at, mut bytes, mut first) = (after, 0, None);
     // All of it is sent, or nothing: what is more than one piece is read once only to see that it is there.
-    while at < until.head {
+    while !at.covers(head) {
         let piece = read_piece(log, client, key, at).await?;
-        *position = piece.position;
+        *extent = piece.extent;
         bytes += piece.items.iter().map(|item| item.entry.size()).sum::<usize>();
-        let goes_on = piece.items.first().is_some_and(|item| item.offset == at + 1);
-        if !goes_on || piece.position.epoch != until.epoch || bytes > MAX_PAGE_BYTES {
+        if !follows(&piece, at) || bytes > MAX_PAGE_BYTES {
             return Ok(None);
         }
-        at = piece.items.last().map_or(at, |item| item.offset);
+        at = at.at(piece.items.last().map_or(at.offset, |item| item.offset));
         first.get_or_insert(piece.items);
     }
-    let seen = send_items(client, first.unwrap_or_default(), after).await;
-    let sent = send_up_to(log, client, key, seen, &mut until).await?;
+    let seen = after.at(send_items(client, first.unwrap_or_default(), after.offset).await);
+    let sent = send_up_to(log, client, key, seen, &mut until, Purpose::Replay).await?;
     if sent.is_none() {
-        *position = until;
+        *extent = until;
     }
     Ok(sent)
 }
 
-/// The next piece of what comes after an offset.
+/// The next piece of what comes after a position.
 async fn read_piece(
-    log: &Store,
+    log: &impl Log,
     client: &Client,
     key: &RoomKey,
-    after: u64,
+    at: Position,
 ) -> Result<Page, Refusal> {
-    let query = Query { after, limit: 1000, max_bytes: piece_bytes(client), receipts: false };
+    let max_bytes = piece_bytes(client);
+    let query = Query { after: at.offset, limit: 1000, max_bytes, receipts: false };
     Ok(log.read(key, query).await?)
 }
 
-/// Sends what comes after `seen` up to the position's head, piece by piece as the client reads; returns the newest offset that was sent, or `None`, with the position brought up
-/// to date, where what comes next is not kept any more.
+/// What messages of the log are sent for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// The client asked for them: all of them.
+    Replay,
+    /// They would have been delivered to a member: those that do not leave it out.
+    Delivery,
+}
+
+/// Sends what comes after `at` up to the extent's head, piece by piece as the client reads; returns up to
+/// where the client is up to date now, or `None`, with the extent brought up to date, where what comes next
+/// is not kept any more.
 async fn send_up_to(
-    log: &Store,
+    log: &impl Log,
     client: &Client,
     key: &RoomKey,
-    mut seen: u64,
-    position: &mut Position,
-) -> Result<Option<u64>, Refusal> {
-    let head = position.head;
-    while seen < head {
+    mut at: Position,
+    extent: &mut Extent,
+    purpose: Purpose,
+) -> Result<Option<Position>, Refusal> {
+    let head = extent.head;
+    while !at.covers(head) {
         client.outlet.room().await;
-        let page = read_piece(log, client, key, seen).await?;
-        if page.items.first().is_none_or(|item| item.offset != seen + 1) {
-            *position = page.position;
+        let mut page = read_piece(log, client, key, at).await?;
+        if !follows(&page, at) {
+            *extent = page.extent;
             return Ok(None);
         }
-        seen = send_items(client, page.items, seen).await;
+        let newest = page.items.last().map_or(at.offset, |item| item.offset);
+        if purpose == Purpose::Delivery {
+            page.items.retain(|item| !client.is_left_out(&item.except));
+        }
+        send_items(client, page.items, at.offset).await;
+        at = at.at(newest);
     }
-    Ok(Some(seen))
+    Ok(Some(at))
+}
+
+/// Whether the page goes on right after this position, in its epoch.
+fn follows(page: &Page, at: Position) -> bool {
+    page.extent.head.epoch == at.epoch
+        && page.items.first().is_some_and(|item| at.is_followed_by(at.at(item.offset)))
 }

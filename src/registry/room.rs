@@ -14,7 +14,11 @@ use socketioxide::socket::Sid;
 
 use super::{Client, Spelling};
 use crate::{
-    clock::Timestamp, cluster::Attendance, names::RoomName, outlet::Packet, store::Epoch,
+    clock::Timestamp,
+    cluster::Attendance,
+    names::RoomName,
+    outlet::Packet,
+    store::{Epoch, Position},
     wire::Readers,
 };
 
@@ -44,9 +48,17 @@ pub struct Member {
     pub client: Arc<Client>,
     /// How it joined.
     pub spelling: Spelling,
-    /// The newest message that was sent to it or left it out, or that came before it: what comes
-    /// late from the log up to here is not sent a second time.
-    seen: u64,
+    seen: Seen,
+}
+
+/// What a member need not be sent, however late it comes from the log: it was sent already, left the
+/// member out, or came before it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// Up to here; `None` without history.
+    newest: Option<Position>,
+    /// And up to here in the epoch before.
+    before: Option<Position>,
 }
 
 /// A room's members. Its lock is the room's order: whoever delivers holds it from the first member
@@ -56,7 +68,7 @@ pub struct RoomState {
     members: IndexMap<Sid, Member>,
     /// The clients that are being brought up to date from the log: what comes meanwhile waits here.
     backlogs: HashMap<Sid, Backlog>,
-    /// The epoch of the newest message.
+    /// The epoch of the newest message that was delivered.
     epoch: Option<Epoch>,
     readers: Arc<Readers>,
     closed: bool,
@@ -65,7 +77,10 @@ pub struct RoomState {
 #[derive(Debug)]
 struct Backlog {
     client: Arc<Client>,
-    packets: Vec<(u64, Packet)>,
+    /// The room's epoch when this began.
+    epoch: Option<Epoch>,
+    /// Without a packet: messages that leave the client out.
+    messages: Vec<(Position, Option<Packet>)>,
     overflown: bool,
 }
 
@@ -116,7 +131,7 @@ impl RoomState {
 
     /// Makes the client a member; it gets what is delivered from now on.
     pub fn insert(&mut self, client: Arc<Client>, spelling: Spelling) {
-        self.members.insert(client.id, Member { client, spelling, seen: 0 });
+        self.members.insert(client.id, Member { client, spelling, seen: Seen::default() });
     }
 
     /// Takes the client out.
@@ -132,26 +147,22 @@ impl RoomState {
 
     /// Sends to every member but those that `except` names; returns to how many.
     ///
-    /// `number` is the offset of a room message in its epoch; a signal has none, and has no place among
-    /// the messages that a member is being brought up to date with: it goes out at once.
+    /// `position` is that of a room message; a signal has none, and has no place among the messages that a member is being brought up to date with: it goes out at once.
     pub fn deliver(
         &mut self,
         packet: &Packet,
-        number: Option<(u64, Epoch)>,
+        position: Option<Position>,
         except: impl Fn(&Client) -> bool,
     ) -> usize {
-        if let Some((_, epoch)) = number {
-            self.begin(epoch);
-        }
-        let offset = number.map(|(offset, _)| offset);
+        self.epoch = position.map(|position| position.epoch).or(self.epoch);
         let (mut sent, mut delivery) = (0, self.readers.begin());
         for (id, member) in &mut self.members {
-            if let Some(offset) = offset {
+            if let Some(position) = position {
                 let held = !self.backlogs.is_empty() && self.backlogs.contains_key(id);
-                if held || offset <= member.seen {
+                if held || member.seen.covers(position) {
                     continue;
                 }
-                member.seen = offset;
+                member.seen.note(position);
             }
             if except(&member.client) {
                 continue;
@@ -159,11 +170,10 @@ impl RoomState {
             sent += usize::from(member.client.outlet.deliver(packet, &mut delivery).is_taken());
         }
         drop(delivery);
-        if let Some(offset) = offset {
+        if let Some(position) = position {
             for backlog in self.backlogs.values_mut() {
-                if !except(&backlog.client) {
-                    backlog.push(offset, packet);
-                }
+                let packet = (!except(&backlog.client)).then_some(packet);
+                backlog.push(position, packet);
             }
         }
         sent
@@ -174,37 +184,41 @@ impl RoomState {
         &self.readers
     }
 
-    /// A history that was forgotten, as nothing was said for long, begins again at 1.
-    fn begin(&mut self, epoch: Epoch) {
-        if self.epoch.replace(epoch).is_some_and(|before| before != epoch) {
-            for member in self.members.values_mut() {
-                member.seen = 0;
-            }
-        }
-    }
-
     /// From now on holds the room's messages back for a client, member or not, that is about to be
     /// brought up to date. Returns for a member the newest message that it need not get any more.
-    pub fn hold(&mut self, client: &Arc<Client>) -> Option<u64> {
-        self.backlogs.insert(client.id, Backlog::of(client.clone()));
-        self.members.get(&client.id).map(|member| member.seen)
+    pub fn hold(&mut self, client: &Arc<Client>) -> Option<Position> {
+        self.backlogs.insert(client.id, Backlog::of(client.clone(), self.epoch));
+        self.members.get(&client.id)?.seen.newest
     }
 
-    /// Ends what [`hold`](Self::hold) began: `enter` is called, and then the client, if it is a
-    /// member, is sent what came meanwhile and is newer than `seen`. Returns up to which message it
-    /// is now up to date; `None`, with nothing done, where more came than is held: the log must be
-    /// read again (the holding goes on).
-    pub fn release(&mut self, id: Sid, seen: u64, enter: impl FnOnce(&mut Self)) -> Option<u64> {
-        let backlog = self.backlogs.remove(&id)?;
-        if backlog.overflown {
+    /// Ends what [`hold`](Self::hold) began: calls `enter` with the position at which the client enters, and
+    /// then sends the client, if it is a member, what came meanwhile and lies after it.
+    ///
+    /// The client is up to date up to `from`, which was read from the log since the hold began; without it, a
+    /// member goes on where it was. False, with nothing done, where the log must be read again (the holding
+    /// goes on): more came than is held, or of an epoch that may be older than `from` or newer.
+    pub fn release(
+        &mut self,
+        id: Sid,
+        from: Option<Position>,
+        enter: impl FnOnce(&mut Self, Position),
+    ) -> bool {
+        let Some(mut backlog) = self.backlogs.remove(&id) else { return false };
+        let seen = match from {
+            _ if backlog.overflown => None,
+            Some(from) => backlog.begin_at(from),
+            None => self.members.get(&id).map(|member| member.seen),
+        };
+        let Some((seen, position)) = seen.and_then(|seen| Some((seen, seen.newest?))) else {
             self.hold(&backlog.client);
-            return None;
+            return false;
+        };
+        enter(self, position);
+        if let Some(member) = self.members.get_mut(&id) {
+            member.seen = seen;
+            member.catch_up(backlog);
         }
-        enter(self);
-        let Some(member) = self.members.get_mut(&id) else { return Some(seen) };
-        member.seen = seen;
-        member.catch_up(backlog);
-        Some(member.seen)
+        true
     }
 
     /// Ends what [`hold`](Self::hold) began, where the client was not brought up to date: to a
@@ -238,29 +252,72 @@ impl RoomState {
 
 impl Member {
     fn catch_up(&mut self, backlog: Backlog) {
-        for (offset, packet) in backlog.packets {
-            if offset > self.seen {
+        for (position, packet) in backlog.messages {
+            if self.seen.covers(position) {
+                continue;
+            }
+            self.seen.note(position);
+            if let Some(packet) = packet {
                 self.client.outlet.send(&packet);
-                self.seen = offset;
             }
         }
     }
 }
 
-impl Backlog {
-    fn of(client: Arc<Client>) -> Self {
-        Self { client, packets: Vec::new(), overflown: false }
+impl Seen {
+    fn covers(&self, message: Position) -> bool {
+        let covers = |seen: Option<Position>| seen.is_some_and(|seen| seen.covers(message));
+        covers(self.newest) || covers(self.before)
     }
 
-    fn push(&mut self, offset: u64, packet: &Packet) {
+    fn note(&mut self, message: Position) {
+        let newest = self.newest.replace(message);
+        if newest.is_some_and(|newest| newest.epoch != message.epoch) {
+            self.before = newest;
+        }
+    }
+}
+
+impl Backlog {
+    fn of(client: Arc<Client>, epoch: Option<Epoch>) -> Self {
+        Self { client, epoch, messages: Vec::new(), overflown: false }
+    }
+
+    fn push(&mut self, position: Position, packet: Option<&Packet>) {
         if self.overflown {
             return;
         }
-        if self.packets.len() < MAX_BACKLOG {
-            self.packets.push((offset, packet.clone()));
+        if self.messages.len() < MAX_BACKLOG {
+            self.messages.push((position, packet.cloned()));
         } else {
-            self.packets = Vec::new();
+            self.messages = Vec::new();
             self.overflown = true;
+        }
+    }
+
+    /// Drops what is older than `from`, and returns what a client has seen that is up to date up to there;
+    /// `None` where it cannot be told what is older.
+    ///
+    /// Epochs have no order of their own: what tells it is that they follow one another in the room, and
+    /// that `from` was read after this began.
+    fn begin_at(&mut self, from: Position) -> Option<Seen> {
+        let newest = Some(from);
+        let is_of = |epoch| move |(position, _): &(Position, _)| position.epoch == epoch;
+        if let Some(reached) = self.messages.iter().position(is_of(from.epoch)) {
+            self.messages.drain(..reached);
+            return Some(Seen { newest, before: None });
+        }
+        match self.epoch {
+            // All that came is newer.
+            Some(epoch) if epoch == from.epoch => Some(Seen { newest, before: None }),
+            // The log has begun a new epoch, and the room has not heard of it yet: all of the old one,
+            // here or still to come, is older.
+            Some(epoch) if self.messages.iter().all(is_of(epoch)) => {
+                self.messages.clear();
+                Some(Seen { newest, before: Some(Position { offset: u64::MAX, epoch }) })
+            }
+            None if self.messages.is_empty() => Some(Seen { newest, before: None }),
+            _ => None,
         }
     }
 }

@@ -29,6 +29,8 @@ const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 pub enum ClientEvent {
     /// A message to a room: it may follow upon others that are not stored yet.
     Message(Message),
+    /// `join-room`, `watch-resource`, `joinRoom`: acknowledged as the client enters.
+    Join(Join),
     /// Anything else: it is done when what came before is.
     Request(Request),
 }
@@ -51,8 +53,6 @@ pub enum Request {
     Custom(Custom),
     /// `heartbeat`
     Heartbeat,
-    /// `join-room`, `watch-resource`, `joinRoom`
-    Join(Join),
     /// `leave-room`, `unwatch-resource`, `leaveRoom`
     Leave(Leave),
     /// `ping`
@@ -234,7 +234,7 @@ fn join(argument: &RawValue, spelling: Spelling) -> Result<ClientEvent, Refusal>
         }
         None => None,
     };
-    Ok(Request::Join(Join { room, spelling, recover }).into())
+    Ok(ClientEvent::Join(Join { room, spelling, recover }))
 }
 
 fn leave(argument: &RawValue, spelling: Spelling) -> Result<ClientEvent, Refusal> {

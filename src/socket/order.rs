@@ -43,12 +43,12 @@ pub(super) async fn obey(app: &App, client: &Arc<Client>, order: Order) {
             let value = json_of(&name).get().into();
             let room = RoomKey { name, field: Some("roomName"), value };
             let join = Join { room, spelling: Spelling::Dashed, recover: None };
-            rooms::join(app, client, join).await
+            rooms::join(app, client, join, |_| ()).await
         }
         Order::Leave(name) => {
             let Some(place) = client.membership(&name) else { return };
             let room = RoomKey { name, field: None, value: place.echo };
-            rooms::leave(app, client, &Leave { room, spelling: place.spelling })
+            rooms::leave(app, client, &Leave { room, spelling: place.spelling }).map(drop)
         }
     };
     if let Err(refusal) = done {

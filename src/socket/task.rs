@@ -84,6 +84,13 @@ impl Connection {
                 };
                 Begun { work, is_placed: true }
             }
+            Ok(ClientEvent::Join(join)) => {
+                let app = app.clone();
+                later(of.answer(asked, || async move {
+                    let acknowledge = |answer| reply::acknowledge(&client, ack, answer);
+                    rooms::join(&app, &client, join, acknowledge).await.map(|()| None::<Payload>)
+                }))
+            }
             Ok(ClientEvent::Request(request)) => {
                 let app = app.clone();
                 later(of.answer(asked, || async move { dispatch(&app, &client, request).await }))
@@ -92,7 +99,7 @@ impl Connection {
         }
     }
 
-    /// What `begin` begins, now, and its answer. Made of combinators, because an `async` block has room
+    /// What `begin` begins, now, and its answer; `None`: it has acknowledged the event itself. Made of combinators, because an `async` block has room
     /// for what it is given twice.
     fn answer<F, T>(
         self: Arc<Self>,
@@ -101,7 +108,7 @@ impl Connection {
     ) -> BoxFuture<'static, ()>
     where
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
-        T: Into<Payload> + Send + 'static,
+        T: Into<Option<Payload>> + Send + 'static,
     {
         let work = caught(|| {
             if let Some(client) = self.client.get() {
@@ -117,7 +124,7 @@ impl Connection {
     }
 
     /// Tells the client what became of its event; `None`: it ended in a panic.
-    fn answered<T: Into<Payload>>(&self, asked: &Asked, done: Option<Result<T, Refusal>>) {
+    fn answered<T: Into<Option<Payload>>>(&self, asked: &Asked, done: Option<Result<T, Refusal>>) {
         let Asked { name, ack, came, .. } = asked;
         let Some(client) = self.client.get() else { return };
         let done = done.unwrap_or_else(|| {
@@ -128,7 +135,13 @@ impl Connection {
             Err(Refusal::new(Code::Unavailable, message))
         });
         match done {
-            Ok(answer) => reply::acknowledge(client, *ack, answer),
+            Ok(answer) => {
+                if ack.is_some()
+                    && let Some(answer) = answer.into()
+                {
+                    reply::acknowledge(client, *ack, answer);
+                }
+            }
             Err(refusal) => {
                 if refusal.code == Code::RateLimited {
                     // The one rate that an event itself can be over.
@@ -190,7 +203,6 @@ async fn dispatch(app: &App, client: &Arc<Client>, request: Request) -> Result<P
             Ok(ack)
         }
         Request::Heartbeat => Ok(success()),
-        Request::Join(join) => Box::pin(rooms::join(app, client, join)).await,
         Request::Leave(leave) => rooms::leave(app, client, &leave),
         Request::Ping => {
             signals::pong(client);

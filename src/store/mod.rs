@@ -13,6 +13,7 @@ mod backlog;
 mod embedded;
 mod epoch;
 mod pending;
+mod position;
 mod redis;
 #[cfg(test)]
 mod tests;
@@ -26,10 +27,11 @@ pub use self::{
     embedded::OpenError,
     epoch::{Epoch, EpochError},
     pending::Pending,
+    position::Position,
     redis::{RedisSettings, room_channel, room_of_channel},
     types::{
-        Append, Appended, Clock, Committed, Entry, Health, Location, MAX_RECEIPTS, Page, Position,
-        Query, QueuedItem, Receipt, RoomKey, Settings, Stats, StoreError, Stored, Sync,
+        Append, Clock, Committed, Entry, Extent, Health, Location, MAX_RECEIPTS, Page, Query,
+        QueuedItem, Receipt, RoomKey, Settings, Stats, StoreError, Stored, Sync,
     },
     wire::{COMMITTED_TAG, DecodeError},
 };
@@ -95,14 +97,14 @@ impl Store {
     ///
     /// Where the connection to Redis fails in between, the answer is `Unavailable` although the
     /// message may have been stored and published: nobody can tell.
-    pub fn append(&self, append: Append) -> Pending<Appended> {
+    pub fn append(&self, append: Append) -> Pending<Position> {
         let answer = match &self.backend {
             Backend::Embedded(store) => store.append(append),
             Backend::Redis(store) => store.append(&append),
         };
         Pending {
             answer,
-            read: |outcome| Appended { offset: outcome.number, epoch: outcome.epoch },
+            read: |outcome| Position { offset: outcome.number, epoch: outcome.epoch },
         }
     }
 
@@ -171,10 +173,10 @@ impl Store {
     /// How far a room's history reaches. A room that was never written has a head of 0 and already
     /// the epoch that its first message will have, though that may change while the room stays
     /// unwritten; asking stores nothing.
-    pub async fn position(&self, room: &RoomKey) -> Result<Position, StoreError> {
+    pub async fn extent(&self, room: &RoomKey) -> Result<Extent, StoreError> {
         match &self.backend {
-            Backend::Embedded(store) => store.position(room).await,
-            Backend::Redis(store) => store.position(room).await,
+            Backend::Embedded(store) => store.extent(room).await,
+            Backend::Redis(store) => store.extent(room).await,
         }
     }
 

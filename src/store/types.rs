@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::epoch::Epoch;
+use super::position::Position;
 use crate::{
     audience::Except,
     config::{Config, StoreSync, StoreUrl},
@@ -159,19 +159,10 @@ pub struct Append {
     pub room: RoomKey,
     /// The message.
     pub entry: Entry,
-    /// Who is left out of the live delivery; held in memory for the tail, never stored.
+    /// Who is left out of the live delivery.
     pub except: Except,
     /// Who is charged for the room, should this be its first message; a backend is not.
     pub sender: Option<Sender>,
-}
-
-/// Where an appended message stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended {
-    /// Its number in the room, from 1.
-    pub offset: u64,
-    /// The room's epoch.
-    pub epoch: Epoch,
 }
 
 /// A room message that was committed, as the tail gets it.
@@ -179,25 +170,22 @@ pub struct Appended {
 pub struct Committed {
     /// The room to which it belongs.
     pub room: RoomKey,
-    /// Its number in the room, from 1.
-    pub offset: u64,
-    /// The room's epoch.
-    pub epoch: Epoch,
+    /// Where it stands in the room's log.
+    pub position: Position,
     /// The message.
     pub entry: Arc<Entry>,
-    /// Who is left out of the live delivery; held in memory for the tail, never stored.
+    /// Who is left out of the live delivery.
     pub except: Except,
 }
 
 /// How far a room's history reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// The newest message's offset; 0 if the room was never written.
-    pub head: u64,
-    /// The oldest offset that can be read; `head + 1` if none can.
+pub struct Extent {
+    /// Where the newest message stands; the start of its epoch if the room was never written. The epoch
+    /// changes only if the room's history was lost or forgotten.
+    pub head: Position,
+    /// The oldest offset that can be read; one after the head if none can.
     pub oldest: u64,
-    /// Changes only if the room's history was lost or forgotten.
-    pub epoch: Epoch,
 }
 
 /// Which part of a room's history to read.
@@ -220,7 +208,7 @@ pub struct Page {
     pub items: Vec<Stored>,
     /// How far the history reaches. A reader of everything after `n` has missed messages that are
     /// gone where `oldest > n + 1`.
-    pub position: Position,
+    pub extent: Extent,
     /// Whether nothing that can be read comes after the last item.
     pub complete: bool,
 }
@@ -232,6 +220,9 @@ pub struct Stored {
     pub offset: u64,
     /// The message.
     pub entry: Entry,
+    /// Who is left out of the live delivery: what is read in order to deliver it late honours this, what is
+    /// read for a replay or a page does not.
+    pub except: Except,
     /// Who has read it, in the order in which it was recorded; empty unless asked for.
     pub receipts: Vec<Receipt>,
 }

@@ -10,6 +10,7 @@ use bytes::{Buf, BufMut, Bytes};
 
 use super::{
     epoch::Epoch,
+    position::Position,
     types::{Committed, Entry, RoomKey},
 };
 use crate::{
@@ -129,11 +130,11 @@ pub(super) fn decode_committed(
     version(&mut rest)?;
     let number = rest.try_get_u64().map_err(|_| DecodeError)?;
     let offset = rest.try_get_u64().map_err(|_| DecodeError)?;
-    let epoch = epoch(text(&mut rest)?)?;
+    let position = Position { offset, epoch: epoch(text(&mut rest)?)? };
     let run = text(&mut rest)?;
     let except = decode_except(blob(&mut rest)?)?;
     let entry = Arc::new(decode_entry(rest)?);
-    Ok(Published { run, number, committed: Committed { room, offset, epoch, entry, except } })
+    Ok(Published { run, number, committed: Committed { room, position, entry, except } })
 }
 
 /// An epoch as the scripts write it.
@@ -248,7 +249,7 @@ mod tests {
         fn a_committed_message_comes_back(entry in entries(), except in excepts()) {
             let bytes = committed(&entry, &except);
             let Published { run, number, committed: read } = decode_committed(room(), &bytes).unwrap();
-            prop_assert_eq!((run, number, read.offset, read.epoch.to_string()), ("a run", 7, 3, "00abcdef01234567".to_owned()));
+            prop_assert_eq!((run, number, read.position.offset, read.position.epoch.to_string()), ("a run", 7, 3, "00abcdef01234567".to_owned()));
             prop_assert_eq!((&*read.entry, &read.except), (&entry, &except));
         }
 

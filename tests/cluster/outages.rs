@@ -107,6 +107,69 @@ async fn a_redis_that_comes_back_empty_begins_new_histories() {
     assert_eq!(cluster.nodes[0].get("/stats").await.expect(200)["nodes"], 2);
 }
 
+#[tokio::test]
+async fn a_member_that_has_heard_nothing_yet_gets_the_new_history_of_an_emptied_redis() {
+    let cluster = Cluster::start(2).await;
+    let [mut ann, mut ben] = cluster.clients().await;
+    for n in 1..=3 {
+        ann.ask("message", json!({"roomName": "r", "n": n})).await;
+    }
+    let ack = ben.ask("join-room", json!("r")).await;
+    assert_eq!(ack["offset"], 3);
+    let _: String = cluster.redis.command("FLUSHALL");
+    for n in 1..=4 {
+        assert_eq!(offset_of(&ann.ask("message", json!({"roomName": "r", "n": n})).await), n);
+    }
+    for n in 1..=4 {
+        let message = ben.next("message-reply").await;
+        assert_eq!((offset_of(&message), &message["n"]), (n, &json!(n)));
+    }
+    let again = ben.ask("join-room", json!("r")).await;
+    assert_eq!(again["offset"], 4);
+    assert_ne!(again["epoch"], ack["epoch"], "the offset and the epoch are a pair");
+}
+
+/// What a node missed is read from the log, which knows who is left out.
+#[tokio::test]
+async fn who_is_left_out_is_left_out_of_what_is_read_from_the_log_too() {
+    let cluster = Cluster::start(2).await;
+    let [mut ann, mut ben, mut cora] = cluster.clients().await;
+    for client in [&mut ann, &mut ben] {
+        client.join("r").await;
+    }
+    // Ben's node misses some of it whenever its connections are killed.
+    let caught_up = async || {
+        let figures = cluster.nodes[1].get("/metrics").await.text;
+        let line =
+            figures.lines().find(|line| line.starts_with("roomcast_cluster_rooms_caught_up_total"));
+        line.map_or(0.0, |line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
+    };
+    let mut sent = 0;
+    while caught_up().await < 3.0 {
+        kill(&cluster.redis, "pubsub").await;
+        let except = json!({"clients": [ben.id]});
+        for (n, except) in [(sent + 1, except), (sent + 2, json!({"users": ["nobody"]}))] {
+            let body = json!({"event": "e", "data": {"n": n}, "rooms": ["r"], "except": except});
+            while cluster.nodes[0].post("/events", &body).await.status != 201 {}
+        }
+        sent += 2;
+        cluster.ready(true).await;
+    }
+    let last = insist(&mut cora, json!({"roomName": "r"})).await;
+    ben.next("message-reply").await;
+    ann.next("message-reply").await;
+    let numbers = |client: &TestClient| {
+        client.arrived("e").iter().map(|event| event["n"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&ben), (1..=sent / 2).map(|n| 2 * n).collect::<Vec<_>>());
+    assert_eq!(numbers(&ann), (1..=sent).collect::<Vec<_>>());
+    assert_eq!(last, sent + 1);
+    // A recovery is whole, whoever was left out.
+    let mut back = cluster.client(1).await;
+    let ack = back.ask("join-room", json!({"roomName": "r", "offset": 0})).await;
+    assert_eq!((&ack["recovered"], &ack["missed"]), (&json!(true), &json!(last)), "{ack}");
+}
+
 /// Writes numbered messages until told to stop, however often it is refused; returns those that were
 /// acknowledged, with their offsets.
 async fn write_on(

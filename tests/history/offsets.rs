@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use roomcast::names::RoomName;
 use serde_json::{Value, json};
 
 use crate::{
@@ -252,15 +253,44 @@ async fn a_member_of_a_forgotten_room_hears_it_begin_again() {
         return;
     }
     let (mut member, mut sender) = (server.client().await, server.client().await);
+    let mut newcomer = server.client().await;
     member.join("quiet").await;
     assert_eq!(fill(&mut sender, "quiet", 3).await, 3);
     for offset in 1..=3 {
         assert_eq!(next_offset(&mut member).await, offset);
     }
+    newcomer.join("quiet").await;
     let before = sender.ask("join-room", json!("quiet")).await["epoch"].clone();
     let forgotten =
         async { while sender.ask("join-room", json!("quiet")).await["epoch"] == before {} };
     tokio::time::timeout(Duration::from_secs(10), forgotten).await.unwrap();
     assert_eq!(fill(&mut sender, "quiet", 1).await, 1);
     assert_eq!(next_offset(&mut member).await, 1);
+    assert_eq!(next_offset(&mut newcomer).await, 1, "also who has heard nothing of it before");
+}
+
+/// As above, but nothing at all is delivered while the room lives before it is forgotten.
+#[tokio::test]
+async fn a_member_that_has_heard_nothing_yet_hears_a_forgotten_room_begin_again() {
+    let server = TestServer::one_node(|config| {
+        config.history_ttl = Some(Duration::from_millis(20));
+        config.rate_limit_events = 0;
+    })
+    .await;
+    let (mut member, mut sender) = (server.client().await, server.client().await);
+    assert_eq!(fill(&mut sender, "quiet", 3).await, 3);
+    let ack = member.ask("join-room", json!("quiet")).await;
+    assert_eq!(ack["offset"], 3);
+    let store = server.app.store.as_ref().unwrap();
+    let key = server.app.registry.namespaces()[0].key(&RoomName::parse("quiet").unwrap());
+    while store.extent(&key).await.unwrap().head.offset > 0 {
+        store.sweep().await.unwrap();
+    }
+    assert_eq!(fill(&mut sender, "quiet", 4).await, 4);
+    for offset in 1..=4 {
+        assert_eq!(next_offset(&mut member).await, offset);
+    }
+    let again = member.ask("join-room", json!("quiet")).await;
+    assert_eq!(again["offset"], 4);
+    assert_ne!(again["epoch"], ack["epoch"], "the offset and the epoch are a pair");
 }

@@ -419,3 +419,30 @@ async fn a_member_that_joins_again_misses_no_signal() {
     typing.await.unwrap();
     assert_eq!(member.all("userTyping").await.len(), SIGNALS);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ack_of_a_join_comes_before_whatever_is_newer_than_its_offset() {
+    let server = with(|config| config.history_size = 20_000).await;
+    let mut member = server.client().await;
+    let storm = storm(&server);
+    let mut joins = 0;
+    while !storm.is_finished() {
+        for event in ["join-room", "joinRoom", "watch-resource"] {
+            let mut asked = vec![json!({"room": "r"}), json!({"room": "r", "offset": 1_000_000})];
+            let newest = member.ask(event, json!({"room": "r"})).await["offset"].as_u64().unwrap();
+            asked.push(json!({"room": "r", "offset": newest}));
+            for join in asked {
+                member.drop_events("message-reply");
+                let ack = member.ask(event, join).await;
+                // What has come by now came before the ack.
+                for message in member.arrived("message-reply") {
+                    assert!(offset_of(&message) <= offset_of(&ack), "{message} before {ack}");
+                }
+                joins += 1;
+            }
+        }
+        member.ask("leave-room", "r".into()).await;
+    }
+    storm.await.unwrap();
+    assert!(joins > 30, "only {joins} joins");
+}

@@ -102,11 +102,11 @@ impl Attendances {
         if !attended.tail.lock().is_starting() {
             return self.catch_up(session, attended).await;
         }
-        let position = match &self.log {
+        let extent = match &self.log {
             None => None,
             Some(log) => loop {
-                match log.position(&attended.key).await {
-                    Ok(position) => break Some(position),
+                match log.extent(&attended.key).await {
+                    Ok(extent) => break Some(extent),
                     Err(_) if session.is_open() => sleep(RETRY).await,
                     Err(_) => return,
                 }
@@ -114,7 +114,7 @@ impl Attendances {
         };
         let mut tail = attended.tail.lock();
         if tail.session == session.number && tail.is_starting() {
-            tail.start(position);
+            tail.start(extent.map(|extent| extent.head));
             attended.moved.notify_waiters();
         }
     }
@@ -148,11 +148,9 @@ impl Attendances {
             if tail.session != session.number {
                 return;
             }
-            let turn = tail.catch_up(&page, |epoch, item, except| {
+            let turn = tail.catch_up(&page, |position, item| {
                 missed = true;
-                let own = attended.except_of(&item.entry).filter(|_| except.is_nobody());
-                let except = own.as_ref().unwrap_or(except);
-                self.fanout.stored(&attended.key, epoch, item.offset, &item.entry, except);
+                self.fanout.stored(&attended.key, position, &item.entry, &item.except);
             });
             attended.moved.notify_waiters();
             drop(tail);

@@ -3,7 +3,7 @@
 mod follow;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -27,11 +27,8 @@ use crate::{
     fanout::Fanout,
     outlet::Packet,
     registry::Registry,
-    store::{Committed, Entry, Epoch, RoomKey, Store},
+    store::{Committed, Position, RoomKey, Store},
 };
-
-/// For how many messages under way to a room it is remembered who is left out.
-const MAX_SENDING: usize = 1000;
 
 /// How long the acknowledgement of a stored message may wait for its own delivery on this node.
 const OWN_DELIVERY: Duration = Duration::from_secs(1);
@@ -56,21 +53,10 @@ struct Attended {
     /// How many hold it; changed under the lock of all rooms.
     holders: AtomicU64,
     tail: Mutex<Tail>,
-    /// Who is left out of this node's own messages that have not come back yet: the log does not keep it,
-    /// should they have to be read from there.
-    sending: Mutex<VecDeque<Sending>>,
     /// The newest of this node's own messages without a log that has come back.
     unlogged: AtomicU64,
     /// Told whenever the tail has moved.
     moved: Notify,
-}
-
-/// A message of this node on its way to the log.
-#[derive(Debug, Clone)]
-struct Sending {
-    id: String,
-    timestamp_ms: i64,
-    except: Except,
 }
 
 /// Keeps a room's channel subscribed to, until it is dropped.
@@ -124,7 +110,6 @@ impl Attendances {
                 key: key.clone(),
                 holders: AtomicU64::new(0),
                 tail: Mutex::default(),
-                sending: Mutex::default(),
                 unlogged: AtomicU64::new(0),
                 moved: Notify::new(),
             })
@@ -174,33 +159,13 @@ impl Attendances {
         }
     }
 
-    /// A message of this node is about to be stored.
-    pub fn sending(&self, key: &RoomKey, entry: &Entry, except: &Except) {
-        if except.is_nobody() {
-            return;
-        }
-        let Some(attended) = self.get(key) else { return };
-        let mut sending = attended.sending.lock();
-        if sending.len() == MAX_SENDING {
-            sending.pop_front();
-        }
-        let (id, timestamp_ms) = (entry.id.clone(), entry.timestamp_ms);
-        sending.push_back(Sending { id, timestamp_ms, except: except.clone() });
-    }
-
     /// Waits until a message that this node has stored was handed to its own members, so that whoever
     /// is told that it was sent can rely on that; but not for long, as it is stored already.
-    pub async fn delivered(&self, key: &RoomKey, epoch: Epoch, offset: u64, id: &str) {
+    pub async fn delivered(&self, key: &RoomKey, position: Position) {
         let Some(attended) = self.get(key) else { return };
-        let has_passed = || attended.tail.lock().has_passed(epoch, offset);
         // What is to be read from the log takes its time.
-        attended.wait(|| has_passed() || !attended.tail.lock().is_live()).await;
-        if has_passed() {
-            let mut sending = attended.sending.lock();
-            if let Some(at) = sending.iter().position(|sending| sending.id == id) {
-                sending.remove(at);
-            }
-        }
+        let is_done = |tail: &Tail| tail.has_passed(position) || !tail.is_live();
+        attended.wait(|| is_done(&attended.tail.lock())).await;
     }
 
     /// The same for a message without a log.
@@ -211,14 +176,6 @@ impl Attendances {
 }
 
 impl Attended {
-    fn except_of(&self, entry: &Entry) -> Option<Except> {
-        let sending = self.sending.lock();
-        let found = sending
-            .iter()
-            .find(|sending| sending.id == entry.id && sending.timestamp_ms == entry.timestamp_ms);
-        found.map(|sending| sending.except.clone())
-    }
-
     async fn wait(&self, done: impl Fn() -> bool) {
         if done() {
             return;

@@ -18,7 +18,7 @@ fn code(event: &str, argument: &Value) -> Code {
 
 fn room(argument: &Value) -> (String, Option<&'static str>, String) {
     match parse("join-room", &argument.to_string()) {
-        Ok(ClientEvent::Request(Request::Join(Join { room, .. }))) => {
+        Ok(ClientEvent::Join(Join { room, .. })) => {
             (room.name.to_string(), room.field, room.value.to_string())
         }
         other => panic!("{argument}: {other:?}"),
@@ -46,9 +46,7 @@ fn a_room_is_named_by_a_field_or_by_the_payload_itself() {
 
 #[test]
 fn of_a_field_that_stands_twice_the_last_counts() {
-    let Ok(ClientEvent::Request(Request::Join(join))) =
-        parse("joinRoom", r#"{"room":"a","room":"b"}"#)
-    else {
+    let Ok(ClientEvent::Join(join)) = parse("joinRoom", r#"{"room":"a","room":"b"}"#) else {
         panic!()
     };
     assert_eq!(join.room.name.as_str(), "b");

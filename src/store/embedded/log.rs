@@ -7,11 +7,18 @@
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use super::{
     epoch::{Epoch, Epochs, id_hash},
-    types::{Entry, Position, RoomKey, Settings},
+    types::{Entry, Extent, RoomKey, Settings},
+};
+use crate::{
+    audience::Except,
+    store::{
+        position::Position,
+        wire::{decode_except, encode_except},
+    },
 };
 
 /// What may be read of a room's messages at this moment.
@@ -96,9 +103,15 @@ impl Room {
     }
 
     /// Stores `entry` as the room's next message.
-    pub fn append(&mut self, conn: &Connection, entry: &Entry) -> rusqlite::Result<()> {
+    pub fn append(
+        &mut self,
+        conn: &Connection,
+        entry: &Entry,
+        except: &Except,
+    ) -> rusqlite::Result<()> {
+        let left_out = encode_except(except);
         let offset = self.head + 1;
-        conn.prepare_cached("INSERT INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+        conn.prepare_cached("INSERT INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
             .execute(params![
                 self.id,
                 sql(offset),
@@ -108,9 +121,15 @@ impl Room {
                 entry.event,
                 &*entry.json,
                 pack(&entry.attachments),
+                (!left_out.is_empty()).then_some(left_out),
             ])?;
         self.head = offset;
         Ok(())
+    }
+
+    /// Where its newest message stands.
+    pub fn newest(&self) -> Position {
+        Position { offset: self.head, epoch: self.epoch }
     }
 
     /// How many messages a room may hold beyond `size` before a chunk is trimmed: at most an
@@ -190,22 +209,18 @@ impl Room {
 }
 
 /// Where the room of `key` stands, stored or not.
-pub(super) fn position(
+pub(super) fn extent(
     conn: &Connection,
     epochs: Epochs,
     window: Window,
     key: &RoomKey,
-) -> rusqlite::Result<(Position, Option<Room>)> {
-    Ok(match Room::load(conn, epochs, key)? {
-        Some(room) => {
-            let oldest = room.oldest(conn, window)?;
-            (Position { head: room.head, oldest, epoch: room.epoch }, Some(room))
-        }
-        None => (
-            Position { head: 0, oldest: 1, epoch: epochs.salted(epochs.derived(conn, key)?) },
-            None,
-        ),
-    })
+) -> rusqlite::Result<(Extent, Option<Room>)> {
+    let Some(room) = Room::load(conn, epochs, key)? else {
+        let epoch = epochs.salted(epochs.derived(conn, key)?);
+        return Ok((Extent { head: Position::start_of(epoch), oldest: 1 }, None));
+    };
+    let oldest = room.oldest(conn, window)?;
+    Ok((Extent { head: room.newest(), oldest }, Some(room)))
 }
 
 /// The columns of an [`Entry`], for [`entry`].
@@ -221,6 +236,13 @@ pub(super) fn entry(row: &Row<'_>, from: usize) -> rusqlite::Result<Entry> {
         json: row.get_ref(from + 3)?.as_str()?.into(),
         attachments: attachments.map_or_else(Vec::new, unpack),
     })
+}
+
+/// Reads who is left out from the column `at`.
+pub(super) fn except(row: &Row<'_>, at: usize) -> rusqlite::Result<Except> {
+    let bytes = row.get_ref(at)?.as_blob_or_null()?.unwrap_or_default();
+    decode_except(bytes)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(at, Type::Blob, error.into()))
 }
 
 /// Attachments as one column: each behind its length, `None` for none.

@@ -54,8 +54,8 @@ use super::{
     backlog::Limits,
     pending::{self, Answer},
     types::{
-        self, Append, Committed, Entry, Health, Location, Page, Position, Query, QueuedItem,
-        RoomKey, Settings, Stats, StoreError,
+        self, Append, Committed, Entry, Extent, Health, Location, Page, Query, QueuedItem, RoomKey,
+        Settings, Stats, StoreError,
     },
 };
 use crate::{limits::Sender, names::UserId};
@@ -183,12 +183,10 @@ impl Embedded {
         self.readers.run(move |conn| reader::page(conn, epochs, window, &room, query)).await
     }
 
-    pub async fn position(&self, room: &RoomKey) -> Result<Position, StoreError> {
+    pub async fn extent(&self, room: &RoomKey) -> Result<Extent, StoreError> {
         let (epochs, window, room) = (self.epochs, self.window(), room.clone());
         self.readers
-            .run(move |conn| {
-                log::position(conn, epochs, window, &room).map(|(position, _)| position)
-            })
+            .run(move |conn| log::extent(conn, epochs, window, &room).map(|(extent, _)| extent))
             .await
     }
 

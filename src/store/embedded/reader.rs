@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     epoch::Epochs,
-    log::{self, ENTRY_COLUMNS, Window, entry, sql},
+    log::{self, ENTRY_COLUMNS, Window, entry, except, sql},
     receipts, schema,
     types::{Page, Query, RoomKey, StoreError, Stored},
 };
@@ -108,18 +108,19 @@ pub(super) fn page(
     key: &RoomKey,
     query: Query,
 ) -> rusqlite::Result<Page> {
-    let (position, room) = log::position(conn, epochs, window, key)?;
-    let Some(room) = room else { return Ok(Page { items: Vec::new(), position, complete: true }) };
-    let from = position.oldest.max(query.after.saturating_add(1));
+    let (extent, room) = log::extent(conn, epochs, window, key)?;
+    let Some(room) = room else { return Ok(Page { items: Vec::new(), extent, complete: true }) };
+    let from = extent.oldest.max(query.after.saturating_add(1));
     let mut items: Vec<Stored> = Vec::new();
-    if from <= position.head {
+    let head = extent.head.offset;
+    if from <= head {
         let mut statement = conn.prepare_cached(&format!(
-            "SELECT offset, {ENTRY_COLUMNS} FROM messages WHERE room = ?1 AND offset >= ?2 ORDER BY offset LIMIT ?3"
+            "SELECT offset, left_out, {ENTRY_COLUMNS} FROM messages WHERE room = ?1 AND offset >= ?2 ORDER BY offset LIMIT ?3"
         ))?;
         let mut rows = statement.query(params![room.id, sql(from), sql(query.limit as u64)])?;
         let mut bytes = 0;
         while let Some(row) = rows.next()? {
-            let entry = entry(row, 1)?;
+            let entry = entry(row, 2)?;
             bytes += entry.size();
             if bytes > query.max_bytes && !items.is_empty() {
                 break;
@@ -127,6 +128,7 @@ pub(super) fn page(
             items.push(Stored {
                 offset: row.get::<_, i64>(0)?.cast_unsigned(),
                 entry,
+                except: except(row, 1)?,
                 receipts: Vec::new(),
             });
         }
@@ -142,6 +144,6 @@ pub(super) fn page(
             }
         }
     }
-    let complete = items.last().map_or(from > position.head, |last| last.offset == position.head);
-    Ok(Page { items, position, complete })
+    let complete = items.last().map_or(from > head, |last| last.offset == head);
+    Ok(Page { items, extent, complete })
 }

@@ -17,7 +17,11 @@ use super::{
 /// "rmct": marks a SQLite file as this program's.
 const APPLICATION_ID: i32 = 0x726d_6374;
 /// `MIGRATIONS[n]` takes a file from version `n` to `n + 1`.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/1.sql"),
+    include_str!("migrations/2.sql"),
+    include_str!("migrations/3.sql"),
+];
 /// Above this size only the small tables are checked at the start, which would otherwise take
 /// minutes.
 const FULL_CHECK_BYTES: u64 = 256_000_000;

@@ -198,14 +198,14 @@ fn perform(
                     Ok(room) => room,
                     Err(refusal) => return Ok(Err(refusal)),
                 };
-            room.append(conn, &entry)?;
+            room.append(conn, &entry, &except)?;
             let size = settings.history_size.max(1);
             if room.head + 1 - room.first >= size + Room::slack(size) {
                 room.trim(conn, room.head + 1 - size, budget)?;
             }
-            let (offset, epoch) = (room.head, room.epoch);
-            committed.push(Committed { room: key, offset, epoch, entry, except });
-            Ok(Ok(Outcome { number: offset, epoch }))
+            let position = room.newest();
+            committed.push(Committed { room: key, position, entry, except });
+            Ok(Ok(Outcome { number: position.offset, epoch: position.epoch }))
         }
         Work::Receipt { room, message_id, user, timestamp_ms } => {
             let recorded = match rooms.find(conn, &room)? {

@@ -47,7 +47,7 @@ use super::{
     backlog::Limits,
     pending::Answer,
     types::{
-        Append, Committed, Entry, Health, MAX_RECEIPTS, Page, Position, Query, QueuedItem, RoomKey,
+        Append, Committed, Entry, Extent, Health, MAX_RECEIPTS, Page, Query, QueuedItem, RoomKey,
         Settings, Stats, StoreError,
     },
     wire::{self, DecodeError, Published},
@@ -200,9 +200,9 @@ impl Redis {
         Ok(values::page(&self.link.read(&call).await?, query)?)
     }
 
-    pub async fn position(&self, room: &RoomKey) -> Result<Position, StoreError> {
+    pub async fn extent(&self, room: &RoomKey) -> Result<Extent, StoreError> {
         let nothing = Query { after: 0, limit: 0, max_bytes: 0, receipts: false };
-        Ok(self.read(room, nothing).await?.position)
+        Ok(self.read(room, nothing).await?.extent)
     }
 
     pub async fn find_by_message_id(

@@ -5,8 +5,8 @@ use redis::Value;
 use crate::{
     names::UserId,
     store::{
-        epoch::Epoch,
-        types::{Page, Position, Query, QueuedItem, Receipt, StoreError, Stored},
+        position::Position,
+        types::{Extent, Page, Query, QueuedItem, Receipt, StoreError, Stored},
         wire::{self, DecodeError},
     },
 };
@@ -19,8 +19,7 @@ impl From<DecodeError> for StoreError {
 
 /// What an append answers.
 pub struct Appended {
-    pub offset: u64,
-    pub epoch: Epoch,
+    pub position: Position,
     /// The message's place in the whole log.
     pub number: u64,
     /// How many rooms there are now, if there is one more.
@@ -32,12 +31,15 @@ pub struct Appended {
 pub fn appended(value: &Value) -> Result<Appended, DecodeError> {
     let [offset, epoch, number, rooms @ ..] = array(value)? else { return Err(DecodeError) };
     Ok(Appended {
-        offset: self::number(offset)?,
-        epoch: wire::epoch(text(epoch)?)?,
+        position: position(offset, epoch)?,
         number: self::number(number)?,
         rooms: rooms.first().map(self::number).transpose()?,
         evicted: rooms.get(1).map_or(Ok(0), self::number)?,
     })
+}
+
+fn position(offset: &Value, epoch: &Value) -> Result<Position, DecodeError> {
+    Ok(Position { offset: number(offset)?, epoch: wire::epoch(text(epoch)?)? })
 }
 
 pub fn number(value: &Value) -> Result<u64, DecodeError> {
@@ -55,25 +57,25 @@ pub fn optional_number(value: &Value) -> Result<Option<u64>, DecodeError> {
 }
 
 pub fn page(value: &Value, query: Query) -> Result<Page, DecodeError> {
-    let [head, oldest, epoch, entries, from, receipts] = array(value)? else {
+    let [head, oldest, epoch, entries, from, receipts, left_out] = array(value)? else {
         return Err(DecodeError);
     };
-    let position = Position {
-        head: number(head)?,
-        oldest: number(oldest)?,
-        epoch: wire::epoch(text(epoch)?)?,
-    };
+    let extent = Extent { head: position(head, epoch)?, oldest: number(oldest)? };
     let first = number(from)?;
     let receipts = array(receipts)?;
     let mut items = Vec::new();
-    for ((offset, entry), at) in (first..).zip(array(entries)?).zip(0..) {
+    let entries = array(entries)?.iter().zip(array(left_out)?);
+    for ((offset, (entry, except)), at) in (first..).zip(entries).zip(0..) {
         let receipts = receipts.get(at).map_or(Ok(Vec::new()), self::receipts)?;
-        items.push(Stored { offset, entry: wire::decode_entry(bytes(entry)?)?, receipts });
+        let entry = wire::decode_entry(bytes(entry)?)?;
+        let except = wire::decode_except(bytes(except)?)?;
+        items.push(Stored { offset, entry, except, receipts });
     }
     // A script takes a number as it is written, and the greatest do not fit.
-    let from = position.oldest.max(query.after.saturating_add(1));
-    let complete = items.last().map_or(from > position.head, |last| last.offset == position.head);
-    Ok(Page { items, position, complete })
+    let from = extent.oldest.max(query.after.saturating_add(1));
+    let head = extent.head.offset;
+    let complete = items.last().map_or(from > head, |last| last.offset == head);
+    Ok(Page { items, extent, complete })
 }
 
 /// A message's receipts, in the order in which they were recorded.

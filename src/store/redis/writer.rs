@@ -17,6 +17,7 @@ use super::{
 use crate::store::{
     epoch::Epoch,
     pending::Outcome,
+    position::Position,
     types::{Stats, StoreError},
 };
 
@@ -145,7 +146,8 @@ impl Writer {
                     self.link.note_rooms(rooms);
                 }
                 self.counters.evictions.fetch_add(appended.evicted, Relaxed);
-                Ok(Outcome { number: appended.offset, epoch: appended.epoch })
+                let Position { offset, epoch } = appended.position;
+                Ok(Outcome { number: offset, epoch })
             }
             (Kind::Enqueue, Value::Int(-1)) => Err(StoreError::QueueFull),
             (Kind::Enqueue, Value::Int(-2)) => Err(StoreError::SenderQueueFull),

@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    pub fn submit(&self, room: &RoomKey, id: &str) -> Pending<Appended> {
+    pub fn submit(&self, room: &RoomKey, id: &str) -> Pending<Position> {
         self.submit_from(None, room, id)
     }
 
@@ -248,7 +248,7 @@ impl World {
         sender: Option<Sender>,
         room: &RoomKey,
         id: &str,
-    ) -> Pending<Appended> {
+    ) -> Pending<Position> {
         self.store.append(Append {
             room: room.clone(),
             entry: self.entry(id),

@@ -89,9 +89,9 @@ impl Model {
         let oldest = candidates().map(|(_, room)| room.used).min().unwrap();
         let mut gone = None;
         for (name, known) in candidates().filter(|(_, room)| room.used == oldest) {
-            let position = world.store.position(&room(&name.to_string())).await.unwrap();
-            if position.head == 0 {
-                assert_ne!(Some(position.epoch), known.epoch);
+            let head = world.store.extent(&room(&name.to_string())).await.unwrap().head;
+            if head.offset == 0 {
+                assert_ne!(Some(head.epoch), known.epoch);
                 gone = Some(*name);
             }
         }
@@ -226,9 +226,9 @@ async fn compare(world: &World, model: &Model) {
         let expected = model.rooms.get(&name).unwrap_or(&absent);
         let readable: Vec<_> =
             expected.items.iter().filter(|item| item.2 > expired).cloned().collect();
-        assert_eq!(page.position.head, expected.head);
-        assert_eq!(page.position.oldest, readable.first().map_or(expected.head + 1, |item| item.0));
-        assert_eq!(page.position.epoch, expected.epoch.unwrap_or(page.position.epoch));
+        assert_eq!(page.extent.head.offset, expected.head);
+        assert_eq!(page.extent.oldest, readable.first().map_or(expected.head + 1, |item| item.0));
+        assert_eq!(page.extent.head.epoch, expected.epoch.unwrap_or(page.extent.head.epoch));
         assert!(page.complete);
         let got: Vec<_> = page
             .items

@@ -18,7 +18,7 @@ impl World {
         });
     }
 
-    fn submit_large(&self) -> Pending<Appended> {
+    fn submit_large(&self) -> Pending<Position> {
         let entry = Entry { json: "x".repeat(100_000).into(), ..self.entry("large") };
         self.store.append(Append {
             room: room("new"),
@@ -41,7 +41,7 @@ on_both! {
         // came.
         let stored: Vec<u64> = if small.is_ok() { vec![1, 2] } else { vec![1] };
         assert_eq!(world.offsets(&room("a")).await, stored);
-        assert_eq!(world.store.position(&room("new")).await.unwrap().head, 0);
+        assert_eq!(world.store.extent(&room("new")).await.unwrap().head.offset, 0);
         assert_eq!(world.tail.borrow().len(), stored.len());
         assert_eq!(world.store.stats().rooms, 1);
         let Health::Failing { reason, since_ms } = world.store.health() else { panic!("it is failing") };
@@ -50,7 +50,7 @@ on_both! {
 
         world.disk_has_room();
         let next = stored.len() as u64 + 1;
-        assert_eq!(world.submit(&room("a"), "3").await, Ok(Appended { offset: next, epoch }));
+        assert_eq!(world.submit(&room("a"), "3").await, Ok(Position { offset: next, epoch }));
         assert_eq!(world.submit_large().await.unwrap().offset, 1);
         assert_eq!(world.store.health(), Health::Working);
         assert_eq!(world.store.stats().rooms, 2);

@@ -37,7 +37,7 @@ async fn seen(world: &World) -> (Page, Vec<QueuedItem>) {
 #[tokio::test]
 async fn a_restart_keeps_everything() {
     let mut world = World::on_a_file();
-    let unwritten = world.store.position(&room("b")).await.unwrap();
+    let unwritten = world.store.extent(&room("b")).await.unwrap();
     let before = fill(&world).await;
     // Without a close, …
     world.reopen(|_, _| {});
@@ -47,7 +47,7 @@ async fn a_restart_keeps_everything() {
     world.reopen(|_, _| {});
     assert_eq!(seen(&world).await, before);
     assert_eq!(
-        world.store.position(&room("b")).await.unwrap(),
+        world.store.extent(&room("b")).await.unwrap(),
         unwritten,
         "unwritten rooms keep their epochs too"
     );
@@ -71,8 +71,8 @@ async fn what_was_acknowledged_is_in_the_files_at_that_moment() {
 #[tokio::test]
 async fn a_power_failure_that_may_have_taken_commits_changes_the_epochs() {
     let world = World::on_a_file();
-    let epoch = fill(&world).await.0.position.epoch;
-    let unwritten = world.store.position(&room("b")).await.unwrap().epoch;
+    let epoch = fill(&world).await.0.extent.head.epoch;
+    let unwritten = world.store.extent(&room("b")).await.unwrap().head.epoch;
     let reopened = async |sync: Sync, boot: &str| {
         // The file as it lies there, not closed.
         let copy = TempDir::new().unwrap();
@@ -85,7 +85,7 @@ async fn a_power_failure_that_may_have_taken_commits_changes_the_epochs() {
         let store = Store::open_tuned(settings, tuning, |_| {}).unwrap();
         let page = store.read(&room("a"), ALL).await.unwrap();
         assert_eq!(page.items.len(), 50);
-        let epochs = (page.position.epoch, store.position(&room("b")).await.unwrap().epoch);
+        let epochs = (page.extent.head.epoch, store.extent(&room("b")).await.unwrap().head.epoch);
         (epochs, store, copy)
     };
     assert_eq!(reopened(Sync::Normal, "one").await.0, (epoch, unwritten), "the machine went on");
@@ -104,8 +104,8 @@ async fn a_power_failure_that_may_have_taken_commits_changes_the_epochs() {
     let tuning = Tuning { boot: Some("three".into()), ..tuning() };
     let store =
         Store::open_tuned(Settings { location, ..world.settings.clone() }, tuning, |_| {}).unwrap();
-    let position = store.position(&room("a")).await.unwrap();
-    assert_eq!(position.epoch, after.0, "it was closed in order before the machine ended");
+    let extent = store.extent(&room("a")).await.unwrap();
+    assert_eq!(extent.head.epoch, after.0, "it was closed in order before the machine ended");
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn a_full_sync_outlives_the_machine_with_its_epochs() {
     let tuning = Tuning { boot: Some("two".into()), ..tuning() };
     let store =
         Store::open_tuned(Settings { location, ..world.settings.clone() }, tuning, |_| {}).unwrap();
-    assert_eq!(store.position(&room("a")).await.unwrap().epoch, epoch);
+    assert_eq!(store.extent(&room("a")).await.unwrap().head.epoch, epoch);
 }
 
 #[tokio::test]
@@ -199,7 +199,7 @@ async fn a_newer_schema_is_refused_also_when_only_the_log_knows_of_it() {
     for path in [copy.path().join("roomcast.db"), file] {
         let before = fs::read(&path).unwrap();
         let error = refused(&path);
-        assert!(matches!(error, OpenError::Newer { found: 99, supported: 2, .. }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: 99, supported: 3, .. }), "{error}");
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 }
@@ -228,8 +228,8 @@ async fn a_file_of_the_first_version_is_taken_over() {
     let page = world.all(&room("a")).await;
     let found: Vec<_> = page.items.iter().map(|item| (item.offset, item.receipts.len())).collect();
     assert_eq!(found, [(1, 0), (2, 1)]);
-    assert_eq!(page.position.epoch.to_string(), format!("{:016x}", 0x15 ^ 0x8));
-    assert_eq!(world.store.position(&room("emptied")).await.unwrap().head, 9);
+    assert_eq!(page.extent.head.epoch.to_string(), format!("{:016x}", 0x15 ^ 0x8));
+    assert_eq!(world.store.extent(&room("emptied")).await.unwrap().head.offset, 9);
     let queued = world.store.queued(&user("bob"), 0, 10, 1_000).await.unwrap();
     assert_eq!(queued.iter().map(|item| item.seq).collect::<Vec<_>>(), [5, 6]);
     let sizes: i64 = world.store.with_writer(|conn| {
@@ -240,8 +240,8 @@ async fn a_file_of_the_first_version_is_taken_over() {
     world.reopen(|settings, _| settings.max_rooms = 2);
     for (name, left) in [("b", 2), ("c", 0)] {
         world.append(&room(name), "1").await;
-        assert_eq!(world.store.position(&room("emptied")).await.unwrap().head, 0);
-        assert_eq!(world.store.position(&room("a")).await.unwrap().head, left);
+        assert_eq!(world.store.extent(&room("emptied")).await.unwrap().head.offset, 0);
+        assert_eq!(world.store.extent(&room("a")).await.unwrap().head.offset, left);
     }
 }
 
@@ -276,4 +276,22 @@ async fn an_empty_file_is_a_new_store() {
     let path = dir.path().join("roomcast.db");
     fs::write(&path, "").unwrap();
     assert_eq!(World::at(Location::File(path)).append(&room("a"), "m").await, 1);
+}
+
+#[tokio::test]
+async fn a_file_of_before_it_was_stored_who_is_left_out_is_brought_up_to_date() {
+    let mut world = World::on_a_file();
+    world.append(&room("a"), "old").await;
+    world.store.with_writer(|conn| {
+        conn.execute_batch("ALTER TABLE messages DROP COLUMN left_out; PRAGMA user_version = 2;")
+            .unwrap();
+    });
+    world.reopen(|_, _| {});
+    let except = Except { users: vec![user("ann")], ..Except::nobody() };
+    let entry = world.entry("new");
+    let append = Append { room: room("a"), entry, except: except.clone(), sender: None };
+    assert_eq!(world.store.append(append).await.unwrap().offset, 2);
+    let read = world.all(&room("a")).await.items.into_iter();
+    let read: Vec<_> = read.map(|item| (item.entry.id, item.except)).collect();
+    assert_eq!(read, [("old".to_owned(), Except::nobody()), ("new".to_owned(), except)]);
 }

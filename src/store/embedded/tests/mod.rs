@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     audience::Except,
     store::{
-        Appended, Backend, Pending, Store, Sync,
+        Backend, Pending, Position, Store, Sync,
         tests::{ALL, World, entry, on_both, room, server::SPAWNING, settings, tuning, user},
     },
 };

@@ -60,7 +60,11 @@ else
   end
 end
 local offset = whole(head)
-call('XADD', stream, offset .. '-0', 'e', entry)
+if #ARGV[6] > 0 then
+  call('XADD', stream, offset .. '-0', 'e', entry, 'x', ARGV[6])
+else
+  call('XADD', stream, offset .. '-0', 'e', entry)
+end
 call('HSET', ids, id_of(entry), offset)
 call('HSET', meta, 'h', offset, 'u', string.sub(entry, 2, 9))
 if first == head then

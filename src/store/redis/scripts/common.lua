@@ -11,7 +11,7 @@
 --   meta:<room>      hash: h (newest offset), f (oldest on disk, or h + 1), e (epoch) under s (seed),
 --                    r (no message beyond this offset has receipts), x (set once it was emptied),
 --                    u (time of the newest message, as in its entry), c (who has begun it)
---   stream:<room>    stream: <offset>-0 -> entry
+--   stream:<room>    stream: <offset>-0 -> entry, who is left out (may be missing)
 --   ids:<room>       hash: message id -> offset of the newest message with it
 --   receipts:<room>\31<offset>   hash: user -> place:time
 --   queue:<user>     stream: <number>-0 -> entry, sender

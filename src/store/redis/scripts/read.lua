@@ -1,11 +1,12 @@
 -- Reads a part of a room's log.
 -- ARGV: prefix, room, history size, newest time that is too old, offset after which to read, most
 -- messages, most bytes, '1' for receipts too
--- Answers {head, oldest, epoch, entries from the first one's offset on, first offset, receipts of each}.
+-- Answers {head, oldest, epoch, entries from the first one's offset on, first offset, receipts of each,
+-- who is left out of each}.
 local head, oldest, current, receipts = position()
 local from = math.max(oldest, ARGV[5] + 1)
 local limit, most = tonumber(ARGV[6]), tonumber(ARGV[7])
-local entries, bytes, at = {}, 0, from
+local entries, left_out, bytes, at = {}, {}, 0, from
 while at <= head and #entries < limit do
   -- A few at a time, as messages may be large.
   local items = call('XRANGE', stream, whole(at) .. '-0', '+', 'COUNT', math.min(16, limit - #entries))
@@ -21,6 +22,7 @@ while at <= head and #entries < limit do
       break
     end
     entries[#entries + 1] = entry
+    left_out[#entries] = item[2][4] or ''
     at = at + 1
   end
 end
@@ -30,4 +32,4 @@ if ARGV[8] == '1' then
     read[#read + 1] = call('HGETALL', prefix .. ':receipts:' .. room .. '\31' .. whole(offset))
   end
 end
-return { head, oldest, current, entries, from, read }
+return { head, oldest, current, entries, from, read, left_out }

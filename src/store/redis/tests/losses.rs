@@ -21,8 +21,8 @@ async fn a_restart_that_loses_nothing_goes_on_with_the_same_epoch() {
     for node in [&one, &other] {
         until_working(node).await;
     }
-    assert_eq!(world.append(&one, "3").await, Appended { offset: 3, epoch: before.epoch });
-    assert_eq!(world.append(&other, "4").await, Appended { offset: 4, epoch: before.epoch });
+    assert_eq!(world.append(&one, "3").await, before.at(3));
+    assert_eq!(world.append(&other, "4").await, before.at(4));
     assert_eq!(ids(&other).await, ["1", "2", "3", "4"]);
     assert_eq!(other.queue_len(&user("ann")).await, Ok(1));
 }
@@ -32,10 +32,10 @@ async fn a_restart_that_loses_something_changes_every_epoch() {
     let world = World::start();
     let (one, other) = (world.node(), world.node());
     let before = world.append(&one, "1").await;
-    let unwritten = one.position(&room("b")).await.unwrap().epoch;
+    let unwritten = one.extent(&room("b")).await.unwrap().head.epoch;
     world.append(&other, "seen by both").await;
     world.server.command("SAVE");
-    assert_eq!(world.append(&one, "lost").await, Appended { offset: 3, epoch: before.epoch });
+    assert_eq!(world.append(&one, "lost").await, before.at(3));
     world.server.kill();
     // Both, so that neither mistakes the connection of before for a new one.
     for node in [&one, &other] {
@@ -48,11 +48,11 @@ async fn a_restart_that_loses_something_changes_every_epoch() {
     let after = world.append(&other, "new").await;
     assert_eq!(after.offset, 3);
     assert_ne!(after.epoch, before.epoch);
-    assert_eq!(one.position(&room("a")).await.unwrap().epoch, after.epoch);
-    assert_ne!(one.position(&room("b")).await.unwrap().epoch, unwritten);
+    assert_eq!(one.extent(&room("a")).await.unwrap().head.epoch, after.epoch);
+    assert_ne!(one.extent(&room("b")).await.unwrap().head.epoch, unwritten);
     assert_eq!(ids(&one).await, ["1", "seen by both", "new"]);
     // Both have checked in, and that was the only change.
-    assert_eq!(world.append(&one, "newer").await, Appended { offset: 4, epoch: after.epoch });
+    assert_eq!(world.append(&one, "newer").await, after.at(4));
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn what_a_node_has_only_received_tells_it_of_a_loss_too() {
     world.append(&one, "lost").await;
     let message = subscription.get_message().unwrap();
     let committed = other.committed(room("a"), message.get_payload_bytes()).unwrap();
-    assert_eq!((committed.offset, committed.epoch), (3, before.epoch));
+    assert_eq!(committed.position, before.at(3));
     // The one who has written it ends together with Redis.
     one.close().await;
     world.server.kill();
@@ -87,15 +87,15 @@ async fn an_emptied_redis_begins_anew_with_other_epochs() {
     for _ in 0..3 {
         let appended = world.append(&one, "1").await;
         assert_eq!(appended.offset, 1);
-        assert_eq!(other.position(&room("a")).await.unwrap().epoch, appended.epoch);
+        assert_eq!(other.extent(&room("a")).await.unwrap().head.epoch, appended.epoch);
         assert!(!epochs.contains(&appended.epoch));
         epochs.push(appended.epoch);
         places.push(other.enqueue(user("ann"), None, world.entry("q")).await.unwrap());
         world.server.command("FLUSHALL");
         assert_eq!(one.queue_len(&user("ann")).await, Ok(0));
-        let emptied = other.position(&room("a")).await.unwrap();
-        assert_eq!((emptied.head, emptied.oldest), (0, 1));
-        assert!(!epochs.contains(&emptied.epoch));
+        let emptied = other.extent(&room("a")).await.unwrap();
+        assert_eq!((emptied.head.offset, emptied.oldest), (0, 1));
+        assert!(!epochs.contains(&emptied.head.epoch));
     }
     assert!(places.is_sorted_by(|one, next| one < next), "no place is used again: {places:?}");
     assert_eq!(one.health(), Health::Working);
@@ -107,7 +107,11 @@ async fn who_knows_nothing_of_the_time_before_a_restart_trusts_nothing() {
     let one = world.node();
     let before = world.append(&one, "1").await;
     let newcomer = world.node();
-    assert_eq!(newcomer.position(&room("a")).await.unwrap().epoch, before.epoch, "Redis went on");
+    assert_eq!(
+        newcomer.extent(&room("a")).await.unwrap().head.epoch,
+        before.epoch,
+        "Redis went on"
+    );
     world.server.command("SAVE");
     one.close().await;
     newcomer.close().await;

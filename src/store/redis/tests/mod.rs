@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     audience::Except,
     store::{
-        Append, Appended, Backend, DecodeError, Epoch, Location, Pending, Query, Store,
+        Append, Backend, DecodeError, Epoch, Location, Pending, Position, Query, Store,
         room_channel,
         tests::{ALL, room, sender, server::RedisServer, settings as embedded_settings, user},
     },
@@ -51,7 +51,7 @@ impl World {
         }
     }
 
-    fn submit(&self, node: &Store, id: &str) -> Pending<Appended> {
+    fn submit(&self, node: &Store, id: &str) -> Pending<Position> {
         let append = Append {
             room: room("a"),
             entry: self.entry(id),
@@ -61,7 +61,7 @@ impl World {
         node.append(append)
     }
 
-    async fn append(&self, node: &Store, id: &str) -> Appended {
+    async fn append(&self, node: &Store, id: &str) -> Position {
         self.submit(node, id).await.unwrap()
     }
 }
@@ -93,7 +93,7 @@ async fn until_failing(node: &Store) -> String {
 
 async fn ids(node: &Store) -> Vec<String> {
     let page = node.read(&room("a"), ALL).await.unwrap();
-    let in_order = page.items.iter().zip(page.position.oldest..);
+    let in_order = page.items.iter().zip(page.extent.oldest..);
     assert!(in_order.clone().all(|(item, offset)| item.offset == offset), "no gap");
     in_order.map(|(item, _)| item.entry.id.clone()).collect()
 }

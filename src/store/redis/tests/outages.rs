@@ -9,7 +9,7 @@ async fn a_node_starts_without_redis_and_goes_on_once_it_is_there() {
     let node = world.node();
     let reason = until_failing(&node).await;
     assert!(is_unavailable(&world.submit(&node, "1").await), "{reason}");
-    assert!(is_unavailable(&node.position(&room("a")).await));
+    assert!(is_unavailable(&node.extent(&room("a")).await));
     assert!(is_unavailable(&node.queue_len(&user("ann")).await));
     world.server.start_again();
     until_working(&node).await;
@@ -124,7 +124,7 @@ async fn a_primary_that_becomes_a_replica_is_left_and_found_again() {
     assert!(reason.contains("read only replica"), "{reason}");
     world.server.command("REPLICAOF NO ONE");
     until_working(&node).await;
-    assert_eq!(world.append(&node, "3").await, Appended { offset: 2, epoch: before.epoch });
+    assert_eq!(world.append(&node, "3").await, before.at(2));
 }
 
 #[tokio::test]

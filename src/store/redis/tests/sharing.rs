@@ -33,7 +33,7 @@ async fn concurrent_writers_of_two_nodes_share_one_row_of_offsets() {
     for (offset, id) in (1..).zip(log) {
         let message = subscription.get_message().unwrap();
         let committed = other.committed(room("a"), message.get_payload_bytes()).unwrap();
-        assert_eq!((committed.offset, &committed.entry.id), (offset, &id));
+        assert_eq!((committed.position.offset, &committed.entry.id), (offset, &id));
     }
     assert_eq!(one.committed(room("a"), b"garbage").unwrap_err(), DecodeError);
 }
@@ -114,7 +114,7 @@ async fn several_nodes_sweep_and_a_forgotten_room_is_forgotten_once() {
     let now = Arc::new(AtomicI64::new(1_000_000));
     world.settings = embedded_settings(Location::Memory, &now);
     let nodes = [world.node(), world.node(), world.node()];
-    let epoch = world.append(&nodes[0], "0").await.epoch;
+    let first = world.append(&nodes[0], "0").await;
     for n in 1..300 {
         world.append(&nodes[n % 3], &n.to_string()).await;
     }
@@ -125,8 +125,8 @@ async fn several_nodes_sweep_and_a_forgotten_room_is_forgotten_once() {
     };
     sweep().await;
     assert_eq!(world.server.rows(PREFIX, "messages"), 0);
-    let emptied = nodes[1].position(&room("a")).await.unwrap();
-    assert_eq!((emptied.head, emptied.oldest, emptied.epoch), (300, 301, epoch));
+    let emptied = nodes[1].extent(&room("a")).await.unwrap();
+    assert_eq!((emptied.head, emptied.oldest), (first.at(300), 301));
     sweep().await;
     assert_eq!(world.server.rows(PREFIX, "rooms"), 0);
     let forgotten = world.server.command("HVALS test:log:forgotten");
@@ -176,4 +176,23 @@ async fn trimming_takes_ids_and_receipts_along() {
     assert!(page.items.iter().all(|item| item.receipts.len() == 1));
     let first = node.read(&room("a"), Query { limit: 1, ..ALL }).await.unwrap();
     assert_eq!((first.items[0].offset, first.complete), (93, false));
+}
+
+#[tokio::test]
+async fn an_entry_without_a_word_of_who_is_left_out_leaves_nobody_out() {
+    let world = World::start();
+    let node = world.node();
+    let left_out = Except { users: vec![user("ann")], ..Except::nobody() };
+    let append =
+        Append { room: room("a"), entry: world.entry("1"), except: left_out.clone(), sender: None };
+    let _ = node.append(append).await.unwrap();
+    world.append(&node, "2").await;
+    // As the former version wrote it, which knew of no such field.
+    let Value::Int(fields) = world.server.command("EVAL return(#redis.call('XREVRANGE',KEYS[1],'+','-','COUNT',1)[1][2]) 1 test:stream:/\u{1f}a") else {
+        panic!("no number");
+    };
+    assert_eq!(fields, 2);
+    let page = node.read(&room("a"), ALL).await.unwrap();
+    let read: Vec<_> = page.items.into_iter().map(|item| item.except).collect();
+    assert_eq!(read, [left_out, Except::nobody()]);
 }
