@@ -79,6 +79,9 @@ run() { "$@" || status=1; }
 
 rust() {
   system_package redis-server redis-server
+  # What lets the clocks of servers jump, and fills their disks.
+  system_package faketime faketime
+  system_package prlimit util-linux
   if cargo nextest --version >/dev/null 2>&1; then
     heading 'rust: cargo nextest run'
     run cargo nextest run --locked

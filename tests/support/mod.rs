@@ -38,13 +38,18 @@ pub use self::client::{Connecting, Event, TestClient, fields, timeless};
 /// What the tokens of tests are signed with.
 pub const SECRET: &str = "a secret of tests that is long enough to be one";
 
-/// A token that [`SECRET`] has signed: it says who its user is, and permits everything.
+/// A token that [`SECRET`] has signed: it says who its user is, and permits everything for an hour.
 pub fn token_of(user: &str) -> String {
+    token_for(user, Duration::from_hours(1))
+}
+
+/// The same for as long as this.
+pub fn token_for(user: &str, ttl: Duration) -> String {
     let grant = Grant {
         user_id: &UserId::parse(user).unwrap(),
         name: None,
         rooms: None,
-        ttl: Some(Duration::from_hours(1)),
+        ttl: Some(ttl),
         issuer: None,
         audience: None,
         key_id: None,

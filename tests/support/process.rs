@@ -104,6 +104,11 @@ impl ServerProcess {
         assert!(sent.success());
     }
 
+    /// Whether it is over, whatever ended it.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Ends it as `kill -9` does, and waits until it is gone.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
