@@ -273,7 +273,7 @@ async fn whatever_hangs_the_node_leaves_the_cluster() {
     drop(hanging);
     assert_eq!(redis.command::<u32>("ZCARD roomcast:nodes"), 0, "its lease is left");
     assert!(redis.command::<Vec<String>>("KEYS roomcast:node:*:users").is_empty());
-    assert_eq!(redis.command::<u32>("ZCARD roomcast:online"), 1, "in its grace");
+    assert_eq!(redis.command::<u32>("SCARD roomcast:online"), 1, "in its grace");
     assert_eq!(redis.command::<u32>("ZCARD roomcast:departures"), 1);
 }
 
