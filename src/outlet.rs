@@ -2,7 +2,7 @@
 //!
 //! Whatever goes to a client, events and acks alike, goes through its [`Outlet`], in the order of
 //! the calls. A packet is encoded once, however many clients get it: for clients on the
-//! [wire](crate::wire) as a finished frame. A client that polls gets its packets by the library.
+//! [wire](crate::wire) as a finished frame, whether it polls or not.
 //! A client whose outlet cannot take a packet would miss a message unawares, so it is disconnected:
 //! it comes back and recovers.
 
@@ -16,7 +16,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use socketioxide::{
-    ProtocolVersion, SendError, SocketError, TransportType,
+    ProtocolVersion, SendError, SocketError,
     adapter::LocalAdapter,
     extract::AckSender,
     handler::FromMessageParts,
@@ -28,7 +28,7 @@ use crate::{
     memory::{Account, Slow},
     payload::{Payload, json_of},
     wire::{
-        Ask, Delivery, FENCE, Gate, Pause, Pushed, Readers, State, Way, Wire,
+        Ask, Delivery, FENCE, Gate, Handle, Pause, Pushed, Readers, State, Way, Wire,
         frame::{Frames, Kind},
     },
 };
@@ -129,6 +129,8 @@ pub struct Outlet {
     v3: bool,
     account: Arc<Account>,
     gate: Arc<Gate>,
+    /// The connection, as long as it lasts.
+    connection: Option<Handle>,
     wire: Wire,
     /// Who is told what is sent, if anybody.
     tap: Option<Tap>,
@@ -186,6 +188,7 @@ impl Outlet {
             v3: socket.protocol() == ProtocolVersion::V4,
             gate: Gate::new(wire.clone(), socket.id, account.clone()),
             account,
+            connection: socket.req_parts().extensions.get().cloned(),
             wire,
             tap,
             runtime: tokio::runtime::Handle::current(),
@@ -207,11 +210,7 @@ impl Outlet {
     }
 
     fn send_in(&self, packet: &Packet, delivery: Option<&Delivery<'_>>) -> Sent {
-        let sent = self.pass(
-            || packet.frames(&self.wire, &self.namespace, self.v3),
-            |socket| socket.emit(&packet.event, &(&packet.payload,)),
-            delivery,
-        );
+        let sent = self.pass(|| packet.frames(&self.wire, &self.namespace, self.v3), delivery);
         if let Some(tap) = self.tap.as_ref().filter(|_| sent.is_taken()) {
             tap.sent(&self.namespace, self.id, packet);
         }
@@ -227,30 +226,25 @@ impl Outlet {
                 let kind = Kind::Ack(id);
                 self.wire.encode(kind, &self.namespace, &parts, data.attachments(), self.v3)
             },
-            |socket| acknowledge(socket, id, &(data,)),
             None,
         )
     }
 
-    /// Sends by the wire or, where the client polls, by the library.
-    fn pass(
-        &self,
-        frames: impl FnOnce() -> Frames,
-        emit: impl FnOnce(&Arc<Socket>) -> Result<(), SendError>,
-        delivery: Option<&Delivery<'_>>,
-    ) -> Sent {
+    /// Sends by the wire.
+    fn pass(&self, frames: impl FnOnce() -> Frames, delivery: Option<&Delivery<'_>>) -> Sent {
         let mut state = self.gate.lock();
         if state.closed {
             return Sent::Gone;
         }
         if matches!(state.way, Way::Library) {
             let Some(socket) = self.socket.upgrade() else { return Sent::Gone };
-            if !self.fence(&mut state, &socket) {
-                let sent = outcome(emit(&socket));
-                if sent == Sent::TooSlow {
-                    self.give_up(state, Slow::Packets);
+            match self.fence(&mut state, &socket) {
+                Sent::Yes => {}
+                Sent::TooSlow => {
+                    self.give_up(state, Slow::Buffer);
+                    return Sent::TooSlow;
                 }
-                return sent;
+                gone => return gone,
             }
         }
         match &mut state.way {
@@ -267,11 +261,14 @@ impl Outlet {
         }
     }
 
-    /// Goes over to the wire, if the client has: what comes waits for a fence. False where it goes
-    /// by the library still.
-    fn fence(&self, state: &mut State, socket: &Arc<Socket>) -> bool {
-        matches!(socket.transport_type(), TransportType::Websocket)
-            && self.gate.fence(state, |secret| acknowledge(socket, FENCE, &(secret,)).is_ok())
+    /// Goes over to the wire: what comes waits for a fence. The library may have no room for that.
+    fn fence(&self, state: &mut State, socket: &Arc<Socket>) -> Sent {
+        let mut sent = Sent::Gone;
+        self.gate.fence(state, |secret| {
+            sent = outcome(acknowledge(socket, FENCE, &(secret,)));
+            sent == Sent::Yes
+        });
+        sent
     }
 
     fn give_up(&self, mut state: MutexGuard<'_, State>, why: Slow) {
@@ -294,11 +291,11 @@ impl Outlet {
     }
 
     /// Ends the connection of a client that would miss messages unawares: it comes back by itself, and
-    /// recovers. To be disconnected from its namespace it would take for the last word; a client that
-    /// polls cannot be told otherwise.
+    /// recovers. A namespace disconnect would stop it from reconnecting.
     pub fn break_off(&self) {
-        if !self.gate.break_off() {
-            self.disconnect();
+        self.gate.close();
+        if let Some(connection) = &self.connection {
+            connection.break_off();
         }
     }
 
@@ -339,23 +336,22 @@ impl Outlet {
 
     /// Whether nothing can be sent any more.
     pub fn is_over(&self) -> bool {
-        self.gate.is_over()
+        self.gate.is_over() || self.connection.as_ref().is_some_and(Handle::is_over)
     }
 
     /// Waits until a replay or a page may go on: that the client is sent much at once is no reason
-    /// to take it for slow. A client that polls is not waited for.
+    /// to take it for slow.
     pub async fn room(&self) {
         tokio::select! {
             biased;
             () = self.gate.wait_below(ROOM.min(self.wire.limits().send_buffer / 4)) => {}
             // It comes back to another node, and asks again.
-            () = self.wire.hurried() => drop(self.gate.break_off()),
+            () = self.wire.hurried() => self.break_off(),
         }
     }
 
     /// Waits until the client has answered something that is sent behind everything that was sent before:
-    /// what it has answered to, it has. False where it goes before. The answer of a client that polls is
-    /// not waited for.
+    /// what it has answered to, it has. False where it goes before.
     pub async fn confirm_delivery(&self) -> bool {
         let how = if self.v3 { Ask::WebSocket } else { Ask::EngineIo };
         self.gate.confirm_delivery(how).await
@@ -386,10 +382,8 @@ impl Outlet {
 
     /// `websocket` or `polling`: an upgrade changes it.
     pub fn transport(&self) -> &'static str {
-        match self.socket.upgrade().map(|socket| socket.transport_type()) {
-            Some(TransportType::Polling) => "polling",
-            _ => "websocket",
-        }
+        let polls = self.connection.as_ref().is_some_and(Handle::is_polled);
+        if polls { "polling" } else { "websocket" }
     }
 }
 

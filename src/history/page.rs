@@ -47,6 +47,10 @@ pub struct SyncRequest {
 pub async fn sync(app: &App, client: &Client, request: SyncRequest) -> Result<Payload, Refusal> {
     let room = &request.room;
     client.permit(room)?;
+    if client.outlet.is_over() {
+        // It may have asked for much before it was cut off.
+        return Err(Refusal::new(Code::Unavailable, "the connection is over"));
+    }
     let log = log(app)?;
     let key = client.namespace.key(room);
     let after = match &request.from {

@@ -27,22 +27,19 @@ pub enum Slow {
     Buffer,
     /// The peer took less within `SEND_TIMEOUT` than it has to.
     Timeout,
-    /// A client that polls has more packets waiting than it may.
-    Packets,
     /// The process was near `MEMORY_LIMIT`, and this connection among those that held most.
     Memory,
 }
 
 impl Slow {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Buffer, Self::Timeout, Self::Packets, Self::Memory];
+    pub const ALL: [Self; 3] = [Self::Buffer, Self::Timeout, Self::Memory];
 
     /// The word for it in logs and figures.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Buffer => "send_buffer",
             Self::Timeout => "send_timeout",
-            Self::Packets => "packets",
             Self::Memory => "memory_limit",
         }
     }

@@ -27,7 +27,7 @@ use super::{
     guard::step,
     handshake::{Handshake, client_name},
     inbox::{Inbox, Item, size_of_event},
-    refusals::{show_out, turned_away},
+    refusals::{close_if_unjoined, turned_away},
     task::split,
 };
 use crate::{
@@ -106,7 +106,7 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
             let taken = match connects.take(&self.namespace.path) {
                 Err(refusal) if !is_banned => {
                     self.app.metrics.refused(refusal.code);
-                    show_out(&self.app, &socket);
+                    close_if_unjoined(&self.app, &socket);
                     return Err(Box::new(refusal) as Refused);
                 }
                 taken => taken.ok(),
@@ -119,7 +119,7 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
             };
             let prepared = prepared.map_err(|refusal| {
                 turned_away(&self.app, &socket, &refusal, address);
-                show_out(&self.app, &socket);
+                close_if_unjoined(&self.app, &socket);
                 Box::new(refusal) as Refused
             })?;
             let connection = Arc::new(Connection {

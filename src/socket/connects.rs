@@ -16,7 +16,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -25,7 +25,6 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use super::connection::Connection;
 use crate::{
@@ -48,8 +47,6 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// The event log.
     pub event_log: EventLog,
-    /// The connections that began by polling, by session id.
-    pub polling: Mutex<HashMap<String, Weak<Connects>>>,
 }
 
 /// The namespaces of one connection, and its bucket of events.
@@ -62,10 +59,8 @@ pub struct Connects {
     /// No packet has come yet: the first one belongs to the connection itself.
     first: AtomicBool,
     places: Mutex<HashMap<Arc<str>, Place>>,
-    session: OnceLock<String>,
-    /// Who waits for an offer to be taken: the reader of a websocket, the requests of polling.
+    /// Told when an offer is taken.
     reader: AtomicWaker,
-    taken: Notify,
 }
 
 /// A connection's place in a namespace.
@@ -129,19 +124,9 @@ impl Connects {
             first: AtomicBool::new(true),
             address,
             places: Mutex::new(root.into_iter().collect()),
-            session: OnceLock::new(),
             reader: AtomicWaker::new(),
-            taken: Notify::new(),
             shared,
         })
-    }
-
-    /// Makes it known by its session id, for the requests of polling, as long as it lasts.
-    pub fn register(self: &Arc<Self>, session: &str) {
-        let mut polling = self.shared.polling.lock();
-        if self.session.set(session.to_owned()).is_ok() {
-            polling.insert(session.to_owned(), Arc::downgrade(self));
-        }
     }
 
     /// Takes what was offered to a namespace.
@@ -176,7 +161,6 @@ impl Connects {
             taken
         };
         self.reader.wake();
-        self.taken.notify_waiters();
         taken.map(|()| Taken {
             connects: self.clone(),
             namespace: namespace.clone(),
@@ -189,19 +173,6 @@ impl Connects {
         let mut places = self.places.lock();
         if !matches!(places.get(namespace), Some(Place::Offered(_))) {
             places.remove(namespace);
-        }
-    }
-
-    /// Waits until everything that was offered is taken.
-    pub async fn all_taken(&self) {
-        loop {
-            let taken = self.taken.notified();
-            tokio::pin!(taken);
-            taken.as_mut().enable();
-            if !self.is_offering() {
-                return;
-            }
-            taken.await;
         }
     }
 
@@ -266,14 +237,6 @@ impl Packets for Connects {
     }
 }
 
-impl Drop for Connects {
-    fn drop(&mut self) {
-        if let Some(session) = self.session.get() {
-            self.shared.polling.lock().remove(session);
-        }
-    }
-}
-
 /// Whether the text of a packet is a CONNECT (and not a DISCONNECT), and its namespace.
 fn parse(packet: &[u8]) -> Option<(bool, &str)> {
     let is_connect = packet.starts_with(b"40");
@@ -302,7 +265,6 @@ mod tests {
             namespaces: ["/", "/chat", "/third"].map(Arc::from).to_vec(),
             metrics: Arc::new(Metrics::new(Arc::new(Registry::new(&[], 0)))),
             event_log: EventLog::default(),
-            polling: Mutex::default(),
         };
         Connects::new(Arc::new(shared), None, false)
     }

@@ -4,16 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use socketioxide::{ParserConfig, SocketIo, TransportType};
 
-use super::{PATH, connection::NamespaceHandler, connects::Shared, upgrade::SocketLayer};
+use super::{PATH, connection::NamespaceHandler, connects::Shared, polling, upgrade::SocketLayer};
 use crate::{app::App, config::Config};
 
 /// How much is read at once from a WebSocket; what a connection holds while it is idle.
 const READ_BUFFER: usize = 512;
 
-/// How many packets may wait for a client that polls. The channel's memory grows with what waits,
-/// so a generous bound costs an idle client nothing; a client over it is disconnected, as it would
-/// miss messages otherwise.
-const MAX_WAITING_PACKETS: usize = 16_384;
+/// How many packets of its own the library may have on their way to a connection's queue, which takes
+/// whatever comes and has bounds of its own.
+const MAX_WAITING_PACKETS: usize = 1024;
 
 /// How many binary attachments one event may have.
 const MAX_ATTACHMENTS: usize = 10;
@@ -28,7 +27,7 @@ pub fn connect_timeout(config: &Config) -> Duration {
     CONNECT_TIMEOUT.min(config.ping_timeout)
 }
 
-/// The longest that an upgrade to a websocket may take, which holds the session's polling up.
+/// The longest that an upgrade to a websocket may take.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The Socket.IO layer, and the handle on it. Nothing is served until [`mount`].
@@ -43,28 +42,28 @@ pub fn build(app: &App) -> (SocketLayer, SocketIo) {
         .ping_interval(config.ping_interval)
         .ping_timeout(config.ping_timeout)
         .connect_timeout(connect_timeout(config))
-        .upgrade_timeout(UPGRADE_TIMEOUT.min(config.ping_timeout))
         .max_payload(config.max_payload)
         .ws_read_buffer_size(READ_BUFFER)
         .ws_max_message_size(max_payload)
         .ws_max_frame_size(max_payload)
         .max_buffer_size(MAX_WAITING_PACKETS)
         .with_parser(parser);
-    let builder = match (config.transports.websocket, config.transports.polling) {
-        (true, false) => builder.transports([TransportType::Websocket]),
-        (false, true) => builder.transports([TransportType::Polling]),
-        _ => builder.transports([TransportType::Polling, TransportType::Websocket]),
+    // Clients that poll have websockets of ours, as far as the library knows.
+    let (library, io) = builder.transports([TransportType::Websocket]).build_layer();
+    let polling = polling::Settings {
+        wire: app.wire.clone(),
+        max_payload,
+        upgrades: config.transports.websocket,
+        upgrade_timeout: UPGRADE_TIMEOUT.min(config.ping_timeout),
     };
-    let (library, io) = builder.build_layer();
     let namespaces = app.registry.namespaces().iter();
     let connects = Shared {
         config: config.clone(),
         namespaces: namespaces.map(|namespace| namespace.path.clone()).collect(),
         metrics: app.metrics.clone(),
         event_log: app.event_log.clone(),
-        polling: parking_lot::Mutex::default(),
     };
-    (SocketLayer::new(library, app.wire.clone(), max_payload, Arc::new(connects)), io)
+    (SocketLayer::new(library, config.transports, polling, Arc::new(connects)), io)
 }
 
 /// Opens every namespace of the configuration.

@@ -43,12 +43,18 @@ pub fn turned_away(app: &App, socket: &Socket, refusal: &Refusal, address: Optio
 }
 
 /// Ends a connection that is in no namespace in time, though it asked for one. The library does so only
-/// for those that never asked; clients of Engine.IO 3 always have.
-pub fn show_out(app: &App, socket: &Socket) {
-    let Some(connection) = socket.req_parts().extensions.get::<Handle>().cloned() else { return };
-    let (app, id) = (app.clone(), socket.id);
+/// for those that never asked; clients of Engine.IO 3 always have. There is one timer for all refusals of
+/// a connection.
+pub fn close_if_unjoined(app: &App, socket: &Socket) {
+    let Some(connection) = socket.req_parts().extensions.get::<Handle>() else { return };
+    if !connection.watch() {
+        return;
+    }
+    let (app, connection, id) = (app.clone(), connection.clone(), socket.id);
     tokio::spawn(async move {
         tokio::time::sleep(connect_timeout(&app.config)).await;
+        // A refusal from here on begins anew.
+        connection.unwatch();
         if app.registry.clients(id).is_empty() {
             connection.break_off();
         }

@@ -1,7 +1,7 @@
-//! Around the library: from an HTTP request to a WebSocket on the wire, and what clients of
-//! [Engine.IO 3](super::eio3) need.
+//! Around the library: from an HTTP request to a WebSocket on the wire, or to [polling].
 //!
-//! The library answers the request; but where it would go on with the HTTP server's connection, it
+//! The library answers the request for a WebSocket; but where it would go on with the HTTP server's
+//! connection, it
 //! is given a [stream](crate::wire::Stream) of our own instead, which begins behind the HTTP head,
 //! and only that of the request which is needed later: a request keeps the whole buffer alive that
 //! it was read into.
@@ -17,9 +17,9 @@ use std::{
 
 use axum::{
     body::Body,
-    extract::{ConnectInfo, OriginalUri, Request},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
-    response::Response,
+    extract::{ConnectInfo, Request},
+    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
 };
 use hyper::upgrade::OnUpgrade;
 use socketioxide::{layer::SocketIoLayer, service::SocketIoService};
@@ -30,40 +30,43 @@ use super::{
     eio3, is_socket_io, parameter, polling,
 };
 use crate::{
-    limits::client_address,
+    config::Transports,
+    http::HttpError,
+    limits::{Admission, client_address},
     memory::Account,
-    wire::{Raw, Wire},
+    wire::{Raw, Stream, Wire},
 };
 
 /// The headers that are kept for the handshake of a namespace.
-const KEPT: [HeaderName; 6] = [
+const KEPT: [HeaderName; 5] = [
     header::AUTHORIZATION,
-    header::COOKIE,
-    header::FORWARDED,
     header::ORIGIN,
     HeaderName::from_static("x-client-name"),
     HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-proto"),
 ];
+
+/// How much may be kept of a request, in bytes: as much as Node's server takes of a request's head.
+const MAX_KEPT: usize = 16 * 1024;
 
 /// Socket.IO in front of the other routes, and what speaks WebSocket on the wire.
 #[derive(Clone)]
 pub struct SocketLayer {
     library: SocketIoLayer,
-    wire: Wire,
-    max_payload: usize,
+    transports: Transports,
+    polling: polling::Settings,
     connects: Arc<Shared>,
 }
 
 impl SocketLayer {
-    /// The library's layer, on this wire; `max_payload` is the greatest size of a request's body that
-    /// the library takes, in bytes.
+    /// The library's layer, with these transports; `connects` is what all connections share.
     pub fn new(
         library: SocketIoLayer,
-        wire: Wire,
-        max_payload: usize,
+        transports: Transports,
+        polling: polling::Settings,
         connects: Arc<Shared>,
     ) -> Self {
-        Self { library, wire, max_payload, connects }
+        Self { library, transports, polling, connects }
     }
 }
 
@@ -73,8 +76,8 @@ impl<S: Clone> Layer<S> for SocketLayer {
     fn layer(&self, inner: S) -> Self::Service {
         SocketService {
             library: self.library.layer(inner),
-            wire: self.wire.clone(),
-            max_payload: self.max_payload,
+            transports: self.transports,
+            polling: self.polling.clone(),
             connects: self.connects.clone(),
         }
     }
@@ -85,8 +88,8 @@ impl<S: Clone> Layer<S> for SocketLayer {
 pub struct SocketService<S: Clone> {
     /// Its clones share their sessions; two that the layer makes do not.
     library: SocketIoService<S>,
-    wire: Wire,
-    max_payload: usize,
+    transports: Transports,
+    polling: polling::Settings,
     connects: Arc<Shared>,
 }
 
@@ -110,52 +113,52 @@ where
         if !is_socket_io(request.uri()) {
             return Box::pin(async move { Ok(library.call(request).await?.map(Body::new)) });
         }
+        let polling = self.polling.clone();
+        if self.transports.polling && polling::is_poll(request.uri()) {
+            let opens = polling::opens(&request).then(|| self.connects_of(&request));
+            return Box::pin(async move {
+                Ok(match opens {
+                    Some(connects) => {
+                        polling::open(library, &polling, keep(&request), connects).await
+                    }
+                    None => polling::answer(&polling, request).await,
+                })
+            });
+        }
+        let is_websocket = parameter(request.uri(), "transport") == Some("websocket");
+        if is_websocket && !self.transports.websocket {
+            return Box::pin(async move { Ok(polling::refuse_transport()) });
+        }
         // Without it, the library has an answer but no connection to go on with.
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-        let (wire, max_payload) = (self.wire.clone(), self.max_payload);
-        let connects = self.connects_of(&mut request);
+        let connects = self.connects_of(&request);
         Box::pin(async move {
-            let is_polling = parameter(request.uri(), "transport") == Some("polling");
-            let is_v3_poll = is_polling && eio3::speaks(request.uri());
-            let method = is_v3_poll.then(|| request.method().clone());
-            if method == Some(Method::POST) {
-                request = eio3::modernize(request, max_payload).await;
+            let session = polling::session(&polling.wire, request.uri());
+            let kept = upgrade.as_ref().map(|_| keep(&request));
+            if matches!(kept, Some(None)) {
+                return Ok(refuse_size());
             }
-            let Some(connects) = connects else {
-                // Of a session that there is not: the library says so.
-                return Ok(library.call(request).await?.map(Body::new));
-            };
-            if is_polling && request.method() == Method::POST {
-                return polling::post(library, request, max_payload, &connects).await;
-            }
-            let opens = is_polling && parameter(request.uri(), "sid").is_none();
-            let kept = upgrade.map(|upgrade| (upgrade, keep(&request)));
-            let mut response = library.call(request).await?.map(Body::new);
-            if let Some((upgrade, Some(kept))) = kept
-                && response.status() == StatusCode::SWITCHING_PROTOCOLS
+            let response = library.call(request).await?.map(Body::new);
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                && let (Some(upgrade), Some(kept)) = (upgrade, kept.flatten())
             {
-                tokio::spawn(open(library, wire, upgrade, kept, connects));
-            } else if opens {
-                response = polling::register(response, &connects).await;
+                if let Some(session) = session {
+                    tokio::spawn(polling::upgrade(polling, session, upgrade));
+                } else {
+                    tokio::spawn(open(library, polling.wire, upgrade, kept, connects));
+                }
             }
-            Ok(if method == Some(Method::GET) { eio3::mend(response).await } else { response })
+            Ok(response)
         })
     }
 }
 
 impl<S: Clone> SocketService<S> {
-    /// What is known of the request's session; a new one's travels with the request, which the library
-    /// keeps as long as the session.
-    fn connects_of(&self, request: &mut Request) -> Option<Arc<Connects>> {
-        if let Some(session) = parameter(request.uri(), "sid") {
-            return self.connects.polling.lock().get(session)?.upgrade();
-        }
+    /// What counts the packets of a new session that open and close namespaces.
+    fn connects_of(&self, request: &Request) -> Arc<Connects> {
         let config = &self.connects.config;
         let address = client_address(request.headers(), request.extensions(), config);
-        let v3 = eio3::speaks(request.uri());
-        let connects = Connects::new(self.connects.clone(), address, v3);
-        request.extensions_mut().insert(connects.clone());
-        Some(connects)
+        Connects::new(self.connects.clone(), address, eio3::speaks(request.uri()))
     }
 }
 
@@ -164,57 +167,92 @@ async fn open<S>(
     library: SocketIoService<S>,
     wire: Wire,
     upgrade: OnUpgrade,
-    mut kept: Parts,
+    mut kept: Kept,
     connects: Arc<Connects>,
 ) where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let Some(&ConnectInfo(peer)) = kept.extensions.get::<ConnectInfo<SocketAddr>>() else { return };
-    let Some(raw) = Raw::of(upgrade).await else { return };
-    let session = parameter(&kept.uri, "sid").map(str::to_owned);
-    // Of an upgrade it is the session's, which is known by its id; else the handshake's.
-    let known = session.as_deref().and_then(|id| wire.memory().account_of(id.parse().ok()?));
-    let account = known.unwrap_or_else(|| Account::of(&kept.extensions, wire.memory()));
-    let stream = wire.stream(raw, peer, &account, connects);
-    kept.extensions.insert(stream.handle());
-    kept.extensions.insert(account);
-    let v3 = eio3::speaks(&kept.uri);
-    let closed = session.is_some().then(|| stream.closed());
-    let request = Request::from_parts(kept, ());
-    // What is refused now was refused before.
-    let opened = if v3 {
-        library.clone().oneshot((eio3::Stream::new(stream), request)).await
-    } else {
-        library.clone().oneshot((stream, request)).await
+    let Some(&ConnectInfo(peer)) = kept.parts.extensions.get::<ConnectInfo<SocketAddr>>() else {
+        return;
     };
-    let (Ok(()), Some(session), Some(closed)) = (opened, session, closed) else { return };
-    // The library ends a session that fails to upgrade, but not if it was given the stream; such a
-    // session would answer every poll at once, with nothing, and for ever. The client's own word
-    // for the end by polling does it; where the upgrade succeeded, that is refused and changes
-    // nothing.
-    closed.await;
-    polling::close(library, &session, v3).await;
+    let Some(raw) = Raw::of(upgrade).await else { return };
+    let account = Account::of(&kept.parts.extensions, wire.memory());
+    let stream = wire.stream(raw, peer, &account, connects.clone());
+    let request = kept.request(&stream, account, connects);
+    // What is refused now was refused before.
+    let _opened = if eio3::speaks(request.uri()) {
+        library.oneshot((eio3::Stream::new(stream), request)).await
+    } else {
+        library.oneshot((stream, request)).await
+    };
 }
 
-/// What is needed of a request after its connection has become a WebSocket, in memory of its own.
-fn keep(request: &Request) -> Option<Parts> {
+/// What is needed of a request as long as its session lives, in memory of its own.
+pub(super) struct Kept {
+    /// The request.
+    pub parts: Parts,
+    size: usize,
+}
+
+impl Kept {
+    /// The request for the library, with all that belongs to the session.
+    pub(super) fn request(
+        &mut self,
+        stream: &Stream,
+        account: Arc<Account>,
+        connects: Arc<Connects>,
+    ) -> Request<()> {
+        let handle = stream.handle();
+        handle.keep(self.size);
+        let mut request = Request::from_parts(self.parts.clone(), ());
+        let extensions = request.extensions_mut();
+        extensions.insert(handle);
+        extensions.insert(account);
+        extensions.insert(connects);
+        request
+    }
+}
+
+/// What is kept of a request; `None` where that is more than may be.
+pub(super) fn keep(request: &Request) -> Option<Kept> {
     let (mut kept, ()) = Request::new(()).into_parts();
-    kept.uri = request.uri().to_string().parse().ok()?;
+    let uri = request.uri().to_string();
+    let mut size = uri.len();
+    kept.uri = uri.parse().ok()?;
     for name in KEPT {
         for value in request.headers().get_all(&name) {
+            size += value.len();
             let mut copy = HeaderValue::from_bytes(value.as_bytes()).ok()?;
             copy.set_sensitive(value.is_sensitive());
             kept.headers.append(name.clone(), copy);
         }
     }
-    kept.extensions = request.extensions().clone();
-    kept.extensions.remove::<OriginalUri>();
-    Some(kept)
+    let (from, to) = (request.extensions(), &mut kept.extensions);
+    if let Some(peer) = from.get::<ConnectInfo<SocketAddr>>() {
+        to.insert(*peer);
+    }
+    if let Some(admission) = from.get::<Arc<Admission>>() {
+        to.insert(admission.clone());
+    }
+    if let Some(account) = from.get::<Arc<Account>>() {
+        to.insert(account.clone());
+    }
+    (size <= MAX_KEPT).then_some(Kept { parts: kept, size })
+}
+
+/// The answer to a request of which more would have to be kept than may be.
+pub(super) fn refuse_size() -> Response {
+    let message = format!(
+        "the address and the headers that say who the client is may have {MAX_KEPT} bytes in all"
+    );
+    HttpError::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message).into_response()
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::OriginalUri;
+
     use super::*;
 
     #[test]
@@ -223,16 +261,29 @@ mod tests {
             .uri("/socket.io/?EIO=4&transport=websocket&token=t")
             .header("authorization", "Bearer t")
             .header("sec-websocket-key", "x")
+            .header("cookie", "c=d")
             .body(Body::empty())
             .unwrap();
         let uri = request.uri().clone();
         request.extensions_mut().insert(OriginalUri(uri));
-        request.extensions_mut().insert(7_u8);
-        let kept = keep(&request).unwrap();
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 1))));
+        let Kept { parts: kept, size } = keep(&request).unwrap();
+        assert_eq!(size, 45 + 8);
         assert_eq!(kept.uri, *request.uri());
         assert_eq!(kept.headers.len(), 1);
         assert_eq!(kept.headers["authorization"], "Bearer t");
         assert!(kept.extensions.get::<OriginalUri>().is_none());
-        assert_eq!(kept.extensions.get(), Some(&7_u8));
+        assert_eq!(kept.extensions.len(), 1);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_a_handshake_may_say() {
+        let request = |size: usize| {
+            let token = "x".repeat(size - "/socket.io/".len());
+            let request = Request::builder().uri("/socket.io/").header("authorization", token);
+            keep(&request.header("cookie", "x".repeat(MAX_KEPT)).body(Body::empty()).unwrap())
+        };
+        assert!(request(MAX_KEPT).is_some());
+        assert!(request(MAX_KEPT + 1).is_none());
     }
 }

@@ -1,4 +1,5 @@
-//! One WebSocket connection: its TCP stream, its outgoing queue, and what bounds both.
+//! One connection: its outgoing queue, what takes from it, and what bounds both. Where it speaks
+//! WebSocket it has a TCP stream; until then its client [polls](polling).
 //!
 //! Invariants:
 //! - the queue is always at the boundary of a frame: the library's buffers and our frames are taken
@@ -6,6 +7,8 @@
 //! - bytes are written under the queue's lock alone, by a flush round or, while the kernel takes no
 //!   more, by the one drainer;
 //! - what a connection has unsent is bounded; a peer that takes nothing is cut off, not waited for.
+
+pub(super) mod polling;
 
 use std::{
     io::{self, ErrorKind},
@@ -28,6 +31,7 @@ use tokio::{
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use self::polling::{Polling, Polls};
 use super::{
     Wire,
     frame::{self, Frames},
@@ -67,10 +71,18 @@ pub enum Pushed {
     Gone,
 }
 
-/// A connection that speaks WebSocket.
+/// How much the kernel may hold that it has not sent, in bytes: with more, one could not see whether
+/// the peer reads, and memory would go where nobody bounds it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NOTSENT: u32 = 16 * 1024;
+
+/// The connection of one Engine.IO session.
 #[derive(Debug)]
 pub struct Connection {
-    stream: OwnedWriteHalf,
+    /// The stream to the peer; there is none while the client polls.
+    tcp: OnceLock<Tcp>,
+    /// What it takes to poll, where it began so.
+    polling: Option<Box<Polling>>,
     peer: SocketAddr,
     wire: Wire,
     account: Arc<Account>,
@@ -85,7 +97,17 @@ pub struct Connection {
     over: AtomicBool,
     pauses: AtomicUsize,
     pub(super) reader: AtomicWaker,
+    /// Somebody ends it if it is in no namespace for too long.
+    pub(super) watched: AtomicBool,
+    /// What is held for it beside what its account is charged and its queue: of its requests, in bytes.
+    pub(super) kept: AtomicUsize,
     client: OnceLock<Sid>,
+}
+
+/// The way to a peer that speaks WebSocket.
+#[derive(Debug)]
+struct Tcp {
+    stream: OwnedWriteHalf,
     /// Free again when the connection is closed.
     _slot: Slot,
 }
@@ -93,11 +115,24 @@ pub struct Connection {
 #[derive(Debug)]
 struct State {
     queue: Queue,
+    polls: Polls,
     probes: Probes,
     behind: Behind,
     writer: Writer,
     /// The library has dropped its side: when the queue is empty, this is the end.
     closing: bool,
+}
+
+impl State {
+    /// The number of bytes that the peer has not taken.
+    fn unsent(&self) -> usize {
+        self.queue.unsent() + self.polls.answering
+    }
+
+    /// How many bytes it has taken since the beginning.
+    fn taken(&self) -> u64 {
+        self.queue.taken().saturating_sub(self.polls.answering as u64)
+    }
 }
 
 /// Who will write what is in the queue.
@@ -112,6 +147,7 @@ enum Writer {
 }
 
 impl Connection {
+    /// The connection of a client that speaks WebSocket.
     pub(super) fn new(
         stream: OwnedWriteHalf,
         peer: SocketAddr,
@@ -119,12 +155,19 @@ impl Connection {
         account: Arc<Account>,
         slot: Slot,
     ) -> Self {
+        let tcp = OnceLock::from(Tcp { stream, _slot: slot });
+        Self { tcp, ..Self::without_stream(peer, wire, account) }
+    }
+
+    fn without_stream(peer: SocketAddr, wire: Wire, account: Arc<Account>) -> Self {
         Self {
-            stream,
+            tcp: OnceLock::new(),
+            polling: None,
             peer,
             account,
             state: Mutex::new(State {
                 queue: Queue::default(),
+                polls: Polls::default(),
                 probes: Probes::default(),
                 behind: Behind::default(),
                 writer: Writer::Nobody,
@@ -136,10 +179,16 @@ impl Connection {
             over: AtomicBool::new(false),
             pauses: AtomicUsize::new(0),
             reader: AtomicWaker::new(),
+            watched: AtomicBool::new(false),
+            kept: AtomicUsize::new(0),
             client: OnceLock::new(),
             wire,
-            _slot: slot,
         }
+    }
+
+    /// What is charged for it.
+    pub(super) fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// Appends a packet, which may be part of a delivery to many; never waits.
@@ -238,14 +287,14 @@ impl Connection {
     /// Cuts the connection off if it has more unsent than it may; whether it goes on.
     fn keeps_bounds(&self, state: &mut State) -> bool {
         let most = self.wire.limits().send_buffer.saturating_sub(self.account.outgoing());
-        if state.queue.unsent() <= most {
+        if state.unsent() <= most {
             return true;
         }
         // What waits for the next round only is no fault of the client's.
         if !self.flush(state, Try::Ready) {
             return false;
         }
-        if state.queue.unsent() > most {
+        if state.unsent() > most {
             self.cut_off(state, Slow::Buffer);
             return false;
         }
@@ -254,7 +303,7 @@ impl Connection {
 
     /// Sees to it that what was appended will be written.
     fn changed(self: &Arc<Self>, mut state: parking_lot::MutexGuard<'_, State>) {
-        self.unsent.store(state.queue.unsent(), Ordering::Relaxed);
+        self.unsent.store(state.unsent(), Ordering::Relaxed);
         if state.writer != Writer::Nobody || state.queue.is_empty() {
             return;
         }
@@ -270,7 +319,7 @@ impl Connection {
             return;
         }
         state.writer = Writer::Nobody;
-        if !self.flush(&mut state, Try::Ready) || state.queue.is_empty() {
+        if !self.flush(&mut state, Try::Ready) || state.unsent() == 0 {
             return;
         }
         state.writer = Writer::Drainer;
@@ -280,12 +329,16 @@ impl Connection {
 
     /// Writes until the kernel takes no more or there is no more; false at the connection's end.
     fn flush(&self, state: &mut State, how: Try) -> bool {
+        let Some(Tcp { stream, .. }) = self.tcp.get() else {
+            state.answer_poll();
+            return !self.is_over();
+        };
         let mut progress = false;
         while !state.queue.is_empty() {
             let written = state.queue.write(|slices| match (how, slices) {
-                (Try::Ready, [one]) => self.stream.try_write(one),
-                (Try::Ready, slices) => self.stream.try_write_vectored(slices),
-                (Try::Anyway, slices) => self.socket().send_vectored(slices),
+                (Try::Ready, [one]) => stream.try_write(one),
+                (Try::Ready, slices) => stream.try_write_vectored(slices),
+                (Try::Anyway, slices) => SockRef::from(stream.as_ref()).send_vectored(slices),
             });
             match written {
                 Ok(1..) => progress = true,
@@ -299,14 +352,19 @@ impl Connection {
             }
         }
         if progress {
-            self.progress.store(self.wire.millis(), Ordering::Relaxed);
-            self.unsent.store(state.queue.unsent(), Ordering::Relaxed);
-            self.left.notify_waiters();
-            if !state.behind.is_empty() && !self.is_behind(&state.queue) {
-                state.behind.caught_up();
-            }
+            self.progressed(state);
         }
         !self.is_over()
+    }
+
+    /// Takes note that the peer has taken something.
+    fn progressed(&self, state: &mut State) {
+        self.progress.store(self.wire.millis(), Ordering::Relaxed);
+        self.unsent.store(state.unsent(), Ordering::Relaxed);
+        self.left.notify_waiters();
+        if !state.behind.is_empty() && !self.is_behind(&state.queue) {
+            state.behind.caught_up();
+        }
     }
 
     /// Writes whenever the kernel takes more, until everything is written.
@@ -320,15 +378,14 @@ impl Connection {
                 if !self.flush(&mut state, how) {
                     return;
                 }
-                if state.queue.is_empty() {
+                if state.unsent() == 0 {
                     if state.closing {
                         break;
                     }
                     state.writer = Writer::Nobody;
                     return;
                 }
-                let (taken, unsent, now) =
-                    (state.queue.taken(), state.queue.unsent(), Instant::now());
+                let (taken, unsent, now) = (state.taken(), state.unsent(), Instant::now());
                 let pace = pace.get_or_insert_with(|| Pace::begin(taken, unsent, now, limit));
                 if !pace.keeps(taken, unsent, now) {
                     self.cut_off(&mut state, Slow::Timeout);
@@ -344,7 +401,7 @@ impl Connection {
             // The kernel says that it takes more only when it could take a good deal. It is asked
             // without being ready, too, so that a peer that reads little by little is not taken for
             // one that does not read.
-            how = match timeout(patience, self.stream.writable()).await {
+            how = match timeout(patience, self.writable()).await {
                 Ok(Ok(())) => Try::Ready,
                 Ok(Err(_)) | Err(_) => Try::Anyway,
             };
@@ -354,12 +411,26 @@ impl Connection {
         self.part().await;
     }
 
-    /// The library is done with the connection: what is in the queue is still written.
+    /// Waits until the peer might take more.
+    async fn writable(&self) -> io::Result<()> {
+        self.wait_until(|connection| !connection.is_polled() || connection.unsent() == 0).await;
+        match self.tcp.get() {
+            Some(tcp) => tcp.stream.writable().await,
+            None => Ok(()),
+        }
+    }
+
+    /// The library is done with the connection: what is in the queue is still written, or goes with the
+    /// poll that waits for it.
     pub(super) fn close(self: &Arc<Self>, token: TaskTrackerToken) {
         {
             let mut state = self.state.lock();
             state.closing = true;
             if self.is_over() {
+                return;
+            }
+            if self.is_polled() {
+                self.part_polled(&mut state);
                 return;
             }
             if state.writer != Writer::Drainer {
@@ -384,10 +455,11 @@ impl Connection {
     /// what it has not read yet.
     async fn part(&self) {
         let parted = async {
-            self.socket().shutdown(Shutdown::Write)?;
+            let Some(tcp) = self.tcp.get() else { return Ok(()) };
+            let stream: &TcpStream = tcp.stream.as_ref();
+            SockRef::from(stream).shutdown(Shutdown::Write)?;
             let mut scratch = [0; 1024];
             loop {
-                let stream: &TcpStream = self.stream.as_ref();
                 stream.readable().await?;
                 match stream.try_read(&mut scratch) {
                     Ok(0) => return Ok(()),
@@ -406,7 +478,7 @@ impl Connection {
     }
 
     fn cut_off(&self, state: &mut State, why: Slow) {
-        let unsent = state.queue.unsent();
+        let unsent = state.unsent();
         let client = self.client.get().map(ToString::to_string).unwrap_or_default();
         tracing::warn!(peer = %self.peer, client, reason = why.as_str(), unsent, "a slow client is cut off");
         self.account.mark_cut_off(why);
@@ -426,18 +498,18 @@ impl Connection {
         state.queue.clear();
         state.probes.clear();
         state.behind.ceased();
+        state.polls = Polls::default();
         self.unsent.store(0, Ordering::Relaxed);
         self.over.store(true, Ordering::Release);
-        let socket = self.socket();
-        // They fail where the peer has ended the connection already.
-        let _closed = socket.set_linger(Some(Duration::ZERO));
-        let _closed = socket.shutdown(Shutdown::Both);
+        if let Some(tcp) = self.tcp.get() {
+            let socket = SockRef::from(tcp.stream.as_ref());
+            // They fail where the peer has ended the connection already.
+            let _closed = socket.set_linger(Some(Duration::ZERO));
+            let _closed = socket.shutdown(Shutdown::Both);
+        }
+        self.forget_session();
         self.reader.wake();
         self.left.notify_waiters();
-    }
-
-    fn socket(&self) -> SockRef<'_> {
-        SockRef::from(self.stream.as_ref())
     }
 
     /// Whether nothing can be sent any more.
@@ -502,12 +574,22 @@ impl Connection {
 
 impl Transport for Connection {
     fn held(&self) -> usize {
-        self.unsent()
+        self.unsent() + self.kept.load(Ordering::Relaxed)
     }
 
     fn break_off(&self) {
         self.break_off();
     }
+}
+
+/// Bounds what the kernel holds of a stream.
+pub(super) fn prepare(tcp: &TcpStream) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = SockRef::from(tcp).set_tcp_notsent_lowat(NOTSENT) {
+        tracing::debug!(%error, "TCP_NOTSENT_LOWAT could not be set");
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _only_there = tcp;
 }
 
 /// How to try to write.

@@ -8,13 +8,25 @@
 
 use std::{ops::Range, sync::Arc};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// The first byte of a text frame that is a whole message.
-const TEXT: u8 = 0x81;
+/// The bit of a frame's first byte that says that it ends its message; the lower four are its opcode.
+const FIN: u8 = 0x80;
 
-/// The first byte of a binary frame that is a whole message.
-const BINARY: u8 = 0x82;
+/// The opcode of a text frame.
+pub const TEXT: u8 = 1;
+
+/// The opcode of a binary frame.
+pub const BINARY: u8 = 2;
+
+/// The opcode of the frame that ends a connection.
+pub const CLOSE: u8 = 8;
+
+/// The opcode of a ping.
+pub const PING: u8 = 9;
+
+/// The bit of a header's second byte that says that its frame is masked.
+const MASKED: u8 = 0x80;
 
 /// What Engine.IO 3 puts in front of binary data: the type "message".
 const MESSAGE_V3: u8 = 4;
@@ -74,7 +86,7 @@ impl Frames {
         }
         let size = head.len() + data.iter().map(|part| part.len()).sum::<usize>();
         let mut text = BytesMut::with_capacity(size + MAX_HEADER);
-        put_header(&mut text, TEXT, size);
+        put_header(&mut text, TEXT, 0, size);
         text.put_slice(head.as_bytes());
         for part in data {
             text.put_slice(part.as_bytes());
@@ -82,7 +94,7 @@ impl Frames {
         let mut pieces = Vec::with_capacity(attachments.len() * 2);
         for attachment in attachments {
             let mut header = BytesMut::with_capacity(MAX_HEADER + 1);
-            put_header(&mut header, BINARY, attachment.len() + usize::from(v3));
+            put_header(&mut header, BINARY, 0, attachment.len() + usize::from(v3));
             if v3 {
                 header.put_u8(MESSAGE_V3);
             }
@@ -106,16 +118,92 @@ impl Frames {
     }
 }
 
-fn put_header(buffer: &mut BytesMut, first: u8, size: usize) {
-    buffer.put_u8(first);
+fn put_header(buffer: &mut impl BufMut, opcode: u8, masked: u8, size: usize) {
+    buffer.put_u8(FIN | opcode);
     if let Ok(size @ 0..=125) = u8::try_from(size) {
-        buffer.put_u8(size);
+        buffer.put_u8(masked + size);
     } else if let Ok(size) = u16::try_from(size) {
-        buffer.put_u8(126);
+        buffer.put_u8(masked + 126);
         buffer.put_u16(size);
     } else {
-        buffer.put_u8(127);
+        buffer.put_u8(masked + 127);
         buffer.put_u64(size as u64);
+    }
+}
+
+/// Appends a frame as a client would send it, with the parts of its payload. The mask is zero.
+pub fn put_client_frame(frames: &mut Vec<u8>, opcode: u8, payload: &[&[u8]]) {
+    put_header(frames, opcode, MASKED, payload.iter().map(|part| part.len()).sum());
+    frames.put_u32(0);
+    for part in payload {
+        frames.put_slice(part);
+    }
+}
+
+/// The size of the frame that begins here, its header included; `None` without a whole header.
+pub fn size(bytes: &[u8]) -> Option<usize> {
+    let (header, payload) = header(bytes)?;
+    header.checked_add(payload)
+}
+
+/// The sizes of a server's frame's header and of its payload.
+fn header(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (header, size) = match *bytes.get(1)? {
+        126 => (4, u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)),
+        size @ 0..=125 => (2, u64::from(size)),
+        // A masked frame is not a server's.
+        _ => return None,
+    };
+    Some((header, usize::try_from(size).ok()?))
+}
+
+/// A frame's opcode and payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// What kind of frame it is.
+    pub opcode: u8,
+    /// What it carries.
+    pub payload: Bytes,
+}
+
+impl Message {
+    /// A message of text.
+    pub fn text(text: impl Into<Bytes>) -> Self {
+        Self { opcode: TEXT, payload: text.into() }
+    }
+}
+
+/// The frames of these pieces, which share their memory where one lies within one piece.
+pub fn messages(pieces: Vec<Bytes>) -> Vec<Message> {
+    let mut found = Vec::with_capacity(pieces.len());
+    let mut pieces = pieces.into_iter();
+    let mut piece = Bytes::new();
+    loop {
+        if piece.is_empty() {
+            let Some(next) = pieces.next() else { return found };
+            piece = next;
+            continue;
+        }
+        let Some((header, size)) = header(&piece) else { return found };
+        let opcode = piece[0] & 0x0f;
+        piece.advance(header.min(piece.len()));
+        if piece.is_empty() && size > 0 {
+            piece = pieces.next().unwrap_or_default();
+        }
+        let mut payload = piece.split_to(size.min(piece.len()));
+        if payload.len() < size {
+            let mut whole = BytesMut::with_capacity(size);
+            whole.put(payload);
+            while whole.len() < size
+                && let Some(next) = pieces.next()
+            {
+                piece = next;
+                whole.put(piece.split_to((size - whole.len()).min(piece.len())));
+            }
+            payload = whole.freeze();
+        }
+        found.push(Message { opcode, payload });
     }
 }
 
@@ -133,18 +221,12 @@ pub fn walk(bytes: &[u8]) -> impl Iterator<Item = Found<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let rest = bytes.get(at..)?;
-        let (begin, size) = match *rest.get(1)? {
-            126 => (4, u64::from(u16::from_be_bytes(rest.get(2..4)?.try_into().ok()?))),
-            127 => (10, u64::from_be_bytes(rest.get(2..10)?.try_into().ok()?)),
-            size @ 0..=125 => (2, u64::from(size)),
-            // A masked frame is not a server's.
-            _ => return None,
-        };
-        let end = usize::try_from(size).ok()?.checked_add(begin)?;
+        let (begin, size) = header(rest)?;
+        let end = begin.checked_add(size)?;
         let payload = rest.get(begin..end)?;
         let range = at..at + end;
         at += end;
-        Some(Found { range, text: (rest[0] == TEXT).then_some(payload) })
+        Some(Found { range, text: (rest[0] == FIN | TEXT).then_some(payload) })
     })
 }
 
@@ -207,6 +289,9 @@ mod tests {
             let all = bytes(&frames);
             prop_assert_eq!(walk(&all).count(), attachments.len() + 1);
             prop_assert_eq!(walk(&all).last().unwrap().range.end, all.len());
+            let one = messages(vec![all.clone().into()]);
+            prop_assert_eq!(&one, &messages(frames.pieces().cloned().collect()));
+            prop_assert_eq!(one.len(), attachments.len() + 1);
             let mut client = WebSocket::from_raw_socket(Cursor::new(all), Role::Client, None);
             let Message::Text(read) = client.read().unwrap() else { panic!("no text") };
             let wanted = format!("/chat,[{data}]");

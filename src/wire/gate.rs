@@ -1,9 +1,8 @@
 //! From the library's channel to our queue, without anything overtaking.
 //!
-//! A client's packets go by the library first: what the library itself sends (the CONNECT packet, or
-//! what a client that polled has not fetched yet) sits in a channel of the library's, and frames put
-//! into the connection's queue would overtake it. So, once the client speaks WebSocket, a *fence* is
-//! sent behind all that: an acknowledgement of an event that no client ever sent, with a secret in
+//! What the library itself sends (the CONNECT packet) sits in a channel of the library's first, and
+//! frames put into the connection's queue would overtake it. So a *fence* is sent behind all that: an
+//! acknowledgement of an event that no client ever sent, with a secret in
 //! it. What is sent from then on waits in the gate. When the library writes the fence to a
 //! connection, that connection is the client's: the fence is taken out, what waited takes its place,
 //! and from then on packets go to the connection's queue directly.
@@ -195,12 +194,12 @@ impl Gate {
     }
 
     /// Waits until the client has answered something that is sent behind everything that was handed over
-    /// until now; whether it has. The answer of a client that polls is not waited for.
+    /// until now; whether it has.
     pub async fn confirm_delivery(&self, how: Ask) -> bool {
         let waits = |_: &Waiting| true;
         match self.wait_opened(waits).await {
             Some(connection) => connection.probe(how).await.is_ok(),
-            None => matches!(self.state.lock().way, Way::Library),
+            None => false,
         }
     }
 
@@ -228,16 +227,6 @@ impl Gate {
             Way::Waiting(waiting) => waiting.charge.bytes(),
             Way::Open(connection) => connection.unsent(),
         }
-    }
-
-    /// Ends the client's connection at once, where there is one of ours.
-    pub fn break_off(&self) -> bool {
-        let connection = self.connection();
-        if let Some(connection) = &connection {
-            self.close();
-            connection.break_off();
-        }
-        connection.is_some()
     }
 
     /// Whether nothing can be sent any more.

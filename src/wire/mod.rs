@@ -1,4 +1,4 @@
-//! The wire: the byte streams of the WebSocket connections, and what flows through them.
+//! The wire: the byte streams of all connections, and what flows through them.
 //!
 //! The library has a bounded channel for each socket: what does not fit is lost to that client,
 //! every recipient's copy is encoded anew, and a peer that does not read is noticed late. So roomcast
@@ -31,6 +31,7 @@ mod queue;
 mod readers;
 mod round;
 mod serve;
+mod sessions;
 mod stream;
 
 use std::{
@@ -41,7 +42,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::runtime;
+use socketioxide::socket::Sid;
+use tokio::{net::tcp::OwnedReadHalf, runtime};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
@@ -49,24 +51,23 @@ use self::{
     frame::{Frames, Kind},
     gate::Fences,
     round::Rounds,
+    sessions::Sessions,
 };
 pub use self::{
-    connection::{Pause, Pushed},
+    connection::{
+        Pause, Pushed,
+        polling::{Answering, Held, Polled, Post, Session, Upgrading},
+    },
     gate::{FENCE, Gate, State, Way},
     probes::Ask,
     readers::{Counts, Delivery, Readers},
     serve::{Patience, Raw, Serves, serve},
-    stream::{Came, Handle, Packets, Stream, next_offer},
+    stream::{Came, Handle, Packets, Stream},
 };
 use crate::{
     config::Config,
     memory::{Account, Memory, Transport},
 };
-
-/// How much the kernel may hold that it has not sent, in bytes: with more, one could not see whether
-/// the peer reads, and memory would go where nobody bounds it.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const NOTSENT: u32 = 16 * 1024;
 
 /// What bounds a connection.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +100,7 @@ struct Shared {
     memory: Memory,
     rounds: Rounds,
     fences: Fences,
+    sessions: Sessions,
     /// The streams that are not closed yet.
     streams: TaskTracker,
     hurried: CancellationToken,
@@ -115,6 +117,7 @@ impl Wire {
             memory,
             rounds: Rounds::default(),
             fences: Fences::default(),
+            sessions: Sessions::default(),
             streams: TaskTracker::new(),
             hurried: CancellationToken::new(),
             runtime: runtime::Handle::current(),
@@ -142,17 +145,40 @@ impl Wire {
         packets: Arc<dyn Packets>,
     ) -> Stream {
         let Raw { tcp, read, slot } = raw;
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Err(error) = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(NOTSENT) {
-            tracing::debug!(%error, "TCP_NOTSENT_LOWAT could not be set");
-        }
+        connection::prepare(&tcp);
         let (reader, writer) = tcp.into_split();
         let connection = Connection::new(writer, peer, self.clone(), account.clone(), slot);
-        let connection = Arc::new(connection);
+        self.stream_of(&Arc::new(connection), Some(reader), read, packets)
+    }
+
+    /// The same of a client that polls, and its session for the requests.
+    pub fn session(
+        &self,
+        peer: SocketAddr,
+        account: &Arc<Account>,
+        packets: Arc<dyn Packets>,
+    ) -> (Stream, Session) {
+        let connection = Arc::new(Connection::polled(peer, self.clone(), account.clone()));
+        let session = Session::of(&connection);
+        (self.stream_of(&connection, None, Bytes::new(), packets), session)
+    }
+
+    fn stream_of(
+        &self,
+        connection: &Arc<Connection>,
+        reader: Option<OwnedReadHalf>,
+        read: Bytes,
+        packets: Arc<dyn Packets>,
+    ) -> Stream {
         let transport: Arc<dyn Transport> = connection.clone();
-        account.attach(Arc::downgrade(&transport));
+        connection.account().attach(Arc::downgrade(&transport));
         let (token, heartbeat) = (self.0.streams.token(), self.0.limits.heartbeat / 2);
-        Stream::new(connection, reader, read, packets, token, heartbeat)
+        Stream::new(connection.clone(), reader, read, packets, token, heartbeat)
+    }
+
+    /// The session of this id, where there is one whose client polls.
+    pub fn find_session(&self, id: Sid) -> Option<Session> {
+        Session::find(self.sessions().find(id)?)
     }
 
     /// Encodes a packet, as [`Frames::encode`] does.
@@ -187,6 +213,7 @@ impl Wire {
     /// Waits until every connection is closed and what was in its queue is written.
     pub async fn closed(&self) {
         self.0.streams.close();
+        self.0.sessions.end();
         self.0.streams.wait().await;
     }
 
@@ -196,6 +223,10 @@ impl Wire {
 
     fn fences(&self) -> &Fences {
         &self.0.fences
+    }
+
+    fn sessions(&self) -> &Sessions {
+        &self.0.sessions
     }
 
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {

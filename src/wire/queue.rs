@@ -4,7 +4,7 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Buf, Bytes};
 
-use super::frame::Frames;
+use super::frame::{self, Frames};
 
 /// How many pieces one system call takes at most.
 pub const BATCH: usize = 64;
@@ -85,6 +85,42 @@ impl Queue {
         }
         // What a burst has taken is given back.
         self.pieces.shrink_to(KEPT);
+    }
+
+    /// Takes whole frames out: of at most `most` bytes, but one at the least.
+    pub fn take(&mut self, most: usize) -> Vec<Bytes> {
+        let (mut taken, mut size) = (Vec::new(), 0);
+        while let Some(first) = self.pieces.front() {
+            let next = frame::size(first).unwrap_or(first.len());
+            if size > 0 && size + next > most {
+                break;
+            }
+            size += next;
+            let mut left = next;
+            while left > 0
+                && let Some(first) = self.pieces.front_mut()
+            {
+                let part = first.split_to(left.min(first.len()));
+                left -= part.len();
+                taken.push(part);
+                if first.is_empty() {
+                    self.pieces.pop_front();
+                }
+            }
+        }
+        self.unsent -= size;
+        self.taken += size as u64;
+        self.pieces.shrink_to(KEPT);
+        taken
+    }
+
+    /// Puts back what was taken.
+    pub fn put_back(&mut self, taken: Vec<Bytes>) {
+        for piece in taken.into_iter().rev() {
+            self.unsent += piece.len();
+            self.taken -= piece.len() as u64;
+            self.pieces.push_front(piece);
+        }
     }
 
     /// Forgets everything.

@@ -5,7 +5,7 @@ use std::{
     fmt,
     io::{self, ErrorKind},
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
-    connection::Connection,
+    connection::{Connection, polling::Posted},
     inbound::{self, Inbound, PONG},
     pong::{self, Next},
 };
@@ -39,7 +39,7 @@ const OFFER: Duration = Duration::from_millis(10);
 const OFFERS: u32 = 8;
 
 /// How long the next offer waits; `None` after the last one.
-pub fn next_offer(offers: u32) -> Option<Duration> {
+fn next_offer(offers: u32) -> Option<Duration> {
     (offers < OFFERS).then(|| OFFER * 2_u32.pow(offers))
 }
 
@@ -83,14 +83,46 @@ impl Handle {
             connection.break_off();
         }
     }
+
+    /// Counts what is kept of the handshake, in bytes, as held for the connection.
+    pub fn keep(&self, bytes: usize) {
+        if let Some(connection) = self.0.upgrade() {
+            connection.kept.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Begins to watch over the connection; false where somebody does already, until [`unwatch`].
+    ///
+    /// [`unwatch`]: Self::unwatch
+    pub fn watch(&self) -> bool {
+        self.0.upgrade().is_some_and(|connection| !connection.watched.swap(true, Ordering::AcqRel))
+    }
+
+    /// Nobody watches over the connection any more.
+    pub fn unwatch(&self) {
+        if let Some(connection) = self.0.upgrade() {
+            connection.watched.store(false, Ordering::Release);
+        }
+    }
+
+    /// Whether nothing can be sent by it any more.
+    pub fn is_over(&self) -> bool {
+        self.0.upgrade().is_none_or(|connection| connection.is_over())
+    }
+
+    /// Whether its client polls.
+    pub fn is_polled(&self) -> bool {
+        self.0.upgrade().is_some_and(|connection| connection.is_polled())
+    }
 }
 
-/// A WebSocket connection as a byte stream. Writing never waits: what is written is in the
+/// A connection as the byte stream of a WebSocket. Writing never waits: what is written is in the
 /// connection's queue, and is still sent after the stream has been dropped.
 #[derive(Debug)]
 pub struct Stream {
     connection: Arc<Connection>,
-    reader: OwnedReadHalf,
+    /// None while the client polls.
+    reader: Option<OwnedReadHalf>,
     /// What was read and not taken yet.
     read: Bytes,
     inbound: Inbound,
@@ -108,7 +140,7 @@ pub struct Stream {
 impl Stream {
     pub(super) fn new(
         connection: Arc<Connection>,
-        reader: OwnedReadHalf,
+        reader: Option<OwnedReadHalf>,
         read: Bytes,
         packets: Arc<dyn Packets>,
         token: TaskTrackerToken,
@@ -126,12 +158,6 @@ impl Stream {
             heartbeat,
             token: Some(token),
         }
-    }
-
-    /// Completes when the connection is closed.
-    pub fn closed(&self) -> impl Future<Output = ()> + use<> {
-        let connection = self.connection.clone();
-        async move { connection.wait_over().await }
     }
 
     /// A handle on the connection that does not keep it.
@@ -178,16 +204,25 @@ impl Stream {
 
     /// Reads what is there, behind what was read already; false at the end of the connection.
     fn poll_read_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            none => match ready!(self.connection.poll_posted(context)) {
+                Posted::Upgraded(reader, read) if read.is_empty() => none.insert(reader),
+                Posted::Upgraded(reader, read) => {
+                    *none = Some(reader);
+                    return Poll::Ready(Ok(append(&mut self.read, read)));
+                }
+                Posted::Frames(frames) => {
+                    return Poll::Ready(Ok(append(&mut self.read, frames)));
+                }
+                Posted::Over => return Poll::Ready(Ok(false)),
+            },
+        };
         SCRATCH.with_borrow_mut(|scratch| {
             let mut scratch = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut self.reader).poll_read(context, &mut scratch))?;
-            let came = scratch.filled();
-            self.read = if self.read.is_empty() {
-                Bytes::copy_from_slice(came)
-            } else {
-                [&self.read, came].concat().into()
-            };
-            Poll::Ready(Ok(!came.is_empty()))
+            ready!(Pin::new(reader).poll_read(context, &mut scratch))?;
+            let came = Bytes::copy_from_slice(scratch.filled());
+            Poll::Ready(Ok(append(&mut self.read, came)))
         })
     }
 
@@ -237,6 +272,13 @@ impl Stream {
     fn wants_pong(&self) -> bool {
         self.last_pong.is_none_or(|last| last.elapsed() >= self.heartbeat)
     }
+}
+
+/// Appends what came; whether that is anything.
+fn append(read: &mut Bytes, came: Bytes) -> bool {
+    let any = !came.is_empty();
+    *read = if read.is_empty() { came } else { [&**read, &*came].concat().into() };
+    any
 }
 
 impl AsyncRead for Stream {

@@ -14,6 +14,7 @@ mod http;
 mod polling;
 mod raw;
 mod sessions;
+mod slow_pollers;
 mod timeouts;
 
 use self::checks::{DEADLINE, assert_deserted, assert_serves};

@@ -73,18 +73,21 @@ async fn who_was_refused_at_the_door_may_not_stay_before_it() {
 }
 
 #[tokio::test]
-async fn an_upgrade_that_is_never_probed_ends_the_session() {
-    let server = hasty().await;
+async fn an_upgrade_that_does_not_go_on_is_not_waited_for() {
+    let server = TestServer::with(|config| config.ping_timeout = Duration::from_secs(1)).await;
     for begun in [None, Some("2probe")] {
         let (poller, _) = Poller::client(&server).await;
+        assert_eq!(poller.post("3").await.text, "ok");
         let query = format!("EIO=4&transport=websocket&sid={}", poller.session);
         let mut wire = Wire::websocket(&server, &query).await;
         if let Some(begun) = begun {
             wire.send(begun).await;
         }
         wire.closed().await;
-        poller.ended().await;
-        assert_deserted(&server).await;
+        // It goes on by polling.
+        assert_eq!(poller.post("42[\"ping\"]").await.text, "ok");
+        while !poller.poll().await.text.contains("pong") {}
+        poller.close().await;
     }
     assert_serves(&server).await;
 }
@@ -114,4 +117,25 @@ async fn sessions_that_never_poll_are_forgotten() {
     assert_deserted(&server).await;
     join_all(sessions.iter().map(Poller::ended)).await;
     assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn refusals_leave_no_tasks() {
+    let server = TestServer::with(|config| {
+        config.rate_limit_events = 0;
+        config.rate_limit_auth = 0;
+        config.jwt_secret = Some(roomcast::config::Secret::new(crate::support::SECRET));
+    })
+    .await;
+    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let mut wire = Wire::websocket(&server, "EIO=4&transport=websocket").await;
+    let before = alive();
+    for _ in 0..500 {
+        wire.send("40").await;
+        wire.expect("44").await;
+    }
+    let after = alive();
+    assert!(after < before + 20, "{before} tasks, then {after}");
+    wire.send("1").await;
+    wire.closed().await;
 }

@@ -93,7 +93,8 @@ async fn a_client_that_sends_more_than_is_processed_is_not_read_from() {
         assert!(largest(&server) <= limit, "{}", largest(&server));
     }
     events.await.unwrap();
-    server.until(|figures| figures.contains("\nroomcast_held_bytes 0\n")).await;
+    // Nothing is left but what is kept of the handshakes.
+    server.until(|_| largest(&server) < 1000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

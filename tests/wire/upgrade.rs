@@ -119,14 +119,55 @@ async fn an_upgrade_under_traffic_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upgrade_that_fails_ends_the_session() {
+async fn after_an_upgrade_that_fails_the_session_goes_on_by_polling() {
     let server = TestServer::start().await;
-    let mut witness = server.client().await;
     let poller = Poller::connect(&server).await;
     poller.post("40").await;
     poller.until("42[\"connected\"").await;
-    drop(Peer::open(server.address(), Some(&poller.sid)).await);
-    assert_eq!(witness.next("client-disconnected").await["clientId"], poller.id());
+    for words in [&[][..], &["2probe"], &["2probe", "6"], &["5"]] {
+        let mut peer = Peer::open(server.address(), Some(&poller.sid)).await;
+        for word in words {
+            peer.write(word).await;
+        }
+        drop(peer);
+        poller.post("420[\"ping\"]").await;
+        poller.until("42[\"pong\"").await;
+    }
+    // It is still free to upgrade.
+    let mut peer = Peer::open(server.address(), Some(&poller.sid)).await;
+    peer.write("2probe").await;
+    while peer.text().await != "3probe" {}
+    peer.write("5").await;
+    peer.write("42[\"ping\"]").await;
+    peer.next("pong").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_poll_has_taken_comes_by_the_websocket() {
+    let server = TestServer::with(|config| config.history_size = 0).await;
+    let mut publisher = server.client().await;
+    let poller = Poller::connect(&server).await;
+    poller.post("40").await;
+    poller.until("42[\"connected\"").await;
+    poller.post("42[\"join-room\",{\"roomName\":\"r\"}]").await;
+    poller.until("42[\"room-joined\"").await;
+    // More than one answer to a poll holds.
+    let count = 30;
+    for n in 0..count {
+        let message = json!({"roomName": "r", "n": n, "text": "x".repeat(100_000)});
+        publisher.ask("message", message).await;
+    }
+    let mut heard = Vec::new();
+    numbers(&poller.poll().await, &mut heard);
+    assert!(!heard.is_empty() && heard.len() < 15, "{heard:?}");
+    let mut peer = Peer::open(server.address(), Some(&poller.sid)).await;
+    peer.write("2probe").await;
+    while peer.text().await != "3probe" {}
+    peer.write("5").await;
+    while heard.len() < count {
+        heard.push(peer.next("message-reply").await["n"].as_u64().unwrap());
+    }
+    assert!(heard.iter().copied().eq(0..count as u64), "{heard:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

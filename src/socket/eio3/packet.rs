@@ -6,19 +6,10 @@
 //! [engine]: https://github.com/socketio/engine.io-protocol/tree/v3
 //! [socket]: https://github.com/socketio/socket.io-protocol/tree/v4
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 
 /// What every packet that connects to a namespace other than `/` begins with.
 pub const CONNECT: &str = "40/";
-
-/// An encoded packet in place of the library's.
-pub enum Packet {
-    /// Text, with its type.
-    Text(String),
-    /// The data of a message, without its type.
-    Binary(Vec<u8>),
-}
 
 /// A CONNECT packet that has a query, with the query as its `auth`; `None` for every other packet.
 ///
@@ -36,13 +27,4 @@ pub fn modernize(packet: &str) -> Option<String> {
         packet.push_str(&Value::Object(auth).to_string());
     }
     Some(packet)
-}
-
-/// A binary message as the library has it, `b` and base64; `None` for every other packet.
-///
-/// Should the library come to write `b4` and base64 as it ought to, nothing is to be mended, and the
-/// length tells the two apart: that of padded base64 is a multiple of 4.
-pub fn mend(packet: &str) -> Option<Packet> {
-    let data = packet.strip_prefix('b').filter(|data| data.len() % 4 == 0)?;
-    STANDARD.decode(data).ok().map(Packet::Binary)
 }

@@ -10,7 +10,6 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use parking_lot::Mutex;
 use serde_json::Value;
 use socketioxide::{
     SocketIo,
@@ -25,12 +24,13 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
+    config::Transports,
     event_log::EventLog,
     limits::Slots,
     memory::{self, Memory},
     metrics::Metrics,
     registry::Registry,
-    socket::{SocketLayer, connects::Shared},
+    socket::{SocketLayer, connects::Shared, polling},
     wire::{self, Wire},
 };
 
@@ -57,10 +57,15 @@ fn server() -> Router {
         namespaces: Vec::new(),
         metrics: Arc::new(Metrics::new(Arc::new(Registry::new(&[], 0)))),
         event_log: EventLog::default(),
-        polling: Mutex::default(),
     };
-    let layer =
-        SocketLayer::new(layer, Wire::new(LIMITS, memory), MAX_PAYLOAD.into(), Arc::new(connects));
+    let polling = polling::Settings {
+        wire: Wire::new(LIMITS, memory),
+        max_payload: MAX_PAYLOAD.into(),
+        upgrades: true,
+        upgrade_timeout: DEADLINE,
+    };
+    let transports = Transports { websocket: true, polling: true };
+    let layer = SocketLayer::new(layer, transports, polling, Arc::new(connects));
     // With its state, the router makes the service once, and so one place for the sessions.
     Router::new().fallback(async || "another route").layer(layer).with_state(())
 }
@@ -140,7 +145,8 @@ async fn polling_in_binary() {
 async fn the_greatest_size_of_a_body_holds() {
     let connect = "16:40/chat?token=a,";
     let rest = |size: usize| {
-        format!("{}:4{}", size - connect.len() - 4, "2".repeat(size - connect.len() - 5))
+        let length = size - connect.len() - 4;
+        format!("{length}:42[\"{}\"]", "x".repeat(length - 6))
     };
     let body = |size| format!("{connect}{}", rest(size));
     assert_eq!(body(usize::from(MAX_PAYLOAD)).len(), usize::from(MAX_PAYLOAD));
@@ -157,7 +163,7 @@ async fn engine_io_4_is_left_alone() {
     let session = Session::open("EIO=4").await;
     assert_eq!(session.post("text/plain", "40/chat?token=a,".into()).await, StatusCode::OK);
     let refused = br#"44/chat?token=a,{"message":"Invalid namespace"}"#;
-    assert_eq!(session.poll().await.2, refused);
+    session.poll_until(refused).await;
     assert_eq!(session.post("text/plain", "40/chat,".into()).await, StatusCode::OK);
     session.poll_until(b"bAQID").await;
 }
@@ -243,7 +249,7 @@ async fn a_session_that_upgrades() {
 }
 
 #[tokio::test]
-async fn a_session_whose_upgrade_fails_ends() {
+async fn a_session_whose_upgrade_fails_goes_on_by_polling() {
     let session = Session::open("EIO=3").await;
     let mut connection = connect(&session.server).await;
     let uri = session.uri.replace("polling", "websocket");
@@ -254,12 +260,8 @@ async fn a_session_whose_upgrade_fails_ends() {
     connection.write_all(&frame("2probe")).await.unwrap();
     read_until(&mut connection, b"3probe").await;
     drop(connection);
-    let ended = async {
-        while session.poll().await.0 == StatusCode::OK {
-            tokio::task::yield_now().await;
-        }
-    };
-    assert!(timeout(DEADLINE, ended).await.is_ok(), "it goes on, and has nothing to say");
+    assert_eq!(session.post("text/plain", "11:40/chat?a=,".into()).await, StatusCode::OK);
+    session.poll_until(br#"42/chat,["auth",{"a":""}]"#).await;
 }
 
 #[tokio::test]

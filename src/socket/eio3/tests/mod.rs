@@ -2,7 +2,6 @@
 
 mod frames;
 mod library;
-mod payload;
 
 use proptest::prelude::*;
 
