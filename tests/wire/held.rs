@@ -65,7 +65,8 @@ async fn a_page_is_read_from_the_log_as_the_client_reads_it() {
 async fn a_client_that_sends_more_than_is_processed_is_not_read_from() {
     const EVENTS: usize = 60;
     let server = patient().await;
-    fill(&server, 20).await;
+    // More than the kernel's buffers take.
+    fill(&server, 70).await;
     let mut busy = Peer::connect(server.address()).await;
     // As long as nobody reads this page, all that follows has to wait.
     busy.emit("syncMessages", &json!({"roomId": "r"})).await;

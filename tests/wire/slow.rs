@@ -57,16 +57,19 @@ async fn a_client_that_reads_slowly_but_steadily_gets_everything() {
 async fn a_client_that_reads_next_to_nothing_is_cut_off_though_it_reads() {
     let server = TestServer::with(|config| {
         config.history_size = 0;
-        config.send_timeout = Duration::from_secs(1);
+        config.send_timeout = Duration::from_secs(2);
     })
     .await;
     let mut slow = Peer::connect(server.address()).await;
     slow.join("r").await;
     let mut publisher = server.client().await;
-    let message = json!({"roomName": "r", "text": "x".repeat(500_000)});
-    publisher.ask("message", message).await;
-    // Some 4 KB a second, of 16 KB that it should.
-    let mut slow = slow.reads(&[400]);
+    // More than the kernel's buffers take.
+    for _ in 0..4 {
+        let message = json!({"roomName": "r", "text": "x".repeat(900_000)});
+        publisher.ask("message", message).await;
+    }
+    // 10 KB a second, of 16 KB that it should.
+    let mut slow = slow.reads(&[1000]);
     let mut pace = tokio::time::interval(Duration::from_millis(100));
     while slow.try_read_once().await {
         pace.tick().await;
