@@ -39,6 +39,9 @@ const FAREWELL_RETRY: Duration = Duration::from_millis(250);
 /// A replay or a page goes on with less than this unsent, in bytes.
 const ROOM: usize = 256 * 1024;
 
+/// How much of it is read from the store at once, in bytes.
+const PIECE: usize = 128 * 1024;
+
 /// An event with its one argument, ready for any number of clients.
 ///
 /// One argument, because rxjs' `fromEvent` turns several into an array.
@@ -337,6 +340,12 @@ impl Outlet {
     /// Whether nothing can be sent any more.
     pub fn is_over(&self) -> bool {
         self.gate.is_over() || self.connection.as_ref().is_some_and(Handle::is_over)
+    }
+
+    /// How much of a replay, a page or a queue to read from the store at once, in bytes: it is read on when
+    /// there is [`room`](Self::room).
+    pub fn piece_bytes(&self) -> usize {
+        PIECE.min(self.wire.limits().send_buffer / 4)
     }
 
     /// Waits until a replay or a page may go on: that the client is sent much at once is no reason

@@ -19,7 +19,7 @@ use crate::{
     payload::Payload,
     refusal::{Code, Refusal},
     registry::Client,
-    store::{Entry, Store},
+    store::{Entry, QueuedItem, Store},
 };
 
 /// Stores a message for a user without a client, until it next connects.
@@ -136,8 +136,8 @@ const CLAIM_RETRY: Duration = Duration::from_secs(1);
 /// How often a node renews its claim on a queue that it delivers.
 const CLAIM_RENEWAL: Duration = Duration::from_secs(2);
 
-/// How much of a queue is read and sent at a time, in messages and bytes.
-const QUEUE_PAGE: (usize, usize) = (100, 1_000_000);
+/// How many messages of a queue are read and sent at a time, at most.
+const QUEUE_PAGE: usize = 100;
 
 /// Sends what was queued for a user to one of its clients, page by page. A page is removed only after
 /// that client has answered something that was sent behind it, and has then held its connection for
@@ -342,12 +342,16 @@ async fn send_page(
     user: &UserId,
     after: u64,
 ) -> Result<Option<u64>, Refusal> {
-    let (limit, max_bytes) = QUEUE_PAGE;
-    let items = store.queued(user, after, limit, max_bytes).await?;
-    for item in &items {
+    let items = store.queued(user, after, QUEUE_PAGE, client.outlet.piece_bytes()).await?;
+    let last = items.last().map(|item| item.seq);
+    let bytes = items.iter().map(|item| item.entry.size()).sum();
+    let mut charge = client.outlet.account().charge_outgoing(bytes);
+    for QueuedItem { entry, .. } in items {
         client.outlet.room().await;
-        let payload = Payload::stored(item.entry.json.clone(), &item.entry.attachments);
-        client.outlet.send(&Packet::new(item.entry.event.clone(), payload));
+        // From here on it is charged as a part of what is unsent.
+        charge.give_back(entry.size());
+        let payload = Payload::stored(entry.json, &entry.attachments);
+        client.outlet.send(&Packet::new(entry.event, payload));
     }
-    Ok(items.last().map(|item| item.seq))
+    Ok(last)
 }

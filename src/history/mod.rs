@@ -15,15 +15,6 @@ pub const MAX_PAGE: u64 = 1000;
 /// The greatest size of a page or a replay, in bytes.
 const MAX_PAGE_BYTES: usize = 8_000_000;
 
-/// How much of a page or a replay is read at once, in bytes; it is read on when the client has taken
-/// what was sent before.
-const PIECE_BYTES: usize = 128 * 1024;
-
-/// How much of a page or a replay to read next for this client, in bytes.
-fn piece_bytes(client: &Client) -> usize {
-    PIECE_BYTES.min(client.outlet.account().limits().outgoing / 4)
-}
-
 /// Sends messages at the client's pace: what it asked for does not make it a slow one. Returns the
 /// newest; what it is sent no more, as it is gone, counts as sent.
 async fn send_items(client: &Client, items: Vec<Stored>, mut seen: u64) -> u64 {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{MAX_PAGE_BYTES, piece_bytes, send_items};
+use super::{MAX_PAGE_BYTES, send_items};
 use crate::{
     app::App,
     clock::Timestamp,
@@ -101,7 +101,7 @@ async fn send_page(
     limit: usize,
 ) -> Result<SentPage, Refusal> {
     let query = |after, limit, left| {
-        let max_bytes = piece_bytes(client).min(left);
+        let max_bytes = client.outlet.piece_bytes().min(left);
         Query { after, limit, max_bytes, receipts: false }
     };
     let mut left = MAX_PAGE_BYTES;

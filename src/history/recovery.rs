@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{MAX_PAGE_BYTES, piece_bytes, send_items};
+use super::{MAX_PAGE_BYTES, send_items};
 use crate::{
     app::App,
     names::RoomName,
@@ -238,7 +238,7 @@ async fn read_piece(
     key: &RoomKey,
     at: Position,
 ) -> Result<Page, Refusal> {
-    let max_bytes = piece_bytes(client);
+    let max_bytes = client.outlet.piece_bytes();
     let query = Query { after: at.offset, limit: 1000, max_bytes, receipts: false };
     Ok(log.read(key, query).await?)
 }

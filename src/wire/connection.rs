@@ -89,6 +89,8 @@ pub struct Connection {
     state: Mutex<State>,
     /// What the state's queue holds, to be read without its lock.
     unsent: AtomicUsize,
+    /// What has come of a message that is not whole.
+    receiving: AtomicUsize,
     /// When the kernel last took something, in milliseconds since the wire began.
     progress: AtomicU64,
     /// Told when something has left.
@@ -174,6 +176,7 @@ impl Connection {
                 closing: false,
             }),
             unsent: AtomicUsize::new(0),
+            receiving: AtomicUsize::new(0),
             progress: AtomicU64::new(wire.millis()),
             left: Notify::new(),
             over: AtomicBool::new(false),
@@ -512,6 +515,11 @@ impl Connection {
         self.left.notify_waiters();
     }
 
+    /// Takes note of what has come of a message that is not whole, in bytes.
+    pub(super) fn set_receiving(&self, bytes: usize) {
+        self.receiving.store(bytes, Ordering::Relaxed);
+    }
+
     /// Whether nothing can be sent any more.
     pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
@@ -574,7 +582,7 @@ impl Connection {
 
 impl Transport for Connection {
     fn held(&self) -> usize {
-        self.unsent() + self.kept.load(Ordering::Relaxed)
+        self.unsent() + self.kept.load(Ordering::Relaxed) + self.receiving.load(Ordering::Relaxed)
     }
 
     fn break_off(&self) {

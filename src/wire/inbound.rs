@@ -1,5 +1,5 @@
 //! Where the frames from a client begin, as far as a heartbeat has to be put between them, and which
-//! of them are packets that open or close a namespace.
+//! of them are packets that open or close a namespace; and how much of what is not whole has come.
 //!
 //! The library takes a client for dead that does not answer its ping in time, and the answer of a
 //! client that is not being read from waits behind what it sent before. That it sends is a sign of
@@ -16,6 +16,9 @@ const MAX_HEADER: usize = 14;
 
 /// What a message to a namespace begins with that opens or closes it.
 const CONTROLS: [[u8; 2]; 2] = [*b"40", *b"41"];
+
+/// So many other messages between an event and its attachments are too many: clients send none.
+const MAX_OTHERS: u32 = 3;
 
 /// How much is kept of such a message: its namespace and a token or two fit.
 const MAX_CONTROL: usize = 64 * 1024;
@@ -37,6 +40,7 @@ pub struct Inbound {
     fragmented: bool,
     /// The text of the message, as long as it may be a control packet.
     text: Option<Vec<u8>>,
+    collected: Collected,
 }
 
 impl Inbound {
@@ -63,6 +67,9 @@ impl Inbound {
                 let Some((size, mask)) = self.payload() else { continue };
                 self.begin(size, mask);
             }
+            if self.left == 0 && self.is_data && !self.fragmented {
+                self.collected.end();
+            }
             if self.left == 0
                 && let Some(control) = self.control()
             {
@@ -87,6 +94,16 @@ impl Inbound {
         if self.left > 0 { usize::try_from(self.left).unwrap_or(usize::MAX) } else { 1 }
     }
 
+    /// What has come of a message that is not whole, the attachments that belong to it among it, in bytes.
+    pub fn held(&self) -> usize {
+        self.collected.held
+    }
+
+    /// Whether the client goes on without sending the attachments that it has announced.
+    pub fn is_astray(&self) -> bool {
+        self.collected.others >= MAX_OTHERS
+    }
+
     fn begin(&mut self, size: u64, mask: [u8; 4]) {
         let (last, opcode) = (self.header[0] & 0x80 != 0, self.header[0] & 0x0f);
         self.left = size;
@@ -103,10 +120,16 @@ impl Inbound {
             2 => self.text = None,
             _ => {}
         }
+        if self.is_data {
+            self.collected.begin(opcode);
+        }
     }
 
     /// Keeps the text of what may be a control packet.
     fn keep(&mut self, payload: &[u8]) {
+        if self.is_data {
+            self.collected.add(payload, self.mask);
+        }
         let Some(text) = self.text.as_mut().filter(|_| self.is_data) else { return };
         let room = MAX_CONTROL.saturating_sub(text.len());
         for byte in payload.iter().take(room) {
@@ -142,6 +165,64 @@ impl Inbound {
             key = header.get(begin..begin + mask)?.try_into().ok()?;
         }
         (header.len() == begin + mask).then_some((size, key))
+    }
+}
+
+/// Counts what has come of a message, and of the attachments that must follow it, as binary messages.
+#[derive(Debug, Default)]
+struct Collected {
+    held: usize,
+    /// How many attachments are still to come.
+    awaited: u32,
+    /// How many other messages have come instead.
+    others: u32,
+    /// How far the frame has come.
+    at: usize,
+    is_text: bool,
+    /// The beginning of a text: `45` or `46`, the number of its attachments, `-`.
+    head: [u8; 5],
+    head_size: usize,
+}
+
+impl Collected {
+    fn begin(&mut self, opcode: u8) {
+        self.at = 0;
+        if opcode > 0 {
+            self.is_text = opcode == 1;
+            self.head_size = 0;
+        }
+    }
+
+    fn add(&mut self, payload: &[u8], mask: [u8; 4]) {
+        self.held += payload.len();
+        if self.is_text && self.head_size < self.head.len() {
+            let head = self.head[self.head_size..].iter_mut();
+            for (place, (at, byte)) in head.zip((self.at..).zip(payload)) {
+                *place = byte ^ mask[at % 4];
+                self.head_size += 1;
+            }
+        }
+        self.at += payload.len();
+    }
+
+    /// A message is whole.
+    fn end(&mut self) {
+        match (self.is_text, self.awaited) {
+            (true, 0) => self.awaited = self.attachments(),
+            (true, _) => self.others += 1,
+            (false, _) => self.awaited = self.awaited.saturating_sub(1),
+        }
+        if self.awaited == 0 {
+            (self.held, self.others) = (0, 0);
+        }
+    }
+
+    /// How many attachments the text has; the library refuses what is not well formed.
+    fn attachments(&self) -> u32 {
+        let text = std::str::from_utf8(&self.head[..self.head_size]).unwrap_or_default();
+        let rest = text.strip_prefix("45").or_else(|| text.strip_prefix("46"));
+        let number = rest.and_then(|rest| rest.split_once('-')?.0.parse().ok());
+        number.unwrap_or(0)
     }
 }
 

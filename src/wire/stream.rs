@@ -191,6 +191,10 @@ impl Stream {
         }
         let size = most.min(buffer.remaining()).min(self.read.len());
         let (size, control) = self.inbound.pass(&self.read[..size]);
+        self.connection.set_receiving(self.inbound.held());
+        if self.inbound.is_astray() {
+            return Poll::Ready(Err(ErrorKind::InvalidData.into()));
+        }
         if let Some(packet) = control {
             self.look_at(packet)?;
         }

@@ -114,3 +114,31 @@ async fn everything_is_given_back_when_a_client_goes_in_the_middle() {
     let mut client = server.client().await;
     assert_eq!(client.ask("ping", Value::Null).await["success"], true);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_come_of_an_event_is_charged_until_it_is_whole() {
+    let server = patient().await;
+    let mut peer = Peer::connect(server.address()).await;
+    let mut other = server.client().await;
+    let event = "452-0[\"message\",{\"roomName\":\"r\",\"a\":{\"_placeholder\":true,\"num\":0},\
+                 \"b\":{\"_placeholder\":true,\"num\":1}}]";
+    peer.write(event).await;
+    peer.write_binary(&vec![7; 300_000]).await;
+    while largest(&server) < 300_000 {
+        other.settle().await;
+    }
+    // A pong in between is no attachment.
+    peer.write("3").await;
+    peer.write_binary(&[8; 10]).await;
+    while !peer.text().await.starts_with("430[{\"success\":true") {}
+    server.until(|figures| figures.contains("\nroomcast_held_bytes 0\n")).await;
+    // Who announces attachments and goes on without them is not waited for.
+    peer.write("451-[\"message\",{\"roomName\":\"r\",\"a\":{\"_placeholder\":true,\"num\":0}}]")
+        .await;
+    for _ in 0..3 {
+        // The server may have hung up already.
+        let _sent = peer.try_write("3").await;
+    }
+    peer.drain().await;
+    server.until(|figures| figures.contains("\nroomcast_sessions 1\n")).await;
+}

@@ -119,6 +119,15 @@ impl Peer {
         written.expect("the server does not read")
     }
 
+    /// Sends a binary frame.
+    pub async fn write_binary(&mut self, bytes: &[u8]) {
+        let mut frame = vec![0x82, 0xff];
+        frame.extend((bytes.len() as u64).to_be_bytes());
+        frame.extend([0; 4]);
+        frame.extend(bytes);
+        self.tcp.write_all(&frame).await.unwrap();
+    }
+
     /// Another handle, to write by while this one reads.
     pub fn writer(&self) -> TcpStream {
         let socket = self.tcp.as_fd().try_clone_to_owned().unwrap();
