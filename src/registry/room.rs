@@ -16,6 +16,7 @@ use super::{Client, Spelling};
 use crate::{
     clock::Timestamp,
     cluster::Attendance,
+    memory::Charge,
     names::RoomName,
     outlet::Packet,
     store::{Epoch, Position},
@@ -25,6 +26,9 @@ use crate::{
 /// How many messages are held for a client that is being brought up to date, before it is brought
 /// up to date from the log once more instead.
 const MAX_BACKLOG: usize = 512;
+
+/// The same, as a part of the bytes that a client may have unsent.
+const BACKLOG_PART: usize = 4;
 
 /// A room with at least one member, or one about to be.
 #[derive(Debug)]
@@ -81,6 +85,8 @@ struct Backlog {
     epoch: Option<Epoch>,
     /// Without a packet: messages that leave the client out.
     messages: Vec<(Position, Option<Packet>)>,
+    /// Their bytes.
+    charge: Charge,
     overflown: bool,
 }
 
@@ -280,17 +286,22 @@ impl Seen {
 
 impl Backlog {
     fn of(client: Arc<Client>, epoch: Option<Epoch>) -> Self {
-        Self { client, epoch, messages: Vec::new(), overflown: false }
+        let charge = client.outlet.account().charge_outgoing(0);
+        Self { client, epoch, messages: Vec::new(), charge, overflown: false }
     }
 
     fn push(&mut self, position: Position, packet: Option<&Packet>) {
         if self.overflown {
             return;
         }
-        if self.messages.len() < MAX_BACKLOG {
+        let most = self.client.outlet.account().limits().outgoing / BACKLOG_PART;
+        self.charge.add(packet.map_or(0, |packet| packet.payload().size()));
+        let fits = self.messages.len() < MAX_BACKLOG && self.charge.bytes() <= most;
+        if fits || self.messages.is_empty() {
             self.messages.push((position, packet.cloned()));
         } else {
             self.messages = Vec::new();
+            self.charge.give_back(usize::MAX);
             self.overflown = true;
         }
     }
