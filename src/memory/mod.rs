@@ -6,9 +6,10 @@
 //! sides, outgoing and incoming, each for itself (incoming with six messages of `MAX_PAYLOAD`, if that is
 //! more).
 //!
-//! `MEMORY_LIMIT` bounds the process. A thread looks at its memory ten times a second ([`watch`]); from
-//! nine tenths of the limit on, and until it is back at eight, the connections that hold most are cut
-//! off and new ones are refused. At the limit itself events and requests are refused, too.
+//! `MEMORY_LIMIT` bounds the process. A thread looks at its memory ten times a second ([`watch`]), and
+//! more often the nearer it is. From nine tenths of the limit on, and until it is back at eight, the
+//! connections that hold most are cut off and new ones are refused. At the limit itself events and
+//! requests are refused, too.
 //!
 //! This module is a leaf: everything but the configuration may import it.
 

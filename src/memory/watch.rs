@@ -13,6 +13,12 @@ use super::{Level, Memory, Shared, Slow, system};
 /// How often the memory is looked at. A thread of its own does so, as the runtime's may all be busy.
 const EVERY: Duration = Duration::from_millis(100);
 
+/// How often from [`CLOSE`] on: the limit may be reached within a moment.
+const OFTEN: Duration = Duration::from_millis(20);
+
+/// From this part of the limit on, in percent, it is looked at more often.
+const CLOSE: u64 = 60;
+
 /// From this part of the limit on, in percent, the process is near it.
 const NEAR: u64 = 90;
 
@@ -40,8 +46,9 @@ pub fn watch(memory: &Memory) -> io::Result<()> {
         while let Some(memory) = memory.upgrade().map(Memory) {
             let used = system::used().unwrap_or_else(|| memory.totals().all as u64);
             watch.look(&memory, used, Instant::now());
+            let is_close = used >= part(memory.limits().process, CLOSE);
             drop(memory);
-            thread::sleep(EVERY);
+            thread::sleep(if is_close { OFTEN } else { EVERY });
         }
     })?;
     Ok(())
