@@ -198,6 +198,17 @@ impl Outlet {
         }
     }
 
+    /// An outlet without a socket: what is sent waits in it for ever, and `tap` is told.
+    #[cfg(test)]
+    pub(crate) fn without_socket(id: Sid, namespace: Arc<str>, wire: Wire, tap: Tap) -> Self {
+        let account = wire.memory().open_account();
+        let gate = Gate::new(wire.clone(), id, account.clone());
+        gate.fence(&mut gate.lock(), |_| true);
+        let runtime = tokio::runtime::Handle::current();
+        let (socket, v3, connection, tap) = (Weak::new(), false, None, Some(tap));
+        Self { socket, id, namespace, v3, account, gate, connection, wire, tap, runtime }
+    }
+
     /// Hands over one packet; never waits.
     pub fn send(&self, packet: &Packet) -> Sent {
         self.send_in(packet, None)

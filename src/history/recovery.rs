@@ -286,3 +286,6 @@ fn follows(page: &Page, at: Position) -> bool {
     page.extent.head.epoch == at.epoch
         && page.items.first().is_some_and(|item| at.is_followed_by(at.at(item.offset)))
 }
+
+#[cfg(test)]
+mod model;

@@ -72,7 +72,7 @@ pub struct RoomState {
     members: IndexMap<Sid, Member>,
     /// The clients that are being brought up to date from the log: what comes meanwhile waits here.
     backlogs: HashMap<Sid, Backlog>,
-    /// The epoch of the newest message that was delivered.
+    /// The epoch of the newest message that was delivered; before the first one, of where a member entered.
     epoch: Option<Epoch>,
     readers: Arc<Readers>,
     closed: bool,
@@ -88,6 +88,8 @@ struct Backlog {
     /// Their bytes.
     charge: Charge,
     overflown: bool,
+    /// Some of what came since the client was first held back was here and is dropped: it is in the log.
+    has_gap: bool,
 }
 
 impl Room {
@@ -212,13 +214,17 @@ impl RoomState {
         let Some(mut backlog) = self.backlogs.remove(&id) else { return false };
         let seen = match from {
             _ if backlog.overflown => None,
-            Some(from) => backlog.begin_at(from),
+            Some(from) => backlog.begin_at(from, self.epoch),
             None => self.members.get(&id).map(|member| member.seen),
         };
         let Some((seen, position)) = seen.and_then(|seen| Some((seen, seen.newest?))) else {
             self.hold(&backlog.client);
+            if let Some(begun_anew) = self.backlogs.get_mut(&id) {
+                begun_anew.has_gap = true;
+            }
             return false;
         };
+        self.epoch.get_or_insert(position.epoch);
         enter(self, position);
         if let Some(member) = self.members.get_mut(&id) {
             member.seen = seen;
@@ -232,7 +238,7 @@ impl RoomState {
     pub fn abandon(&mut self, id: Sid) {
         let Some(backlog) = self.backlogs.remove(&id) else { return };
         let Some(member) = self.members.get_mut(&id) else { return };
-        if backlog.overflown {
+        if backlog.overflown || backlog.has_gap {
             // It would miss messages unawares: it comes back and recovers.
             member.client.outlet.break_off();
         } else {
@@ -287,7 +293,8 @@ impl Seen {
 impl Backlog {
     fn of(client: Arc<Client>, epoch: Option<Epoch>) -> Self {
         let charge = client.outlet.account().charge_outgoing(0);
-        Self { client, epoch, messages: Vec::new(), charge, overflown: false }
+        let messages = Vec::new();
+        Self { client, epoch, messages, charge, overflown: false, has_gap: false }
     }
 
     fn push(&mut self, position: Position, packet: Option<&Packet>) {
@@ -310,8 +317,8 @@ impl Backlog {
     /// `None` where it cannot be told what is older.
     ///
     /// Epochs have no order of their own: what tells it is that they follow one another in the room, and
-    /// that `from` was read after this began.
-    fn begin_at(&mut self, from: Position) -> Option<Seen> {
+    /// that `from` was read after this began. `now` is the room's epoch.
+    fn begin_at(&mut self, from: Position, now: Option<Epoch>) -> Option<Seen> {
         let newest = Some(from);
         let is_of = |epoch| move |(position, _): &(Position, _)| position.epoch == epoch;
         if let Some(reached) = self.messages.iter().position(is_of(from.epoch)) {
@@ -327,7 +334,9 @@ impl Backlog {
                 self.messages.clear();
                 Some(Seen { newest, before: Some(Position { offset: u64::MAX, epoch }) })
             }
-            None if self.messages.is_empty() => Some(Seen { newest, before: None }),
+            None if self.messages.is_empty() && now.is_none_or(|now| now == from.epoch) => {
+                Some(Seen { newest, before: None })
+            }
             _ => None,
         }
     }
