@@ -76,6 +76,7 @@ async fn measure(title: &str, place: &Place, rooms: u64, rate: u64, time: Durati
         queue_ttl: None,
         max_rooms: 0,
         max_rooms_per_sender: 0,
+        store_max_bytes: 0,
         queue_sender_limit: 0,
         clock: Clock::system(),
     };

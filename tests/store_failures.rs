@@ -106,6 +106,58 @@ async fn start_limitable(path: &Path) -> ServerProcess {
     process::start(command).await
 }
 
+/// A server whose directory is a file system of its own, so small that it can be filled.
+async fn start_on_a_small_disk(directory: &Path, settings: &[(&str, &str)]) -> ServerProcess {
+    let mut unshare = tokio::process::Command::new("unshare");
+    // Without privileges: in namespaces of its own anybody may mount.
+    unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+    unshare.arg(r#"mount -t tmpfs -o size=48m tmpfs "$1" && exec "$2""#);
+    unshare.arg("sh").arg(directory).arg(env!("CARGO_BIN_EXE_roomcast"));
+    let mut command = process::wrapped(unshare, &directory.join("roomcast.db"));
+    process::start({
+        command.envs(settings.iter().copied());
+        command
+    })
+    .await
+}
+
+async fn is_ready(server: &ServerProcess) -> bool {
+    let url = format!("http://{}/health/ready", server.address());
+    reqwest::get(url).await.unwrap().status().is_success()
+}
+
+#[tokio::test]
+async fn a_disk_that_stays_full_takes_messages_again_once_old_ones_have_expired() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start_on_a_small_disk(directory.path(), &[("HISTORY_TTL", "10s")]).await;
+    let mut client = server.connecting().join().await;
+    let text = "x".repeat(500_000);
+    let mut stored = 0;
+    loop {
+        let ack = client.ask("message", json!({"roomName": "r", "text": text})).await;
+        if ack["success"] == false {
+            assert_eq!(ack["code"], "unavailable", "{ack}");
+            break;
+        }
+        stored += 1;
+        assert!(stored < 200, "the disk has room for more than it has");
+    }
+    assert!(stored > 10, "{stored}: the reserve is not that large");
+    assert!(!is_ready(&server).await);
+    // Nobody makes room: only what is there grows old.
+    let healed = async { while !is_ready(&server).await {} };
+    tokio::time::timeout(Duration::from_mins(1), healed).await.expect("it never heals");
+    for n in 1..=20 {
+        let ack = client.ask("message", json!({"roomName": "r", "text": text})).await;
+        assert_eq!(ack["offset"], stored + n, "{ack}");
+        assert!(is_ready(&server).await, "it was ready a moment ago");
+    }
+    let ack = client.ask("join-room", json!({"roomName": "r", "offset": 0})).await;
+    assert_eq!(ack["recovered"], false, "what has expired is told: {ack}");
+    assert!(ack["oldestOffset"].as_u64().unwrap() > 1, "{ack}");
+    server.kill().await;
+}
+
 async fn user(server: &ServerProcess, name: &str) -> TestClient {
     server.connecting().auth(json!({"token": token_of(name)})).join().await
 }

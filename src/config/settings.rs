@@ -153,6 +153,10 @@ settings! {
         STORE_URL => store_url: StoreUrl = places::STORE_URL, "sqlite:data/roomcast.db";
         /// What an acknowledged message survives: `normal` a crash of the process, `full` of the machine.
         STORE_SYNC => store_sync: StoreSync = kinds::STORE_SYNC, "normal";
+        /// The bytes that the store on disk (or in memory) may hold; 0 for no limit. Near it the largest rooms' oldest
+        /// messages are deleted early; where nothing is left to delete, messages are refused. Not for Redis, which has
+        /// its own `maxmemory`.
+        STORE_MAX_BYTES => store_max_bytes: u64 = value::SIZE_LIMIT, "0";
         /// The Redis (or Valkey) 7 or newer that several nodes share, which then are one server; without it there is
         /// one node.
         REDIS_URL | WS_REDIS_URL => redis_url: Option<Secret> = places::REDIS_URL, "";

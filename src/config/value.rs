@@ -109,6 +109,16 @@ pub(super) const MEMORY: Kind<MemoryLimit> = Kind::new(
     },
 );
 
+/// A number of bytes that is a limit, 0 for none.
+pub(super) const SIZE_LIMIT: Kind<u64> = Kind::new(
+    "a size of at least 1MB, such as 500MB or 10GB, or 0 for no limit",
+    |text| {
+        let bytes = size(text).filter(|bytes| *bytes <= GREATEST).ok_or(Unfit::Other)?;
+        if (1..1_000_000).contains(&bytes) { Err(Unfit::Other) } else { Ok(bytes) }
+    },
+    |bytes| show_size(*bytes),
+);
+
 /// A duration that may be zero.
 pub(super) const DURATION: Kind<Duration> = Kind::new(
     "a duration up to 3650d, such as 500ms, 5s, 10m, 24h, 7d or 30 (seconds)",

@@ -153,7 +153,13 @@ fn of_store(sheet: &mut Sheet<'_>, store: &Store) -> Result<(), Error> {
     sheet.gauge("store_waiting", help, Some(&Unit::Bytes), stats.queued_bytes)?;
     sheet.gauge("store_rooms", "Rooms with a history", None, stats.rooms)?;
     let help = "Rooms forgotten to make place for others, beyond MAX_ROOMS or MAX_ROOMS_PER_SENDER";
-    sheet.counter("store_rooms_evicted", help, None, stats.evictions)
+    sheet.counter("store_rooms_evicted", help, None, stats.evictions)?;
+    let help = "Size of what is stored, as STORE_MAX_BYTES bounds it; 0 with Redis";
+    sheet.gauge("store_size", help, Some(&Unit::Bytes), stats.bytes)?;
+    let help = "Room messages deleted before their time, because of STORE_MAX_BYTES";
+    sheet.counter("store_trimmed", help, None, stats.trimmed)?;
+    let help = "Writes refused because the store or its disk was full";
+    sheet.counter("store_refused", help, None, stats.refused)
 }
 
 fn of_cluster(sheet: &mut Sheet<'_>, cluster: &Cluster) -> Result<(), Error> {

@@ -85,6 +85,8 @@ pub struct Settings {
     pub max_rooms: u64,
     /// The stored rooms at most that one sender has begun; 0: no limit.
     pub max_rooms_per_sender: u64,
+    /// The bytes that the embedded store may hold; 0: no limit.
+    pub store_max_bytes: u64,
     /// What time it is.
     pub clock: Clock,
 }
@@ -108,6 +110,7 @@ impl Settings {
             queue_ttl: config.queue_ttl,
             max_rooms: config.max_rooms,
             max_rooms_per_sender: config.max_rooms_per_sender,
+            store_max_bytes: config.store_max_bytes,
             clock: Clock::system(),
         }
     }
@@ -256,6 +259,9 @@ pub enum StoreError {
     /// silent, overload) or ever again (closed).
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// The store has no room for it: on its disk, or below `STORE_MAX_BYTES`.
+    #[error("the store is full: {0}")]
+    Full(String),
     /// The room would be one more than may be stored.
     #[error(
         "no more than {limit} rooms may be stored, and those that could make way have members; \
@@ -292,6 +298,10 @@ impl From<StoreError> for Refusal {
             StoreError::Unavailable(_) => {
                 Self::new(Code::Unavailable, "The store is unavailable; try again later")
             }
+            StoreError::Full(_) => Self::new(
+                Code::Unavailable,
+                "The server's store is full: nothing was stored; try again later",
+            ),
             StoreError::TooManyRooms { .. } | StoreError::TooManyRoomsBegun { .. } => {
                 Self::new(Code::TooManyRooms, error.to_string())
             }
@@ -305,9 +315,9 @@ impl From<StoreError> for Refusal {
 /// Whether the store can take messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// The last commit succeeded.
+    /// Writes succeed.
     Working,
-    /// The last commit failed; it is tried again with every write and once a second.
+    /// Writes fail, or have until some seconds ago.
     Failing {
         /// Why.
         reason: String,
@@ -339,4 +349,10 @@ pub struct Stats {
     pub rooms: u64,
     /// Rooms forgotten to make place for others.
     pub evictions: u64,
+    /// The bytes that the store holds, as of a second ago; 0 in Redis, which tells them itself.
+    pub bytes: u64,
+    /// Room messages deleted before their time because of `STORE_MAX_BYTES`.
+    pub trimmed: u64,
+    /// Writes refused because the store or its disk was full.
+    pub refused: u64,
 }

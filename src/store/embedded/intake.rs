@@ -32,6 +32,14 @@ pub(super) enum Work {
 }
 
 impl Work {
+    /// Whether the store is larger afterwards.
+    pub fn wants_room(&self) -> bool {
+        match self {
+            Self::Append { .. } | Self::Receipt { .. } | Self::Enqueue { .. } => true,
+            Self::Confirm { .. } | Self::Sweep => false,
+        }
+    }
+
     fn bytes(&self) -> usize {
         let own = match self {
             Self::Append { entry, .. } => entry.size(),

@@ -172,6 +172,14 @@ impl Room {
         Ok(())
     }
 
+    /// Notes that its last message was deleted at `now`. It makes way before all others, as nothing would
+    /// be lost.
+    pub fn mark_emptied(&self, conn: &Connection, now: i64) -> rusqlite::Result<()> {
+        conn.prepare_cached("UPDATE rooms SET head = ?2, emptied_at = ?3, used = 0 WHERE id = ?1")?
+            .execute(params![self.id, sql(self.head), now])?;
+        Ok(())
+    }
+
     /// The oldest offset that can be read; `head + 1` if none can.
     pub fn oldest(&self, conn: &Connection, window: Window) -> rusqlite::Result<u64> {
         let from = self.first.max((self.head + 1).saturating_sub(window.size));

@@ -14,6 +14,9 @@
 //!   answers at once.
 //! - **Nothing grows without a bound**: rooms are trimmed by number and age, forgotten rooms by
 //!   age, queues by both, the intake by number and bytes; and trimming is spread over the commits.
+//! - **It gets out of what it got into**: where the whole store is bounded, history is trimmed before
+//!   anything is refused ([`trim`]); on a disk that is full, what is too old can still be deleted, as a
+//!   file beside the database keeps room for that ([`reserve`]).
 //!
 //! [`Location::Memory`] is the same code on a database that ends with the process.
 
@@ -24,11 +27,15 @@ mod log;
 mod queue;
 mod reader;
 mod receipts;
+mod reserve;
 mod rooms;
 mod schema;
+mod shared;
+mod space;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod trim;
 mod writer;
 
 use std::{
@@ -47,8 +54,11 @@ use self::{
     intake::{Command, Intake, Work},
     log::{Window, expired_at},
     reader::Readers,
+    reserve::Reserve,
     rooms::Rooms,
-    writer::{Shared, Writer},
+    shared::Shared,
+    space::Space,
+    writer::Writer,
 };
 use super::{
     backlog::Limits,
@@ -82,6 +92,10 @@ pub(super) struct Tuning {
     pub known_rooms: usize,
     /// How often the writer sweeps, and tries again after a failure.
     pub tick: Duration,
+    /// After so many ticks without a failure the store counts as working.
+    pub settle: u32,
+    /// The bytes on the disk kept for deleting what is too old when the disk is full.
+    pub reserve: u64,
 }
 
 impl Default for Tuning {
@@ -91,6 +105,8 @@ impl Default for Tuning {
             boot: schema::boot_id(),
             known_rooms: 50_000,
             tick: Duration::from_secs(1),
+            settle: 10,
+            reserve: 16_777_216,
         }
     }
 }
@@ -103,8 +119,17 @@ impl Embedded {
         tail: impl FnMut(&[Committed]) + Send + 'static,
         in_use: InUse,
     ) -> Result<Self, OpenError> {
-        let Tuning { limits, boot, known_rooms, tick } = tuning;
-        let opened = schema::open(&settings, boot.as_deref())?;
+        let Tuning { limits, boot, known_rooms, tick, settle, reserve } = tuning;
+        let mut reserve = Reserve::of(&settings.location, reserve);
+        let opened = match schema::open(&settings, boot.as_deref()) {
+            Err(OpenError::Sqlite { source, .. })
+                if space::is_want_of_room(&source) && reserve.release() =>
+            {
+                schema::open(&settings, boot.as_deref())
+            }
+            opened => opened,
+        }?;
+        reserve.take();
         let path = match &settings.location {
             Location::File(path) => path.clone(),
             Location::Memory => "memory:".into(),
@@ -130,6 +155,8 @@ impl Embedded {
             tail,
             rooms,
             sweep: sweep::Sweep::default(),
+            space: Space::new(reserve, settings.store_max_bytes),
+            settle,
             tick,
             conn,
             lock: opened.lock,
@@ -227,28 +254,12 @@ impl Embedded {
         if self.intake.is_closed() {
             return Health::Closed;
         }
-        match &*self.shared.failing.lock() {
-            None => Health::Working,
-            Some((reason, since_ms)) => {
-                Health::Failing { reason: reason.clone(), since_ms: *since_ms }
-            }
-        }
+        self.shared.health()
     }
 
     pub fn stats(&self) -> Stats {
-        let shared = &self.shared;
         let (queued, queued_bytes) = self.intake.depth();
-        Stats {
-            commits: shared.commits.load(Relaxed),
-            failures: shared.failures.load(Relaxed),
-            entries: shared.entries.load(Relaxed),
-            last_commit_micros: shared.last_commit_micros.load(Relaxed),
-            total_commit_micros: shared.total_commit_micros.load(Relaxed),
-            queued: queued as u64,
-            queued_bytes: queued_bytes as u64,
-            rooms: shared.rooms.load(Relaxed),
-            evictions: shared.evictions.load(Relaxed),
-        }
+        Stats { queued: queued as u64, queued_bytes: queued_bytes as u64, ..self.shared.stats() }
     }
 
     /// Refuses everything from now on, finishes the writes that were taken in, and lets go of the

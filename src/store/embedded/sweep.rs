@@ -73,11 +73,7 @@ impl Sweep {
                 let keep_from = keep_from(conn, &room, Window::new(settings), budget)?;
                 room.trim(conn, keep_from, &mut budget)?;
                 if room.first > room.head {
-                    // It makes way before all others, as nothing would be lost.
-                    conn.prepare_cached(
-                        "UPDATE rooms SET head = ?2, emptied_at = ?3, used = 0 WHERE id = ?1",
-                    )?
-                    .execute(params![room.id, sql(room.head), now])?;
+                    room.mark_emptied(conn, now)?;
                 } else {
                     let used_at = if rooms.is_in_use(&key) { now } else { newest_at };
                     if used_at > used.saturating_add(USE_NOTED_AFTER) {

@@ -3,10 +3,7 @@
 
 use std::{
     fs::File,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -21,23 +18,20 @@ use super::{
     queue, receipts,
     rooms::Rooms,
     schema,
+    shared::Shared,
+    space::Space,
     sweep::{self, Progress, Sweep},
+    trim::Trim,
     types::{Committed, Settings, StoreError},
 };
 
-/// What the writer tells the others.
-#[derive(Default)]
-pub(super) struct Shared {
-    pub commits: AtomicU64,
-    pub failures: AtomicU64,
-    pub entries: AtomicU64,
-    pub last_commit_micros: AtomicU64,
-    pub total_commit_micros: AtomicU64,
-    pub rooms: AtomicU64,
-    pub evictions: AtomicU64,
-    /// Why, and since when (in milliseconds since 1970), commits fail.
-    pub failing: Mutex<Option<(String, i64)>>,
-}
+/// Steps of the sweep on a full disk, one after the other, and the rows of each: little enough for the
+/// reserve.
+const SWEEPS: usize = 64;
+const SWEPT: usize = 100;
+/// Steps of trimming before a batch, and those before one is refused.
+const TRIMS: usize = 4;
+const URGENT_TRIMS: usize = 64;
 
 /// Whatever way the thread ends, callers that wait learn of it, and the fields are closed in this
 /// order.
@@ -48,6 +42,9 @@ pub(super) struct Writer<T> {
     pub tail: T,
     pub rooms: Rooms,
     pub sweep: Sweep,
+    pub space: Space,
+    /// After so many ticks without a failure the store counts as working.
+    pub settle: u32,
     /// How often the writer sweeps, and tries again after a failure.
     pub tick: Duration,
     /// Locked for a whole transaction, so that other users never find one open.
@@ -80,16 +77,24 @@ impl<T: FnMut(&[Committed])> Writer<T> {
                 Taken::Closed => break,
             }
             if Instant::now() >= next_tick {
-                let more = self.sweep() == Progress::More;
+                let more = self.tick();
                 next_tick = Instant::now() + if more { Duration::ZERO } else { self.tick };
             }
         }
         if let Err(error) = schema::end_run(&self.conn.lock()) {
             tracing::warn!(%error, "the store could not be checkpointed; the next start reads its log");
         }
+        self.space.reserve.take();
     }
 
     fn write(&mut self, batch: Vec<Command>) {
+        if batch.iter().any(|command| matches!(command.work, Work::Sweep)) {
+            self.tick();
+        }
+        let batch = self.admit(batch);
+        if batch.is_empty() {
+            return;
+        }
         let begun = Instant::now();
         let mut committed = Vec::with_capacity(batch.len());
         let (works, replies): (Vec<_>, Vec<_>) =
@@ -125,13 +130,111 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         }
     }
 
-    /// Sweeps one step; while commits fail, this also finds out whether they succeed again.
-    fn sweep(&mut self) -> Progress {
+    /// Deletes what is too old and makes room where some is wanted; returns whether there is more to do at
+    /// once.
+    fn tick(&mut self) -> bool {
+        if self.space.is_disk_full() {
+            self.make_room();
+        }
+        let swept = self.sweep(sweep::ROWS);
+        let trims = self.space.is_pressed() && self.trim(sweep::ROWS);
+        if !self.space.is_disk_full() {
+            self.space.reserve.take();
+        }
+        self.measure();
+        let more = trims || swept == Some(Progress::More);
+        if !more && swept.is_some() && self.space.refusal().is_none() {
+            self.shared.succeeds(self.settle);
+        }
+        more
+    }
+
+    /// Sweeps one step; `None` if that failed. While writes fail, this also finds out whether they succeed
+    /// again.
+    fn sweep(&mut self, rows: usize) -> Option<Progress> {
         let mut sweep = std::mem::take(&mut self.sweep);
         let progress =
-            self.transact(|conn, rooms, settings| sweep.step(conn, rooms, settings, sweep::ROWS));
+            self.transact(|conn, rooms, settings| sweep.step(conn, rooms, settings, rows));
         // After a failure the pass begins anew.
-        progress.inspect(|_| self.sweep = sweep).unwrap_or(Progress::Later)
+        progress.inspect(|_| self.sweep = sweep).ok()
+    }
+
+    /// Trims history for room; returns whether there is more to trim.
+    fn trim(&mut self, rows: usize) -> bool {
+        let mut trim = std::mem::replace(&mut self.space.trim, Trim::new(0));
+        let now = self.settings.clock.now_ms();
+        let trimmed = self.transact(|conn, rooms, _| trim.step(conn, rooms, now, rows));
+        self.space.trim = trim;
+        self.shared.trimmed.fetch_add(trimmed.as_ref().map_or(0, |trimmed| *trimmed), Relaxed);
+        self.measure();
+        trimmed.is_ok() && self.space.is_pressed() && !self.space.trim.is_exhausted()
+    }
+
+    /// On a full disk: deletes what is too old, letting go of the reserve if that is what it takes.
+    fn make_room(&mut self) {
+        // What was committed goes into the file, so that its log begins anew in the room that it has.
+        self.checkpoint();
+        if !self.sweep_all() && self.space.reserve.release() {
+            tracing::warn!(
+                "the disk is full: the store lets go of its reserve to delete what is too old"
+            );
+            self.sweep_all();
+        }
+        self.checkpoint();
+        let looked = self.space.look_for_room(&self.conn.lock());
+        if let Err(error) = looked {
+            tracing::debug!(%error, "the store's free room is not known");
+        }
+    }
+
+    /// Sweeps in small steps, as far as that succeeds for now; `false` if one failed.
+    fn sweep_all(&mut self) -> bool {
+        for _ in 0..SWEEPS {
+            match self.sweep(SWEPT) {
+                None => return false,
+                Some(Progress::Finished) => break,
+                Some(Progress::More | Progress::Later) => {}
+            }
+        }
+        true
+    }
+
+    fn checkpoint(&self) {
+        let conn = self.conn.lock();
+        if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            tracing::debug!(%error, "the store's log could not be written back");
+        }
+    }
+
+    fn measure(&mut self) {
+        if let Err(error) = self.space.measure(&self.conn.lock()) {
+            tracing::debug!(%error, "the store's size is not known");
+        }
+        self.shared.bytes.store(self.space.used(), Relaxed);
+    }
+
+    /// Trims history where room is short; refuses, where there is none, what would take some.
+    fn admit(&mut self, batch: Vec<Command>) -> Vec<Command> {
+        let mut steps = 0;
+        while self.space.is_pressed() && !self.space.is_disk_full() {
+            let goes_on = self.trim(sweep::ROWS + 2 * batch.len());
+            steps += 1;
+            let enough = if self.space.refusal().is_some() { URGENT_TRIMS } else { TRIMS };
+            if !goes_on || steps >= enough {
+                break;
+            }
+        }
+        let Some(reason) = self.space.refusal() else { return batch };
+        let (refused, rest): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|command| command.work.wants_room());
+        if !refused.is_empty() {
+            self.shared.refused.fetch_add(refused.len() as u64, Relaxed);
+            self.shared.fails(&reason, self.settings.clock.now_ms());
+        }
+        for command in refused {
+            let _ = command.reply.send(Err(StoreError::Full(reason.clone())));
+        }
+        rest
     }
 
     /// Runs `change` in one transaction. If it fails nothing is changed, on disk or in memory.
@@ -140,7 +243,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         change: impl FnOnce(&Connection, &mut Rooms, &Settings) -> rusqlite::Result<R>,
     ) -> rusqlite::Result<R> {
         let rooms_before = self.rooms.counts();
-        let failing = self.shared.failing.lock().is_some();
+        let failing = self.shared.is_failing();
         let mut conn = self.conn.lock();
         // A transaction that is dropped is rolled back.
         let result = conn.transaction_with_behavior(Immediate).and_then(|transaction| {
@@ -152,6 +255,10 @@ impl<T: FnMut(&[Committed])> Writer<T> {
             transaction.commit()?;
             Ok(result)
         });
+        if result.is_ok() && self.space.is_limited() {
+            // Asks for nothing that could fail where a transaction has not.
+            let _ = self.space.measure(&conn);
+        }
         drop(conn);
         let shared = &self.shared;
         match &result {
@@ -159,22 +266,12 @@ impl<T: FnMut(&[Committed])> Writer<T> {
                 let counts = self.rooms.counts();
                 shared.rooms.store(counts.stored, Relaxed);
                 shared.evictions.store(counts.evicted, Relaxed);
-                if shared.failing.lock().take().is_some() {
-                    tracing::info!("the store takes messages again");
-                }
             }
             Err(error) => {
                 self.rooms.reset(rooms_before);
                 shared.failures.fetch_add(1, Relaxed);
-                let mut failing = shared.failing.lock();
-                let since = failing.take().map(|(_, since)| since);
-                if since.is_none() {
-                    tracing::error!(%error, "the store cannot take messages; it is tried again with every write");
-                }
-                *failing = Some((
-                    error.to_string(),
-                    since.unwrap_or_else(|| self.settings.clock.now_ms()),
-                ));
+                shared.fails(&error.to_string(), self.settings.clock.now_ms());
+                self.space.note_failure(error);
             }
         }
         result

@@ -29,9 +29,19 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// What is said of a deadline that has passed.
 const LATE: &str = "Redis did not answer in time";
+/// After so many looks at which it does again what it had refused, Redis counts as working.
+const SETTLED: u32 = 5;
 /// Reads that are under way at once; further ones wait in order. It bounds the memory that the
 /// answers take.
 const READS: usize = 32;
+
+struct Failing {
+    reason: String,
+    /// In milliseconds since 1970.
+    since_ms: i64,
+    /// Looks in a row at which it did what it was asked.
+    calm: u32,
+}
 
 #[derive(Clone)]
 enum State {
@@ -56,8 +66,8 @@ pub struct Link {
     lost: Notify,
     reads: Semaphore,
     seen: Seen,
-    /// Why, and since when (in milliseconds since 1970), Redis does not do what it is asked.
-    failing: Mutex<Option<(String, i64)>>,
+    /// Why Redis does not do what it is asked.
+    failing: Mutex<Option<Failing>>,
     rooms: AtomicU64,
 }
 
@@ -187,7 +197,7 @@ impl Link {
         }
         match written? {
             Value::ServerError(error) => self.fails(&RedisError::from(error).to_string()),
-            _ if failing => self.works(),
+            _ if failing => self.calms(),
             _ => {}
         }
         Ok(())
@@ -300,15 +310,29 @@ impl Link {
     /// Redis does not do what it is asked.
     pub fn fails(&self, reason: &str) {
         let mut failing = self.failing.lock();
-        let since = failing.take().map(|(_, since)| since);
+        let since = failing.take().map(|failing| failing.since_ms);
         if since.is_none() {
             tracing::error!(reason, "Redis does not take messages; it is tried again every second");
         }
-        *failing = Some((reason.to_owned(), since.unwrap_or_else(|| self.clock.now_ms())));
+        let since_ms = since.unwrap_or_else(|| self.clock.now_ms());
+        *failing = Some(Failing { reason: reason.to_owned(), since_ms, calm: 0 });
+    }
+
+    /// Redis did what it was asked at this look; when it has for a while, it works. So one that is nearly
+    /// full is not ready at one moment and not at the next.
+    fn calms(&self) {
+        let mut failing = self.failing.lock();
+        let Some(known) = failing.as_mut() else { return };
+        known.calm += 1;
+        let settled = known.calm >= SETTLED;
+        drop(failing);
+        if settled {
+            self.works();
+        }
     }
 
     /// Redis does what it is asked.
-    pub fn works(&self) {
+    fn works(&self) {
         if self.failing.lock().take().is_some() {
             tracing::info!("Redis takes messages");
         }
@@ -318,7 +342,7 @@ impl Link {
         let state = self.state.borrow();
         match (&*state, &*self.failing.lock()) {
             (State::Closed, _) => Health::Closed,
-            (_, Some((reason, since_ms))) => {
+            (_, Some(Failing { reason, since_ms, .. })) => {
                 Health::Failing { reason: reason.clone(), since_ms: *since_ms }
             }
             (State::Up(_), None) => Health::Working,

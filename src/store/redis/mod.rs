@@ -363,12 +363,14 @@ async fn sweep_on(link: &Link, settings: &Settings, every: Duration) {
             .arg("NX")
             .arg("PX")
             .arg(millis(turn).max(1));
-        match link.read(&take_turn).await {
-            Ok(Value::Okay) => {}
-            // Another one's turn, or nobody's while Redis is away, which is told elsewhere.
-            Ok(_) | Err(_) => continue,
+        let turn = link.read(&take_turn).await;
+        if turn.as_ref().is_ok_and(|turn| *turn != Value::Okay) {
+            // Another one's.
+            continue;
         }
-        if let Err(error) = sweep(link, settings).await {
+        // A Redis that is full refuses to note whose turn it is, and must be swept all the more. One that is
+        // away is told of elsewhere.
+        if let (Err(error), Ok(_)) = (sweep(link, settings).await, turn) {
             tracing::warn!(%error, "what is too old could not be deleted from Redis; it is tried again later");
         }
     }

@@ -117,12 +117,9 @@ impl Writer {
             // A caller that is gone needs no answer.
             let _ = reply.send(outcome);
         }
-        match refused {
-            Some(reason) => {
-                self.counters.failures.fetch_add(1, Relaxed);
-                self.link.fails(&reason);
-            }
-            None => self.link.works(),
+        if let Some(reason) = refused {
+            self.counters.failures.fetch_add(1, Relaxed);
+            self.link.fails(&reason);
         }
     }
 

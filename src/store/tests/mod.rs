@@ -105,6 +105,7 @@ pub(super) fn settings(location: Location, clock: &Arc<AtomicI64>) -> Settings {
         queue_sender_limit: 0,
         max_rooms: 0,
         max_rooms_per_sender: 0,
+        store_max_bytes: 0,
         clock: Clock::from_fn(move || clock.load(SeqCst)),
     }
 }
@@ -115,6 +116,8 @@ pub(super) fn tuning() -> Tuning {
         boot: Some("one".into()),
         known_rooms: 2,
         tick: Duration::from_hours(1),
+        settle: 3,
+        reserve: 262_144,
         ..Tuning::default()
     }
 }

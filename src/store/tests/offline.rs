@@ -8,7 +8,7 @@ impl World {
     }
 
     /// Confirms as the one who has the claim.
-    pub(super) async fn confirm(&self, who: &str, up_to: u64) -> u64 {
+    pub(in crate::store) async fn confirm(&self, who: &str, up_to: u64) -> u64 {
         let claim = self.store.claim_queue(&user(who), "node", Duration::from_mins(1)).await;
         assert_eq!(claim, Ok(true));
         let confirmed = self.store.confirm(user(who), up_to, "node").await.unwrap();

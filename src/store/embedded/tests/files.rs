@@ -9,12 +9,14 @@ fn refused(path: &Path) -> OpenError {
     Store::open(settings(Location::File(path.to_owned()), &clock), |_| {}, |_| false).unwrap_err()
 }
 
-/// What is in a directory, but for the lock.
+/// What is in a directory, but for the lock and the reserve.
 fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_none_or(|extension| extension != "lock"))
+        .filter(|path| {
+            path.extension().is_none_or(|extension| extension != "lock" && extension != "reserve")
+        })
         .map(|path| (path.clone(), fs::read(path).unwrap()))
         .collect();
     files.sort();

@@ -3,6 +3,7 @@
 mod failures;
 mod files;
 mod log;
+mod space;
 
 use std::{path::Path, sync::atomic::AtomicI64};
 

@@ -27,6 +27,7 @@ if known[1] then
     call('HSET', meta, 'e', current, 's', seed)
   end
 else
+  begin_to_add()
   local creator, own, most_begun = ARGV[7], nil, tonumber(ARGV[8])
   local now = time_of(entry)
   evicted = 0

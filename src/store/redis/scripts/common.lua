@@ -36,6 +36,17 @@ local function begin_era(beyond)
   return number
 end
 
+-- A Redis that is full refuses a script its first write, if that could need memory, and lets one that has begun
+-- to delete do what it likes. So whoever adds something begins with this, …
+local function begin_to_add()
+  call('SET', prefix .. ':none', '', 'PX', 1)
+end
+
+-- … and whoever deletes with this.
+local function begin_to_delete()
+  call('DEL', prefix .. ':none')
+end
+
 local function era()
   return call('HGET', log, 'seed') or begin_era(0)
 end

@@ -6,6 +6,7 @@ if call('GET', prefix .. ':claim:' .. ARGV[2]) ~= ARGV[4] then
   return 0
 end
 local up_to = tonumber(ARGV[3])
+begin_to_delete()
 return 1 + remove_while(ARGV[2], function(item)
   return tonumber(string.sub(item[1], 1, -3)) <= up_to
 end)

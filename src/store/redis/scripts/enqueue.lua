@@ -6,6 +6,7 @@
 -- sender waits in all queues.
 local user, size, entry, sender = ARGV[2], tonumber(ARGV[3]), ARGV[5], ARGV[9]
 local queue, senders = prefix .. ':queue:' .. user, prefix .. ':senders:' .. user
+begin_to_add()
 expire(user, tonumber(ARGV[4]))
 local count = call('XLEN', queue)
 if count >= size then

@@ -4,7 +4,6 @@
 local function forget(room)
   local meta = prefix .. ':meta:' .. room
   local known = call('HMGET', meta, 'h', 'f', 'r', 'c')
-  -- First, as under a Redis that is full only a script that has begun to delete may also write.
   call('UNLINK', meta, prefix .. ':stream:' .. room, prefix .. ':ids:' .. room)
   for offset = tonumber(known[2] or 1), math.min(tonumber(known[1] or 0), tonumber(known[3] or 0)) do
     call('UNLINK', prefix .. ':receipts:' .. room .. '\31' .. whole(offset))

@@ -29,8 +29,6 @@ end
 -- Removes messages from the front of the user's queue for as long as `gone` says so; returns how many.
 local function remove_while(user, gone)
   local queue, senders = prefix .. ':queue:' .. user, prefix .. ':senders:' .. user
-  -- So that it has begun to delete: a Redis that is full lets only such a script write.
-  call('DEL', prefix .. ':none')
   local removed, count, front = 0, 1, nil
   repeat
     local items, last = call('XRANGE', queue, '-', '+', 'COUNT', count), nil

@@ -3,6 +3,7 @@
 -- Answers {how many wait, {place, entry, place, entry, ...}}.
 local user, limit, most = ARGV[2], tonumber(ARGV[5]), tonumber(ARGV[6])
 local queue = prefix .. ':queue:' .. user
+begin_to_delete()
 expire(user, tonumber(ARGV[3]))
 local read, bytes, after = {}, 0, tonumber(ARGV[4])
 while #read < 2 * limit do

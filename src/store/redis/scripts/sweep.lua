@@ -3,8 +3,7 @@
 -- Answers {1 if there may be more, rooms that are left}.
 local now, expired, queue_expired, most = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local rooms, more = prefix .. ':log:rooms', 0
--- So that it has begun to delete: a Redis that is full lets only such a script write.
-call('DEL', prefix .. ':none')
+begin_to_delete()
 if expire_oldest(queue_expired) then
   more = 1
 end

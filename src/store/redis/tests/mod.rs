@@ -4,7 +4,7 @@ mod losses;
 mod outages;
 mod sharing;
 
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
 use super::*;
 use crate::{
@@ -22,12 +22,14 @@ const PREFIX: &str = "test";
 struct World {
     server: RedisServer,
     settings: Settings,
+    clock: Arc<AtomicI64>,
 }
 
 impl World {
     fn start() -> Self {
         let clock = Arc::new(AtomicI64::new(1_000_000));
-        Self { server: RedisServer::start(), settings: embedded_settings(Location::Memory, &clock) }
+        let settings = embedded_settings(Location::Memory, &clock);
+        Self { server: RedisServer::start(), settings, clock }
     }
 
     fn node(&self) -> Store {

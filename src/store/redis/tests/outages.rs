@@ -97,6 +97,38 @@ async fn what_redis_refuses_is_not_stored_and_health_says_so() {
 }
 
 #[tokio::test]
+async fn a_redis_that_is_full_takes_nothing_new_and_lets_go_of_what_is_old() {
+    let world = World::start();
+    let node = world.node();
+    world.append(&node, "1").await;
+    let queue = |who: &str| node.enqueue(user(who), Some(sender("eve")), world.entry("q"));
+    let first = queue("ann").await.unwrap();
+    queue("ann").await.unwrap();
+    queue("bob").await.unwrap();
+    world.server.command("CONFIG SET maxmemory 1");
+    assert!(is_unavailable(&world.submit(&node, "2").await));
+    let append = Append {
+        room: room("new"),
+        entry: world.entry("m"),
+        except: Except::nobody(),
+        sender: None,
+    };
+    assert!(is_unavailable(&node.append(append).await), "also not a first message");
+    assert!(is_unavailable(&queue("zoe").await));
+    let claimed = node.claim_queue(&user("ann"), "node", Duration::from_mins(1)).await;
+    assert_eq!(claimed, Ok(true), "what waits can be delivered, which makes room");
+    assert_eq!(node.confirm(user("ann"), first, "node").await, Ok(Some(1)));
+    world.clock.fetch_add(200_000, SeqCst);
+    node.sweep().await.unwrap();
+    assert_eq!(world.server.rows(PREFIX, "messages"), 0);
+    assert_eq!(world.server.rows(PREFIX, "queue"), 0);
+    assert!(matches!(node.health(), Health::Failing { .. }));
+    world.server.command("CONFIG SET maxmemory 0");
+    until_working(&node).await;
+    assert_eq!(world.append(&node, "3").await.offset, 2);
+}
+
+#[tokio::test]
 async fn no_password_is_shown() {
     let client = Client::open("redis://me:hunter2@127.0.0.1:1/").unwrap();
     let settings = RedisSettings { client, prefix: PREFIX.into(), node: "n".into() };

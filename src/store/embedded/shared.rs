@@ -1,0 +1,91 @@
+//! What the writer tells the others: its counters, and whether it can write.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+use super::types::{Health, Stats};
+
+/// Counters, and why writes fail.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub commits: AtomicU64,
+    pub failures: AtomicU64,
+    pub entries: AtomicU64,
+    pub last_commit_micros: AtomicU64,
+    pub total_commit_micros: AtomicU64,
+    pub rooms: AtomicU64,
+    pub evictions: AtomicU64,
+    pub bytes: AtomicU64,
+    pub trimmed: AtomicU64,
+    pub refused: AtomicU64,
+    failing: Mutex<Option<Failing>>,
+}
+
+struct Failing {
+    reason: String,
+    /// In milliseconds since 1970.
+    since_ms: i64,
+    /// For how many looks in a row nothing has failed.
+    calm: u32,
+}
+
+impl Shared {
+    /// Writes fail, or are refused, for this reason.
+    pub fn fails(&self, reason: &str, now_ms: i64) {
+        let mut failing = self.failing.lock();
+        let since_ms = failing.as_ref().map(|failing| failing.since_ms);
+        if since_ms.is_none() {
+            tracing::error!(
+                reason,
+                "the store cannot take messages; it is tried again every second"
+            );
+        }
+        let since_ms = since_ms.unwrap_or(now_ms);
+        *failing = Some(Failing { reason: reason.to_owned(), since_ms, calm: 0 });
+    }
+
+    /// A look found that writes succeed. Only after `settle` of them in a row the store counts as
+    /// working, so that what is nearly full is not ready at one moment and not at the next.
+    pub fn succeeds(&self, settle: u32) {
+        let mut failing = self.failing.lock();
+        let Some(known) = failing.as_mut() else { return };
+        known.calm += 1;
+        if known.calm >= settle {
+            *failing = None;
+            tracing::info!("the store takes messages again");
+        }
+    }
+
+    /// Whether writes have failed a moment ago.
+    pub fn is_failing(&self) -> bool {
+        self.failing.lock().is_some()
+    }
+
+    /// [`Health::Working`] or [`Health::Failing`].
+    pub fn health(&self) -> Health {
+        match &*self.failing.lock() {
+            None => Health::Working,
+            Some(Failing { reason, since_ms, .. }) => {
+                Health::Failing { reason: reason.clone(), since_ms: *since_ms }
+            }
+        }
+    }
+
+    /// The counters, without those of the intake.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            commits: self.commits.load(Relaxed),
+            failures: self.failures.load(Relaxed),
+            entries: self.entries.load(Relaxed),
+            last_commit_micros: self.last_commit_micros.load(Relaxed),
+            total_commit_micros: self.total_commit_micros.load(Relaxed),
+            rooms: self.rooms.load(Relaxed),
+            evictions: self.evictions.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            trimmed: self.trimmed.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            ..Stats::default()
+        }
+    }
+}
