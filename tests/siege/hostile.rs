@@ -56,7 +56,7 @@ pub struct Force {
 }
 
 impl Force {
-    pub const LIGHT: Self = Self { times: 1, pause: 200, size: 10_000 };
+    pub const LIGHT: Self = Self { times: 1, pause: 500, size: 10_000 };
     pub const FULL: Self = Self { times: 3, pause: 10, size: 500_000 };
 
     async fn pause(self) {
@@ -203,7 +203,7 @@ fn page(number: usize) -> String {
 
 async fn loud(address: SocketAddr, number: usize, force: Force) -> std::io::Result<()> {
     let mut socket = enter(address, number).await?;
-    let text = "l".repeat(30_000);
+    let text = "l".repeat(force.size.min(30_000));
     loop {
         say(&mut socket, &format!("42[\"message\",{{\"roomName\":\"flood\",\"t\":\"{text}\"}}]"))
             .await?;
