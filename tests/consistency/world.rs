@@ -216,11 +216,13 @@ impl World {
     /// Ends a node, and starts it again somewhere else.
     async fn replace(&mut self, node: usize, at_once: bool) {
         let process = self.nodes[node].take().unwrap();
+        let id = process.id();
         if at_once {
             process.kill().await;
         } else {
             process.terminate().await;
         }
+        forget_clock(id);
         let process = process::start(self.command(node)).await;
         self.reach.addresses.lock()[node] = process.address();
         self.nodes[node] = Some(process);
@@ -237,7 +239,9 @@ impl World {
     /// Ends all nodes.
     pub async fn end(self) {
         for process in self.nodes.into_iter().flatten() {
+            let id = process.id();
             process.kill().await;
+            forget_clock(id);
         }
     }
 }
@@ -245,4 +249,12 @@ impl World {
 /// A fault lasts for a while: there is nothing to wait for.
 async fn last(millis: u64) {
     sleep(Duration::from_millis(millis)).await;
+}
+
+/// Removes what libfaketime leaves of a process that was killed: one that gets the same id could not start with it.
+fn forget_clock(id: u32) {
+    for name in ["faketime_shm_", "sem.faketime_sem_"] {
+        // There is nothing where the process has ended in order.
+        let _ = std::fs::remove_file(format!("/dev/shm/{name}{id}"));
+    }
 }
