@@ -282,6 +282,11 @@ impl Connection {
         answered
     }
 
+    /// Whether a ping of the library's is not answered for this long.
+    pub(super) fn is_library_waiting(&self, long: Duration) -> bool {
+        self.state.lock().probes.is_library_waiting(long)
+    }
+
     /// The peer has sent a pong; whether it answers a probe, and not the library.
     pub(super) fn answered(&self, pong: Pong) -> bool {
         self.state.lock().probes.answered(pong)

@@ -6,7 +6,10 @@
 //! library sends such pings, too, and the answers look alike: what is answered first was sent first. In
 //! Engine.IO 3 it is the client that pings; there the probe is a ping of the WebSocket's.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -34,6 +37,8 @@ pub struct Probes {
     engine: VecDeque<Option<oneshot::Sender<()>>>,
     websocket: VecDeque<(u64, oneshot::Sender<()>)>,
     count: u64,
+    /// Since when a ping of the library's is not answered.
+    unanswered_since: Option<Instant>,
 }
 
 impl Probes {
@@ -56,6 +61,9 @@ impl Probes {
 
     /// The library has sent so many pings of Engine.IO's.
     pub fn library_pinged(&mut self, count: usize) {
+        if count > 0 {
+            self.unanswered_since.get_or_insert_with(Instant::now);
+        }
         self.engine.extend(std::iter::repeat_with(|| None).take(count));
     }
 
@@ -68,7 +76,11 @@ impl Probes {
                     let _awaited = told.send(());
                     true
                 }
-                None => false,
+                None => {
+                    let is_any = self.engine.iter().any(Option::is_none);
+                    self.unanswered_since = is_any.then(Instant::now);
+                    false
+                }
             },
             // A peer may answer the newest of several pings alone.
             Pong::WebSocket(number) => {
@@ -82,10 +94,16 @@ impl Probes {
         }
     }
 
+    /// Whether a ping of the library's is not answered for this long.
+    pub fn is_library_waiting(&self, long: Duration) -> bool {
+        self.unanswered_since.is_some_and(|since| since.elapsed() >= long)
+    }
+
     /// Nothing will be answered any more.
     pub fn clear(&mut self) {
         self.engine.clear();
         self.websocket.clear();
+        self.unanswered_since = None;
     }
 }
 

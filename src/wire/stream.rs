@@ -132,7 +132,9 @@ pub struct Stream {
     /// The rest of a frame that was put in.
     put_in: Bytes,
     last_pong: Option<Instant>,
-    /// How often a pong is put in while the client is not read from.
+    /// The client has sent something since.
+    has_sent: bool,
+    /// How often a pong is put in for a client that cannot answer pings in time.
     heartbeat: Duration,
     token: Option<TaskTrackerToken>,
 }
@@ -155,6 +157,7 @@ impl Stream {
             offer: None,
             put_in: Bytes::new(),
             last_pong: None,
+            has_sent: false,
             heartbeat,
             token: Some(token),
         }
@@ -191,6 +194,7 @@ impl Stream {
         }
         let size = most.min(buffer.remaining()).min(self.read.len());
         let (size, control) = self.inbound.pass(&self.read[..size]);
+        self.has_sent |= size > 0;
         self.connection.set_receiving(self.inbound.held());
         if self.inbound.is_astray() {
             return Poll::Ready(Err(ErrorKind::InvalidData.into()));
@@ -272,9 +276,22 @@ impl Stream {
         buffer.put_slice(&self.put_in.split_to(size));
     }
 
-    /// Whether the client, which is not read from, needs somebody to speak for it.
+    /// Whether the last pong that was put in is long ago.
     fn wants_pong(&self) -> bool {
         self.last_pong.is_none_or(|last| last.elapsed() >= self.heartbeat)
+    }
+
+    /// Whether the client sends but leaves a ping of the library's unanswered: it reads late, or its
+    /// answer waits behind what it sent before. That it sends is a sign of life.
+    fn is_late_with_its_pong(&self) -> bool {
+        self.has_sent && self.wants_pong() && self.connection.is_library_waiting(self.heartbeat)
+    }
+
+    fn put_pong(&mut self, buffer: &mut ReadBuf<'_>) {
+        self.last_pong = Some(Instant::now());
+        self.has_sent = false;
+        self.put_in = Bytes::from_static(&PONG);
+        self.put(buffer);
     }
 }
 
@@ -299,7 +316,7 @@ impl AsyncRead for Stream {
             this.put(buffer);
             return Poll::Ready(Ok(()));
         }
-        if !this.connection.is_paused() {
+        if !this.connection.is_paused() && !this.is_late_with_its_pong() {
             return this.poll_fill(context, buffer, usize::MAX);
         }
         if this.wants_pong() && !this.connection.is_over() {
@@ -307,9 +324,7 @@ impl AsyncRead for Stream {
                 // What has begun is read to its end, and no further.
                 return this.poll_fill(context, buffer, this.inbound.rest());
             }
-            this.last_pong = Some(Instant::now());
-            this.put_in = Bytes::from_static(&PONG);
-            this.put(buffer);
+            this.put_pong(buffer);
             return Poll::Ready(Ok(()));
         }
         this.connection.reader.register(context.waker());
