@@ -57,7 +57,7 @@ pub trait Transport: Send + Sync {
 
 /// What is held for one connection (one Engine.IO session, whatever namespaces it is in), in bytes.
 ///
-/// Whoever holds something [charges](Self::charge) it and keeps the [`Charge`] beside it.
+/// Whoever holds something charges it ([outgoing](Self::charge_outgoing) or [incoming](Self::charge_incoming)) and keeps the [`Charge`] beside it.
 pub struct Account {
     memory: Memory,
     id: u64,

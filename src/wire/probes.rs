@@ -71,17 +71,17 @@ impl Probes {
     pub fn answered(&mut self, pong: Pong) -> bool {
         match pong {
             // A pong that nobody has asked for says nothing.
-            Pong::EngineIo => match self.engine.pop_front().flatten() {
-                Some(told) => {
-                    let _awaited = told.send(());
-                    true
-                }
-                None => {
+            Pong::EngineIo => {
+                let told = self.engine.pop_front().flatten();
+                if told.is_none() {
                     let is_any = self.engine.iter().any(Option::is_none);
                     self.unanswered_since = is_any.then(Instant::now);
-                    false
                 }
-            },
+                told.is_some_and(|told| {
+                    let _awaited = told.send(());
+                    true
+                })
+            }
             // A peer may answer the newest of several pings alone.
             Pong::WebSocket(number) => {
                 let upto = self.websocket.partition_point(|(asked, _)| *asked <= number);
