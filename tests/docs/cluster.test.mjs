@@ -232,7 +232,7 @@ test('compose: two nodes over one Redis that keeps everything, behind the nginx 
     // What one node can be told, each of several can, but for what there is none of.
     const variables = (service) => service.environment.map((entry) => entry.split('=')[0]);
     const missing = variables(one).filter((name) => !variables(node).includes(name));
-    assert.deepEqual(missing, ['STORE_URL', 'STORE_SYNC']);
+    assert.deepEqual(missing, ['STORE_URL', 'STORE_SYNC', 'STORE_MAX_BYTES']);
     const [host] = node.environment.find((entry) => entry.startsWith('REDIS_URL=')).match(/(?<=redis:\/\/)[a-z]+/);
     assert.ok(services[host].command.join(' ').includes('--appendonly yes'));
     assert.ok(services[host].command.join(' ').includes('--maxmemory-policy noeviction'));
