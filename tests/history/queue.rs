@@ -214,8 +214,13 @@ async fn brief(configure: impl FnOnce(&mut Config)) -> TestServer {
 
 #[tokio::test]
 async fn what_a_client_has_not_read_is_kept() {
-    // More than the kernel takes of it, and more than a page.
-    let server = brief(|_| {}).await;
+    // More than the kernel takes of it, and more than a page. On one node: what another node's claim
+    // changes is told in `tests/cluster/private.rs`.
+    let server = TestServer::one_node(|config| {
+        checked(config);
+        config.queue_confirm = Duration::from_millis(50);
+    })
+    .await;
     let mut alice = user(&server, "alice").await;
     let (all, text) = (90, "x".repeat(20_000));
     for n in 0..all {
