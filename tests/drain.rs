@@ -255,16 +255,22 @@ async fn whatever_hangs_the_store_is_closed_in_order() {
     assert_eq!(server.ended().await, Some(0));
 }
 
+/// A patient server over this Redis, once it has found it.
+async fn start_over(redis: &RedisServer, directory: &std::path::Path) -> Roomcast {
+    let url = redis.url();
+    let settings = [PATIENT.as_slice(), &[("REDIS_URL", &url)]].concat();
+    let server = Roomcast::start_with(directory, &settings).await;
+    let ready =
+        async { while reqwest::get(server.url("/health/ready")).await.unwrap().status() != 200 {} };
+    timeout(DEADLINE, ready).await.expect("it does not find its Redis");
+    server
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_hangs_the_node_leaves_the_cluster() {
     let redis = RedisServer::start();
     let directory = tempfile::tempdir().unwrap();
-    let url = redis.url();
-    let settings = [PATIENT.as_slice(), &[("REDIS_URL", &url)]].concat();
-    let server = Roomcast::start_with(directory.path(), &settings).await;
-    let ready =
-        async { while reqwest::get(server.url("/health/ready")).await.unwrap().status() != 200 {} };
-    timeout(DEADLINE, ready).await.expect("it does not find its Redis");
+    let server = start_over(&redis, directory.path()).await;
     let hanging = hang(&server).await;
     assert_eq!(redis.command::<u32>("ZCARD roomcast:nodes"), 1);
     assert_eq!(redis.command::<Vec<String>>("KEYS roomcast:node:*:users").len(), 1);
@@ -281,12 +287,7 @@ async fn whatever_hangs_the_node_leaves_the_cluster() {
 async fn it_ends_in_time_although_redis_stands_still() {
     let redis = RedisServer::start();
     let directory = tempfile::tempdir().unwrap();
-    let url = redis.url();
-    let settings = [PATIENT.as_slice(), &[("REDIS_URL", &url)]].concat();
-    let server = Roomcast::start_with(directory.path(), &settings).await;
-    let ready =
-        async { while reqwest::get(server.url("/health/ready")).await.unwrap().status() != 200 {} };
-    timeout(DEADLINE, ready).await.expect("it does not find its Redis");
+    let server = start_over(&redis, directory.path()).await;
     let hanging = hang(&server).await;
     redis.freeze();
     server.terminate();
