@@ -10,7 +10,6 @@ use std::{
 
 use axum::http::Extensions;
 use parking_lot::Mutex;
-use socketioxide::socket::Sid;
 
 use super::{Limits, Memory};
 
@@ -57,11 +56,11 @@ pub trait Transport: Send + Sync {
 
 /// What is held for one connection (one Engine.IO session, whatever namespaces it is in), in bytes.
 ///
-/// Whoever holds something charges it ([outgoing](Self::charge_outgoing) or [incoming](Self::charge_incoming)) and keeps the [`Charge`] beside it.
+/// Whoever holds something charges it ([outgoing](Self::charge_outgoing) or
+/// [incoming](Self::charge_incoming)) and keeps the [`Charge`] beside it.
 pub struct Account {
     memory: Memory,
     id: u64,
-    session: OnceLock<Sid>,
     outgoing: AtomicUsize,
     incoming: AtomicUsize,
     transports: Mutex<Vec<Weak<dyn Transport>>>,
@@ -80,7 +79,6 @@ impl Account {
         Self {
             memory,
             id,
-            session: OnceLock::new(),
             outgoing: AtomicUsize::new(0),
             incoming: AtomicUsize::new(0),
             transports: Mutex::default(),
@@ -91,13 +89,6 @@ impl Account {
     /// The one among the extensions of a handshake's request; a new one where there is none.
     pub fn of(extensions: &Extensions, memory: &Memory) -> Arc<Self> {
         extensions.get::<Arc<Self>>().cloned().unwrap_or_else(|| memory.open_account())
-    }
-
-    /// Makes the account known as this session's, for [`Memory::account_of`]. The first call wins.
-    pub fn bind(&self, session: Sid) {
-        if self.session.set(session).is_ok() {
-            self.memory.bind(session, self.id);
-        }
     }
 
     /// Charges bytes that wait to be sent.
@@ -207,7 +198,7 @@ impl fmt::Debug for Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.memory.close_account(self.id, self.session.get().copied());
+        self.memory.close_account(self.id);
     }
 }
 
@@ -287,19 +278,6 @@ mod tests {
         assert!(account.is_crowded() && account.charge_incoming(1).is_none());
         drop(small);
         assert!(!account.is_calm());
-    }
-
-    #[test]
-    fn an_account_is_found_by_its_session_as_long_as_it_lives() {
-        let memory = memory();
-        let account = memory.open_account();
-        let session = Sid::new();
-        assert!(memory.account_of(session).is_none());
-        account.bind(session);
-        assert!(Arc::ptr_eq(&memory.account_of(session).unwrap(), &account));
-        drop(account);
-        assert!(memory.account_of(session).is_none());
-        assert!(memory.0.table.lock().sessions.is_empty());
     }
 
     struct Fake {

@@ -28,7 +28,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use socketioxide::socket::Sid;
 
 use crate::{
     config::{Config, MemoryLimit},
@@ -96,12 +95,11 @@ struct Shared {
     cut_off: [AtomicU64; Slow::ALL.len()],
 }
 
-/// The accounts by number, and the numbers by session.
+/// The accounts by number.
 #[derive(Default)]
 struct Table {
     next: u64,
     accounts: HashMap<u64, Weak<Account>>,
-    sessions: HashMap<Sid, u64>,
 }
 
 /// The sum of all accounts, and the largest one, in bytes.
@@ -137,12 +135,6 @@ impl Memory {
         let account = Arc::new(Account::new(self.clone(), id));
         table.accounts.insert(id, Arc::downgrade(&account));
         account
-    }
-
-    /// The account of this Engine.IO session, where it was [bound](Account::bind) to one.
-    pub fn account_of(&self, session: Sid) -> Option<Arc<Account>> {
-        let table = self.0.table.lock();
-        table.accounts.get(table.sessions.get(&session)?)?.upgrade()
     }
 
     /// How near the process is to its limit.
@@ -208,16 +200,8 @@ impl Memory {
         self.0.level.store(level as u8, Ordering::Relaxed);
     }
 
-    fn bind(&self, session: Sid, account: u64) {
-        self.0.table.lock().sessions.insert(session, account);
-    }
-
-    fn close_account(&self, id: u64, session: Option<Sid>) {
-        let mut table = self.0.table.lock();
-        table.accounts.remove(&id);
-        if let Some(session) = session {
-            table.sessions.remove(&session);
-        }
+    fn close_account(&self, id: u64) {
+        self.0.table.lock().accounts.remove(&id);
     }
 }
 

@@ -31,7 +31,6 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use subtle::ConstantTimeEq;
 
 use super::parameter;
-use crate::memory::Account;
 
 /// What stands between the id and its signature; it occurs in neither.
 const SEPARATOR: char = '.';
@@ -98,10 +97,9 @@ pub async fn guard(State(ids): State<SessionIds>, request: Request, next: Next) 
     }
     let opens =
         request.method() == Method::GET && parameter(request.uri(), "transport") == Some("polling");
-    let account = request.extensions().get::<Arc<Account>>().cloned();
     let answer = next.run(request).await;
     if opens && answer.status() == StatusCode::OK {
-        return sign_answer(&ids, answer, account.as_deref()).await;
+        return sign_answer(&ids, answer).await;
     }
     answer
 }
@@ -125,47 +123,43 @@ fn with_query(uri: Uri, query: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// Signs the session id in the answer to a handshake, and makes the session's account known by it.
-async fn sign_answer(ids: &SessionIds, answer: Response, account: Option<&Account>) -> Response {
+/// Signs the session id in the answer to a handshake.
+async fn sign_answer(ids: &SessionIds, answer: Response) -> Response {
     let (mut parts, body) = answer.into_parts();
     let signed = axum::body::to_bytes(body, MAX_OPEN_PACKET)
         .await
         .ok()
         .and_then(|body| sign_payload(ids, std::str::from_utf8(&body).ok()?));
-    let Some((payload, session)) = signed else {
+    let Some(payload) = signed else {
         // Unsigned it would be of no use to the client.
         tracing::error!("the answer to a handshake is no open packet");
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    if let (Some(account), Ok(session)) = (account, session.parse()) {
-        account.bind(session);
-    }
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(payload.len()));
     Response::from_parts(parts, Body::from(payload))
 }
 
-/// The payload with the session id of its first packet signed: `0{…}`, or `<length>:0{…}` in Engine.IO 3;
-/// and that id. What follows stays as it is. `None` if it does not begin with an open packet.
-fn sign_payload(ids: &SessionIds, payload: &str) -> Option<(String, String)> {
+/// The payload with the session id of its first packet signed: `0{…}`, or `<length>:0{…}` in Engine.IO 3.
+/// What follows stays as it is. `None` if it does not begin with an open packet.
+fn sign_payload(ids: &SessionIds, payload: &str) -> Option<String> {
     if payload.starts_with('0') {
         let (packet, rest) = payload.split_at(payload.find('\x1e').unwrap_or(payload.len()));
-        let (packet, session) = sign_packet(ids, packet)?;
-        return Some((packet + rest, session));
+        return Some(sign_packet(ids, packet)? + rest);
     }
     let (length, packets) = payload.split_once(':')?;
     let length = length.parse::<usize>().ok()?;
     // Lengths are in characters; a packet is ASCII up to the end of its id at the least.
     let end = packets.char_indices().nth(length).map_or(packets.len(), |(at, _)| at);
     let (packet, rest) = packets.split_at(end);
-    let (packet, session) = sign_packet(ids, packet)?;
-    Some((format!("{}:{packet}{rest}", packet.chars().count()), session))
+    let packet = sign_packet(ids, packet)?;
+    Some(format!("{}:{packet}{rest}", packet.chars().count()))
 }
 
-fn sign_packet(ids: &SessionIds, packet: &str) -> Option<(String, String)> {
+fn sign_packet(ids: &SessionIds, packet: &str) -> Option<String> {
     let mut open: serde_json::Map<_, _> = serde_json::from_str(packet.strip_prefix('0')?).ok()?;
-    let id = open.get("sid")?.as_str()?.to_owned();
-    open.insert("sid".into(), ids.sign(&id).into());
-    Some((format!("0{}", serde_json::Value::Object(open)), id))
+    let session = open.get_mut("sid")?;
+    *session = ids.sign(session.as_str()?).into();
+    Some(format!("0{}", serde_json::Value::Object(open)))
 }
 
 #[cfg(test)]
@@ -203,14 +197,13 @@ mod tests {
         let signed = ids.sign(ID);
         let open =
             |id: &str| format!(r#"0{{"sid":"{id}","upgrades":["websocket"],"pingInterval":1}}"#);
-        let sign = |payload: &str| sign_payload(&ids, payload);
-        assert_eq!(sign(&open(ID)), Some((open(&signed), ID.to_owned())));
+        assert_eq!(sign_payload(&ids, &open(ID)), Some(open(&signed)));
         let two = |id: &str| format!("{}\x1e40", open(id));
-        assert_eq!(sign(&two(ID)), Some((two(&signed), ID.to_owned())));
+        assert_eq!(sign_payload(&ids, &two(ID)), Some(two(&signed)));
         let third = |id: &str| format!("{}:{}2:40", open(id).len(), open(id));
-        assert_eq!(sign(&third(ID)), Some((third(&signed), ID.to_owned())));
+        assert_eq!(sign_payload(&ids, &third(ID)), Some(third(&signed)));
         for other in ["", "ok", "4{}", "0", "0{}", "0[]", "3:0{}", "x:0{}", "99:40"] {
-            assert_eq!(sign(other), None, "{other}");
+            assert_eq!(sign_payload(&ids, other), None, "{other}");
         }
     }
 
