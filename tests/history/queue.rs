@@ -47,10 +47,9 @@ async fn received(client: &mut TestClient, count: usize) -> Vec<String> {
     ids
 }
 
-/// Waits until the user has a client.
+/// Waits until the user has a client, on any node.
 async fn online(server: &TestServer, user: &str) {
-    let user = UserId::parse(user).unwrap();
-    while server.app.registry.users.clients(&user).is_empty() {
+    while server.presence(user).await["connections"].as_array().unwrap().is_empty() {
         tokio::task::yield_now().await;
     }
 }
@@ -214,13 +213,8 @@ async fn brief(configure: impl FnOnce(&mut Config)) -> TestServer {
 
 #[tokio::test]
 async fn what_a_client_has_not_read_is_kept() {
-    // More than the kernel takes of it, and more than a page. On one node: what another node's claim
-    // changes is told in `tests/cluster/private.rs`.
-    let server = TestServer::one_node(|config| {
-        checked(config);
-        config.queue_confirm = Duration::from_millis(50);
-    })
-    .await;
+    // More than the kernel takes of it, and more than a page.
+    let server = brief(|_| {}).await;
     let mut alice = user(&server, "alice").await;
     let (all, text) = (90, "x".repeat(20_000));
     for n in 0..all {

@@ -128,8 +128,10 @@ impl Peer {
         self.tcp.write_all(&frame).await.unwrap();
     }
 
-    /// Another handle, to write by while this one reads.
-    pub fn writer(&self) -> TcpStream {
+    /// Another handle, to write by while this one reads. From now on this one answers no pings: an answer
+    /// would stand in the middle of a frame of the other's.
+    pub fn writer(&mut self) -> TcpStream {
+        self.answers = 0;
         let socket = self.tcp.as_fd().try_clone_to_owned().unwrap();
         TcpStream::from_std(socket.into()).unwrap()
     }
