@@ -69,7 +69,9 @@ pub const KINDS: &[(Kind, usize)] = &[
     (Kind::Loud, 4),
     (Kind::Silent, 30),
     (Kind::Slow, 20),
+    (Kind::SilentPoller, 20),
     (Kind::Pager, 15),
+    (Kind::PollingPager, 5),
     (Kind::Flood, 5),
     (Kind::Connects, 5),
     (Kind::RefusedConnects, 5),
@@ -78,10 +80,6 @@ pub const KINDS: &[(Kind, usize)] = &[
     (Kind::Cookies, 50),
     (Kind::Invents, 5),
 ];
-
-/// Those who poll come in full force only: what waits for them is not in their accounts yet, and five pagers are enough
-/// to fill 300 MB.
-pub const POLLERS: &[(Kind, usize)] = &[(Kind::SilentPoller, 20), (Kind::PollingPager, 5)];
 
 /// How long one that does nothing holds on before it comes anew.
 const HOLD: Duration = Duration::from_secs(12);

@@ -25,7 +25,7 @@ use tokio::time::sleep;
 
 use self::{
     healthy::Healthy,
-    hostile::{Force, KINDS, POLLERS},
+    hostile::{Force, KINDS},
     server::{Besieged, LIMIT},
 };
 
@@ -51,8 +51,7 @@ async fn it_lives_through_hostile_clients_and_gives_the_memory_back() {
     let before = server.rss().expect("it lives");
     let quiet = healthy.take_times();
     let mut enemies = Vec::new();
-    let pollers = if asked.is_some() || only.is_some() { POLLERS } else { &[] };
-    for (kind, count) in KINDS.iter().chain(pollers) {
+    for (kind, count) in KINDS {
         let name = format!("{kind:?}");
         if only.as_ref().is_some_and(|only| only.split(',').all(|one| one != name)) {
             continue;
