@@ -11,8 +11,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use roomcast::{
-    audience::Except,
-    names::RoomName,
+    protocol::{audience::Except, names::RoomName},
     store::{Append, Clock, Entry, Location, RedisSettings, RoomKey, Settings, Store, Sync},
 };
 use support::cpu_of;

@@ -3,9 +3,12 @@
 use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
 use roomcast::{
-    cli::{self, Cli, Command},
     config::Config,
-    server, telemetry,
+    server::{
+        self,
+        cli::{self, Cli, Command},
+    },
+    telemetry,
 };
 use tokio::sync::oneshot;
 

@@ -7,8 +7,8 @@ mod support;
 
 use reqwest::Method;
 use roomcast::{
-    admin::PasswordHash,
     config::{Config, Secret},
+    gateways::admin_ui::PasswordHash,
 };
 use serde_json::json;
 use support::{Answer, SECRET, TestServer, token_of};

@@ -7,7 +7,7 @@
 use std::{fs, path::PathBuf};
 
 use clap::CommandFactory;
-use roomcast::{asyncapi, cli::Cli, config};
+use roomcast::{config, gateways::asyncapi, server::cli::Cli};
 
 const BEGIN: &str = "<!-- config:begin -->\n";
 const END: &str = "<!-- config:end -->";

@@ -317,7 +317,7 @@ async fn refused_logins_to_the_admin_ui_do_not_fill_the_log() {
     while let Some(line) = process.stdout.next_line().await.unwrap() {
         let line: Value = serde_json::from_str(&line).unwrap();
         written += u64::from(line["message"] == "a login to the Admin UI was refused");
-        if line["module"] == "roomcast::admin::namespace" {
+        if line["module"] == "roomcast::gateways::admin_ui::namespace" {
             left_out += line["left_out"].as_u64().unwrap();
         }
     }

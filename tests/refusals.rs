@@ -173,7 +173,11 @@ async fn a_refused_event_changes_nothing() {
     assert_eq!(member.names().await, Vec::<String>::new());
     let known = server.app.registry.clients(client.id.parse().unwrap());
     assert_eq!(
-        known[0].rooms().iter().map(roomcast::names::RoomName::as_str).collect::<Vec<_>>(),
+        known[0]
+            .rooms()
+            .iter()
+            .map(roomcast::protocol::names::RoomName::as_str)
+            .collect::<Vec<_>>(),
         ["r"]
     );
     assert_eq!(known[0].user().unwrap().as_str(), "alice");

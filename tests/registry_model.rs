@@ -143,7 +143,7 @@ async fn gone(server: &TestServer, observer: &mut TestClient, id: &str) {
         observer.settle().await;
     }
     // A room ends a moment after its last member.
-    let empty = |room: &std::sync::Arc<roomcast::registry::Room>| room.lock().members().len() == 0;
+    let empty = |room: &std::sync::Arc<roomcast::hub::Room>| room.lock().members().len() == 0;
     while server
         .app
         .registry

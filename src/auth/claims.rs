@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use super::{AuthError, Identity, Permissions};
-use crate::names::UserId;
+use crate::protocol::names::UserId;
 
 /// How far ahead an issuer's clock may be, so that a token is not too young for us. There is no
 /// leeway at the other end: a client let in after `exp` would be sent away at once.

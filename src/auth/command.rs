@@ -9,7 +9,7 @@ use std::{
 use super::{
     Grant, KeySource, MAX_TOKEN_BYTES, Permissions, Settings, SigningKey, Verifier, explain, issue,
 };
-use crate::names::UserId;
+use crate::protocol::names::UserId;
 
 /// Make a token, or check one, with the configured keys.
 #[derive(Clone, clap::Args)]

@@ -12,7 +12,7 @@ use super::{
     KeyError,
     keys::{VerifyingKey, unescape},
 };
-use crate::names::UserId;
+use crate::protocol::names::UserId;
 
 /// A key to sign tokens with, and the algorithm of its kind. Its `Debug` shows the latter only.
 #[derive(Clone)]

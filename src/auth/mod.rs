@@ -32,7 +32,7 @@ pub use self::{
     permissions::{MAX_PATTERN_CHARS, MAX_PATTERNS, Permissions},
     token::Verifier,
 };
-use crate::{config::Config, names::UserId};
+use crate::{config::Config, protocol::names::UserId};
 
 /// Where the key comes from that tokens are checked with. Its `Debug` shows the kind only.
 #[derive(Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::AuthError;
-use crate::names::RoomName;
+use crate::protocol::names::RoomName;
 
 /// The greatest number of patterns in one token.
 pub const MAX_PATTERNS: usize = 1000;

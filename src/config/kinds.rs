@@ -11,7 +11,7 @@ use super::{
     },
     value::{Kind, Unfit, items},
 };
-use crate::{admin::PasswordHash, auth::Permissions};
+use crate::{auth::Permissions, gateways::admin_ui::PasswordHash};
 
 /// A kind that is one of a few words, in any case.
 macro_rules! words {

@@ -35,7 +35,7 @@ pub use self::{
         StoreSync, StoreUrl, Transports,
     },
 };
-use crate::admin;
+use crate::gateways::admin_ui;
 
 /// A shorter secret than this can be guessed from one token: HS256 asks for as many bytes as its hash has.
 const SOUND_SECRET_BYTES: usize = 32;
@@ -160,7 +160,7 @@ fn check_together(config: &Config, reader: &mut Reader) {
             .conflict(&["ADMIN_USERNAME"], "needs ADMIN_PASSWORD beside it; set both or neither"),
         (None, Some(_)) => reader
             .conflict(&["ADMIN_PASSWORD"], "needs ADMIN_USERNAME beside it; set both or neither"),
-        (Some(_), Some(_)) if config.namespaces.iter().any(|path| path == admin::NAMESPACE) => {
+        (Some(_), Some(_)) if config.namespaces.iter().any(|path| path == admin_ui::NAMESPACE) => {
             reader.conflict(
                 &["WEBSOCKET_NAMESPACE"],
                 "has /admin in it, which is the Admin UI's own namespace; give yours another name, \

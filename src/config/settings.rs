@@ -18,7 +18,7 @@ use super::{
     },
     value,
 };
-use crate::{admin::PasswordHash, auth::Permissions};
+use crate::{auth::Permissions, gateways::admin_ui::PasswordHash};
 
 /// A row of the table, as documents and the reader need it.
 pub(super) struct Setting {

@@ -3,7 +3,7 @@
 //! The server keeps payloads as text and could not care less; but whoever gets a message parses it,
 //! and many parsers go down one stack frame a level.
 
-use crate::payload::work;
+use crate::protocol::payload::work;
 
 /// How many arrays and objects a payload may have inside one another.
 pub const MAX_DEPTH: usize = 64;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::{address::Source, keyed::Keyed, per_second, refused};
 use crate::{
     config::Config,
-    refusal::{Code, Refusal},
+    protocol::refusal::{Code, Refusal},
 };
 
 /// `Retry-After` when the server is full.

@@ -14,7 +14,7 @@ use socketioxide::socket::Sid;
 use super::{address::Source, keyed::Keyed, refused};
 use crate::{
     auth::{Identity, Verifier},
-    refusal::Refusal,
+    protocol::refusal::Refusal,
 };
 
 /// A client may fail this part of what its address may.
@@ -131,7 +131,7 @@ impl Guesses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::refusal::Code;
+    use crate::protocol::refusal::Code;
 
     fn at(address: &str) -> Who {
         Who::of(Some(address.parse().unwrap()), None)

@@ -41,7 +41,7 @@ pub use self::{
 };
 use crate::{
     config::Config,
-    refusal::{Code, Refusal},
+    protocol::refusal::{Code, Refusal},
 };
 
 /// The limits that the two doors share.

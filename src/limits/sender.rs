@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use super::Source;
-use crate::names::UserId;
+use crate::protocol::names::UserId;
 
 /// Who is charged for what a client leaves in the store: its user where tokens prove it, else the address
 /// it comes from. A new connection, or another name that nobody checks, is not a new sender.

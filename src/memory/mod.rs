@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 
 use crate::{
     config::{Config, MemoryLimit},
-    refusal::{Code, Refusal},
+    protocol::refusal::{Code, Refusal},
 };
 
 pub use self::{

@@ -11,9 +11,7 @@
 
 mod backlog;
 mod embedded;
-mod epoch;
 mod pending;
-mod position;
 mod redis;
 #[cfg(test)]
 mod tests;
@@ -25,9 +23,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use self::{embedded::Embedded, pending::Answer, redis::Redis};
 pub use self::{
     embedded::OpenError,
-    epoch::{Epoch, EpochError},
     pending::Pending,
-    position::Position,
     redis::{RedisSettings, room_channel, room_of_channel},
     types::{
         Append, Clock, Committed, Entry, Extent, Health, Location, MAX_RECEIPTS, Page, Query,
@@ -35,7 +31,10 @@ pub use self::{
     },
     wire::{COMMITTED_TAG, DecodeError},
 };
-use crate::{limits::Sender, names::UserId};
+use crate::{
+    limits::Sender,
+    protocol::{names::UserId, position::Position},
+};
 
 /// The store; clones are handles to the same one. It ends with [`Store::close`] or its last handle.
 ///

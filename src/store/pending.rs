@@ -7,7 +7,8 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{epoch::Epoch, types::StoreError};
+use super::types::StoreError;
+use crate::protocol::epoch::Epoch;
 
 /// What came of a write: the offset, the place or the count; the epoch is an append's.
 #[derive(Debug, Clone, Copy)]

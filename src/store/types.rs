@@ -4,13 +4,15 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::position::Position;
 use crate::{
-    audience::Except,
     config::{Config, StoreSync, StoreUrl},
     limits::Sender,
-    names::{RoomName, UserId},
-    refusal::{Code, Refusal},
+    protocol::{
+        audience::Except,
+        names::{RoomName, UserId},
+        position::Position,
+        refusal::{Code, Refusal},
+    },
 };
 
 /// Where the store keeps its data.

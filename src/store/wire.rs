@@ -8,14 +8,12 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 
-use super::{
-    epoch::Epoch,
-    position::Position,
-    types::{Committed, Entry, RoomKey},
-};
-use crate::{
+use super::types::{Committed, Entry, RoomKey};
+use crate::protocol::{
     audience::Except,
+    epoch::Epoch,
     names::{RoomName, UserId},
+    position::Position,
 };
 
 /// The first byte of a committed message on its room's channel; whatever else is published there

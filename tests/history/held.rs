@@ -3,12 +3,9 @@
 use std::sync::Arc;
 
 use roomcast::{
-    audience::Except,
-    bus::RoomMessage,
-    clock::Timestamp,
-    names::RoomName,
-    payload::Payload,
-    registry::{Client, Room},
+    broker::RoomMessage,
+    hub::{Client, Room},
+    protocol::{audience::Except, names::RoomName, payload::Payload, timestamp::Timestamp},
 };
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use roomcast::names::RoomName;
+use roomcast::protocol::names::RoomName;
 use serde_json::{Value, json};
 
 use crate::{

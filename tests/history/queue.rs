@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use roomcast::{
+    commands::private_message,
     config::{Config, Secret},
-    direct,
-    names::UserId,
+    protocol::names::UserId,
 };
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ async fn online(server: &TestServer, user: &str) {
 }
 
 async fn waiting(server: &TestServer, user: &str) -> u64 {
-    direct::queue_len(&server.app, &UserId::parse(user).unwrap()).await.unwrap()
+    private_message::queue_len(&server.app, &UserId::parse(user).unwrap()).await.unwrap()
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Receipts, recorded with the messages.
 
 use roomcast::{
-    history::{self, HistoryPage},
-    names::RoomName,
+    commands::history::{self, HistoryPage},
+    protocol::names::RoomName,
 };
 use serde_json::{Value, json};
 

@@ -1,9 +1,7 @@
 //! Recovery on join.
 
 use roomcast::{
-    audience::Except,
-    clock::Timestamp,
-    names::RoomName,
+    protocol::{audience::Except, names::RoomName, timestamp::Timestamp},
     store::{Append, Entry, RoomKey},
 };
 use serde_json::{Value, json};

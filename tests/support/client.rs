@@ -4,8 +4,8 @@ use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use roomcast::{
-    app::App,
-    peers::{self, Question},
+    commands::context::App,
+    gateways::cluster_peer::{self, Question},
 };
 use serde_json::{Value, json, value::RawValue};
 use tokio::net::TcpStream;
@@ -337,7 +337,7 @@ impl TestClient {
     /// behind it.
     pub async fn settle(&mut self) {
         for node in &self.nodes {
-            let answers = peers::ask::<Value>(node, &Question::Counts, None).await;
+            let answers = cluster_peer::ask::<Value>(node, &Question::Counts, None).await;
             assert!(!answers.is_partial(), "{answers:?}");
         }
         self.emit("ping", Value::Null).await;

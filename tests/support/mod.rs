@@ -22,11 +22,10 @@ use std::{
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header::HeaderMap};
 use roomcast::{
-    app::App,
     auth::{Grant, SigningKey, issue},
-    census,
+    commands::{context::App, queries},
     config::{Config, Environment, Secret, StoreUrl},
-    names::UserId,
+    protocol::names::UserId,
     server,
     store::Health,
 };
@@ -183,13 +182,13 @@ impl TestServer {
 
     /// How many users are online.
     pub async fn count_users(&self) -> u64 {
-        serde_json::to_value(census::stats(&self.app).await).unwrap()["users"].as_u64().unwrap()
+        serde_json::to_value(queries::stats(&self.app).await).unwrap()["users"].as_u64().unwrap()
     }
 
     /// What a user is to all nodes.
     pub async fn presence(&self, user: &str) -> Value {
         let user = UserId::parse(user).unwrap();
-        serde_json::to_value(census::user(&self.app, &user).await.unwrap()).unwrap()
+        serde_json::to_value(queries::user(&self.app, &user).await.unwrap()).unwrap()
     }
 
     /// The URL of a path.

@@ -1,6 +1,6 @@
 //! From polling to WebSocket, under traffic: nothing is lost, doubled or reordered.
 
-use roomcast::outlet::Packet;
+use roomcast::hub::sender::Packet;
 use serde_json::json;
 
 use super::{

@@ -1,7 +1,7 @@
 //! Tokens that are accepted, with every algorithm.
 
 use super::*;
-use crate::names::RoomName;
+use crate::protocol::names::RoomName;
 
 #[tokio::test]
 async fn each_algorithm_of_a_secret_is_accepted() {

@@ -17,7 +17,7 @@ use std::hash::Hasher;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::types::RoomKey;
-pub(super) use crate::store::epoch::Epoch;
+use crate::protocol::epoch::Epoch;
 
 /// So many counters of forgotten rooms are kept at most.
 const BUCKETS: u64 = 65_536;

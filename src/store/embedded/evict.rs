@@ -7,7 +7,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::types::{RoomKey, Settings, StoreError};
-use crate::{limits::Sender, names::RoomName};
+use crate::{limits::Sender, protocol::names::RoomName};
 
 /// Rooms looked at to make place for one.
 const LOOKS: usize = 32;

@@ -12,9 +12,8 @@ use super::{
     types::{Entry, RoomKey},
 };
 use crate::{
-    audience::Except,
     limits::Sender,
-    names::UserId,
+    protocol::{audience::Except, names::UserId},
     store::backlog::{self, Backlog, Limits},
 };
 

@@ -10,15 +10,12 @@ use bytes::{Buf, BufMut, Bytes};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use super::{
-    epoch::{Epoch, Epochs, id_hash},
+    epoch::{Epochs, id_hash},
     types::{Entry, Extent, RoomKey, Settings},
 };
 use crate::{
-    audience::Except,
-    store::{
-        position::Position,
-        wire::{decode_except, encode_except},
-    },
+    protocol::{audience::Except, epoch::Epoch, position::Position},
+    store::wire::{decode_except, encode_except},
 };
 
 /// What may be read of a room's messages at this moment.

@@ -68,7 +68,7 @@ use super::{
         Settings, Stats, StoreError,
     },
 };
-use crate::{limits::Sender, names::UserId};
+use crate::{limits::Sender, protocol::names::UserId};
 
 /// The embedded store; it ends with [`Embedded::close`] or when it is dropped.
 pub(super) struct Embedded {

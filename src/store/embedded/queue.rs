@@ -6,7 +6,7 @@ use super::{
     log::{ENTRY_COLUMNS, entry, pack, sql},
     types::{Entry, QueuedItem, Settings, StoreError},
 };
-use crate::{limits::Sender, names::UserId};
+use crate::{limits::Sender, protocol::names::UserId};
 
 /// Puts `item` at the end of the user's queue and returns its place.
 ///

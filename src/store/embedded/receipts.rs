@@ -6,7 +6,7 @@ use super::{
     log::{Room, Window, sql},
     types::{MAX_RECEIPTS, Receipt},
 };
-use crate::names::UserId;
+use crate::protocol::names::UserId;
 
 /// Records that `user` has read the newest message with this id; `false` if no such message can be
 /// read, or it has as many receipts as it may. A second receipt of one user changes nothing and

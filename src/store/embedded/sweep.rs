@@ -11,7 +11,7 @@ use super::{
     rooms::Rooms,
     types::{RoomKey, Settings},
 };
-use crate::names::RoomName;
+use crate::protocol::names::RoomName;
 
 /// Rooms looked at in one step.
 const ROOMS: usize = 256;

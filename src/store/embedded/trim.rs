@@ -13,7 +13,7 @@ use super::{
     rooms::Rooms,
     types::RoomKey,
 };
-use crate::names::RoomName;
+use crate::protocol::names::RoomName;
 
 /// Rooms looked at in one step.
 const ROOMS: usize = 32;

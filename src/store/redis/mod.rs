@@ -52,7 +52,7 @@ use super::{
     },
     wire::{self, DecodeError, Published},
 };
-use crate::{limits::Sender, names::UserId};
+use crate::{limits::Sender, protocol::names::UserId};
 
 /// Where the nodes meet.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! What rooms and channels are called in Redis.
 
-use crate::{names::RoomName, store::types::RoomKey};
+use crate::{protocol::names::RoomName, store::types::RoomKey};
 
 /// Between a namespace and a room; no name has a control character.
 const SEPARATOR: char = '\u{1f}';

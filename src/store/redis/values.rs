@@ -3,9 +3,8 @@
 use redis::Value;
 
 use crate::{
-    names::UserId,
+    protocol::{names::UserId, position::Position},
     store::{
-        position::Position,
         types::{Extent, Page, Query, QueuedItem, Receipt, StoreError, Stored},
         wire::{self, DecodeError},
     },

@@ -14,11 +14,12 @@ use super::{
     link::Link,
     values,
 };
-use crate::store::{
-    epoch::Epoch,
-    pending::Outcome,
-    position::Position,
-    types::{Stats, StoreError},
+use crate::{
+    protocol::{epoch::Epoch, position::Position},
+    store::{
+        pending::Outcome,
+        types::{Stats, StoreError},
+    },
 };
 
 /// What the writer counts.

@@ -22,7 +22,10 @@ use tokio::sync::watch;
 
 use self::server::RedisServer;
 use super::{embedded::Tuning, *};
-use crate::{audience::Except, limits::Sender, names::RoomName};
+use crate::{
+    limits::Sender,
+    protocol::{audience::Except, names::RoomName},
+};
 
 /// Declares a test that runs on a file and in memory, given a `World`.
 macro_rules! on_both {

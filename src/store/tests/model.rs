@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::epoch::Epoch;
 
 const SIZE: u64 = 5;
 const TTL_MS: i64 = 100_000;

@@ -165,8 +165,9 @@ async fn a_tail_that_panics_ends_the_store_and_leaves_no_caller_waiting() {
 
 #[test]
 fn a_client_is_not_told_why_the_store_is_unavailable() {
-    let refusal =
-        crate::refusal::Refusal::from(StoreError::Unavailable("/secret/path: disk full".into()));
-    assert_eq!(refusal.code, crate::refusal::Code::Unavailable);
+    let refusal = crate::protocol::refusal::Refusal::from(StoreError::Unavailable(
+        "/secret/path: disk full".into(),
+    ));
+    assert_eq!(refusal.code, crate::protocol::refusal::Code::Unavailable);
     assert!(!refusal.message.contains("secret"), "{}", refusal.message);
 }

@@ -12,9 +12,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    audience::Except,
+    protocol::{audience::Except, position::Position},
     store::{
-        Backend, Pending, Position, Store, Sync,
+        Backend, Pending, Store, Sync,
         tests::{ALL, World, entry, on_both, room, server::SPAWNING, settings, tuning, user},
     },
 };

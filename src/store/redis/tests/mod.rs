@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
 use super::*;
 use crate::{
-    audience::Except,
+    protocol::{audience::Except, epoch::Epoch, position::Position},
     store::{
-        Append, Backend, DecodeError, Epoch, Location, Pending, Position, Query, Store,
-        room_channel,
+        Append, Backend, DecodeError, Location, Pending, Query, Store, room_channel,
         tests::{ALL, room, sender, server::RedisServer, settings as embedded_settings, user},
     },
 };

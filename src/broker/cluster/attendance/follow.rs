@@ -1,0 +1,181 @@
+//! Subscribing to rooms' channels, and reading from the log what did not come by them.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream};
+use redis::aio::PubSubSink;
+use tokio::time::{sleep, timeout};
+
+use super::{Attendances, Attended};
+use crate::{
+    broker::cluster::{
+        keys::Keys,
+        session::{Away, PATIENCE, Session},
+        tail::Turn,
+    },
+    store::{Query, RoomKey},
+};
+
+/// How many channels are subscribed to by one command.
+const BATCH: usize = 500;
+
+/// How many rooms are read at the same time after a loss.
+const READS: usize = 32;
+
+/// How much of a room's log is read at a time, in messages and bytes.
+const PAGE: (usize, usize) = (500, 1_000_000);
+
+/// How long to wait before a read that has failed is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+impl Attendances {
+    /// Subscribes to rooms as they come and go, for one session; returns when that is lost.
+    pub async fn follow(self: Arc<Self>, session: Session, keys: Keys, mut sink: PubSubSink) {
+        let mut changes = self.changes.lock().await;
+        // What has changed before is seen in the whole.
+        while changes.try_recv().is_ok() {}
+        let all = self.rooms.lock().values().cloned().collect::<Vec<_>>();
+        for attended in &all {
+            attended.tail.lock().fall_behind(session.number);
+        }
+        let mut subscribed = HashSet::new();
+        let mut batch = all.into_iter().map(|attended| attended.key.clone()).collect::<Vec<_>>();
+        loop {
+            if self.subscribe(&session, &keys, &mut sink, &mut subscribed, batch).await.is_err() {
+                session.lost.cancel();
+                return;
+            }
+            batch = Vec::new();
+            if changes.recv_many(&mut batch, BATCH).await == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Brings the subscriptions to these rooms' channels to what they should be.
+    async fn subscribe(
+        self: &Arc<Self>,
+        session: &Session,
+        keys: &Keys,
+        sink: &mut PubSubSink,
+        subscribed: &mut HashSet<RoomKey>,
+        rooms: Vec<RoomKey>,
+    ) -> Result<(), Away> {
+        let mut come = Vec::new();
+        let mut gone = Vec::new();
+        for key in rooms {
+            match self.get(&key) {
+                // One that went and came again in between is another, with a tail of its own to begin.
+                Some(attended) => {
+                    attended.tail.lock().session = session.number;
+                    subscribed.insert(key);
+                    come.push(attended);
+                }
+                None => {
+                    if subscribed.remove(&key) {
+                        gone.push(keys.to_room(&key));
+                    }
+                }
+            }
+        }
+        let failed = |_| Away::unconnected();
+        for channels in gone.chunks(BATCH) {
+            let done = timeout(PATIENCE, sink.unsubscribe(channels)).await;
+            done.map_err(|_| Away::unconnected())?.map_err(failed)?;
+        }
+        for attended in come.chunks(BATCH) {
+            let channels = attended.iter().map(|room| keys.to_room(&room.key)).collect::<Vec<_>>();
+            let done = timeout(PATIENCE, sink.subscribe(channels)).await;
+            done.map_err(|_| Away::unconnected())?.map_err(failed)?;
+            let begun = attended.iter().cloned().map(|attended| {
+                let (all, session) = (self.clone(), session.clone());
+                async move { all.begin(&session, &attended).await }
+            });
+            let begun = begun.collect::<Vec<_>>();
+            tokio::spawn(stream::iter(begun).buffer_unordered(READS).collect::<()>());
+        }
+        Ok(())
+    }
+
+    /// The channel is subscribed to: finds out where the log stands, or reads what was missed.
+    async fn begin(&self, session: &Session, attended: &Attended) {
+        if !attended.tail.lock().is_starting() {
+            return self.catch_up(session, attended).await;
+        }
+        let extent = match &self.log {
+            None => None,
+            Some(log) => loop {
+                match log.extent(&attended.key).await {
+                    Ok(extent) => break Some(extent),
+                    Err(_) if session.is_open() => sleep(RETRY).await,
+                    Err(_) => return,
+                }
+            },
+        };
+        let mut tail = attended.tail.lock();
+        if tail.session == session.number && tail.is_starting() {
+            tail.start(extent.map(|extent| extent.head));
+            attended.moved.notify_waiters();
+        }
+    }
+
+    /// Reads from the log what has not come by the channel.
+    pub(super) async fn catch_up(&self, session: &Session, attended: &Attended) {
+        let Some(log) = &self.log else {
+            attended.tail.lock().start(None);
+            return attended.moved.notify_waiters();
+        };
+        let mut missed = false;
+        loop {
+            let after = {
+                let mut tail = attended.tail.lock();
+                if tail.session != session.number || tail.is_live() {
+                    return;
+                }
+                tail.look()
+            };
+            let (limit, max_bytes) = PAGE;
+            let page = log.read(&attended.key, Query { after, limit, max_bytes, receipts: false });
+            let page = match page.await {
+                Ok(page) => page,
+                Err(_) if session.is_open() => {
+                    sleep(RETRY).await;
+                    continue;
+                }
+                Err(_) => return,
+            };
+            let mut tail = attended.tail.lock();
+            if tail.session != session.number {
+                return;
+            }
+            let turn = tail.catch_up(&page, |position, item| {
+                missed = true;
+                self.fanout.stored(&attended.key, position, &item.entry, &item.except);
+            });
+            attended.moved.notify_waiters();
+            drop(tail);
+            match turn {
+                Turn::Again => {}
+                Turn::Lost => self.send_home(&attended.key),
+                Turn::Done => {
+                    if missed {
+                        self.counters.caught_up.inc();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Members who would miss messages unawares come back and recover, or learn that they cannot.
+    fn send_home(&self, key: &RoomKey) {
+        let room =
+            self.registry.namespace(&key.namespace).and_then(|home| home.room(key.room.as_str()));
+        let Some(room) = room else { return };
+        let members = room.lock().members().map(|member| member.client.clone()).collect::<Vec<_>>();
+        tracing::warn!(room = %key.room, namespace = %key.namespace, members = members.len(), "messages were missed that the history does not hold any more: disconnecting the members");
+        for client in members {
+            client.outlet.break_off();
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The rooms that this node has members in: whose channels it listens on, and up to where.
+
+mod follow;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{sleep, timeout},
+};
+
+use super::{
+    counters::Counters,
+    session::{Away, PATIENCE, Session},
+    tail::{Arrival, Tail},
+};
+use crate::{
+    broker::fanout::Fanout,
+    hub::{Registry, sender::Packet},
+    protocol::{audience::Except, position::Position},
+    store::{Committed, RoomKey, Store},
+};
+
+/// How long the acknowledgement of a stored message may wait for its own delivery on this node.
+const OWN_DELIVERY: Duration = Duration::from_secs(1);
+
+/// The rooms that this node attends.
+#[derive(Debug)]
+pub(super) struct Attendances {
+    rooms: Mutex<HashMap<RoomKey, Arc<Attended>>>,
+    /// Rooms that have come or gone: to be subscribed to, or not any more.
+    changed: mpsc::UnboundedSender<RoomKey>,
+    changes: tokio::sync::Mutex<mpsc::UnboundedReceiver<RoomKey>>,
+    log: Option<Store>,
+    registry: Arc<Registry>,
+    fanout: Fanout,
+    counters: Arc<Counters>,
+}
+
+/// One room that this node attends.
+#[derive(Debug)]
+struct Attended {
+    key: RoomKey,
+    /// How many hold it; changed under the lock of all rooms.
+    holders: AtomicU64,
+    tail: Mutex<Tail>,
+    /// The newest of this node's own messages without a log that has come back.
+    unlogged: AtomicU64,
+    /// Told whenever the tail has moved.
+    moved: Notify,
+}
+
+/// Keeps a room's channel subscribed to, until it is dropped.
+#[derive(Debug)]
+pub struct Attendance {
+    attended: Arc<Attended>,
+    all: Weak<Attendances>,
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        let Some(all) = self.all.upgrade() else { return };
+        let mut rooms = all.rooms.lock();
+        if self.attended.holders.fetch_sub(1, Relaxed) == 1 {
+            rooms.remove(&self.attended.key);
+            all.tell(&self.attended.key);
+        }
+    }
+}
+
+impl Attendances {
+    pub fn new(
+        log: Option<Store>,
+        registry: Arc<Registry>,
+        fanout: Fanout,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        let (changed, told) = mpsc::unbounded_channel();
+        Arc::new(Self {
+            rooms: Mutex::default(),
+            changed,
+            changes: tokio::sync::Mutex::new(told),
+            log,
+            registry,
+            fanout,
+            counters,
+        })
+    }
+
+    fn tell(&self, key: &RoomKey) {
+        // The receiver lives as long as this.
+        let _told = self.changed.send(key.clone());
+    }
+
+    /// Begins to attend a room, or goes on.
+    pub fn attend(self: &Arc<Self>, key: &RoomKey) -> Attendance {
+        let mut rooms = self.rooms.lock();
+        let attended = rooms.entry(key.clone()).or_insert_with(|| {
+            self.tell(key);
+            Arc::new(Attended {
+                key: key.clone(),
+                holders: AtomicU64::new(0),
+                tail: Mutex::default(),
+                unlogged: AtomicU64::new(0),
+                moved: Notify::new(),
+            })
+        });
+        attended.holders.fetch_add(1, Relaxed);
+        Attendance { attended: attended.clone(), all: Arc::downgrade(self) }
+    }
+
+    fn get(&self, key: &RoomKey) -> Option<Arc<Attended>> {
+        self.rooms.lock().get(key).cloned()
+    }
+
+    /// A message of the log has come by its room's channel.
+    pub fn arrived(self: &Arc<Self>, session: &Session, message: &Committed) {
+        let Some(attended) = self.get(&message.room) else { return };
+        let mut tail = attended.tail.lock();
+        match tail.arrive(message) {
+            Arrival::Next => {
+                self.fanout.committed(message);
+                attended.moved.notify_waiters();
+            }
+            Arrival::Nothing => {}
+            Arrival::Gap => {
+                drop(tail);
+                let (all, session) = (self.clone(), session.clone());
+                tokio::spawn(async move { all.catch_up(&session, &attended).await });
+            }
+        }
+    }
+
+    /// A message without a log has come by its room's channel; `own` is its number where this node
+    /// has sent it.
+    pub fn arrived_unlogged(
+        &self,
+        key: &RoomKey,
+        packet: &Packet,
+        except: &Except,
+        own: Option<u64>,
+    ) {
+        let Some(attended) = self.get(key) else { return };
+        if let Some(namespace) = self.registry.namespace(&key.namespace) {
+            self.fanout.to_room(namespace, &key.room, packet, except);
+        }
+        if let Some(number) = own {
+            attended.unlogged.fetch_max(number, Relaxed);
+            attended.moved.notify_waiters();
+        }
+    }
+
+    /// Waits until a message that this node has stored was handed to its own members, so that whoever
+    /// is told that it was sent can rely on that; but not for long, as it is stored already.
+    pub async fn delivered(&self, key: &RoomKey, position: Position) {
+        let Some(attended) = self.get(key) else { return };
+        // What is to be read from the log takes its time.
+        let is_done = |tail: &Tail| tail.has_passed(position) || !tail.is_live();
+        attended.wait(|| is_done(&attended.tail.lock())).await;
+    }
+
+    /// The same for a message without a log.
+    pub async fn delivered_unlogged(&self, key: &RoomKey, number: u64) {
+        let Some(attended) = self.get(key) else { return };
+        attended.wait(|| attended.unlogged.load(Relaxed) >= number).await;
+    }
+}
+
+impl Attended {
+    async fn wait(&self, done: impl Fn() -> bool) {
+        if done() {
+            return;
+        }
+        let waiting = async {
+            loop {
+                let moved = self.moved.notified();
+                tokio::pin!(moved);
+                // From here on, what moves is not missed.
+                moved.as_mut().enable();
+                if done() {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        let _done_or_late = timeout(OWN_DELIVERY, waiting).await;
+    }
+}
+
+impl Attendance {
+    /// Waits until what is sent to the room reaches this node.
+    ///
+    /// # Errors
+    /// While Redis is away.
+    pub(super) async fn ready(&self, lost: impl Future<Output = ()>) -> Result<(), Away> {
+        let attended = &self.attended;
+        let waiting = async {
+            loop {
+                let moved = attended.moved.notified();
+                tokio::pin!(moved);
+                moved.as_mut().enable();
+                if !attended.tail.lock().is_starting() {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        tokio::select! {
+            () = waiting => Ok(()),
+            () = lost => Err(Away::unconnected()),
+            () = sleep(PATIENCE) => Err(Away("no answer in time".to_owned())),
+        }
+    }
+}

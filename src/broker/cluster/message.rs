@@ -1,0 +1,291 @@
+//! What nodes tell one another, and how it is written.
+//!
+//! A message is a version byte, a JSON header, and the packet that it carries, if any: its JSON text
+//! and its attachments as they are, so that nothing is parsed or escaped on the way. Each part is
+//! preceded by its length.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use socketioxide::socket::Sid;
+
+use crate::{
+    hub::sender::Packet,
+    protocol::{
+        audience::Except,
+        names::{RoomName, UserId},
+        payload::Payload,
+        timestamp::Timestamp,
+    },
+};
+
+/// The first byte of a message. Not the one that the store's own begin with on a room's channel.
+pub(super) const VERSION: u8 = 1;
+
+/// A room in its namespace, as nodes name it to one another.
+pub type Place = (Arc<str>, RoomName);
+
+/// What one node tells others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Word {
+    /// Proof that the way through Redis to the sender itself is open.
+    Beat,
+    /// A signal to the members of a room.
+    Room {
+        /// The room.
+        place: Place,
+        /// Who is left out.
+        #[serde(default, skip_serializing_if = "Except::is_nobody")]
+        except: Except,
+    },
+    /// A message to the members of a room of a server without history; the sender's own members
+    /// get it by this, too.
+    Unlogged {
+        /// The room.
+        place: Place,
+        /// Who is left out.
+        #[serde(default, skip_serializing_if = "Except::is_nobody")]
+        except: Except,
+        /// Counts the sender's messages.
+        number: u64,
+    },
+    /// A signal to the members of these rooms, once to each.
+    Rooms {
+        /// Their namespace.
+        namespace: Arc<str>,
+        /// The rooms.
+        rooms: Vec<RoomName>,
+        /// Who is left out.
+        #[serde(default, skip_serializing_if = "Except::is_nobody")]
+        except: Except,
+    },
+    /// A signal to every client of a namespace.
+    Namespace {
+        /// The namespace.
+        namespace: Arc<str>,
+        /// Who is left out.
+        #[serde(default, skip_serializing_if = "Except::is_nobody")]
+        except: Except,
+        /// Whether it says that a client came or went: not told where there are too many clients.
+        #[serde(default)]
+        announcement: bool,
+    },
+    /// A signal to clients, in whichever namespace they are.
+    Clients {
+        /// Their ids.
+        clients: Vec<Sid>,
+        /// Who is left out.
+        #[serde(default, skip_serializing_if = "Except::is_nobody")]
+        except: Except,
+    },
+    /// News of a user, for those who may know of it.
+    Presence(News),
+    /// Something waits in this user's queue.
+    Wake {
+        /// The user.
+        user: UserId,
+    },
+    /// The sender would deliver this user's queue, which another node holds, to a client that connected at
+    /// this moment.
+    Claim {
+        /// The user.
+        user: UserId,
+        /// When its client connected.
+        since: Timestamp,
+    },
+    /// A question, to be answered to the sender alone.
+    Ask {
+        /// Names the question among the sender's.
+        id: u64,
+        /// The question.
+        question: Box<RawValue>,
+    },
+    /// The answer to a question.
+    Answer {
+        /// The question's name.
+        id: u64,
+        /// The answer.
+        answer: Box<RawValue>,
+    },
+}
+
+/// Who may know of a user.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct News {
+    /// The rooms in which others see it.
+    pub rooms: Vec<Place>,
+    /// The user, where its own clients, and those who share a room with them, are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<UserId>,
+    /// The client whose doing it is, which need not be told, and the namespace in which it is that
+    /// client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<(Sid, Arc<str>)>,
+}
+
+/// What came from a node.
+#[derive(Debug)]
+pub struct Message {
+    /// The node that sent it.
+    pub from: Arc<str>,
+    /// What it says.
+    pub word: Word,
+    /// What clients are to be sent.
+    pub packet: Option<Packet>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HeaderRef<'a> {
+    from: &'a str,
+    word: &'a Word,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Header {
+    from: Arc<str>,
+    word: Word,
+    event: Option<String>,
+}
+
+/// The bytes are no message of this version.
+#[derive(Debug, thiserror::Error)]
+#[error("not a message of a node of this version: {0}")]
+pub struct Unreadable(&'static str);
+
+/// Writes a message.
+pub(super) fn encode(from: &str, word: &Word, packet: Option<&Packet>) -> Bytes {
+    let header = HeaderRef { from, word, event: packet.map(Packet::event) };
+    let header = crate::protocol::payload::json_of(&header);
+    let body = packet.map_or(0, |packet| packet.payload().size() + 16);
+    let mut bytes = BytesMut::with_capacity(header.get().len() + body + 8);
+    bytes.put_u8(VERSION);
+    part(&mut bytes, header.get().as_bytes());
+    if let Some(packet) = packet {
+        part(&mut bytes, packet.payload().json().as_bytes());
+        for attachment in packet.payload().attachments() {
+            part(&mut bytes, attachment);
+        }
+    }
+    bytes.freeze()
+}
+
+fn part(bytes: &mut BytesMut, part: &[u8]) {
+    // No message is as long as this can count: MAX_PAYLOAD bounds them.
+    bytes.put_u32(u32::try_from(part.len()).unwrap_or(u32::MAX));
+    bytes.put_slice(part);
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// What another version, or somebody else, has written.
+pub(super) fn decode(mut bytes: Bytes) -> Result<Message, Unreadable> {
+    if bytes.try_get_u8() != Ok(VERSION) {
+        return Err(Unreadable("the first byte"));
+    }
+    let header = next(&mut bytes)?;
+    let header: Header = serde_json::from_slice(&header).map_err(|_| Unreadable("the header"))?;
+    let packet = match header.event {
+        None => None,
+        Some(event) => {
+            let json = next(&mut bytes)?;
+            let json = serde_json::from_slice::<Box<RawValue>>(&json);
+            let json = json.map_err(|_| Unreadable("the packet"))?;
+            let mut attachments = Vec::new();
+            while bytes.has_remaining() {
+                attachments.push(next(&mut bytes)?);
+            }
+            Some(Packet::new(event, Payload::stored(Box::<str>::from(json).into(), &attachments)))
+        }
+    };
+    Ok(Message { from: header.from, word: header.word, packet })
+}
+
+fn next(bytes: &mut Bytes) -> Result<Bytes, Unreadable> {
+    let length = bytes.try_get_u32().map_err(|_| Unreadable("a part's length"))? as usize;
+    if length > bytes.len() {
+        return Err(Unreadable("a part's length"));
+    }
+    Ok(bytes.split_to(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::protocol::payload::raw;
+
+    fn words() -> Vec<Word> {
+        let place = || (Arc::from("/chat"), RoomName::parse("r \"7\"").unwrap());
+        let user = || UserId::parse("ann").unwrap();
+        let except = Except { users: vec![user()], rooms: vec![place().1], ..Except::default() };
+        vec![
+            Word::Beat,
+            Word::Room { place: place(), except: Except::nobody() },
+            Word::Unlogged { place: place(), except: except.clone(), number: 7 },
+            Word::Rooms { namespace: "/".into(), rooms: vec![place().1], except: except.clone() },
+            Word::Namespace { namespace: "/".into(), except, announcement: true },
+            Word::Clients { clients: vec![Sid::new()], except: Except::nobody() },
+            Word::Presence(News {
+                rooms: vec![place()],
+                own: Some(user()),
+                subject: Some((Sid::new(), "/".into())),
+            }),
+            Word::Wake { user: user() },
+            Word::Claim { user: user(), since: Timestamp::now() },
+            Word::Ask { id: u64::MAX, question: raw(r#"{"a":1}"#) },
+            Word::Answer { id: 0, answer: raw("null") },
+        ]
+    }
+
+    #[test]
+    fn every_word_is_read_as_it_was_written() {
+        let attachments = [Bytes::from_static(b"\x00\xff"), Bytes::new()];
+        let packet =
+            Packet::new("e", Payload::stored(r#"{"z": 1,"a":"\u00e9"}"#.into(), &attachments));
+        for word in words() {
+            for packet in [None, Some(&packet)] {
+                let read = decode(encode("n1", &word, packet)).unwrap();
+                assert_eq!(&*read.from, "n1");
+                assert_eq!(json!(read.word), json!(word));
+                let said = |packet: &Packet| {
+                    let payload = packet.payload();
+                    (
+                        packet.event().to_owned(),
+                        payload.json().into_owned(),
+                        payload.attachments().to_vec(),
+                    )
+                };
+                assert_eq!(read.packet.as_ref().map(said), packet.map(said));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_cut_short_is_refused() {
+        let packet = Packet::of("e", &Value::Null);
+        for word in words() {
+            let whole = encode("n1", &word, Some(&packet));
+            for length in 0..whole.len() {
+                assert!(decode(whole.slice(..length)).is_err(), "{length} of {}", whole.len());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(bytes.into());
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Many nodes, one server: what this node tells the others and knows of them, through Redis.
+//!
+//! ```text
+//!  bus, features ──► outbox ──► PUBLISH ─┐                ┌─► SUBSCRIBE ─► a room's message ─► tail ─► members
+//!  users (dirty) ──► scripts ────────────┤     Redis      ├─► a signal ─► this node's clients
+//!  lease ──► script ─────────────────────┘                └─► a question ─► its answer
+//! ```
+//!
+//! This node's registry stays what it is on a single node: its own clients, rooms and users. Beside it:
+//!
+//! - *Room messages* come from the log's channels alone, for this node's own members too, so that their
+//!   order is the log's on every node; a tail per room sees to it that none is missed or doubled.
+//!   A node listens on a room's channel while it has members in it ([`Attendance`]).
+//! - *Signals* go out to this node's clients at once, and to the other nodes by the outbox: at most once.
+//! - *Users* are written to Redis by each node for its own clients; scripts decide who came and who went.
+//! - *Leases* tell the living from the dead; whoever finds a dead node takes its users out.
+//! - *Questions* go to every node; an answer that did not come in time is named, never left out silently.
+//!
+//! Everything hangs on one session with Redis. It is lost as a whole, and begun anew by itself.
+
+mod asking;
+mod attendance;
+mod counters;
+mod keys;
+mod lease;
+mod link;
+mod message;
+mod outbox;
+mod session;
+mod tail;
+mod users;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use socketioxide::socket::Sid;
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    asking::Answers,
+    attendance::Attendance,
+    counters::Counters,
+    message::{Message, News, Place, Word},
+    session::Away,
+    users::SharedUser,
+};
+use self::{
+    asking::Asking, attendance::Attendances, keys::Keys, message::encode, outbox::Outbox,
+    session::Session, users::Users,
+};
+use crate::{
+    broker::fanout::Fanout,
+    hub::{Client, Registry, Status, sender::Packet},
+    protocol::{
+        audience::Except, names::UserId, payload::json_of, position::Position, timestamp::Timestamp,
+    },
+    store::{RoomKey, Store},
+};
+
+/// How long the last words of a node may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How a node takes part.
+#[derive(Debug)]
+pub struct Settings {
+    /// How Redis is reached.
+    pub client: redis::Client,
+    /// What keys and channels begin with.
+    pub prefix: String,
+    /// This node's name; no other node has it.
+    pub node: String,
+    /// For how long a user without clients stays online.
+    pub grace: Duration,
+    /// For how long it is remembered when a user that has gone was last active.
+    pub remember: Duration,
+}
+
+/// What happens in the cluster, for the features to deal with.
+#[derive(Debug)]
+pub enum Event {
+    /// A node says something; never this one.
+    Message(Box<Message>),
+    /// A user has come online, by this client of this node: to be told everywhere.
+    Online {
+        /// The user.
+        user: UserId,
+        /// The client and its namespace.
+        subject: Option<(Sid, Arc<str>)>,
+    },
+    /// That a client of the user has come to this node is known to the others now.
+    Arrived {
+        /// The user.
+        user: UserId,
+    },
+    /// A user has gone offline: to be told everywhere, by this node alone.
+    Offline {
+        /// The user.
+        user: UserId,
+        /// When it was last active.
+        last_active: Timestamp,
+        /// The rooms in which it was seen last.
+        rooms: Vec<Place>,
+    },
+}
+
+/// Deals with what happens; must not block.
+pub type Handler = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// This node's part in the cluster; clones are handles to the same one.
+#[derive(Clone)]
+pub struct Cluster(Arc<Inner>);
+
+struct Inner {
+    client: redis::Client,
+    keys: Keys,
+    node: Arc<str>,
+    grace: Duration,
+    remember: Duration,
+    link: watch::Sender<Option<Session>>,
+    /// Why there is no session.
+    failing: Mutex<String>,
+    /// The live nodes, as of the last renewal of the lease.
+    nodes: Mutex<Vec<String>>,
+    store: Option<Store>,
+    attendances: Arc<Attendances>,
+    users: Arc<Users>,
+    asking: Asking,
+    outbox: Outbox,
+    /// Counts room messages that take no log.
+    unlogged: AtomicU64,
+    counters: Arc<Counters>,
+    closed: CancellationToken,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("node", &self.0.node).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// This node's part: nothing happens before [`run`](Self::run). `log` is the log of room messages,
+    /// where there is one; `store` reads what its scripts publish.
+    ///
+    /// Must be called inside the runtime.
+    pub fn new(
+        settings: Settings,
+        store: Option<Store>,
+        log: Option<Store>,
+        registry: &Arc<Registry>,
+        fanout: Fanout,
+    ) -> Self {
+        let Settings { client, prefix, node, grace, remember } = settings;
+        let (keys, node) = (Keys::new(&prefix), Arc::<str>::from(node));
+        let counters = Arc::<Counters>::default();
+        let (link, linked) = watch::channel(None);
+        let (outbox, publishing) = Outbox::new(counters.clone(), linked);
+        tokio::spawn(publishing);
+        let attendances = Attendances::new(log, registry.clone(), fanout, counters.clone());
+        let users =
+            Users::new(registry.clone(), node.clone(), keys.clone(), (grace, remember)).into();
+        Self(Arc::new(Inner {
+            client,
+            keys,
+            node,
+            grace,
+            remember,
+            link,
+            failing: Mutex::new("not connected yet".to_owned()),
+            nodes: Mutex::default(),
+            store,
+            attendances,
+            users,
+            asking: Asking::default(),
+            outbox,
+            unlogged: AtomicU64::new(0),
+            counters,
+            closed: CancellationToken::new(),
+        }))
+    }
+
+    /// Takes part until [`close`](Self::close), reconnecting by itself; `handler` hears what happens.
+    pub fn run(&self, handler: Handler) -> impl Future<Output = ()> + Send + use<> {
+        link::run(self.0.clone(), handler)
+    }
+
+    /// Leaves the cluster: the node's last words are said, and its users have gone from it.
+    pub async fn close(&self) {
+        let inner = &self.0;
+        let farewell = async {
+            inner.outbox.flush().await;
+            let session = self.session()?;
+            lease::reap(inner, &session, &inner.node, true).await
+        };
+        if !matches!(timeout(FAREWELL, farewell).await, Ok(Ok(_))) {
+            tracing::warn!(
+                "the cluster could not be left in order: others will find this node dead"
+            );
+        }
+        inner.closed.cancel();
+    }
+
+    /// Says why Redis cannot be used, if it cannot.
+    ///
+    /// # Errors
+    /// Why.
+    pub fn health(&self) -> Result<(), String> {
+        if self.session().is_ok() { Ok(()) } else { Err(self.0.failing.lock().clone()) }
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// How many nodes were alive a moment ago, this one among them; 0 while Redis is away.
+    pub fn node_count(&self) -> usize {
+        if self.session().is_ok() { self.0.nodes.lock().len() } else { 0 }
+    }
+
+    fn session(&self) -> Result<Session, Away> {
+        let session = self.0.link.borrow().clone();
+        session.filter(Session::is_open).ok_or_else(Away::unconnected)
+    }
+
+    /// Attends a room, and waits until what is sent to it reaches this node.
+    ///
+    /// # Errors
+    /// While Redis is away.
+    pub async fn attend(&self, room: &RoomKey) -> Result<Attendance, Away> {
+        let session = self.session()?;
+        let attendance = self.0.attendances.attend(room);
+        attendance.ready(session.lost.cancelled()).await?;
+        Ok(attendance)
+    }
+
+    /// Waits until the message that was stored at this position was handed to this node's own members of
+    /// the room, if there are any.
+    pub async fn delivered(&self, room: &RoomKey, position: Position) {
+        if self.session().is_err() {
+            // It will be read from the log, in a while.
+            return;
+        }
+        self.0.attendances.delivered(room, position).await;
+    }
+
+    /// Sends a message to a room of a server without history: to the members of all nodes, this one's
+    /// among them.
+    ///
+    /// # Errors
+    /// While Redis is away: then nobody receives it, or, where the connection was lost just now, it is
+    /// not known whether anybody did.
+    pub async fn publish(
+        &self,
+        room: &RoomKey,
+        packet: &Packet,
+        except: Except,
+    ) -> Result<(), Away> {
+        let session = self.session()?;
+        let number = self.0.unlogged.fetch_add(1, Relaxed) + 1;
+        let place = (room.namespace.clone(), room.room.clone());
+        let word = Word::Unlogged { place, except, number };
+        let message = encode(&self.0.node, &word, Some(packet));
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(self.0.keys.to_room(room)).arg(&message[..]);
+        session.query::<()>(&command).await?;
+        self.0.attendances.delivered_unlogged(room, number).await;
+        Ok(())
+    }
+
+    /// Tells all other nodes, at most once.
+    pub fn tell(&self, word: &Word, packet: Option<&Packet>) {
+        self.0.outbox.push(self.0.keys.to_all(), encode(&self.0.node, word, packet));
+    }
+
+    /// Tells the members of a room on the other nodes, at most once.
+    pub fn tell_room(&self, room: &RoomKey, packet: &Packet, except: &Except) {
+        let place = (room.namespace.clone(), room.room.clone());
+        let word = Word::Room { place, except: except.clone() };
+        self.0.outbox.push(self.0.keys.to_room(room), encode(&self.0.node, &word, Some(packet)));
+    }
+
+    /// Asks all other nodes that are alive.
+    pub async fn ask<T: DeserializeOwned>(
+        &self,
+        question: &impl Serialize,
+        packet: Option<&Packet>,
+    ) -> Answers<T> {
+        let Ok(nodes) = self.others().await else {
+            let mut unreachable = self.0.nodes.lock().clone();
+            unreachable.retain(|node| **node != *self.0.node);
+            return Answers { unreachable, away: true, ..Answers::none() };
+        };
+        if nodes.is_empty() {
+            return Answers::none();
+        }
+        let asked = self.0.asking.begin();
+        self.tell(&Word::Ask { id: asked.id, question: json_of(question) }, packet);
+        asked.wait(nodes).await
+    }
+
+    /// Asks these nodes.
+    ///
+    /// # Errors
+    /// While Redis is away.
+    pub async fn ask_nodes<T: DeserializeOwned>(
+        &self,
+        nodes: Vec<String>,
+        question: &impl Serialize,
+        packet: Option<&Packet>,
+    ) -> Result<Answers<T>, Away> {
+        if nodes.is_empty() {
+            return Ok(Answers::none());
+        }
+        let session = self.session()?;
+        let asked = self.0.asking.begin();
+        let word = Word::Ask { id: asked.id, question: json_of(question) };
+        let message = encode(&self.0.node, &word, packet);
+        let mut pipeline = redis::pipe();
+        for node in &nodes {
+            pipeline.cmd("PUBLISH").arg(self.0.keys.to_node(node)).arg(&message[..]);
+        }
+        let heard: Vec<u64> = session.pipeline(&pipeline).await?;
+        // Whom nobody listens for any more is not waited for.
+        let (there, gone): (Vec<_>, Vec<_>) =
+            nodes.into_iter().zip(heard).partition(|(_, listeners)| *listeners > 0);
+        let mut answers = asked.wait(there.into_iter().map(|(node, _)| node).collect()).await;
+        answers.unreachable.extend(gone.into_iter().map(|(node, _)| node));
+        Ok(answers)
+    }
+
+    /// Answers a question of another node.
+    pub fn answer(&self, to: &str, id: u64, answer: Box<RawValue>) {
+        let message = encode(&self.0.node, &Word::Answer { id, answer }, None);
+        self.0.outbox.push(self.0.keys.to_node(to), message);
+    }
+
+    async fn others(&self) -> Result<Vec<String>, Away> {
+        let mut nodes = lease::live(&self.0, &self.session()?).await?;
+        nodes.retain(|node| **node != *self.0.node);
+        Ok(nodes)
+    }
+
+    /// A client of the user has come to this node. The answer comes when other nodes can know of it.
+    pub fn user_came(&self, user: &UserId, client: &Client) -> oneshot::Receiver<()> {
+        self.0.users.came(user, client)
+    }
+
+    /// A client of the user has gone from this node; `rooms` are those it was in.
+    pub fn user_went(&self, user: &UserId, rooms: Vec<Place>) {
+        self.0.users.went(user, rooms);
+    }
+
+    /// The user says this of itself.
+    pub fn user_says(&self, user: &UserId, status: Status) {
+        self.0.users.says(user, status);
+    }
+
+    /// A client of the user is in other rooms than before.
+    pub fn user_moved(&self, user: &UserId) {
+        self.0.users.moved(user);
+    }
+
+    /// The user as all nodes see it.
+    ///
+    /// # Errors
+    /// While Redis is away.
+    pub async fn user(&self, user: &UserId) -> Result<SharedUser, Away> {
+        self.0.users.look_up(&self.session()?, user).await
+    }
+
+    /// The other nodes that have clients of the user.
+    ///
+    /// # Errors
+    /// While Redis is away.
+    pub async fn nodes_of(&self, user: &UserId) -> Result<Vec<String>, Away> {
+        let clients = self.user(user).await?.clients;
+        Ok(clients.into_keys().filter(|node| **node != *self.0.node).collect())
+    }
+
+    /// How many users are online on all nodes.
+    ///
+    /// # Errors
+    /// While Redis is away.
+    pub async fn user_count(&self) -> Result<usize, Away> {
+        self.0.users.count(&self.session()?).await
+    }
+}

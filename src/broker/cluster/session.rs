@@ -1,0 +1,149 @@
+//! One stay in touch with Redis: a connection for commands, beside the one that listens.
+//!
+//! The two live and die together: what is heard after a loss would have gaps, and what is said without
+//! hearing is half a node. So the loss of either ends the session, and the next one begins anew with both.
+
+use std::{fmt, time::Duration};
+
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError,
+    ServerErrorKind,
+    aio::{MultiplexedConnection, PubSub},
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::protocol::refusal::{Code, Refusal};
+
+/// How long Redis may take to let a node in, and to answer a command.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Redis cannot be reached, or did not answer in time.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Away(pub(super) String);
+
+impl Away {
+    pub(super) fn unconnected() -> Self {
+        Self("not connected to Redis".to_owned())
+    }
+}
+
+impl From<Away> for Refusal {
+    /// What a client is told; why is for the operator alone.
+    fn from(_: Away) -> Self {
+        Self::new(Code::Unavailable, "The other nodes cannot be reached now; try again later")
+    }
+}
+
+/// The scripts, known to Redis by their hashes.
+pub(super) mod scripts {
+    use std::sync::LazyLock;
+
+    use redis::Script;
+
+    pub static RENEW: LazyLock<Script> =
+        LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
+    pub static REAP: LazyLock<Script> =
+        LazyLock::new(|| Script::new(include_str!("scripts/reap.lua")));
+    pub static WRITE_USER: LazyLock<Script> =
+        LazyLock::new(|| Script::new(include_str!("scripts/write_user.lua")));
+    pub static DEPART: LazyLock<Script> =
+        LazyLock::new(|| Script::new(include_str!("scripts/depart.lua")));
+
+    pub fn all() -> [&'static Script; 4] {
+        [&RENEW, &REAP, &WRITE_USER, &DEPART]
+    }
+}
+
+/// Calls a script by its hash.
+pub(super) fn call(script: &redis::Script, keys: &[String]) -> Cmd {
+    let mut cmd = redis::cmd("EVALSHA");
+    cmd.arg(script.get_hash()).arg(keys.len()).arg(keys);
+    cmd
+}
+
+/// A session; clones are handles to the same one.
+#[derive(Clone)]
+pub(super) struct Session {
+    /// Counts the sessions of this node.
+    pub number: u64,
+    commands: MultiplexedConnection,
+    /// Raised when it has ended.
+    pub lost: CancellationToken,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Connects: a session, and what listens.
+    pub async fn open(client: &Client, number: u64, name: &str) -> Result<(Self, PubSub), Away> {
+        let opened = async {
+            let listening = client.get_async_pubsub().await?;
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(PATIENCE))
+                .set_response_timeout(Some(PATIENCE));
+            let mut commands = client.get_multiplexed_async_connection_with_config(&config).await?;
+            // For who looks at Redis; it need not be permitted.
+            let named =
+                redis::cmd("CLIENT").arg("SETNAME").arg(name).exec_async(&mut commands).await;
+            named.or_else(|error| if error.code().is_some() { Ok(()) } else { Err(error) })?;
+            for script in scripts::all() {
+                script.load_async(&mut commands).await?;
+            }
+            Ok::<_, RedisError>((commands, listening))
+        };
+        let opened = timeout(PATIENCE, opened).await;
+        let (commands, listening) = opened
+            .map_err(|_| Away("no answer in time".to_owned()))?
+            .map_err(|error| said(&error))?;
+        Ok((Self { number, commands, lost: CancellationToken::new() }, listening))
+    }
+
+    /// Whether it goes on.
+    pub fn is_open(&self) -> bool {
+        !self.lost.is_cancelled()
+    }
+
+    /// Sends a command and reads its answer.
+    pub async fn query<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, Away> {
+        let mut commands = self.commands.clone();
+        self.outcome(cmd.query_async(&mut commands).await)
+    }
+
+    /// Sends these commands at once and reads their answers.
+    pub async fn pipeline<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, Away> {
+        let mut connection = self.commands.clone();
+        self.outcome(commands.query_async(&mut connection).await)
+    }
+
+    fn outcome<T>(&self, result: Result<T, RedisError>) -> Result<T, Away> {
+        result.map_err(|error| {
+            // A script that Redis has forgotten is loaded by the next session, which may also find the
+            // primary where this one is none any more.
+            let is_stale = matches!(
+                error.kind(),
+                ErrorKind::Server(ServerErrorKind::NoScript | ServerErrorKind::ReadOnly)
+            );
+            if error.is_unrecoverable_error() || error.is_timeout() || is_stale {
+                self.lost.cancel();
+            }
+            said(&error)
+        })
+    }
+}
+
+/// What an error says, without what it was about: that may be a message, or a password.
+fn said(error: &RedisError) -> Away {
+    let text = match error.code() {
+        Some(code) => format!("Redis answered {code}"),
+        // The machine's words on the connection.
+        None if error.is_io_error() => error.to_string(),
+        None => error.category().to_owned(),
+    };
+    Away(text)
+}

@@ -1,0 +1,375 @@
+//! Up to where a room's log has been handed to this node's members.
+//!
+//! What is published on the room's channel is handed over as it comes, as long as each message is the next
+//! one. After a gap (a lost connection) the rest is read from the log first. What comes meanwhile is only
+//! noted: it is in the log, and read from there. So members get every message once, in the log's order,
+//! whichever way it came.
+
+use crate::{
+    protocol::position::Position,
+    store::{Committed, Page, Stored},
+};
+
+/// The tail of one room's log on this node.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    phase: Phase,
+    /// The newest message that was handed over, or that came before the first member; `None` without a log.
+    at: Option<Position>,
+    /// The newest message that came and was not handed over.
+    noted: Option<Position>,
+    /// Which session the tail is part of: what an older one began is void.
+    pub session: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Phase {
+    /// Nobody is a member yet: it is not known where the log stands.
+    #[default]
+    Starting,
+    /// What comes is handed over.
+    Live,
+    /// The log is being read.
+    Behind,
+}
+
+/// What a message that came means for the tail.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// It is the next one: it is to be handed over.
+    Next,
+    /// It was handed over before, or is read from the log in time.
+    Nothing,
+    /// Something before it is missing: the log is to be read.
+    Gap,
+}
+
+/// What a page of the log means for the tail.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// What is missing is not kept any more: members cannot be brought up to date by this.
+    Lost,
+    /// There is more to be read.
+    Again,
+    /// The tail is live again.
+    Done,
+}
+
+impl Tail {
+    /// Whether members may come, and what comes is handed over.
+    pub fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    /// Whether it is not known yet where the log stands.
+    pub fn is_starting(&self) -> bool {
+        self.phase == Phase::Starting
+    }
+
+    /// Whether a message has been handed over, or never will be by this tail.
+    pub fn has_passed(&self, message: Position) -> bool {
+        self.is_live() && self.at.is_none_or(|at| at.epoch != message.epoch || at.covers(message))
+    }
+
+    /// Begins with the log's head; `None` where there is no log.
+    pub fn start(&mut self, head: Option<Position>) {
+        // Nobody has read a position of this room here yet, so what came meanwhile is nobody's.
+        let came = self.noted.filter(|noted| head.is_some_and(|head| noted.covers(head)));
+        self.at = came.or(head);
+        self.go_live();
+    }
+
+    /// A message has come.
+    pub fn arrive(&mut self, message: &Committed) -> Arrival {
+        let position = message.position;
+        if !self.is_live() {
+            self.noted = Some(position);
+            return Arrival::Nothing;
+        }
+        // A history that was lost or forgotten begins again at 1.
+        let before = self.at.filter(|at| at.epoch == position.epoch);
+        let before = before.unwrap_or(Position::start_of(position.epoch));
+        if before.covers(position) {
+            return Arrival::Nothing;
+        }
+        if !before.is_followed_by(position) {
+            self.phase = Phase::Behind;
+            self.noted = Some(position);
+            return Arrival::Gap;
+        }
+        self.at = Some(position);
+        Arrival::Next
+    }
+
+    /// The connection was lost: whatever came meanwhile is to be read from the log, if there are members.
+    pub fn fall_behind(&mut self, session: u64) {
+        self.session = session;
+        if self.phase == Phase::Live {
+            self.phase = Phase::Behind;
+        }
+    }
+
+    /// About to read the log: after which message. What is noted from now on may not be in what is read.
+    pub fn look(&mut self) -> u64 {
+        self.noted = None;
+        self.at.map_or(0, |at| at.offset)
+    }
+
+    /// The log was read: hands what is missing to `deliver`, message by message.
+    pub fn catch_up(&mut self, page: &Page, mut deliver: impl FnMut(Position, &Stored)) -> Turn {
+        let head = page.extent.head;
+        let start = Position::start_of(head.epoch);
+        let known = self.at.filter(|at| at.epoch == head.epoch);
+        if known.is_none() && head != start {
+            // Another history: what this node missed of the old one is gone with it.
+            self.at = Some(start);
+            return Turn::Again;
+        }
+        let mut at = known.unwrap_or(start);
+        if page.items.first().is_some_and(|item| at.is_followed_by(at.at(item.offset))) {
+            for item in &page.items {
+                at = at.at(item.offset);
+                deliver(at, item);
+            }
+        } else if at != head {
+            self.at = Some(head);
+            return Turn::Lost;
+        }
+        self.at = Some(at);
+        let is_newest = page.complete && self.noted.is_none_or(|noted| at.covers(noted));
+        if !is_newest {
+            return Turn::Again;
+        }
+        self.go_live();
+        Turn::Done
+    }
+
+    fn go_live(&mut self) {
+        self.phase = Phase::Live;
+        self.noted = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        protocol::{audience::Except, epoch::Epoch, names::RoomName},
+        store::{Entry, Extent, RoomKey},
+    };
+
+    fn epoch(number: u64) -> Epoch {
+        format!("{number:016x}").parse().unwrap()
+    }
+
+    fn at(number: u64, offset: u64) -> Position {
+        Position { offset, epoch: epoch(number) }
+    }
+
+    fn entry(offset: u64) -> Entry {
+        let json = "{}".into();
+        Entry {
+            id: offset.to_string(),
+            event: "e".into(),
+            json,
+            attachments: vec![],
+            timestamp_ms: 0,
+        }
+    }
+
+    fn message(number: u64, offset: u64) -> Committed {
+        let room = RoomKey { namespace: "/".into(), room: RoomName::parse("r").unwrap() };
+        Committed {
+            room,
+            position: at(number, offset),
+            entry: Arc::new(entry(offset)),
+            except: Except::nobody(),
+        }
+    }
+
+    /// A log as Redis has it: of one epoch, with what is kept of it.
+    #[derive(Debug, Clone, Copy)]
+    struct Log {
+        epoch: u64,
+        oldest: u64,
+        head: u64,
+    }
+
+    impl Log {
+        fn extent(self) -> Extent {
+            Extent { head: at(self.epoch, self.head), oldest: self.oldest }
+        }
+
+        /// At most three messages at a time.
+        fn read(self, after: u64) -> Page {
+            let from = self.oldest.max(after + 1);
+            let to = self.head.min(from + 2);
+            let stored = |offset| Stored {
+                offset,
+                entry: entry(offset),
+                except: Except::nobody(),
+                receipts: vec![],
+            };
+            let items = (from..=to).map(stored).collect();
+            Page { items, extent: self.extent(), complete: to >= self.head }
+        }
+    }
+
+    /// Reads on until the tail is live; returns what was handed over, and whether something was lost.
+    fn catch_up(tail: &mut Tail, log: Log) -> (Vec<u64>, bool) {
+        let (mut read, mut lost) = (Vec::new(), false);
+        for _ in 0..1000 {
+            let page = log.read(tail.look());
+            match tail.catch_up(&page, |_, item| read.push(item.offset)) {
+                Turn::Again => {}
+                Turn::Lost => lost = true,
+                Turn::Done => return (read, lost),
+            }
+        }
+        panic!("it never ends");
+    }
+
+    fn live(head: u64) -> Tail {
+        let mut tail = Tail::default();
+        tail.start(Some(at(1, head)));
+        tail
+    }
+
+    #[test]
+    fn what_comes_late_or_twice_is_not_handed_over() {
+        let mut tail = live(5);
+        let mut arrive = |offset| tail.arrive(&message(1, offset));
+        assert_eq!([4, 5, 6, 6, 7].map(&mut arrive), {
+            use Arrival::{Next, Nothing};
+            [Nothing, Nothing, Next, Nothing, Next]
+        });
+        assert!(tail.has_passed(at(1, 7)) && !tail.has_passed(at(1, 8)));
+    }
+
+    #[test]
+    fn after_a_gap_the_log_is_read() {
+        let mut tail = live(5);
+        assert_eq!(tail.arrive(&message(1, 8)), Arrival::Gap);
+        assert_eq!(tail.arrive(&message(1, 9)), Arrival::Nothing);
+        assert!(!tail.has_passed(at(1, 8)));
+        let (mut read, mut turns) = (Vec::new(), Vec::new());
+        // What comes while it is read is read once more, and is not yet in the page.
+        for head in [9, 10] {
+            let page = Log { epoch: 1, oldest: 1, head }.read(tail.look());
+            if turns.is_empty() {
+                assert_eq!(tail.arrive(&message(1, 10)), Arrival::Nothing);
+            }
+            turns.push(tail.catch_up(&page, |position, _| read.push(position)));
+        }
+        assert_eq!(turns, [Turn::Again, Turn::Done]);
+        assert_eq!(read, (6..=10).map(|offset| at(1, offset)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_not_kept_any_more_is_lost_and_told() {
+        let mut tail = live(5);
+        tail.fall_behind(2);
+        assert_eq!(catch_up(&mut tail, Log { epoch: 1, oldest: 9, head: 12 }), (vec![], true));
+        assert_eq!(tail.arrive(&message(1, 13)), Arrival::Next);
+        // A log that goes back, without another epoch, has lost something as well.
+        tail.fall_behind(3);
+        assert_eq!(catch_up(&mut tail, Log { epoch: 1, oldest: 1, head: 11 }), (vec![], true));
+        assert_eq!(tail.arrive(&message(1, 12)), Arrival::Next);
+    }
+
+    #[test]
+    fn another_history_is_read_from_its_beginning() {
+        let mut tail = live(5);
+        tail.fall_behind(2);
+        let log = Log { epoch: 2, oldest: 1, head: 4 };
+        assert_eq!(catch_up(&mut tail, log), (vec![1, 2, 3, 4], false));
+        // And where it begins while the channel is heard.
+        assert_eq!(tail.arrive(&message(3, 1)), Arrival::Next);
+        assert_eq!(tail.arrive(&message(4, 2)), Arrival::Gap);
+        let log = Log { epoch: 4, oldest: 1, head: 2 };
+        assert_eq!(catch_up(&mut tail, log), (vec![1, 2], false));
+        // An empty one has nothing to be read.
+        tail.fall_behind(3);
+        assert_eq!(catch_up(&mut tail, Log { epoch: 5, oldest: 1, head: 0 }), (vec![], false));
+        assert_eq!(tail.arrive(&message(5, 1)), Arrival::Next);
+    }
+
+    #[test]
+    fn what_came_before_the_first_position_is_nobodys() {
+        let mut tail = Tail::default();
+        assert!(tail.is_starting());
+        assert_eq!(tail.arrive(&message(1, 7)), Arrival::Nothing);
+        tail.start(Some(at(1, 6)));
+        assert_eq!(tail.arrive(&message(1, 8)), Arrival::Next);
+    }
+
+    /// What happens to a tail.
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// A message is stored, and comes by the channel.
+        Heard,
+        /// A message is stored, and does not come.
+        Unheard,
+        /// The newest message comes once more.
+        Twice,
+        /// The connection was lost, and is there again.
+        Reconnected,
+        /// The room's history is forgotten.
+        Forgotten,
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_is_handed_over_once_and_in_order(
+            steps in proptest::collection::vec(prop_oneof![
+                8 => Just(Step::Heard), 3 => Just(Step::Unheard), 2 => Just(Step::Twice),
+                1 => Just(Step::Reconnected), 1 => Just(Step::Forgotten),
+            ], 0..60),
+        ) {
+            let mut log = Log { epoch: 1, oldest: 1, head: 0 };
+            let mut tail = live(0);
+            let (mut stored, mut got) = (Vec::new(), Vec::new());
+            let mut session = 1;
+            for step in steps {
+                match step {
+                    Step::Heard | Step::Unheard => {
+                        log.head += 1;
+                        stored.push((log.epoch, log.head));
+                    }
+                    // What was stored and not heard is gone with its history: it is heard first.
+                    Step::Forgotten | Step::Reconnected => {
+                        session += 1;
+                        tail.fall_behind(session);
+                        let (read, lost) = catch_up(&mut tail, log);
+                        prop_assert!(!lost);
+                        got.extend(read.into_iter().map(|offset| (log.epoch, offset)));
+                    }
+                    Step::Twice => {}
+                }
+                if matches!(step, Step::Forgotten) {
+                    log = Log { epoch: log.epoch + 1, oldest: 1, head: 0 };
+                }
+                let is_heard = matches!(step, Step::Heard | Step::Twice) && log.head > 0;
+                if is_heard {
+                    match tail.arrive(&message(log.epoch, log.head)) {
+                        Arrival::Next => got.push((log.epoch, log.head)),
+                        Arrival::Nothing => {}
+                        Arrival::Gap => {
+                            let (read, lost) = catch_up(&mut tail, log);
+                            prop_assert!(!lost);
+                            got.extend(read.into_iter().map(|offset| (log.epoch, offset)));
+                        }
+                    }
+                }
+            }
+            tail.fall_behind(session + 1);
+            let (read, _) = catch_up(&mut tail, log);
+            got.extend(read.into_iter().map(|offset| (log.epoch, offset)));
+            prop_assert_eq!(got, stored);
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The hallway: everything that goes to more than one client goes through here.
+//!
+//! A *room message* is appended to the log, which numbers it; what the log has committed comes back
+//! in the log's order and only that is fanned out. So what is delivered is stored, the order in the
+//! log is the order on the wire, and an append that is done is a message that is kept. Without
+//! history the log is skipped and the path stays. A *signal* (typing, presence, announcements)
+//! takes the same way without the log: at most once.
+//!
+//! On one node the log is embedded, and its tail fans out. On several it is Redis: what comes back, on
+//! every node that has members in the room, comes by the room's channel (see [`crate::broker::cluster`]), and
+//! signals go out here and are told to the other nodes.
+
+pub mod cluster;
+pub mod fanout;
+
+use std::{borrow::Cow, ops::Add, sync::Arc, time::Duration};
+
+use socketioxide::socket::Sid;
+use tokio::time::timeout;
+
+use crate::{
+    broker::{
+        cluster::{Cluster, Word},
+        fanout::Fanout,
+    },
+    gateways::cluster_peer::Question,
+    hub::{Client, Namespace, sender::Packet},
+    limits::Sender,
+    memory::Level,
+    protocol::{
+        audience::Except,
+        names::RoomName,
+        payload::Payload,
+        position::Position,
+        refusal::{Code, Refusal},
+        timestamp::Timestamp,
+    },
+    store::{Append, Committed, Entry, Pending, RoomKey, Store},
+    transport::{Counts, Readers, Wire},
+};
+
+/// How long a client waits at most, after each message that it sends, for most of those who read it.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long a backend waits before it is refused.
+const BACKENDS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often other nodes are asked for their readers while somebody waits.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// When a backend that was refused may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A message to a room, to be numbered and kept.
+#[derive(Debug)]
+pub struct RoomMessage {
+    /// The room's namespace.
+    pub namespace: Arc<Namespace>,
+    /// The room.
+    pub room: RoomName,
+    /// The event as which it goes out.
+    pub event: Cow<'static, str>,
+    /// The object that goes out, without its offset.
+    pub payload: Payload,
+    /// The message's id: the client's, or the server's where the client gave none.
+    pub id: String,
+    /// When the server took it.
+    pub timestamp: Timestamp,
+    /// Who is left out of the live delivery.
+    pub except: Except,
+    /// Who is charged for the room if it begins with this; `None` for a backend.
+    pub sender: Option<Sender>,
+}
+
+/// Takes what is sent to where it belongs.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    /// The way to this node's clients alone.
+    pub here: Fanout,
+    log: Option<Store>,
+    cluster: Option<Cluster>,
+    wire: Wire,
+}
+
+impl Bus {
+    /// A bus with the log where there is history, and the other nodes where there may be some. The tail
+    /// of an embedded log is [`tail`].
+    pub fn new(here: Fanout, log: Option<Store>, cluster: Option<Cluster>, wire: Wire) -> Self {
+        Self { here, log, cluster, wire }
+    }
+
+    /// The log, where there is history.
+    pub fn log(&self) -> Option<&Store> {
+        self.log.as_ref()
+    }
+
+    /// Sends a message to a room: where there is history it is handed to the log during this call, so
+    /// that the order of calls is the order of the log. When what this returns is done, the message is
+    /// stored and on its way to every member; the answer is its offset. As long as most of those who
+    /// read are behind, that takes a little longer: who publishes faster than that is held back.
+    ///
+    /// # Errors
+    /// `unavailable` when the log cannot take it, `too_many_rooms` when its room would be one too
+    /// many; then nobody receives it. Or, where Redis was lost just then, nobody knows.
+    pub fn publish(
+        &self,
+        message: RoomMessage,
+    ) -> impl Future<Output = Result<Option<u64>, Refusal>> + Send + use<> {
+        let bus = self.clone();
+        let (namespace, name) = (message.namespace.clone(), message.room.clone());
+        let begun = bus.begin(message);
+        async move {
+            let offset = bus.finish(begun).await?;
+            bus.wait_drained(&namespace, Some(&name)).await;
+            Ok(offset)
+        }
+    }
+
+    fn begin(&self, message: RoomMessage) -> Begun {
+        let room = message.namespace.key(&message.room);
+        let RoomMessage { namespace, room: name, event, payload, id, timestamp, except, sender } =
+            message;
+        let Some(log) = &self.log else {
+            let packet = Packet::new(event, payload);
+            if self.cluster.is_some() {
+                return Begun::Unlogged(room, packet, except);
+            }
+            self.here.to_room(&namespace, &name, &packet, &except);
+            return Begun::Done;
+        };
+        // Here, as it is a matter of the sender's alone: the log's writer and the room have others waiting.
+        let payload = payload.to_be_numbered();
+        let entry = Entry {
+            id,
+            event: event.into_owned(),
+            json: payload.unnumbered().clone(),
+            attachments: payload.attachments().to_vec(),
+            timestamp_ms: timestamp.as_millis(),
+        };
+        Begun::Logged(log.append(Append { room: room.clone(), entry, except, sender }), room)
+    }
+
+    async fn finish(&self, begun: Begun) -> Result<Option<u64>, Refusal> {
+        match (begun, &self.cluster) {
+            (Begun::Logged(appended, room), cluster) => {
+                let position = appended.await?;
+                if let Some(cluster) = cluster {
+                    cluster.delivered(&room, position).await;
+                }
+                Ok(Some(position.offset))
+            }
+            (Begun::Unlogged(room, packet, except), Some(cluster)) => {
+                cluster.publish(&room, &packet, except).await?;
+                Ok(None)
+            }
+            (Begun::Unlogged(..) | Begun::Done, _) => Ok(None),
+        }
+    }
+
+    /// Waits a little, while most of those who read what was last sent to this room, or to the whole
+    /// namespace, are behind: who sends faster than others read is held back.
+    pub async fn wait_drained(&self, namespace: &Namespace, room: Option<&RoomName>) {
+        self.drained(namespace, room, PATIENCE).await;
+    }
+
+    /// As [`wait_drained`](Self::wait_drained), after something was sent to these clients.
+    pub async fn wait_clients_drained(&self, clients: &[Arc<Client>]) {
+        let readers = Arc::<Readers>::default();
+        {
+            let mut delivery = readers.begin();
+            for client in clients {
+                client.outlet.count(&mut delivery);
+            }
+        }
+        self.patiently(PATIENCE, readers.wait_drained()).await;
+    }
+
+    /// Lets a backend send to this room, or to the whole namespace, once no more than half of those who
+    /// read are behind.
+    ///
+    /// # Errors
+    /// `unavailable` where that takes too long: a backend that sends faster than is read must wait, or
+    /// it would cost those who read their connection.
+    pub async fn admit(
+        &self,
+        namespace: &Namespace,
+        room: Option<&RoomName>,
+    ) -> Result<(), Refusal> {
+        if self.drained(namespace, room, BACKENDS_PATIENCE).await {
+            return Ok(());
+        }
+        let message = "more is being sent there than most of its clients can read: nothing was sent, try again later";
+        let refusal = Refusal::new(Code::Unavailable, message);
+        Err(Refusal { retry_after: Some(RETRY_AFTER), ..refusal })
+    }
+
+    /// Waits until no more than half of those who read what is sent there are behind; false where that
+    /// takes longer. On several nodes it is half of all of them that counts.
+    async fn drained(
+        &self,
+        namespace: &Namespace,
+        room: Option<&RoomName>,
+        patience: Duration,
+    ) -> bool {
+        let Some(readers) = readers_of(namespace, room) else { return true };
+        if self.is_drained(&readers) {
+            return true;
+        }
+        let drained = async {
+            while !self.are_drained_elsewhere(namespace, room, &readers).await {
+                let is_drained = readers.wait_until(|readers| self.is_drained(readers));
+                if timeout(ASK_AGAIN, is_drained).await.is_ok() {
+                    break;
+                }
+            }
+        };
+        self.patiently(patience, drained).await
+    }
+
+    /// Waits for this, and no longer than that, nor beyond the server's stop; false where it took
+    /// longer.
+    async fn patiently(&self, patience: Duration, drained: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            () = drained => true,
+            () = tokio::time::sleep(patience) => false,
+            () = self.wire.hurried() => true,
+        }
+    }
+
+    /// Whether no more than half are behind, or while memory is short, nobody is.
+    fn is_drained(&self, readers: &Readers) -> bool {
+        match self.wire.memory().level() {
+            Level::Calm => !readers.is_backpressured(),
+            Level::Near | Level::Over => readers.counts().behind == 0,
+        }
+    }
+
+    /// Whether no more than half are behind with those on other nodes counted in.
+    async fn are_drained_elsewhere(
+        &self,
+        namespace: &Namespace,
+        room: Option<&RoomName>,
+        readers: &Readers,
+    ) -> bool {
+        let Some(cluster) =
+            self.cluster.as_ref().filter(|_| self.wire.memory().level() == Level::Calm)
+        else {
+            return false;
+        };
+        let question = Question::Readers { namespace: namespace.path.clone(), room: room.cloned() };
+        let elsewhere = readers.elsewhere(async {
+            let answers = cluster.ask::<Counts>(&question, None).await.answers;
+            answers.into_iter().fold(Counts::default(), Counts::add)
+        });
+        !(elsewhere.await + readers.counts()).are_backpressured()
+    }
+
+    /// Sends a signal to the members of a room, on all nodes.
+    pub fn signal_room(
+        &self,
+        namespace: &Namespace,
+        room: &RoomName,
+        packet: &Packet,
+        except: &Except,
+    ) {
+        self.here.to_room(namespace, room, packet, except);
+        self.signal_room_elsewhere(namespace, room, packet, except);
+    }
+
+    /// Sends a signal to the members of a room on the other nodes: those of this one have it already.
+    pub fn signal_room_elsewhere(
+        &self,
+        namespace: &Namespace,
+        room: &RoomName,
+        packet: &Packet,
+        except: &Except,
+    ) {
+        if let Some(cluster) = &self.cluster {
+            cluster.tell_room(&namespace.key(room), packet, except);
+        }
+    }
+
+    /// Sends a signal to the members of these rooms, on all nodes, once to each however many of them it
+    /// is in.
+    pub fn signal_rooms(
+        &self,
+        namespace: &Namespace,
+        rooms: &[RoomName],
+        packet: &Packet,
+        except: &Except,
+    ) {
+        if let [room] = rooms {
+            return self.signal_room(namespace, room, packet, except);
+        }
+        self.here.to_rooms(namespace, rooms, packet, except);
+        self.elsewhere(packet, || Word::Rooms {
+            namespace: namespace.path.clone(),
+            rooms: rooms.to_vec(),
+            except: except.clone(),
+        });
+    }
+
+    /// Sends a signal to every client of a namespace, on all nodes.
+    pub fn signal_namespace(&self, namespace: &Namespace, packet: &Packet, except: &Except) {
+        self.here.to_namespace(namespace, packet, except);
+        self.elsewhere(packet, || Word::Namespace {
+            namespace: namespace.path.clone(),
+            except: except.clone(),
+            announcement: false,
+        });
+    }
+
+    /// Tells every client of a namespace that one came or went, but not on nodes where there are too
+    /// many of them.
+    pub fn announce(&self, namespace: &Namespace, packet: &Packet) {
+        self.here.to_namespace(namespace, packet, &Except::nobody());
+        self.announce_elsewhere(namespace, packet);
+    }
+
+    /// The same for the other nodes alone.
+    pub fn announce_elsewhere(&self, namespace: &Namespace, packet: &Packet) {
+        self.elsewhere(packet, || Word::Namespace {
+            namespace: namespace.path.clone(),
+            except: Except::nobody(),
+            announcement: true,
+        });
+    }
+
+    /// Sends a signal to the clients of these ids, in whichever namespace and on whichever node they are.
+    pub fn signal_ids(&self, ids: &[Sid], packet: &Packet, except: &Except) {
+        if ids.is_empty() {
+            return;
+        }
+        self.here.to_ids(ids, packet, except);
+        self.elsewhere(packet, || Word::Clients { clients: ids.to_vec(), except: except.clone() });
+    }
+
+    fn elsewhere(&self, packet: &Packet, word: impl FnOnce() -> Word) {
+        if let Some(cluster) = &self.cluster {
+            cluster.tell(&word(), Some(packet));
+        }
+    }
+}
+
+/// A message to a room that is on its way.
+enum Begun {
+    /// To the log.
+    Logged(Pending<Position>, RoomKey),
+    /// To be told to all nodes, without a log.
+    Unlogged(RoomKey, Packet, Except),
+    /// To this node's members, who have it.
+    Done,
+}
+
+/// Those of this node who read what is sent there; `None` where there is nobody.
+pub fn readers_of(namespace: &Namespace, room: Option<&RoomName>) -> Option<Arc<Readers>> {
+    match room {
+        Some(room) => Some(namespace.room(room.as_str())?.lock().readers().clone()),
+        None => Some(namespace.readers().clone()),
+    }
+}
+
+/// The tail of an embedded log: fans out what has been committed, in its order.
+pub fn tail(here: Fanout) -> impl FnMut(&[Committed]) + Send + 'static {
+    move |committed| committed.iter().for_each(|message| here.committed(message))
+}

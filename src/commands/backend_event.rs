@@ -1,0 +1,162 @@
+//! A backend's events: to rooms, users, clients, or everyone of a namespace.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::future::try_join_all;
+use socketioxide::socket::Sid;
+
+use crate::{
+    broker::RoomMessage,
+    commands::{
+        context::App,
+        private_message::{self, Reached},
+    },
+    hub::{Namespace, sender::Packet},
+    protocol::{
+        audience::Except,
+        message_id::MessageId,
+        names::{RoomName, UserId},
+        payload::{Object, Payload},
+        refusal::{Code, Refusal},
+        timestamp::Timestamp,
+    },
+    store::Entry,
+};
+
+/// An event to be sent.
+#[derive(Debug)]
+pub struct BackendEvent {
+    /// The namespace of the rooms, or of everyone.
+    pub namespace: Arc<Namespace>,
+    /// The event's name.
+    pub event: String,
+    /// Its argument.
+    pub data: Payload,
+    /// To whom.
+    pub audience: Audience,
+    /// Who is left out of the live delivery.
+    pub except: Except,
+    /// Whether only those are meant who are there at this moment: nothing is stored.
+    pub volatile: bool,
+}
+
+/// To whom an event goes.
+#[derive(Debug)]
+pub enum Audience {
+    /// Every client of the namespace.
+    Everyone,
+    /// These, each list a sending of its own: who is in two of them gets the event twice.
+    These {
+        /// The members of these rooms.
+        rooms: Vec<RoomName>,
+        /// The clients of these users, in all namespaces.
+        users: Vec<UserId>,
+        /// These clients, in all namespaces.
+        clients: Vec<Sid>,
+    },
+}
+
+/// What became of an event.
+#[derive(Debug)]
+pub struct Sent {
+    /// The data's id if it has one, else the server's.
+    pub id: MessageId,
+    /// The event's number in each of the rooms that keep it.
+    pub offsets: BTreeMap<RoomName, u64>,
+    /// The users without a client for whom it is kept.
+    pub queued: Vec<UserId>,
+    /// The users without a client whose queue is full.
+    pub refused: Vec<UserId>,
+}
+
+/// Sends a backend's event.
+///
+/// An object to rooms is a message of each of them, numbered and stored. What is volatile, or no
+/// object, is a signal, and a client that is in two of the rooms gets it once.
+///
+/// # Errors
+/// `too_many_rooms`, `unavailable`; other rooms than the one that failed may have the message then.
+pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
+    let BackendEvent { namespace, event, data, audience, except, volatile } = event;
+    let text = data.json();
+    let object = Object::parse(&text);
+    let id = object.as_ref().map_or_else(MessageId::make, MessageId::of);
+    let is_kept = object.is_some() && !volatile;
+    let packet = Packet::new(event.clone(), data.clone());
+    let mut sent = Sent { id, offsets: BTreeMap::new(), queued: Vec::new(), refused: Vec::new() };
+    let Audience::These { rooms, users, clients } = audience else {
+        app.bus.admit(&namespace, None).await?;
+        app.bus.signal_namespace(&namespace, &packet, &except);
+        return Ok(sent);
+    };
+    // Before anything is sent: who is refused may send all of it again.
+    try_join_all(rooms.iter().map(|room| app.bus.admit(&namespace, Some(room)))).await?;
+    if is_kept {
+        let message_to = |room: &RoomName| RoomMessage {
+            namespace: namespace.clone(),
+            room: room.clone(),
+            event: event.clone().into(),
+            payload: data.clone(),
+            id: sent.id.text.clone(),
+            timestamp: Timestamp::now(),
+            except: except.clone(),
+            sender: None,
+        };
+        // Together, so that many rooms share a commit.
+        let published = rooms.iter().map(|room| app.bus.publish(message_to(room)));
+        let offsets = try_join_all(published).await?;
+        let numbered = rooms.into_iter().zip(offsets);
+        sent.offsets = numbered.filter_map(|(room, offset)| Some((room, offset?))).collect();
+    } else {
+        app.bus.signal_rooms(&namespace, &rooms, &packet, &except);
+    }
+    let kept = Entry {
+        id: sent.id.text.clone(),
+        event,
+        json: data.unnumbered().clone(),
+        attachments: data.attachments().to_vec(),
+        timestamp_ms: Timestamp::now().as_millis(),
+    };
+    let kept = (!volatile).then_some(&kept);
+    // Together, so that nobody waits for the nodes of those before.
+    let reached = users.iter().map(|user| to_user(app, user, &packet, &except, kept));
+    for (user, outcome) in users.iter().zip(try_join_all(reached).await?) {
+        match outcome {
+            ToUser::Queued => sent.queued.push(user.clone()),
+            ToUser::Refused => sent.refused.push(user.clone()),
+            ToUser::Done => {}
+        }
+    }
+    app.bus.signal_ids(&clients, &packet, &except);
+    Ok(sent)
+}
+
+/// What became of an event for a user.
+enum ToUser {
+    /// Its clients have it, or are not meant, or nothing is kept for it.
+    Done,
+    /// It waits for the user.
+    Queued,
+    /// The user's queue is full.
+    Refused,
+}
+
+/// Sends an event to a user, for whom it is `kept`, where it is, if the user is not there.
+async fn to_user(
+    app: &App,
+    user: &UserId,
+    packet: &Packet,
+    except: &Except,
+    kept: Option<&Entry>,
+) -> Result<ToUser, Refusal> {
+    let reached = private_message::to_user(app, user, packet, except).await?;
+    // Whoever is left out on purpose is not offline.
+    let Some(entry) = kept.filter(|_| reached == Reached::Nobody) else { return Ok(ToUser::Done) };
+    match private_message::queue(app, user, None, entry.clone()).await {
+        Ok(()) => Ok(ToUser::Queued),
+        Err(refusal) if refusal.code == Code::QueueFull => Ok(ToUser::Refused),
+        // There is no queue: then a user that is not there is not reached.
+        Err(refusal) if refusal.code == Code::NotFound => Ok(ToUser::Done),
+        Err(refusal) => Err(refusal),
+    }
+}

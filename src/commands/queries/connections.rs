@@ -1,0 +1,158 @@
+//! Connections.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use socketioxide::socket::Sid;
+use utoipa::ToSchema;
+
+use super::page::{Page, PageRequest, Part};
+use crate::{
+    commands::context::App,
+    gateways::cluster_peer::{self, Question},
+    hub::Client,
+    protocol::{
+        names::{RoomName, UserId},
+        refusal::{Code, Refusal},
+        timestamp::Timestamp,
+    },
+};
+
+/// A client that is connected.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// Its id.
+    #[schema(example = "3qwd6cWPZVJxGsnkAAAB")]
+    id: String,
+    /// Its user, once known.
+    #[schema(required, example = "alice")]
+    user_id: Option<String>,
+    /// What it is called.
+    #[schema(example = "Alice")]
+    client_name: String,
+    /// Its namespace.
+    #[schema(example = "/chat")]
+    namespace: String,
+    /// The rooms that it is in.
+    rooms: Vec<String>,
+    /// `websocket` or `polling`.
+    #[schema(example = "websocket")]
+    transport: String,
+    /// When it connected.
+    #[schema(value_type = String, format = DateTime)]
+    connected_at: Timestamp,
+    /// When it last sent something.
+    #[schema(value_type = String, format = DateTime)]
+    last_activity: Timestamp,
+    /// The node that it is connected to.
+    node: String,
+}
+
+impl Connection {
+    fn of(app: &App, client: &Client) -> Self {
+        let mut rooms = client.rooms().iter().map(ToString::to_string).collect::<Vec<_>>();
+        rooms.sort_unstable();
+        Self {
+            id: client.id.to_string(),
+            user_id: client.user().map(|user| user.to_string()),
+            client_name: client.name.to_string(),
+            namespace: client.namespace.path.to_string(),
+            rooms,
+            transport: client.outlet.transport().to_owned(),
+            connected_at: client.connected_at,
+            last_activity: client.last_activity(),
+            node: app.node.clone(),
+        }
+    }
+}
+
+/// Which connections are wanted: those for which all holds that is given.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Wanted {
+    /// They are in the namespace at this path.
+    pub namespace: Option<Arc<str>>,
+    /// They are of this user.
+    pub user: Option<UserId>,
+    /// They are in this room.
+    pub room: Option<RoomName>,
+}
+
+/// The connections of all nodes.
+pub async fn connections(app: &App, wanted: &Wanted, page: &PageRequest) -> Page<Connection> {
+    let question = Question::Connections { wanted: wanted.clone(), page: page.clone() };
+    let elsewhere = cluster_peer::ask(app, &question, None).await;
+    // One connection is on one node.
+    Page::of(connections_here(app, wanted, page), elsewhere, page, |_, _| {})
+}
+
+/// The connections of this node.
+pub fn connections_here(app: &App, wanted: &Wanted, page: &PageRequest) -> Part<Connection> {
+    let namespaces = app.registry.namespaces().iter();
+    let namespaces = namespaces
+        .filter(|namespace| wanted.namespace.as_ref().is_none_or(|path| *path == namespace.path));
+    let clients = namespaces
+        .flat_map(|namespace| namespace.clients())
+        .filter(|client| {
+            wanted.user.as_ref().is_none_or(|user| client.user().as_ref() == Some(user))
+        })
+        .filter(|client| wanted.room.as_ref().is_none_or(|room| client.is_in(room.as_str())))
+        .map(|client| (format!("{} {}", client.id, client.namespace.path), client))
+        .collect();
+    Part::of(clients, page, |client| Connection::of(app, &client))
+}
+
+/// The connection of this id: the one in `namespace`, or the first where none is named.
+///
+/// # Errors
+/// `not_found`; `unavailable` where that is not known.
+pub async fn connection(
+    app: &App,
+    id: &str,
+    namespace: Option<&str>,
+) -> Result<Connection, Refusal> {
+    let client = id.parse().map_err(|_| unknown(id))?;
+    if let Some(found) = connection_here(app, client, namespace) {
+        return Ok(found);
+    }
+    let question = Question::Connection { client, namespace: namespace.map(Into::into) };
+    let mut found = cluster_peer::ask::<Option<Connection>>(app, &question, None).await;
+    let connection = found.answers.iter_mut().find_map(Option::take);
+    connection.ok_or_else(|| found.or_unreachable(unknown(id)))
+}
+
+/// The same, of this node.
+pub fn connection_here(app: &App, id: Sid, namespace: Option<&str>) -> Option<Connection> {
+    let clients = app.registry.clients(id);
+    let wanted = clients
+        .iter()
+        .find(|client| namespace.is_none_or(|wanted| *wanted == *client.namespace.path));
+    wanted.map(|client| Connection::of(app, client))
+}
+
+/// Ends the connections of this id, in all namespaces.
+///
+/// # Errors
+/// `not_found`; `unavailable` where that is not known.
+pub async fn disconnect(app: &App, id: &str) -> Result<(), Refusal> {
+    let client = id.parse().map_err(|_| unknown(id))?;
+    if disconnect_here(app, client) {
+        return Ok(());
+    }
+    let told = cluster_peer::ask::<bool>(app, &Question::Disconnect { client }, None).await;
+    if told.answers.contains(&true) { Ok(()) } else { Err(told.or_unreachable(unknown(id))) }
+}
+
+/// Ends the connections of this id on this node; returns whether there are any.
+pub fn disconnect_here(app: &App, id: Sid) -> bool {
+    let clients = app.registry.clients(id);
+    for client in &clients {
+        tracing::info!(client = %client.id, namespace = %client.namespace.path, "disconnected by a backend");
+        client.outlet.disconnect();
+    }
+    !clients.is_empty()
+}
+
+fn unknown(id: &str) -> Refusal {
+    Refusal::new(Code::NotFound, format!("Client {id} is not connected"))
+}

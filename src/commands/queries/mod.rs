@@ -1,0 +1,42 @@
+//! Who and what is there, on all nodes: what a backend may see of clients, rooms and users.
+//!
+//! Each node is asked for its own, and what it has is put together here. A node that does not answer is
+//! named in what is shown; where something was looked for and not found, that is no "not found" then.
+
+mod connections;
+mod page;
+mod rooms;
+mod users;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+pub use self::{
+    connections::{
+        Connection, Wanted, connection, connection_here, connections, connections_here, disconnect,
+        disconnect_here,
+    },
+    page::{Page, PageRequest, Part, decode_cursor},
+    rooms::{LiveRoom, Member, Room, RoomDetail, room, room_here, rooms, rooms_here},
+    users::{Counts, Presence, Stats, counts_here, last_activity_here, stats, user},
+};
+use crate::broker::cluster::Answers;
+
+/// Whether all nodes are in what is shown. With one node nothing is said of it.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Coverage {
+    /// With several nodes: true where not all of them could be asked, so that something may be missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    partial: bool,
+    /// With several nodes: those that did not answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    unreachable: Vec<String>,
+}
+
+impl Coverage {
+    fn of<T>(answers: &Answers<T>) -> Self {
+        Self { partial: answers.is_partial(), unreachable: answers.unreachable.clone() }
+    }
+}

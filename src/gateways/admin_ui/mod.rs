@@ -1,0 +1,202 @@
+//! The official Admin UI's other end: the protocol of `@socket.io/admin-ui` 0.5.
+//!
+//! Operators connect to a namespace of their own, [`NAMESPACE`], which is none of the contract's:
+//! nobody there is a client, and no token opens it (`login`). What they see comes in by the
+//! hooks of [`Admin`], which clients' code calls where something has happened; one task
+//! (`watch`) keeps what is shown and tells it. What they do (`command`) goes through the same
+//! features as everything else.
+//!
+//! Where it is off there is no [`Admin`], and a hook is a look at an `Option`; where nobody watches,
+//! a hook is a look at one flag. In production mode operators see counts alone.
+
+mod attempts;
+mod command;
+mod hash_password;
+mod login;
+mod namespace;
+mod password;
+mod redact;
+mod stats;
+impl Listen for Admin {
+    fn sent(&self, namespace: &Arc<str>, id: Sid, packet: &Packet) {
+        if !self.is_watched() {
+            return;
+        }
+        self.0.shared.counts.sent(packet.event().len() + packet.payload().size());
+        if self.shows_one_more() {
+            let at = Place { namespace: namespace.clone(), id };
+            self.tell(|now| News::Sent { at, packet: packet.clone(), now });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
+mod view;
+mod watch;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
+    },
+};
+
+use socketioxide::socket::{DisconnectReason, Sid, Socket};
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+pub use self::{
+    hash_password::hash_password,
+    namespace::mount,
+    password::{MakeError, NotAHash, PasswordHash},
+};
+use self::{
+    login::Login,
+    stats::{Counts, Node},
+    watch::{News, Place, Watcher},
+};
+use crate::{
+    config::{Config, Environment},
+    hub::{
+        Client, Registry,
+        sender::{Listen, Packet},
+    },
+    protocol::{names::RoomName, timestamp::Timestamp},
+};
+
+/// The namespace of the Admin UI.
+pub const NAMESPACE: &str = "/admin";
+
+/// How much news may wait to be told. What is over makes the operators' pictures be sent anew.
+const MAX_NEWS: usize = 16_384;
+
+/// How many of the clients' events are shown in a second; of more, these are a sample.
+const MAX_EVENTS: u32 = 500;
+
+/// The Admin UI, where it is on: a cheap clone of one shared whole.
+#[derive(Clone)]
+pub struct Admin(Arc<Hub>);
+
+struct Hub {
+    login: Login,
+    shared: Arc<Shared>,
+    news: mpsc::Sender<News>,
+    arrivals: mpsc::UnboundedSender<Arc<Socket>>,
+    shown: Throttle,
+}
+
+/// What the hooks and the watcher have in common.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Whether the operators see clients and events, or counts alone.
+    detailed: bool,
+    /// Somebody is there to be told.
+    watched: AtomicBool,
+    /// There was more news than may wait.
+    overflown: AtomicBool,
+    counts: Counts,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("shared", &self.0.shared).finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// Starts it if the configuration turns it on. Must be called inside the runtime.
+    pub fn start(config: &Config, registry: &Arc<Registry>) -> Option<Self> {
+        let (username, password) = (config.admin_username.clone()?, config.admin_password.clone()?);
+        let detailed = config.environment == Environment::Development;
+        let shared = Arc::new(Shared { detailed, ..Shared::default() });
+        let (news, told) = mpsc::channel(MAX_NEWS);
+        let (arrivals, arrived) = mpsc::unbounded_channel();
+        let node = Node::of_process(config.port);
+        tokio::spawn(Watcher::new(shared.clone(), registry.clone(), node).run(arrived, told));
+        let login = Login::new(username, password);
+        Some(Self(Arc::new(Hub { login, shared, news, arrivals, shown: Throttle::default() })))
+    }
+
+    /// A client has connected, and is in the registry.
+    pub fn connected(&self, client: &Arc<Client>) {
+        if self.is_watched() {
+            self.0.shared.counts.connected();
+            self.tell(|now| News::Connected(client.clone(), now));
+        }
+    }
+
+    /// A client has gone, and is in the registry no more.
+    pub fn disconnected(&self, client: &Arc<Client>, reason: DisconnectReason) {
+        if self.is_watched() {
+            let reason = stats::reason(reason);
+            self.0.shared.counts.disconnected(reason);
+            self.tell(|now| News::Gone(Place::of(client), reason, now));
+        }
+    }
+
+    /// A client has become a member of a room.
+    pub fn joined(&self, client: &Client, room: &RoomName) {
+        if self.is_watched() {
+            self.tell(|now| News::Joined(Place::of(client), room.clone(), now));
+        }
+    }
+
+    /// A client is a member of a room no more.
+    pub fn left(&self, client: &Client, room: &RoomName) {
+        if self.is_watched() {
+            self.tell(|now| News::Left(Place::of(client), room.clone(), now));
+        }
+    }
+
+    /// A client has sent an event: its name and arguments, in JSON.
+    pub fn received(&self, client: &Client, name: &str, text: &str) {
+        if !self.is_watched() {
+            return;
+        }
+        self.0.shared.counts.received(text.len());
+        if self.shows_one_more() {
+            let large = text.len() > redact::MAX_SHOWN;
+            let event = if large { name } else { text }.to_owned();
+            let size = large.then_some(text.len());
+            self.tell(|now| News::Received { at: Place::of(client), event, size, now });
+        }
+    }
+
+    fn is_watched(&self) -> bool {
+        self.0.shared.watched.load(Ordering::Acquire)
+    }
+
+    fn shows_one_more(&self) -> bool {
+        self.0.shared.detailed && self.0.shown.take(Timestamp::now())
+    }
+
+    fn tell(&self, news: impl FnOnce(Timestamp) -> News) {
+        if !self.0.shared.detailed {
+            return;
+        }
+        let told = self.0.news.try_send(news(Timestamp::now()));
+        if let Err(TrySendError::Full(lost)) = told
+            && !lost.is_event()
+        {
+            self.0.shared.overflown.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// So many a second, and no more.
+#[derive(Debug, Default)]
+struct Throttle {
+    second: AtomicI64,
+    count: AtomicU32,
+}
+
+impl Throttle {
+    fn take(&self, now: Timestamp) -> bool {
+        let second = now.as_millis() / 1000;
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            self.count.store(0, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed) < MAX_EVENTS
+    }
+}

@@ -1,0 +1,129 @@
+//! `/connections`.
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    error::HttpError,
+    extract::{Paging, Query, Segment, namespace},
+    openapi::{Busy, KeyErrors, NotFound, QueryErrors},
+};
+use crate::{
+    commands::{
+        context::App,
+        queries::{self, Connection, Page, Wanted},
+    },
+    protocol::names::{NameError, RoomName, UserId},
+};
+
+/// Which connections are wanted: those for which all holds that is given.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(rename_all = "camelCase")]
+pub struct Filter {
+    /// They are in this namespace; in any where none is given.
+    #[param(example = "/chat")]
+    namespace: Option<String>,
+    /// They are of this user.
+    #[param(min_length = 1)]
+    user_id: Option<String>,
+    /// They are in this room, of the namespace `/` where none is given.
+    #[param(min_length = 1, max_length = 200)]
+    room: Option<String>,
+}
+
+impl Filter {
+    fn read(&self, app: &App) -> Result<Wanted, HttpError> {
+        fn named<T>(
+            field: &str,
+            given: Option<&str>,
+            parse: impl FnOnce(&str) -> Result<T, NameError>,
+            faults: &mut Vec<String>,
+        ) -> Option<T> {
+            parse(given?).map_err(|error| faults.push(format!("{field} {error}"))).ok()
+        }
+        let mut faults = Vec::new();
+        let user = named("userId", self.user_id.as_deref(), UserId::parse, &mut faults);
+        let room = named("room", self.room.as_deref(), RoomName::parse, &mut faults);
+        let path = self.namespace.as_deref().or_else(|| room.as_ref().map(|_| "/"));
+        let namespace =
+            path.and_then(|path| namespace(app, path).map_err(|fault| faults.push(fault)).ok());
+        if faults.is_empty() {
+            let namespace = namespace.map(|namespace| namespace.path.clone());
+            Ok(Wanted { namespace, user, room })
+        } else {
+            Err(HttpError::faults(faults))
+        }
+    }
+}
+
+/// List the connections
+#[utoipa::path(
+    get,
+    path = "/connections",
+    operation_id = "listConnections",
+    tag = "management",
+    params(Filter, Paging),
+    responses((status = 200, description = "A page of them, in the order of their ids", body = Page<Connection>), QueryErrors, KeyErrors),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+pub async fn list(
+    State(app): State<App>,
+    Query(filter): Query<Filter>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<Connection>>, HttpError> {
+    let wanted = filter.read(&app)?;
+    Ok(Json(queries::connections(&app, &wanted, &paging.read()?).await))
+}
+
+/// In which namespace a client is looked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Where {
+    /// The namespace. One connection may be in several namespaces by the same id: where none is
+    /// given, the first of them is shown.
+    #[param(example = "/chat")]
+    namespace: Option<String>,
+}
+
+/// Look at one connection
+#[utoipa::path(
+    get,
+    path = "/connections/{clientId}",
+    operation_id = "getConnection",
+    tag = "management",
+    params(("clientId" = String, Path, description = "The client's socket id"), Where),
+    responses((status = 200, description = "The connection", body = Connection), NotFound, QueryErrors, KeyErrors, Busy),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+pub async fn one(
+    State(app): State<App>,
+    Segment(id): Segment,
+    Query(query): Query<Where>,
+) -> Result<Json<Connection>, HttpError> {
+    let namespace = query.namespace.map(|path| namespace(&app, &path)).transpose();
+    let namespace = namespace.map_err(|fault| HttpError::faults(vec![fault]))?;
+    let path = namespace.as_ref().map(|namespace| &*namespace.path);
+    Ok(Json(queries::connection(&app, &id, path).await?))
+}
+
+/// Disconnect a client
+///
+/// From all namespaces that it is in by this id.
+#[utoipa::path(
+    delete,
+    path = "/connections/{clientId}",
+    operation_id = "disconnectClient",
+    tag = "management",
+    params(("clientId" = String, Path, description = "The client's socket id")),
+    responses((status = 204, description = "It is being disconnected"), NotFound, KeyErrors, Busy),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+pub async fn disconnect(
+    State(app): State<App>,
+    Segment(id): Segment,
+) -> Result<StatusCode, HttpError> {
+    queries::disconnect(&app, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

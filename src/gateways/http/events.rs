@@ -1,0 +1,297 @@
+//! `POST /events`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::{
+    error::HttpError,
+    extract::{JsonText, namespace},
+    messages::event_fault,
+    openapi::{BodyErrors, Busy, KeyErrors},
+};
+use crate::{
+    commands::{
+        backend_event::{self, Audience, BackendEvent, Sent},
+        context::App,
+    },
+    protocol::{
+        audience::Except,
+        names::{NameError, RoomName, UserId},
+        payload::{Object, Payload},
+    },
+};
+
+/// An event, and to whom it goes: to everyone of the namespace where nobody is named.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({
+    "event": "price-changed",
+    "data": {"sku": "A-7", "price": 12.5},
+    "rooms": ["room-7"],
+    "users": ["alice"],
+    "except": {"clients": ["3qwd6cWPZVJxGsnkAAAB"]},
+})))]
+#[schema(as = Event)]
+#[allow(dead_code, reason = "the shape as it is documented; what comes in is read field by field")]
+pub struct EventDto {
+    /// The event's name: none of Socket.IO's own, and none by which the server tells a client its state.
+    #[schema(min_length = 1)]
+    event: String,
+    /// Its argument; null where it is not given. An object to rooms is a message of each of them, numbered
+    /// and stored.
+    #[schema(value_type = Value, required = false)]
+    data: Box<RawValue>,
+    /// The rooms to whose members it goes.
+    #[schema(min_items = 1)]
+    rooms: Option<Vec<String>>,
+    /// The users to whose clients it goes, in all namespaces.
+    #[schema(min_items = 1)]
+    users: Option<Vec<String>>,
+    /// The clients to which it goes, in all namespaces.
+    #[schema(min_items = 1)]
+    clients: Option<Vec<String>>,
+    except: Option<LeftOut>,
+    /// The namespace of the rooms, or of everyone.
+    #[schema(default = "/")]
+    namespace: Option<String>,
+    /// Whether only those are meant who are there at this moment: nothing is numbered, stored or queued.
+    volatile: Option<bool>,
+}
+
+/// Who is left out of the live delivery.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Except)]
+#[allow(dead_code, reason = "as above")]
+pub struct LeftOut {
+    /// The members of these rooms.
+    rooms: Option<Vec<String>>,
+    /// The clients of these users.
+    users: Option<Vec<String>>,
+    /// These clients.
+    clients: Option<Vec<String>>,
+}
+
+/// What became of an event.
+#[derive(Serialize, ToSchema)]
+#[schema(examples(json!({"id": "4d2f3c8e-9b1a-4f6e-8a57-0c2b9d6e1f34", "offsets": {"room-7": 42}, "queued": ["bob"], "refused": []})))]
+pub struct SentEvent {
+    /// The `id` of the data if it has one, else a new one.
+    #[schema(value_type = String)]
+    id: Box<RawValue>,
+    /// Its number in each of the rooms that keep it.
+    offsets: BTreeMap<String, u64>,
+    /// The users without a client that get it when they next connect.
+    queued: Vec<String>,
+    /// The users without a client whose queue is full.
+    refused: Vec<String>,
+}
+
+/// Send an event
+///
+/// To rooms, users and clients, each list a sending of its own; to everyone of the namespace where
+/// none is given. A list that is given must not be empty.
+#[utoipa::path(
+    post,
+    path = "/events",
+    operation_id = "sendEvent",
+    tag = "management",
+    request_body = EventDto,
+    responses((status = 201, description = "It was sent", body = SentEvent), BodyErrors, KeyErrors, Busy),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+pub async fn send(
+    State(app): State<App>,
+    body: JsonText,
+) -> Result<(StatusCode, Json<SentEvent>), HttpError> {
+    let event = read(&app, &body.object()?).map_err(HttpError::faults)?;
+    let Sent { id, offsets, queued, refused } = backend_event::send(&app, event).await?;
+    let names = |users: Vec<UserId>| users.iter().map(ToString::to_string).collect();
+    let sent = SentEvent {
+        id: id.json,
+        offsets: offsets.into_iter().map(|(room, offset)| (room.to_string(), offset)).collect(),
+        queued: names(queued),
+        refused: names(refused),
+    };
+    Ok((StatusCode::CREATED, Json(sent)))
+}
+
+/// Takes the body as an event, or says everything that is wrong with it.
+fn read(app: &App, body: &Object<'_>) -> Result<BackendEvent, Vec<String>> {
+    let mut fields = Fields { object: body, prefix: "", faults: Vec::new() };
+    let event = fields.event();
+    let data = body.get("data").unwrap_or(RawValue::NULL);
+    if Object::parse(data.get()).is_some_and(|data| data.is_placeholder()) {
+        // Receivers would look for an attachment to put in its place.
+        fields.fault("data must not be the placeholder of a binary attachment");
+    }
+    let rooms = fields.targets("rooms", RoomName::parse);
+    let users = fields.targets("users", UserId::parse);
+    let clients = fields.targets("clients", client);
+    let audience = match (rooms, users, clients) {
+        (None, None, None) => Audience::Everyone,
+        (rooms, users, clients) => Audience::These {
+            rooms: rooms.unwrap_or_default(),
+            users: users.unwrap_or_default(),
+            clients: clients.into_iter().flatten().flatten().collect(),
+        },
+    };
+    let path = fields.text("namespace");
+    let namespace = namespace(app, path.as_deref().unwrap_or("/"))
+        .map_err(|fault| fields.faults.push(fault))
+        .ok();
+    let except =
+        fields.except(namespace.as_ref().map_or("/".into(), |namespace| namespace.path.clone()));
+    let volatile = fields.flag("volatile");
+    fields.nothing_but(&[
+        "event",
+        "data",
+        "rooms",
+        "users",
+        "clients",
+        "except",
+        "namespace",
+        "volatile",
+    ]);
+    match namespace {
+        Some(namespace) if fields.faults.is_empty() => Ok(BackendEvent {
+            namespace,
+            event,
+            data: Payload::from_raw(data.to_owned()),
+            audience,
+            except,
+            volatile,
+        }),
+        _ => Err(fields.faults),
+    }
+}
+
+/// A client's id; `None` for what none can have, so that nobody is reached by it.
+#[allow(clippy::unnecessary_wraps, reason = "as the other names are parsed")]
+fn client(text: &str) -> Result<Option<socketioxide::socket::Sid>, NameError> {
+    Ok(text.parse().ok())
+}
+
+/// Reads fields, and collects what is wrong with them.
+struct Fields<'o, 'a> {
+    object: &'o Object<'a>,
+    /// What stands before a field's name in a fault.
+    prefix: &'static str,
+    faults: Vec<String>,
+}
+
+impl Fields<'_, '_> {
+    fn fault(&mut self, text: impl std::fmt::Display) {
+        self.faults.push(format!("{}{text}", self.prefix));
+    }
+
+    fn event(&mut self) -> String {
+        let given =
+            self.object.get("event").map(|value| serde_json::from_str::<String>(value.get()));
+        let fault = match &given {
+            None => Some("event should not be empty".to_owned()),
+            Some(Err(_)) => Some("event must be a string".to_owned()),
+            Some(Ok(event)) => event_fault("event", event),
+        };
+        self.faults.extend(fault);
+        given.and_then(Result::ok).unwrap_or_default()
+    }
+
+    fn text(&mut self, field: &str) -> Option<String> {
+        let text = serde_json::from_str(self.object.get(field)?.get()).ok();
+        if text.is_none() {
+            self.fault(format_args!("{field} must be a string"));
+        }
+        text
+    }
+
+    fn flag(&mut self, field: &str) -> bool {
+        match self.object.get(field).map(RawValue::get) {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => {
+                self.fault(format_args!("{field} must be a boolean value"));
+                false
+            }
+        }
+    }
+
+    /// A list that must name somebody if it is there: an empty one must never mean everyone.
+    fn targets<T>(
+        &mut self,
+        field: &str,
+        parse: impl Fn(&str) -> Result<T, NameError>,
+    ) -> Option<Vec<T>> {
+        let faults = self.faults.len();
+        let names = self.names(field, parse)?;
+        if names.is_empty() && self.faults.len() == faults {
+            self.fault(format_args!("{field} should not be empty"));
+        }
+        Some(names)
+    }
+
+    /// A list of names, each a string or a number.
+    fn names<T>(
+        &mut self,
+        field: &str,
+        parse: impl Fn(&str) -> Result<T, NameError>,
+    ) -> Option<Vec<T>> {
+        let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(self.object.get(field)?.get())
+        else {
+            self.fault(format_args!("{field} must be an array"));
+            return Some(Vec::new());
+        };
+        let mut names = Vec::with_capacity(values.len());
+        for value in values {
+            let text = match value.get().as_bytes() {
+                [b'-' | b'0'..=b'9', ..] => Some(value.get().to_owned()),
+                _ => serde_json::from_str(value.get()).ok(),
+            };
+            match text.as_deref().map(&parse) {
+                Some(Ok(name)) => names.push(name),
+                Some(Err(error)) => self.once(format_args!("each value in {field} {error}")),
+                None => self.once(format_args!("each value in {field} must be a string")),
+            }
+        }
+        Some(names)
+    }
+
+    fn once(&mut self, fault: impl std::fmt::Display) {
+        let fault = format!("{}{fault}", self.prefix);
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+
+    /// Who is left out; the rooms are those of the namespace at `path`.
+    fn except(&mut self, path: Arc<str>) -> Except {
+        let Some(value) = self.object.get("except") else { return Except::nobody() };
+        let Some(object) = Object::parse(value.get()) else {
+            self.fault("except must be an object");
+            return Except::nobody();
+        };
+        let mut fields = Fields { object: &object, prefix: "except.", faults: Vec::new() };
+        let rooms = fields.names("rooms", RoomName::parse).unwrap_or_default();
+        let except = Except {
+            rooms,
+            namespace: Some(path),
+            users: fields.names("users", UserId::parse).unwrap_or_default(),
+            clients: fields.names("clients", client).into_iter().flatten().flatten().collect(),
+        };
+        fields.nothing_but(&["rooms", "users", "clients"]);
+        self.faults.append(&mut fields.faults);
+        except
+    }
+
+    /// A field that is misspelt would widen the audience unnoticed.
+    fn nothing_but(&mut self, known: &[&str]) {
+        let object = self.object;
+        for (name, _) in object.fields().filter(|(name, _)| !known.contains(name)) {
+            self.fault(format_args!("property {name} should not exist"));
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What comes in, taken out of the request; what cannot be is refused in NestJS's shape.
+
+use std::{fmt::Display, ops::RangeInclusive, sync::Arc};
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+};
+use futures_util::StreamExt;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use utoipa::IntoParams;
+
+use super::error::HttpError;
+use crate::{
+    commands::{
+        context::App,
+        queries::{PageRequest, decode_cursor},
+    },
+    hub::Namespace,
+    limits::{MAX_DEPTH, is_deeper_than},
+    protocol::{
+        names::{NameError, RoomName},
+        payload::Object,
+    },
+};
+
+/// A JSON body, to the letter.
+pub struct JsonText(pub Box<RawValue>);
+
+impl FromRequest<App> for JsonText {
+    type Rejection = HttpError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, HttpError> {
+        if !is_json(request.headers()) {
+            return Err(HttpError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the body must be JSON: send it with Content-Type: application/json",
+            ));
+        }
+        let limit = usize::try_from(app.config.max_payload).unwrap_or(usize::MAX);
+        let body = read(request, limit).await?;
+        let text = std::str::from_utf8(&body)
+            .map_err(|_| HttpError::bad_request("the body is not UTF-8"))?;
+        let json = serde_json::from_str::<&RawValue>(text).map_err(|error| {
+            HttpError::bad_request(format!("the body is not valid JSON: {error}"))
+        })?;
+        if is_deeper_than(MAX_DEPTH, json.get()) {
+            return Err(HttpError::bad_request(format!(
+                "the body has more than {MAX_DEPTH} arrays and objects inside one another"
+            )));
+        }
+        Ok(Self(json.to_owned()))
+    }
+}
+
+impl JsonText {
+    /// The body's fields.
+    pub fn object(&self) -> Result<Object<'_>, HttpError> {
+        Object::parse(self.0.get())
+            .ok_or_else(|| HttpError::bad_request("the body must be a JSON object"))
+    }
+}
+
+/// How much of a body that is too large is still read and thrown away: a caller that is cut off while
+/// it writes may never see why.
+const THROWN_AWAY: usize = 32_000_000;
+
+/// How much is set aside on a mere announcement of a body, in bytes.
+const FIRST_BUFFER: usize = 64_000;
+
+/// The body, of at most `limit` bytes.
+async fn read(request: Request, limit: usize) -> Result<Vec<u8>, HttpError> {
+    let too_large = || {
+        let message = format!("the body is larger than the {limit} bytes that MAX_PAYLOAD allows");
+        HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    let headers = request.headers();
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    // Who asks before it sends need not send in vain.
+    if headers.contains_key(header::EXPECT) && length.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    let mut body = Vec::with_capacity(length.unwrap_or(0).min(limit).min(FIRST_BUFFER));
+    let mut size = 0_usize;
+    let mut stream = request.into_body().into_data_stream();
+    while let Some(chunk) = stream.next().await {
+        let chunk =
+            chunk.map_err(|_| HttpError::bad_request("the body ended before it was complete"))?;
+        size = size.saturating_add(chunk.len());
+        if size <= limit {
+            body.extend_from_slice(&chunk);
+        } else if size > limit.saturating_add(THROWN_AWAY) {
+            break;
+        }
+    }
+    if size > limit { Err(too_large()) } else { Ok(body) }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// The query's fields.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, HttpError> {
+        let query = axum::extract::Query::try_from_uri(&parts.uri);
+        let axum::extract::Query(fields) =
+            query.map_err(|rejection| HttpError::bad_request(rejection.body_text()))?;
+        Ok(Self(fields))
+    }
+}
+
+/// The variable part of the path, decoded.
+pub struct Segment(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, HttpError> {
+        let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
+        let axum::extract::Path(text) =
+            path.map_err(|rejection| HttpError::bad_request(rejection.body_text()))?;
+        Ok(Self(text))
+    }
+}
+
+impl Segment {
+    /// The path's name of `what`.
+    pub fn name<T>(
+        &self,
+        what: &str,
+        parse: impl FnOnce(&str) -> Result<T, NameError>,
+    ) -> Result<T, HttpError> {
+        parse(&self.0).map_err(|error| HttpError::faults(vec![format!("{what} {error}")]))
+    }
+
+    /// The path's room.
+    pub fn room(&self) -> Result<RoomName, HttpError> {
+        self.name("room", RoomName::parse)
+    }
+}
+
+/// Which namespace is meant.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct InNamespace {
+    /// The namespace; `/` where none is given.
+    #[param(example = "/chat")]
+    pub namespace: Option<String>,
+}
+
+impl InNamespace {
+    /// The namespace, `/` where none is given.
+    pub fn find(&self, app: &App) -> Result<Arc<Namespace>, HttpError> {
+        namespace(app, self.namespace.as_deref().unwrap_or("/"))
+            .map_err(|fault| HttpError::faults(vec![fault]))
+    }
+}
+
+/// The namespace at `path`, with or without its slash; or what is wrong with it.
+pub fn namespace(app: &App, path: &str) -> Result<Arc<Namespace>, String> {
+    let trimmed = path.strip_prefix('/').unwrap_or(path);
+    let all = app.registry.namespaces();
+    all.iter().find(|namespace| &namespace.path[1..] == trimmed).cloned().ok_or_else(|| {
+        let paths = all.iter().map(|namespace| &*namespace.path).collect::<Vec<_>>();
+        format!("namespace must be one of the following values: {}", paths.join(", "))
+    })
+}
+
+/// Which part of a list is wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Paging {
+    /// The greatest number of items.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<String>,
+    /// The `nextCursor` of the page before; from the beginning where none is given.
+    pub cursor: Option<String>,
+}
+
+impl Paging {
+    /// What is asked for, or all that is wrong with it.
+    pub fn read(&self) -> Result<PageRequest, HttpError> {
+        let mut faults = Vec::new();
+        let limit = page_limit(self.limit.as_deref(), &mut faults);
+        let after = self.cursor.as_deref().and_then(|cursor| {
+            let after = decode_cursor(cursor);
+            if after.is_none() {
+                faults.push("cursor must be the nextCursor of the page before".to_owned());
+            }
+            after
+        });
+        if faults.is_empty() {
+            Ok(PageRequest { limit, after })
+        } else {
+            Err(HttpError::faults(faults))
+        }
+    }
+}
+
+/// A page's `limit`.
+pub fn page_limit(given: Option<&str>, faults: &mut Vec<String>) -> usize {
+    usize::try_from(integer("limit", given, 1..=1000, 100, faults)).unwrap_or(usize::MAX)
+}
+
+/// An integer of the query within its range; without it, the default.
+pub fn integer<T>(
+    field: &str,
+    given: Option<&str>,
+    range: RangeInclusive<T>,
+    default: T,
+    faults: &mut Vec<String>,
+) -> T
+where
+    T: std::str::FromStr + PartialOrd + Display,
+{
+    let Some(given) = given else { return default };
+    // `parse` would take a sign, too.
+    let digits = given.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(number) = given.parse().ok().filter(|number| digits && range.contains(number)) {
+        return number;
+    }
+    faults.push(format!("{field} must be an integer from {} to {}", range.start(), range.end()));
+    default
+}

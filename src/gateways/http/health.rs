@@ -1,0 +1,160 @@
+//! What orchestrators and Prometheus ask for.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::atomic::Ordering};
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::IntoResponse,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    commands::context::App,
+    store::{self, Store},
+};
+
+/// The state of the server and of what it needs, in the shape of NestJS' Terminus.
+#[derive(Serialize, ToSchema)]
+#[schema(examples(json!({
+    "status": "ok",
+    "info": {"server": {"status": "up"}, "store": {"status": "up"}},
+    "error": {},
+    "details": {"server": {"status": "up"}, "store": {"status": "up"}},
+})))]
+pub struct Health {
+    /// `ok`, or `error` where something is down.
+    status: &'static str,
+    /// What is up.
+    info: BTreeMap<&'static str, Indicator>,
+    /// What is down.
+    error: BTreeMap<&'static str, Indicator>,
+    /// Both.
+    details: BTreeMap<&'static str, Indicator>,
+}
+
+/// The state of one part.
+#[derive(Clone, Serialize, ToSchema)]
+pub struct Indicator {
+    /// `up` or `down`.
+    status: &'static str,
+    /// Why it is down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<Cow<'static, str>>,
+}
+
+impl Indicator {
+    const UP: Self = Self { status: "up", message: None };
+
+    fn down(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: "down", message: Some(message.into()) }
+    }
+}
+
+fn server(app: &App) -> Indicator {
+    if app.leaving.load(Ordering::Acquire) || app.draining.load(Ordering::Acquire) {
+        return Indicator::down("the server is stopping");
+    }
+    Indicator::UP
+}
+
+/// Where nothing is to be kept there is nothing that could fail.
+fn store(app: &App) -> Indicator {
+    match app.store.as_ref().map(Store::health) {
+        None | Some(store::Health::Working) => Indicator::UP,
+        Some(store::Health::Failing { reason, .. }) => Indicator::down(reason),
+        Some(store::Health::Closed) => Indicator::down("the store is closed"),
+    }
+}
+
+/// `None` where there is but one node.
+fn redis(app: &App) -> Option<Indicator> {
+    let cluster = app.cluster.as_ref()?;
+    Some(cluster.health().map_or_else(Indicator::down, |()| Indicator::UP))
+}
+
+fn report(app: &App) -> (StatusCode, Json<Health>) {
+    let mut details = BTreeMap::from([("server", server(app)), ("store", store(app))]);
+    details.extend(redis(app).map(|redis| ("redis", redis)));
+    let (info, error): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        details.clone().into_iter().partition(|(_, indicator)| indicator.message.is_none());
+    let is_up = error.is_empty();
+    let status = if is_up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Health { status: if is_up { "ok" } else { "error" }, info, error, details }))
+}
+
+/// Ask how the server is
+#[utoipa::path(
+    get,
+    path = "/health",
+    operation_id = "getHealth",
+    tag = "operation",
+    responses(
+        (status = 200, description = "All is up", body = Health),
+        (status = 503, description = "Something is down, or the server is stopping", body = Health),
+    ),
+)]
+pub async fn health(State(app): State<App>) -> impl IntoResponse {
+    report(&app)
+}
+
+/// Ask whether the server is ready for clients
+///
+/// It is not while it is stopping, while its store is down, and, with several nodes, while Redis is away.
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    operation_id = "getReadiness",
+    tag = "operation",
+    responses(
+        (status = 200, description = "It is", body = Health),
+        (status = 503, description = "It is not", body = Health),
+    ),
+)]
+pub async fn ready(State(app): State<App>) -> impl IntoResponse {
+    report(&app)
+}
+
+/// That the server lives.
+#[derive(Serialize, ToSchema)]
+pub struct Live {
+    /// `ok`
+    status: &'static str,
+}
+
+/// Ask whether the server lives
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    operation_id = "getLiveness",
+    tag = "operation",
+    responses((status = 200, description = "It does", body = Live)),
+)]
+pub async fn live() -> Json<Live> {
+    Json(Live { status: "ok" })
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text";
+
+/// Read the figures
+///
+/// In Prometheus' text format: as `OpenMetrics` to who accepts that.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "getMetrics",
+    tag = "operation",
+    responses((status = 200, description = "The figures", body = String, content_type = "text/plain")),
+)]
+pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> impl IntoResponse {
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let kind = if accepts.into_iter().any(|accepted| accepted.contains(OPEN_METRICS)) {
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    } else {
+        // What OpenMetrics has besides is comments in the older format.
+        "text/plain; version=0.0.4; charset=utf-8"
+    };
+    ([(header::CONTENT_TYPE, kind)], app.metrics.encode())
+}

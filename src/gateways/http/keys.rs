@@ -1,0 +1,83 @@
+//! Who may use which routes: the API keys.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::Next,
+    response::Response,
+};
+
+use super::error::HttpError;
+use crate::{
+    commands::context::App,
+    config::Environment,
+    limits::client_address,
+    protocol::refusal::Code,
+    telemetry::event_log::{Entry, Kind},
+};
+
+/// Lets in who brings one of the API keys; everyone, where there are none.
+pub async fn known(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Result<Response, HttpError> {
+    check(&app, &request)?;
+    Ok(next.run(request).await)
+}
+
+/// Lets in who brings one of the API keys; nobody, where there are none, but in development.
+pub async fn trusted(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Result<Response, HttpError> {
+    if app.api_keys.is_empty() && app.config.environment != Environment::Development {
+        return Err(HttpError::new(
+            StatusCode::FORBIDDEN,
+            "this route needs an API key and none is configured: set API_KEYS and send one of them as \
+             Authorization: Bearer KEY or X-API-Key: KEY (NODE_ENV=development opens it without)",
+        ));
+    }
+    check(&app, &request)?;
+    Ok(next.run(request).await)
+}
+
+/// The number of the API key that the request brings, if it brings one.
+pub fn key_of(app: &App, headers: &HeaderMap) -> Option<usize> {
+    given(headers).find_map(|key| app.api_keys.find(key))
+}
+
+/// What the request brings as a key.
+fn given(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(
+        |value| {
+            let (scheme, key) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+        },
+    );
+    let own = headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    bearer.into_iter().chain(own)
+}
+
+fn check(app: &App, request: &Request) -> Result<(), HttpError> {
+    let headers = request.headers();
+    if app.api_keys.is_empty() || key_of(app, headers).is_some() {
+        return Ok(());
+    }
+    let message = if given(headers).next().is_none() {
+        "an API key is required: send it as Authorization: Bearer KEY or X-API-Key: KEY"
+    } else {
+        app.metrics.auth_failed();
+        "the API key is not one of API_KEYS"
+    };
+    let address = client_address(headers, request.extensions(), &app.config);
+    app.event_log.write(|| Entry {
+        address,
+        transport: Some("http"),
+        code: Some(Code::Unauthorized),
+        reason: Some(message.into()),
+        ..Entry::new(Kind::AuthFailure)
+    });
+    Err(HttpError::new(StatusCode::UNAUTHORIZED, message))
+}

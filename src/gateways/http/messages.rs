@@ -1,0 +1,135 @@
+//! The two routes of the applications that roomcast replaces.
+
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    error::HttpError,
+    extract::{InNamespace, JsonText, Query, Segment, namespace},
+    message_dto::{Message, MessageDto},
+    openapi::{BodyErrors, Busy, KeyErrors},
+};
+use crate::{
+    commands::{
+        context::App,
+        message::{self, Broadcast},
+    },
+    gateways::socketio::{is_protocol_event, is_state_event},
+    hub::sender::Packet,
+    protocol::payload::Payload,
+};
+
+/// Send a message to a room
+///
+/// The body goes to every member of the room as `message-reply`, to the letter; unless
+/// `replyToSender` is true, the client named by `clientId` is left out.
+#[utoipa::path(
+    post,
+    path = "/messages/broadcast",
+    operation_id = "broadcastMessage",
+    tag = "messages",
+    params(InNamespace),
+    request_body = MessageDto,
+    responses(
+        (status = 201, description = "The body; with history also its `offset` in the room", body = Object),
+        BodyErrors, KeyErrors, Busy,
+    ),
+    security((), ("bearer" = []), ("apiKey" = [])),
+)]
+pub async fn broadcast(
+    State(app): State<App>,
+    Query(query): Query<InNamespace>,
+    body: JsonText,
+) -> Result<Response, HttpError> {
+    let namespace = query.find(&app)?;
+    let message = Message::read(&body.object()?).map_err(HttpError::faults)?;
+    let payload = Payload::from_raw(body.0);
+    let broadcast = Broadcast {
+        namespace,
+        room: message.room,
+        payload: payload.clone(),
+        id: message.id,
+        except: message.client_id.parse().ok().filter(|_| !message.to_sender),
+    };
+    let answer = match message::broadcast(&app, broadcast).await? {
+        Some(offset) => payload.to_be_numbered().numbered(offset),
+        None => payload,
+    };
+    Ok(created(&answer))
+}
+
+/// How a message goes to one client.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(rename_all = "camelCase")]
+pub struct ToClient {
+    /// The event as which it goes out: none of Socket.IO's own, and none by which the server tells a
+    /// client its state.
+    #[param(default = "message-reply")]
+    event_name: Option<String>,
+    /// The namespace; where none is given, the client is found wherever it is.
+    #[param(example = "/chat")]
+    namespace: Option<String>,
+}
+
+/// Send a message to one client
+///
+/// The body goes to that client, to the letter.
+#[utoipa::path(
+    post,
+    path = "/messages/{clientId}",
+    operation_id = "sendMessageToClient",
+    tag = "messages",
+    params(("clientId" = String, Path, description = "The client's socket id"), ToClient),
+    request_body = MessageDto,
+    responses(
+        (status = 201, description = "The body", body = Object),
+        (status = 404, description = "The client is not connected", body = super::error::ErrorBody,
+            example = json!({"statusCode": 404, "message": "Client x is not connected", "error": "Not Found"})),
+        BodyErrors, KeyErrors, Busy,
+    ),
+    security((), ("bearer" = []), ("apiKey" = [])),
+)]
+pub async fn to_client(
+    State(app): State<App>,
+    Segment(client): Segment,
+    Query(query): Query<ToClient>,
+    body: JsonText,
+) -> Result<Response, HttpError> {
+    let mut faults = Message::read(&body.object()?).err().unwrap_or_default();
+    let event = query.event_name.unwrap_or_else(|| "message-reply".to_owned());
+    faults.extend(event_fault("eventName", &event));
+    let namespace = query
+        .namespace
+        .map(|path| namespace(&app, &path))
+        .transpose()
+        .map_err(|fault| faults.push(fault));
+    let Ok(namespace) = namespace else { return Err(HttpError::faults(faults)) };
+    if !faults.is_empty() {
+        return Err(HttpError::faults(faults));
+    }
+    let path = namespace.as_ref().map(|namespace| &*namespace.path);
+    let payload = Payload::from_raw(body.0);
+    message::to_client(&app, path, &client, &Packet::new(event, payload.clone())).await?;
+    Ok(created(&payload))
+}
+
+/// What is wrong with an event that a backend names, if anything.
+pub fn event_fault(field: &str, event: &str) -> Option<String> {
+    if event.is_empty() {
+        return Some(format!("{field} should not be empty"));
+    }
+    (is_protocol_event(event) || is_state_event(event)).then(|| {
+        format!("{field} must not be {event:?}: Socket.IO's own events and those by which the server tells a client its state are reserved")
+    })
+}
+
+fn created(body: &Payload) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
+    (StatusCode::CREATED, headers, body.json().into_owned()).into_response()
+}

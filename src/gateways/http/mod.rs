@@ -1,0 +1,226 @@
+//! The HTTP door: it takes requests apart, calls the features, and maps their answers back.
+
+mod asyncapi;
+mod body_deadline;
+mod bundle;
+mod connections;
+mod error;
+mod events;
+mod extract;
+mod health;
+mod keys;
+mod limits;
+mod message_dto;
+mod messages;
+mod openapi;
+mod origin;
+mod playground;
+mod rooms;
+mod users;
+
+use std::{
+    any::Any,
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{
+    extract::{Request, State},
+    handler::Handler,
+    http::{HeaderValue, Method, StatusCode, Uri, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures_util::future::Either;
+use tower::{Service, ServiceBuilder};
+use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
+use tracing::Span;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use self::error::HttpError;
+use self::{bundle::Bundle, origin::Cors, playground::Playground};
+use crate::{
+    commands::context::App,
+    gateways::socketio::{self, SessionIds, SocketLayer},
+    telemetry::metrics::Metrics,
+    transport::Serves,
+};
+
+/// Every route, and Socket.IO.
+///
+/// From the outside, for both: panics, the log, CORS, the bodies' deadline. Then for Socket.IO: the
+/// origin check, the client's bundle, the limit on connections, session ids, the library; for
+/// everything else: the account of requests, their limit, the routes.
+///
+/// Composed as one service, and not by `Router::layer`, which would have every request make a copy
+/// of every layer below each layer; what axum's `from_fn` makes copies below itself alone.
+pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
+    let cors = Cors::new(&app.config.cors_origin, app.admin.is_some());
+    let metrics = app.metrics.clone();
+    let messages = message_routes().route_layer(from_fn_with_state(app.clone(), keys::known));
+    let management =
+        management_routes().route_layer(from_fn_with_state(app.clone(), keys::trusted));
+    let (routes, document) = OpenApiRouter::with_openapi(openapi::base())
+        .merge(messages)
+        .merge(management)
+        .merge(operation_routes())
+        .split_for_parts();
+    let routes = if app.config.playground {
+        let page = Playground::new();
+        routes.route("/", get(move || async move { page.answer() }))
+    } else {
+        routes
+    };
+    let routes = routes
+        .merge(openapi::routes(&document))
+        .fallback(cannot)
+        .method_not_allowed_fallback(cannot)
+        .with_state(app.clone());
+    let routes =
+        ServiceBuilder::new().layer(from_fn_with_state(app.clone(), account)).service(routes);
+    let bundle = Arc::new(Bundle::read(app.config.client_bundle_dir.as_deref()));
+    let socket = ServiceBuilder::new()
+        .layer(from_fn_with_state(app.config.clone(), origin::check))
+        .layer(from_fn_with_state(bundle, bundle::serve))
+        .layer(from_fn_with_state(app.clone(), limits::handshakes))
+        .layer(from_fn_with_state(SessionIds::new(), socketio::guard))
+        .layer(layer)
+        .service(cannot.with_state(()));
+    let trace = TraceLayer::new_for_http()
+        .make_span_with(span)
+        .on_request(())
+        .on_response(log)
+        .on_body_chunk(())
+        .on_eos(())
+        .on_failure(());
+    ServiceBuilder::new()
+        .map_response(IntoResponse::into_response)
+        .layer(CatchPanicLayer::custom(move |_: Box<dyn Any + Send>| panicked(&metrics)))
+        .layer(trace)
+        .layer(cors)
+        .map_request(body_deadline::set)
+        .service(Doors { socket, routes })
+}
+
+/// The two doors: Socket.IO, and all other routes.
+#[derive(Clone)]
+struct Doors<S, R> {
+    socket: S,
+    routes: R,
+}
+
+impl<S, R> Service<Request> for Doors<S, R>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    R: Service<Request, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<S::Future, R::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        ready!(self.socket.poll_ready(context))?;
+        self.routes.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        if socketio::is_socket_io(request.uri()) {
+            Either::Left(self.socket.call(request))
+        } else {
+            Either::Right(self.routes.call(request))
+        }
+    }
+}
+
+/// What the applications that roomcast replaces had: open unless keys are configured.
+fn message_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(messages::broadcast)).routes(routes!(messages::to_client))
+}
+
+/// What only a trusted backend may do.
+fn management_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(events::send))
+        .routes(routes!(connections::list))
+        .routes(routes!(connections::one, connections::disconnect))
+        .routes(routes!(rooms::list))
+        .routes(routes!(rooms::one))
+        .routes(routes!(rooms::messages))
+        .routes(routes!(users::one))
+        .routes(routes!(users::stats))
+}
+
+/// What the machinery around the server asks for; always open.
+fn operation_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(health::health))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .routes(routes!(asyncapi::document))
+}
+
+/// Answers what keeps to the limit, and counts it: a stop waits for it. What an answer is said to be, it
+/// is: no browser is to guess.
+async fn account(State(app): State<App>, request: Request, next: Next) -> Response {
+    const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+    let _until_answered = app.tasks.token();
+    let mut response = match limits::request(&app, &request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    };
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    app.metrics.requested(response.status().as_u16());
+    response
+}
+
+/// No such route, or not with this method: in both cases what NestJS says.
+async fn cannot(method: Method, uri: Uri) -> HttpError {
+    HttpError::new(StatusCode::NOT_FOUND, format!("Cannot {method} {}", uri.path()))
+}
+
+/// The panic hook has logged what it was.
+fn panicked(metrics: &Metrics) -> Response {
+    metrics.panicked();
+    let message = "the server made a mistake; its log says which";
+    HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
+}
+
+/// Without the query, which may hold a token.
+fn span(request: &Request) -> Span {
+    tracing::debug_span!("http", method = %request.method(), path = request.uri().path())
+}
+
+fn log(response: &Response, latency: Duration, _: &Span) {
+    tracing::debug!(status = response.status().as_u16(), ?latency, "answered");
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::hub::Registry;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_and_counted() {
+        let metrics = Arc::new(Metrics::new(Arc::new(Registry::new(&[], 0))));
+        let counted = metrics.clone();
+        let router: Router = Router::new()
+            .route("/", get(|| async { panic!("on purpose") as () }))
+            .layer(CatchPanicLayer::custom(move |_: Box<dyn Any + Send>| panicked(&counted)));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (&body["statusCode"], &body["error"]),
+            (&500.into(), &"Internal Server Error".into())
+        );
+        assert!(metrics.encode().contains("panics_total 1"));
+    }
+}

@@ -1,0 +1,283 @@
+//! The OpenAPI document and the pages that show it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Router,
+    http::{StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::{Value, json};
+use utoipa::{
+    IntoResponses, Modify, OpenApi,
+    openapi::{
+        ContentBuilder, Ref, RefOr, ResponseBuilder,
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_swagger_ui::Config;
+
+use super::error::{ErrorBody, HttpError};
+use crate::commands::context::App;
+
+/// What the document says beside the routes.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "roomcast",
+        description = "A Socket.IO compatible room server: what a backend may ask of it over HTTP.\n\n\
+            With `API_KEYS` set, every route but those of operation needs one of the keys. Without, the \
+            `/messages` routes are open and the management routes are closed, unless `NODE_ENV` is `development`.",
+    ),
+    tags(
+        (name = "messages", description = "Messages to rooms and clients"),
+        (name = "management", description = "Events, connections, rooms and users"),
+        (name = "operation", description = "Health and figures"),
+    ),
+    components(schemas(ErrorBody)),
+    modifiers(&Keys),
+)]
+struct Document;
+
+/// How callers say who they are.
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let components = openapi.components.get_or_insert_default();
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("One of `API_KEYS`"));
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+        let key = ApiKeyValue::with_description("X-API-Key", "One of `API_KEYS`");
+        components.add_security_scheme("apiKey", SecurityScheme::ApiKey(ApiKey::Header(key)));
+    }
+}
+
+/// The document without the routes.
+pub fn base() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+type Responses = BTreeMap<String, RefOr<utoipa::openapi::Response>>;
+
+/// Answers that are no success, by status.
+fn errors<const N: usize>(list: [(StatusCode, &str, Value); N]) -> Responses {
+    let error = |(status, description, message): (StatusCode, &str, Value)| {
+        let example = json!({
+            "statusCode": status.as_u16(),
+            "message": message,
+            "error": status.canonical_reason(),
+        });
+        let content = ContentBuilder::new()
+            .schema(Some(Ref::from_schema_name("Error")))
+            .example(Some(example));
+        let response = ResponseBuilder::new().description(description);
+        (
+            status.as_u16().to_string(),
+            response.content("application/json", content.build()).build().into(),
+        )
+    };
+    list.into_iter().map(error).collect()
+}
+
+/// A body that cannot be taken.
+pub enum BodyErrors {}
+
+impl IntoResponses for BodyErrors {
+    fn responses() -> Responses {
+        errors([
+            (
+                StatusCode::BAD_REQUEST,
+                "Everything that is wrong with the body and the query, or that the body is not JSON",
+                json!(["id must be a UUID", "property foo should not exist"]),
+            ),
+            (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "The body is larger than `MAX_PAYLOAD`",
+                json!("the body is larger than the 1000000 bytes that MAX_PAYLOAD allows"),
+            ),
+            (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "The body is not said to be JSON",
+                json!("the body must be JSON: send it with Content-Type: application/json"),
+            ),
+        ])
+    }
+}
+
+/// A path or a query that cannot be taken.
+pub enum QueryErrors {}
+
+impl IntoResponses for QueryErrors {
+    fn responses() -> Responses {
+        errors([(
+            StatusCode::BAD_REQUEST,
+            "Everything that is wrong with the path and the query",
+            json!(["limit must be an integer from 1 to 1000"]),
+        )])
+    }
+}
+
+/// A caller that may not, or not so often.
+pub enum KeyErrors {}
+
+impl IntoResponses for KeyErrors {
+    fn responses() -> Responses {
+        errors([
+            (
+                StatusCode::UNAUTHORIZED,
+                "The API key is missing or wrong",
+                json!("the API key is not one of API_KEYS"),
+            ),
+            (
+                StatusCode::FORBIDDEN,
+                "The route needs an API key and none is configured",
+                json!("this route needs an API key and none is configured: set API_KEYS"),
+            ),
+            (
+                StatusCode::TOO_MANY_REQUESTS,
+                "More requests than `RATE_LIMIT_HTTP` allows; `Retry-After` says when to try again",
+                json!("too many requests a second: slow down; try again in 1 s"),
+            ),
+        ])
+    }
+}
+
+/// Something that is not there.
+pub enum NotFound {}
+
+impl IntoResponses for NotFound {
+    fn responses() -> Responses {
+        errors([(StatusCode::NOT_FOUND, "There is none", json!("Client x is not connected"))])
+    }
+}
+
+/// What may succeed later.
+pub enum Busy {}
+
+impl IntoResponses for Busy {
+    fn responses() -> Responses {
+        errors([
+            (
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many requests: `Retry-After` says when to try again",
+                json!("too many requests"),
+            ),
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The server cannot do it now",
+                json!("the store cannot be reached"),
+            ),
+        ])
+    }
+}
+
+/// The document, as JSON and as YAML, and Swagger UI.
+pub fn routes(document: &utoipa::openapi::OpenApi) -> Router<App> {
+    #[allow(clippy::expect_used, reason = "the document is the same at every start, and tested")]
+    let (json, yaml) = (
+        document.to_pretty_json().expect("the document has a JSON form"),
+        document.to_yaml().expect("the document has a YAML form"),
+    );
+    let text = |kind: &'static str, text: String| {
+        let text = bytes::Bytes::from(text);
+        get(move || async move { ([(header::CONTENT_TYPE, kind)], text) })
+    };
+    // Relative, so that it works below a proxy's path, too.
+    let config = Arc::new(Config::new(["../api-json"]));
+    let pages = get(move |uri: Uri| async move { swagger(&config, uri.path()) });
+    Router::new()
+        .route("/api-json", text("application/json; charset=utf-8", json))
+        .route("/api-yaml", text("application/yaml; charset=utf-8", yaml))
+        .route("/api", pages.clone())
+        .route("/api/", pages.clone())
+        .route("/api/{*file}", pages)
+}
+
+fn swagger(config: &Arc<Config<'static>>, path: &str) -> Response {
+    let file = path.trim_start_matches("/api").trim_start_matches('/');
+    let not_found = || HttpError::new(StatusCode::NOT_FOUND, format!("Cannot GET {path}"));
+    let Ok(Some(found)) = utoipa_swagger_ui::serve(file, config.clone()) else {
+        return not_found().into_response();
+    };
+    let kind = [(header::CONTENT_TYPE, found.content_type)];
+    if path == "/api" {
+        // The page names its files relative to the folder that this path is not.
+        let page = String::from_utf8_lossy(&found.bytes).replacen(
+            "<head>",
+            "<head><base href=\"api/\">",
+            1,
+        );
+        return (kind, page).into_response();
+    }
+    let bytes = found.bytes.into_owned();
+    if found.gzpipped {
+        return (kind, [(header::CONTENT_ENCODING, "gzip")], bytes).into_response();
+    }
+    (kind, bytes).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa_axum::router::OpenApiRouter;
+
+    use super::*;
+    use crate::gateways::http::{management_routes, message_routes, operation_routes};
+
+    fn document() -> utoipa::openapi::OpenApi {
+        OpenApiRouter::with_openapi(base())
+            .merge(message_routes())
+            .merge(management_routes())
+            .merge(operation_routes())
+            .into_openapi()
+    }
+
+    #[test]
+    fn the_document_is_as_reviewed() {
+        insta::assert_snapshot!("openapi", document().to_pretty_json().unwrap());
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn references(value: &Value, found: &mut Vec<String>) {
+            match value {
+                Value::Object(map) => {
+                    if let Some(Value::String(target)) = map.get("$ref") {
+                        found.push(target.clone());
+                    }
+                    map.values().for_each(|value| references(value, found));
+                }
+                Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+                _ => {}
+            }
+        }
+        let document = serde_json::to_value(document()).unwrap();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(!found.is_empty());
+        for target in found {
+            assert!(document.pointer(target.trim_start_matches('#')).is_some(), "{target}");
+        }
+    }
+
+    #[test]
+    fn every_route_says_what_may_go_wrong() {
+        let document = serde_json::to_value(document()).unwrap();
+        let mut ids = std::collections::BTreeSet::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let is_guarded = operation["tags"] != json!(["operation"]);
+                assert_eq!(
+                    operation["responses"].get("401").is_some(),
+                    is_guarded,
+                    "{method} {path}"
+                );
+                assert_eq!(operation.get("security").is_some(), is_guarded, "{method} {path}");
+                assert!(operation["summary"].is_string(), "{method} {path}");
+                assert!(ids.insert(operation["operationId"].to_string()), "{method} {path}");
+            }
+        }
+    }
+}

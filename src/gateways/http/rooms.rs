@@ -1,0 +1,102 @@
+//! `/rooms`.
+
+use axum::{Json, extract::State};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    error::HttpError,
+    extract::{InNamespace, Paging, Query, Segment, integer, page_limit},
+    openapi::{Busy, KeyErrors, NotFound, QueryErrors},
+};
+use crate::commands::{
+    context::App,
+    history::{self, HistoryPage},
+    queries::{self, Page, Room, RoomDetail},
+};
+
+/// The greatest offset: the greatest integer that JavaScript can hold exactly.
+const MAX_OFFSET: u64 = (1 << 53) - 1;
+
+/// List the rooms
+///
+/// Those of one namespace that have a member.
+#[utoipa::path(
+    get,
+    path = "/rooms",
+    operation_id = "listRooms",
+    tag = "management",
+    params(InNamespace, Paging),
+    responses((status = 200, description = "A page of them, in the order of their names", body = Page<Room>), QueryErrors, KeyErrors),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+pub async fn list(
+    State(app): State<App>,
+    Query(query): Query<InNamespace>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<Room>>, HttpError> {
+    Ok(Json(queries::rooms(&app, &*query.find(&app)?, &paging.read()?).await))
+}
+
+/// Look at one room
+///
+/// Its members, and where its history stands.
+#[utoipa::path(
+    get,
+    path = "/rooms/{room}",
+    operation_id = "getRoom",
+    tag = "management",
+    params(("room" = String, Path, description = "The room's name"), InNamespace),
+    responses((status = 200, description = "The room", body = RoomDetail), NotFound, QueryErrors, KeyErrors, Busy),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+pub async fn one(
+    State(app): State<App>,
+    path: Segment,
+    Query(query): Query<InNamespace>,
+) -> Result<Json<RoomDetail>, HttpError> {
+    let room = path.room()?;
+    Ok(Json(queries::room(&app, &*query.find(&app)?, &room).await?))
+}
+
+/// Which part of a room's history is wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct After {
+    /// The offset after which to begin.
+    #[param(value_type = Option<u64>, minimum = 0, default = 0)]
+    after: Option<String>,
+    /// The greatest number of messages.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<String>,
+}
+
+/// Read a room's history
+///
+/// Also when nobody is in it. A page may hold fewer messages than asked for, as it is bounded in
+/// bytes, too: `complete` tells whether there are more.
+#[utoipa::path(
+    get,
+    path = "/rooms/{room}/messages",
+    operation_id = "listRoomMessages",
+    tag = "management",
+    params(("room" = String, Path, description = "The room's name"), InNamespace, After),
+    responses((status = 200, description = "The messages, oldest first", body = HistoryPage), QueryErrors, KeyErrors, Busy),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+pub async fn messages(
+    State(app): State<App>,
+    path: Segment,
+    Query(query): Query<InNamespace>,
+    Query(part): Query<After>,
+) -> Result<Json<HistoryPage>, HttpError> {
+    let room = path.room()?;
+    let namespace = query.find(&app)?;
+    let mut faults = Vec::new();
+    let after = integer("after", part.after.as_deref(), 0..=MAX_OFFSET, 0, &mut faults);
+    let limit = page_limit(part.limit.as_deref(), &mut faults);
+    if !faults.is_empty() {
+        return Err(HttpError::faults(faults));
+    }
+    Ok(Json(history::page(&app, &namespace, &room, after, limit).await?))
+}

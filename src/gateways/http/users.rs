@@ -1,0 +1,48 @@
+//! `/users` and `/stats`.
+
+use axum::{Json, extract::State};
+
+use super::{
+    error::HttpError,
+    extract::Segment,
+    openapi::{Busy, KeyErrors, QueryErrors},
+};
+use crate::{
+    commands::{
+        context::App,
+        queries::{self, Presence, Stats},
+    },
+    protocol::names::UserId,
+};
+
+/// Look at a user's presence
+///
+/// A user that nobody knows is offline.
+#[utoipa::path(
+    get,
+    path = "/users/{userId}",
+    operation_id = "getUser",
+    tag = "management",
+    params(("userId" = String, Path, description = "The user's id")),
+    responses((status = 200, description = "Its presence", body = Presence), QueryErrors, KeyErrors, Busy),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+pub async fn one(State(app): State<App>, path: Segment) -> Result<Json<Presence>, HttpError> {
+    let user = path.name("userId", UserId::parse)?;
+    Ok(Json(queries::user(&app, &user).await?))
+}
+
+/// Count connections, rooms and users
+///
+/// Over all nodes and namespaces.
+#[utoipa::path(
+    get,
+    path = "/stats",
+    operation_id = "getStats",
+    tag = "management",
+    responses((status = 200, description = "The counts", body = Stats), KeyErrors),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+pub async fn stats(State(app): State<App>) -> Json<Stats> {
+    Json(queries::stats(&app).await)
+}

@@ -1,0 +1,8 @@
+//! The ways into the server. Each turns what comes in, once, into a valid command, calls the same function
+//! for it, and maps the outcome or refusal back.
+
+pub mod admin_ui;
+pub mod asyncapi;
+pub mod cluster_peer;
+pub mod http;
+pub mod socketio;

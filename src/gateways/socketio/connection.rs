@@ -1,0 +1,330 @@
+//! The life of one connection to a namespace: handshake, events, end.
+//!
+//! The library sends the CONNECT packet before its connect handler runs, so everything is prepared
+//! in the middleware that runs before: no event is lost, and a client that is gone again at once
+//! leaves nothing behind.
+
+use std::{
+    fmt,
+    future::Future,
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, OnceLock, Weak, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use socketioxide::{
+    ProtocolVersion,
+    adapter::LocalAdapter,
+    handler::{ConnectHandler, MessageHandler, disconnect::DisconnectHandler},
+    socket::{DisconnectReason, Socket},
+};
+use socketioxide_core::Value;
+
+use super::{
+    connects::Connects,
+    guard::step,
+    handshake::{Handshake, client_name},
+    inbox::{Inbox, Item, size_of_event},
+    refusals::{close_if_unjoined, turned_away},
+    task::split,
+};
+use crate::{
+    commands::{context::App, presence, room, signal},
+    hub::{
+        Client, Namespace, Session,
+        sender::{Outlet, Tap},
+    },
+    limits::{Admission, Who},
+    memory::Account,
+    protocol::refusal::{Code, Refusal},
+    telemetry::{
+        event_log::{Entry, Kind},
+        metrics::Limit,
+    },
+};
+
+/// The library's handler for everything that connects to one namespace.
+#[derive(Clone)]
+pub struct NamespaceHandler {
+    /// What the features get.
+    pub app: App,
+    /// The namespace.
+    pub namespace: Arc<Namespace>,
+}
+
+/// One connection.
+pub struct Connection {
+    pub(super) app: App,
+    pub(super) client: OnceLock<Arc<Client>>,
+    /// Taken over by the client when the connection is established.
+    prepared: OnceLock<Prepared>,
+    inbox: Inbox,
+    /// What is held for the client.
+    pub(super) account: Arc<Account>,
+    /// The Engine.IO session that it belongs to.
+    pub(super) connects: Arc<Connects>,
+    /// Weak: the place is free as soon as the library lets go of the connection.
+    pub(super) admission: Weak<Admission>,
+    /// Why the server has ended it, where it did.
+    pub(super) ended: OnceLock<&'static str>,
+}
+
+struct Prepared {
+    namespace: Arc<Namespace>,
+    name: Arc<str>,
+    address: Option<IpAddr>,
+    session: Session,
+}
+
+/// The shortest wait that a client is told, since it counts in whole milliseconds.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+/// How long a client is told to wait when too many of its own events wait.
+const BACKLOG_WAIT: Duration = Duration::from_secs(1);
+
+type Refused = Box<dyn fmt::Display + Send>;
+
+/// Names this crate's own handlers among the library's.
+pub enum Direct {}
+
+impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
+    fn call_middleware<'a>(
+        &'a self,
+        socket: Arc<Socket>,
+        auth: &'a Option<Value>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Refused>> + Send + 'a>> {
+        Box::pin(async move {
+            let parts = socket.req_parts();
+            let Some(connects) = parts.extensions.get::<Arc<Connects>>() else {
+                let message = "this connection was not opened by the server's own transport";
+                return Err(Box::new(Refusal::new(Code::Unavailable, message)) as Refused);
+            };
+            let handshake = Handshake::read(parts, auth.as_ref(), &self.app.config);
+            let address = handshake.address;
+            let admission = parts.extensions.get::<Arc<Admission>>();
+            let is_banned = admission.is_some_and(|admission| admission.is_banned());
+            let taken = match connects.take(&self.namespace.path) {
+                Err(refusal) if !is_banned => {
+                    self.app.metrics.refused(refusal.code);
+                    close_if_unjoined(&self.app, &socket);
+                    return Err(Box::new(refusal) as Refused);
+                }
+                taken => taken.ok(),
+            };
+            let prepared = if is_banned {
+                let message = "this connection was thrown out: slow down, and connect anew";
+                Err(Refusal::new(Code::Forbidden, message))
+            } else {
+                self.authenticate(handshake).await
+            };
+            let prepared = prepared.map_err(|refusal| {
+                turned_away(&self.app, &socket, &refusal, address);
+                close_if_unjoined(&self.app, &socket);
+                Box::new(refusal) as Refused
+            })?;
+            let connection = Arc::new(Connection {
+                app: self.app.clone(),
+                client: OnceLock::new(),
+                prepared: OnceLock::from(prepared),
+                inbox: Inbox::default(),
+                account: Account::of(&socket.req_parts().extensions, &self.app.memory),
+                connects: connects.clone(),
+                admission: admission.map(Arc::downgrade).unwrap_or_default(),
+                ended: OnceLock::new(),
+            });
+            if let Some(taken) = taken {
+                taken.enter(&connection);
+            }
+            socket.extensions.insert(connection.clone());
+            socket.on_fallback(Inlet(connection.clone()));
+            socket.on_disconnect(Farewell(connection));
+            Ok(())
+        })
+    }
+
+    fn call(&self, socket: Arc<Socket>, _auth: Option<Value>) {
+        if let Some(connection) = socket.extensions.get::<Arc<Connection>>() {
+            connection.establish(&socket);
+        }
+    }
+}
+
+impl NamespaceHandler {
+    async fn authenticate(&self, handshake: Handshake) -> Result<Prepared, Refusal> {
+        let mut token_name = None;
+        let session = match (&self.app.verifier, &handshake.token) {
+            (Some(verifier), Some(token)) => {
+                let who = Who::of(handshake.address, None);
+                let mut identity = self.app.limits.guesses.verify(verifier, token, who).await?;
+                token_name = identity.client_name.take();
+                Session::from(identity)
+            }
+            (Some(_), None) if self.app.config.auth_required() => {
+                return Err(Refusal::new(
+                    Code::Unauthorized,
+                    "authentication required: give a token by auth.token, the query parameter token or an Authorization header",
+                ));
+            }
+            _ => Session::anonymous(&self.app.config),
+        };
+        Ok(Prepared {
+            namespace: self.namespace.clone(),
+            name: client_name(token_name, handshake.client_name),
+            address: handshake.address,
+            session,
+        })
+    }
+}
+
+/// Takes every event, synchronously and so in order.
+struct Inlet(Arc<Connection>);
+
+impl MessageHandler<LocalAdapter, Direct> for Inlet {
+    fn call(&self, _: Arc<Socket>, value: Value, ack: Option<i64>) {
+        let Value::Str(text, attachments) = value else { return };
+        let attachments: Arc<[Bytes]> = attachments.into_iter().flatten().collect();
+        if self.0.app.draining.load(Ordering::Acquire) {
+            let refusal = Refusal::new(Code::Unavailable, "the server is stopping: connect anew");
+            return self.0.turn_away(text.as_str(), ack, &refusal);
+        }
+        if let Err(refusal) = self.0.app.memory.check_work() {
+            self.0.app.metrics.limited(Limit::Memory);
+            return self.0.turn_away(text.as_str(), ack, &refusal);
+        }
+        // Who is not established yet cannot be told anything; the inbox bounds what it may send.
+        if let Err(wait) = self.0.connects.throttle.take()
+            && self.0.client.get().is_some()
+        {
+            let refusal = Refusal::new(Code::RateLimited, "too many events a second: slow down");
+            let refusal = Refusal { retry_after: Some(wait.max(SHORTEST_WAIT)), ..refusal };
+            return self.0.turn_away(text.as_str(), ack, &refusal);
+        }
+        let bytes = size_of_event(text.as_str(), &attachments);
+        let refused = match self.0.account.charge_incoming(bytes) {
+            Some(charge) => {
+                let item = Item::Event { text, attachments, ack, came: Instant::now(), charge };
+                match self.0.inbox.push(&self.0, item) {
+                    Err(Item::Event { text, .. }) => text,
+                    _ => return,
+                }
+            }
+            None => text,
+        };
+        let message = "too many events are waiting to be processed: wait for acknowledgements";
+        let refusal = Refusal::new(Code::RateLimited, message);
+        let refusal = Refusal { retry_after: Some(BACKLOG_WAIT), ..refusal };
+        self.0.turn_away(refused.as_str(), ack, &refusal);
+    }
+}
+
+/// Takes the end of the connection.
+struct Farewell(Arc<Connection>);
+
+impl DisconnectHandler<LocalAdapter, Direct> for Farewell {
+    fn call_with_defer(
+        &self,
+        socket: Arc<Socket>,
+        reason: DisconnectReason,
+        defer: fn(Arc<Socket>),
+    ) {
+        self.0.connects.left(socket.ns());
+        // The client may connect anew on the same connection: nothing of before may follow then.
+        if let Some(client) = self.0.client.get() {
+            client.outlet.close();
+        }
+        // Never refused: only events are.
+        let _queued = self.0.inbox.push(&self.0, Item::Gone(reason));
+        defer(socket);
+    }
+}
+
+impl Connection {
+    /// What the features get.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// The client, once the connection is established.
+    pub fn client(&self) -> Option<&Arc<Client>> {
+        self.client.get()
+    }
+
+    /// What has come and is not processed yet.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Enters the client. The inbox opens last, so that its end, too, is processed after this.
+    fn establish(self: &Arc<Self>, socket: &Arc<Socket>) {
+        let Some(prepared) = self.prepared.get() else { return };
+        let protocol = if socket.protocol() == ProtocolVersion::V4 { 3 } else { 4 };
+        let client = Arc::new(Client::new(
+            socket.id,
+            prepared.namespace.clone(),
+            prepared.name.clone(),
+            protocol,
+            prepared.address,
+            Outlet::new(
+                socket,
+                prepared.namespace.path.clone(),
+                self.app.wire.clone(),
+                self.app.admin.clone().map(|admin| Arc::new(admin) as Tap),
+            ),
+            prepared.session.clone(),
+        ));
+        if self.client.set(client.clone()).is_err() {
+            return;
+        }
+        let app = &self.app;
+        app.metrics.connected();
+        app.event_log.write(|| Entry::of(Kind::Connect, &client));
+        // Whatever fails, the inbox must open: the end of the connection comes through it.
+        let step = |name, work: &dyn Fn()| step(&app.metrics, &client, name, work);
+        // The welcome is the first that it hears: before it is among those that broadcasts reach.
+        step("welcoming", &|| signal::welcome(&client));
+        client.namespace.add(client.clone());
+        step("announcing the beginning", &|| signal::announce_connected(app, &client));
+        step("beginning presence", &|| presence::begin(app, &client));
+        tracing::debug!(client = %client.id, namespace = %client.namespace.path, name = ?client.name, user = ?client.user(), transport = client.outlet.transport(), "connected");
+        if let Some(admin) = &app.admin {
+            step("telling operators", &|| admin.connected(&client));
+        }
+        self.inbox.open(self);
+    }
+
+    /// Ends what the client was part of.
+    pub(super) fn on_gone(&self, client: &Arc<Client>, reason: DisconnectReason) {
+        let app = &self.app;
+        let places = presence::shared_rooms(client);
+        client.namespace.remove(client);
+        app.metrics.disconnected();
+        if let Some(admin) = &app.admin {
+            admin.disconnected(client, reason);
+        }
+        let reason = self.end_of(client, reason);
+        tracing::debug!(client = %client.id, namespace = %client.namespace.path, %reason, "disconnected");
+        app.event_log
+            .write(|| Entry { reason: Some(reason.into()), ..Entry::of(Kind::Disconnect, client) });
+        // Whatever fails, the rest must be done: nothing of a client may stay.
+        let metrics = &app.metrics;
+        if !step(metrics, client, "leaving rooms", || room::leave_all(app, client)) {
+            room::forget(client, &places);
+        }
+        step(metrics, client, "announcing the end", || signal::announce_disconnected(app, client));
+        if !step(metrics, client, "ending presence", || presence::end(app, client, places)) {
+            presence::forget(app, client);
+        }
+    }
+
+    /// Refuses an event that was not taken into the inbox.
+    fn turn_away(&self, text: &str, ack: Option<i64>, refusal: &Refusal) {
+        let Some(client) = self.client.get() else { return };
+        if refusal.code == Code::RateLimited {
+            self.app.metrics.limited(Limit::Events);
+        }
+        let name = split(text).map(|(name, _)| name).unwrap_or_default();
+        self.refuse(client, &name, ack, refusal);
+    }
+}

@@ -1,0 +1,351 @@
+//! The packets that open and close namespaces on one connection: an Engine.IO session, whatever
+//! transport it has.
+//!
+//! The library has no hook for most of them. It answers a CONNECT to a namespace that it does not know by
+//! itself, and passes over one to a namespace that the connection is being let into: also while the
+//! handler of a session that has just ended has not returned, so that a client that leaves and comes
+//! back at once would never be answered. So they are looked at before the library gets them:
+//!
+//! - each but the first costs an event of the connection's one bucket, the refused ones, too; a
+//!   connection that goes on regardless is cut off;
+//! - a CONNECT to one of roomcast's namespaces is *offered* to the library until its handler has
+//!   [taken](Connects::take) it, and what the client sends behind it waits. A handler that is called for
+//!   none that was offered (one offered twice, and taken twice) lets nobody in.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+use super::connection::Connection;
+use crate::{
+    config::Config,
+    limits::{Reaction, Throttle, refused},
+    protocol::refusal::{Code, Refusal},
+    telemetry::{
+        event_log::{Entry, EventLog, Kind},
+        metrics::{Limit, Metrics},
+    },
+    transport::{Came, Packets},
+};
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The limits.
+    pub config: Arc<Config>,
+    /// The namespaces whose handlers take what is offered.
+    pub namespaces: Vec<Arc<str>>,
+    /// The figures.
+    pub metrics: Arc<Metrics>,
+    /// The event log.
+    pub event_log: EventLog,
+}
+
+/// The namespaces of one connection, and its bucket of events.
+#[derive(Debug)]
+pub struct Connects {
+    shared: Arc<Shared>,
+    address: Option<IpAddr>,
+    /// The bucket.
+    pub throttle: Throttle,
+    /// No packet has come yet: the first one belongs to the connection itself.
+    first: AtomicBool,
+    places: Mutex<HashMap<Arc<str>, Place>>,
+    /// Told when an offer is taken.
+    reader: AtomicWaker,
+}
+
+/// A connection's place in a namespace.
+#[derive(Debug)]
+enum Place {
+    /// A CONNECT has come, over the limit where it has to wait for so long.
+    Offered(Option<Duration>),
+    /// It is being let in, or is in.
+    Inside(Weak<Connection>),
+    /// Its DISCONNECT has come.
+    Leaving,
+}
+
+impl Place {
+    /// Whether a CONNECT is to be answered, and not one too many.
+    fn is_free(&self) -> bool {
+        match self {
+            Self::Offered(_) => false,
+            Self::Leaving => true,
+            // It is being disconnected by the server, and knows it before the library does.
+            Self::Inside(connection) => connection
+                .upgrade()
+                .and_then(|connection| connection.client().map(|client| client.outlet.is_closed()))
+                .unwrap_or(false),
+        }
+    }
+}
+
+/// A CONNECT that a handler has taken: unless the client [enters](Self::enter), it is out again.
+#[derive(Debug)]
+pub struct Taken {
+    connects: Arc<Connects>,
+    namespace: Arc<str>,
+    entered: bool,
+}
+
+impl Taken {
+    /// The client is let in.
+    pub fn enter(mut self, connection: &Arc<Connection>) {
+        self.entered = true;
+        let place = Place::Inside(Arc::downgrade(connection));
+        self.connects.places.lock().insert(self.namespace.clone(), place);
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if !self.entered {
+            self.connects.left(&self.namespace);
+        }
+    }
+}
+
+impl Connects {
+    /// A new connection from this address; of Engine.IO 3, with which the library lets it into `/` by
+    /// itself, or not.
+    pub fn new(shared: Arc<Shared>, address: Option<IpAddr>, v3: bool) -> Arc<Self> {
+        let root = v3.then(|| ("/".into(), Place::Offered(None)));
+        Arc::new(Self {
+            throttle: Throttle::new(&shared.config),
+            first: AtomicBool::new(true),
+            address,
+            places: Mutex::new(root.into_iter().collect()),
+            reader: AtomicWaker::new(),
+            shared,
+        })
+    }
+
+    /// Takes what was offered to a namespace.
+    ///
+    /// # Errors
+    /// Where nothing was, or it was over a limit.
+    pub fn take(self: &Arc<Self>, namespace: &Arc<str>) -> Result<Taken, Refusal> {
+        let taken = {
+            let mut places = self.places.lock();
+            let Some(Place::Offered(limited)) = places.get(namespace) else {
+                let message = "this connection has not asked for that namespace";
+                return Err(Refusal::new(Code::Forbidden, message));
+            };
+            let limited = *limited;
+            let inside = |place: &&Place| !matches!(place, Place::Offered(_));
+            let count = places.values().filter(inside).count() as u64;
+            let max = self.shared.config.max_namespaces_per_connection;
+            let taken = match limited {
+                Some(wait) => Err(refused(wait, "too many events a second: slow down")),
+                None if max > 0 && count >= max => {
+                    let message = format!(
+                        "this connection is in {count} namespaces, the most that MAX_NAMESPACES_PER_CONNECTION allows"
+                    );
+                    Err(Refusal::new(Code::Forbidden, message))
+                }
+                None => Ok(()),
+            };
+            match taken {
+                Ok(()) => drop(places.insert(namespace.clone(), Place::Inside(Weak::new()))),
+                Err(_) => drop(places.remove(namespace)),
+            }
+            taken
+        };
+        self.reader.wake();
+        taken.map(|()| Taken {
+            connects: self.clone(),
+            namespace: namespace.clone(),
+            entered: false,
+        })
+    }
+
+    /// The session in a namespace has ended. What was offered since stays.
+    pub fn left(&self, namespace: &str) {
+        let mut places = self.places.lock();
+        if !matches!(places.get(namespace), Some(Place::Offered(_))) {
+            places.remove(namespace);
+        }
+    }
+
+    fn is_offering(&self) -> bool {
+        self.places.lock().values().any(|place| matches!(place, Place::Offered(_)))
+    }
+
+    /// Takes an event's worth out of the bucket; how long until there is one again where there is
+    /// none. `None`: the connection has gone on for too long.
+    fn count(&self) -> Option<Result<(), Duration>> {
+        if self.first.swap(false, Ordering::Relaxed) {
+            return Some(Ok(()));
+        }
+        let Err(wait) = self.throttle.take() else { return Some(Ok(())) };
+        let Shared { metrics, event_log, .. } = &*self.shared;
+        metrics.limited(Limit::Events);
+        if !matches!(self.throttle.refused(Instant::now()), Reaction::Disconnect | Reaction::CutOff)
+        {
+            return Some(Err(wait));
+        }
+        metrics.flooded();
+        tracing::info!(address = ?self.address, "flooding with CONNECT or DISCONNECT packets: cut off");
+        event_log.write(|| Entry {
+            address: self.address,
+            code: Some(Code::RateLimited),
+            reason: Some("flooding".into()),
+            ..Entry::new(Kind::Refusal)
+        });
+        None
+    }
+
+    /// Takes note of a CONNECT to one of roomcast's namespaces; whether it is to be offered.
+    fn offer(&self, namespace: &str, limited: Option<Duration>) -> bool {
+        let known = self.shared.namespaces.iter().find(|known| &***known == namespace);
+        let Some(namespace) = known else { return false };
+        let mut places = self.places.lock();
+        let is_free = places.get(namespace).is_none_or(Place::is_free);
+        if is_free {
+            places.insert(namespace.clone(), Place::Offered(limited));
+        }
+        is_free
+    }
+}
+
+impl Packets for Connects {
+    fn came(&self, packet: &[u8]) -> Came {
+        let Some(counted) = self.count() else { return Came::TooMany };
+        let Some((is_connect, namespace)) = parse(packet) else { return Came::Pass };
+        if is_connect {
+            let is_offered = self.offer(namespace, counted.err());
+            return if is_offered { Came::Offer } else { Came::Pass };
+        }
+        if let Some(place @ Place::Inside(_)) = self.places.lock().get_mut(namespace) {
+            *place = Place::Leaving;
+        }
+        Came::Pass
+    }
+
+    fn poll_taken(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.reader.register(context.waker());
+        if self.is_offering() { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+/// Whether the text of a packet is a CONNECT (and not a DISCONNECT), and its namespace.
+fn parse(packet: &[u8]) -> Option<(bool, &str)> {
+    let is_connect = packet.starts_with(b"40");
+    if !is_connect && !packet.starts_with(b"41") {
+        return None;
+    }
+    let rest = &packet[2..];
+    if rest.first() != Some(&b'/') {
+        return Some((is_connect, "/"));
+    }
+    // With Engine.IO 3 there may be a query.
+    let end = rest.iter().position(|byte| matches!(byte, b',' | b'?')).unwrap_or(rest.len());
+    Some((is_connect, str::from_utf8(&rest[..end]).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Registry;
+
+    fn connects(change: impl FnOnce(&mut Config)) -> Arc<Connects> {
+        let mut config = Config { max_namespaces_per_connection: 2, ..Config::default() };
+        change(&mut config);
+        let shared = Shared {
+            config: Arc::new(config),
+            namespaces: ["/", "/chat", "/third"].map(Arc::from).to_vec(),
+            metrics: Arc::new(Metrics::new(Arc::new(Registry::new(&[], 0)))),
+            event_log: EventLog::default(),
+        };
+        Connects::new(Arc::new(shared), None, false)
+    }
+
+    #[test]
+    fn packets_are_told_apart_with_their_namespaces() {
+        for (packet, wanted) in [
+            ("40", Some((true, "/"))),
+            ("40{\"token\":\"/a,\"}", Some((true, "/"))),
+            ("40/chat", Some((true, "/chat"))),
+            ("40/chat,{}", Some((true, "/chat"))),
+            ("40/chat?token=a,b", Some((true, "/chat"))),
+            ("41/chat,", Some((false, "/chat"))),
+            ("41", Some((false, "/"))),
+            ("42[]", None),
+            ("4", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(packet.as_bytes()), wanted, "{packet}");
+        }
+    }
+
+    #[test]
+    fn a_connect_is_offered_once_and_taken_once() {
+        let connects = connects(|_| {});
+        let root: Arc<str> = "/".into();
+        assert_eq!(connects.take(&root).unwrap_err().code, Code::Forbidden);
+        assert_eq!(connects.came(b"40"), Came::Offer);
+        assert_eq!(connects.came(b"40"), Came::Pass, "one that is not taken yet is answered, too");
+        let taken = connects.take(&root).unwrap();
+        assert_eq!(connects.take(&root).unwrap_err().code, Code::Forbidden);
+        assert_eq!(connects.came(b"40"), Came::Pass, "it is being answered");
+        drop(taken);
+        assert_eq!(connects.came(b"40"), Came::Offer, "it was refused before");
+        assert_eq!(connects.came(b"40/unknown,"), Came::Pass);
+    }
+
+    #[test]
+    fn who_leaves_may_come_back_before_its_end() {
+        let connects = connects(|_| {});
+        let root: Arc<str> = "/".into();
+        assert_eq!(connects.came(b"40"), Came::Offer);
+        let mut taken = connects.take(&root).unwrap();
+        taken.entered = true;
+        assert_eq!(connects.came(b"41"), Came::Pass);
+        assert_eq!(connects.came(b"40"), Came::Offer);
+        connects.left("/");
+        connects.take(&root).unwrap();
+    }
+
+    #[test]
+    fn a_connection_has_so_many_namespaces() {
+        let connects = connects(|_| {});
+        let mut taken = Vec::new();
+        for (packet, namespace) in [("40", "/"), ("40/chat,", "/chat")] {
+            assert_eq!(connects.came(packet.as_bytes()), Came::Offer);
+            taken.push(connects.take(&namespace.into()).unwrap());
+        }
+        assert_eq!(connects.came(b"40/third,"), Came::Offer);
+        let refusal = connects.take(&"/third".into()).unwrap_err();
+        assert!(refusal.message.contains("MAX_NAMESPACES_PER_CONNECTION"), "{refusal}");
+        taken.pop();
+        assert_eq!(connects.came(b"40/third,"), Came::Offer);
+        connects.take(&"/third".into()).unwrap();
+    }
+
+    #[test]
+    fn what_is_over_the_limit_is_refused_and_then_ends_it() {
+        let connects = connects(|config| {
+            config.rate_limit_events = 1;
+            config.rate_limit_burst = 2;
+        });
+        for packet in ["40/unknown,", "40/unknown,", "41/unknown,"] {
+            assert_eq!(connects.came(packet.as_bytes()), Came::Pass);
+        }
+        assert_eq!(connects.came(b"40"), Came::Offer);
+        let refusal = connects.take(&"/".into()).unwrap_err();
+        assert_eq!(refusal.code, Code::RateLimited);
+        let ended = (0..30).find(|_| connects.came(b"40/unknown,") == Came::TooMany);
+        assert!(ended.is_some());
+    }
+}

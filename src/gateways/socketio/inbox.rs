@@ -1,0 +1,195 @@
+//! The ordered inbox of one client.
+//!
+//! The library calls handlers in the order of the frames, but runs their futures side by side, so
+//! that one client's events would overtake one another. Here they queue, and one at a time takes them
+//! out: what a client sends is processed in the order in which it was sent, its disconnection last.
+//! Most events are done as they come; a task lives only while one of them has to wait.
+//!
+//! Messages to rooms that follow one another are handed to the log without waiting for the one before
+//! to be stored: the log keeps their order, and they are answered in it. So a client that sends fast
+//! shares its commits with itself. Everything else waits until they are all done.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use socketioxide::socket::DisconnectReason;
+
+use super::{
+    connection::Connection,
+    guard::{caught, survived},
+    order::Order,
+};
+use crate::{memory::Charge, transport::Pause};
+
+/// How many events of one client may wait; the bytes of those that wait, and of those under way, are
+/// bounded by its account. What is over is refused, which a client that awaits its acks never sees, nor
+/// one on the wire, which is not read from any more long before.
+const CAPACITY: usize = 4096;
+
+/// What an event takes in memory besides its text and its attachments, in bytes.
+const OVERHEAD: usize = 256;
+
+/// With so many events waiting, or their bytes, a client is not read from any more.
+const CROWDED: usize = 256;
+
+/// With so few waiting, it is read from again.
+const CALM: usize = 64;
+
+/// How many messages of one client may be on their way to the log at the same time.
+const UNDER_WAY: usize = 128;
+
+/// One thing that came from a client.
+pub enum Item {
+    /// An event: the text of its packet's array, and what its placeholders refer to.
+    Event {
+        /// `["name", argument, …]`
+        text: socketioxide_core::Str,
+        /// The binary attachments, in the order of their numbers.
+        attachments: Arc<[Bytes]>,
+        /// The number to acknowledge it with, where the client asks for that.
+        ack: Option<i64>,
+        /// When it came.
+        came: Instant,
+        /// Its bytes.
+        charge: Charge,
+    },
+    /// Somebody else's order for the client.
+    Order(Order),
+    /// The connection has ended.
+    Gone(DisconnectReason),
+}
+
+/// The queue, and whether somebody is taking from it.
+#[derive(Default)]
+pub struct Inbox {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    items: VecDeque<Item>,
+    /// The connection is established: what came before waits until it is.
+    open: bool,
+    /// The connection has ended: what comes after its end must not bring it back.
+    ended: bool,
+    running: bool,
+    /// Keeps the client from being read while too many wait.
+    pause: Option<Pause>,
+}
+
+/// What an event of this text and these attachments is charged.
+pub fn size_of_event(text: &str, attachments: &[Bytes]) -> usize {
+    OVERHEAD + text.len() + attachments.iter().map(Bytes::len).sum::<usize>()
+}
+
+impl Inbox {
+    /// Queues an item; gives it back if too many are waiting. What comes after the end is dropped.
+    pub fn push(&self, connection: &Arc<Connection>, item: Item) -> Result<(), Item> {
+        let mut state = self.state.lock();
+        if state.ended {
+            return Ok(());
+        }
+        let is_event = matches!(item, Item::Event { .. });
+        if is_event {
+            if state.items.len() >= CAPACITY {
+                return Err(item);
+            }
+            connection.app().metrics.waiting(1);
+        }
+        state.ended = matches!(item, Item::Gone(_));
+        state.items.push_back(item);
+        let is_crowded = state.items.len() >= CROWDED || connection.account.is_crowded();
+        if is_crowded && state.pause.is_none() {
+            state.pause = connection.client().and_then(|client| client.outlet.pause());
+        }
+        let starts = state.starts();
+        drop(state);
+        if starts {
+            // A stop waits for it, task or not.
+            let _until_done = connection.app().tasks.token();
+            let mut work = Box::pin(drain(connection.clone()));
+            // Most events are done at once: only what has to wait becomes a task. What is no event may
+            // come from within the library, which would not like to be called back.
+            if !is_event || work.as_mut().now_or_never().is_none() {
+                connection.app().tasks.spawn(work);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the items be processed, those that came early among them.
+    pub fn open(&self, connection: &Arc<Connection>) {
+        let mut state = self.state.lock();
+        state.open = true;
+        if state.starts() {
+            connection.app().tasks.spawn(drain(connection.clone()));
+        }
+    }
+
+    /// The next item. Where there is none, and nothing is under way, the task is over.
+    fn next(&self, connection: &Connection, is_idle: bool) -> Option<Item> {
+        let mut state = self.state.lock();
+        let item = state.items.pop_front();
+        let is_done = item.is_none() && is_idle;
+        if is_done || (state.items.len() <= CALM && connection.account.is_calm()) {
+            state.pause = None;
+        }
+        if matches!(item, Some(Item::Event { .. })) {
+            connection.app().metrics.waiting(-1);
+        }
+        if is_done {
+            state.running = false;
+            // Gives back what a burst has taken.
+            state.items.shrink_to(16);
+        }
+        item
+    }
+}
+
+impl State {
+    /// Whether somebody has to begin to take items out, who is then the one to do so.
+    fn starts(&mut self) -> bool {
+        let starts = self.open && !self.running && !self.items.is_empty();
+        self.running |= starts;
+        starts
+    }
+}
+
+async fn drain(connection: Arc<Connection>) {
+    // Without a log there is nothing to be shared, and who publishes is held back message by message.
+    let most = if connection.app().bus.log().is_some() { UNDER_WAY } else { 0 };
+    let mut under_way = VecDeque::new();
+    loop {
+        let room = match connection.inbox().next(&connection, under_way.is_empty()) {
+            Some(item) => {
+                let Some(begun) = caught(|| connection.begin(item)) else {
+                    connection.app().metrics.panicked();
+                    continue;
+                };
+                under_way.push_back(begun.work);
+                if begun.is_placed { most } else { 0 }
+            }
+            None if under_way.is_empty() => return,
+            None => under_way.len() - 1,
+        };
+        while under_way.len() > room
+            && let Some(first) = under_way.pop_front()
+        {
+            // A panic ends this event, not the client.
+            if survived(first).await.is_none() {
+                connection.app().metrics.panicked();
+            }
+        }
+    }
+}
+
+/// What came before the connection was established, where it never was, waits no more.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let state = self.inbox().state.lock();
+        let events = state.items.iter().filter(|item| matches!(item, Item::Event { .. })).count();
+        self.app().metrics.waiting(-i64::try_from(events).unwrap_or(0));
+    }
+}

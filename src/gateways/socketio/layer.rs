@@ -1,0 +1,75 @@
+//! socketioxide as roomcast uses it: handshake, transports, namespaces, parsing.
+
+use std::{sync::Arc, time::Duration};
+
+use socketioxide::{ParserConfig, SocketIo, TransportType};
+
+use super::{PATH, connection::NamespaceHandler, connects::Shared, polling, upgrade::SocketLayer};
+use crate::{commands::context::App, config::Config};
+
+/// How much is read at once from a WebSocket; what a connection holds while it is idle.
+const READ_BUFFER: usize = 512;
+
+/// How many packets of its own the library may have on their way to a connection's queue, which takes
+/// whatever comes and has bounds of its own.
+const MAX_WAITING_PACKETS: usize = 1024;
+
+/// How many binary attachments one event may have.
+const MAX_ATTACHMENTS: usize = 10;
+
+/// The longest that a connection may take to ask for its first namespace. The library's 45 seconds are
+/// generous to nobody but who wants to hold connections open.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a connection may take to ask for its first namespace.
+pub fn connect_timeout(config: &Config) -> Duration {
+    // Whoever is to answer a ping in time can answer this in time.
+    CONNECT_TIMEOUT.min(config.ping_timeout)
+}
+
+/// The longest that an upgrade to a websocket may take.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The Socket.IO layer, and the handle on it. Nothing is served until [`mount`].
+pub fn build(app: &App) -> (SocketLayer, SocketIo) {
+    let config = &app.config;
+    let max_payload = usize::try_from(config.max_payload).unwrap_or(usize::MAX);
+    let parser = ParserConfig::common()
+        .max_incoming_binaries(MAX_ATTACHMENTS)
+        .max_incoming_binary_buf_size(max_payload);
+    let builder = SocketIo::builder()
+        .req_path(PATH)
+        .ping_interval(config.ping_interval)
+        .ping_timeout(config.ping_timeout)
+        .connect_timeout(connect_timeout(config))
+        .max_payload(config.max_payload)
+        .ws_read_buffer_size(READ_BUFFER)
+        .ws_max_message_size(max_payload)
+        .ws_max_frame_size(max_payload)
+        .max_buffer_size(MAX_WAITING_PACKETS)
+        .with_parser(parser);
+    // Clients that poll have websockets of ours, as far as the library knows.
+    let (library, io) = builder.transports([TransportType::Websocket]).build_layer();
+    let polling = polling::Settings {
+        wire: app.wire.clone(),
+        max_payload,
+        upgrades: config.transports.websocket,
+        upgrade_timeout: UPGRADE_TIMEOUT.min(config.ping_timeout),
+    };
+    let namespaces = app.registry.namespaces().iter();
+    let connects = Shared {
+        config: config.clone(),
+        namespaces: namespaces.map(|namespace| namespace.path.clone()).collect(),
+        metrics: app.metrics.clone(),
+        event_log: app.event_log.clone(),
+    };
+    (SocketLayer::new(library, config.transports, polling, Arc::new(connects)), io)
+}
+
+/// Opens every namespace of the configuration.
+pub fn mount(io: &SocketIo, app: &App) {
+    for namespace in app.registry.namespaces() {
+        let handler = NamespaceHandler { app: app.clone(), namespace: namespace.clone() };
+        io.ns(namespace.path.to_string(), handler);
+    }
+}

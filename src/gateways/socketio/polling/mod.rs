@@ -1,0 +1,251 @@
+//! Engine.IO by polling: one GET after another fetches what waits for the client, POSTs bring what it
+//! says ([protocol]).
+//!
+//! The library behind sees a WebSocket from the beginning: a handshake opens a
+//! [session](crate::transport::Session) whose stream it is given, bodies of POSTs become frames on it, and
+//! the frames that it or an outlet writes become the bodies of answers. So a client that polls is held
+//! to the bounds of all others, and an upgrade is the session's going over to another byte stream.
+
+mod payload;
+mod probe;
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{ConnectInfo, Request},
+    http::{Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::{StreamExt, stream};
+use hyper::upgrade::OnUpgrade;
+use serde_json::{Map, Value, json};
+use socketioxide::{service::SocketIoService, socket::Sid};
+use tokio::time::timeout;
+use tower::{Service, ServiceExt};
+
+use self::payload::{Encoding, Parsed};
+use super::{
+    connects::Connects,
+    eio3, parameter,
+    upgrade::{Kept, refuse_size},
+};
+use crate::{
+    memory::Account,
+    transport::{Held, Polled, Raw, Session, Wire, frame::Message},
+};
+
+/// What polling needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the sessions are.
+    pub wire: Wire,
+    /// The greatest size of a body, in bytes.
+    pub max_payload: usize,
+    /// Whether a client may go over to a websocket.
+    pub upgrades: bool,
+    /// How long that may take.
+    pub upgrade_timeout: std::time::Duration,
+}
+
+/// The errors of the protocol, as Node's server answers them.
+#[derive(Debug, Clone, Copy)]
+enum Refused {
+    UnknownSession,
+    BadHandshake,
+    BadRequest,
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let (code, message) = match self {
+            Self::UnknownSession => (1, "Session ID unknown"),
+            Self::BadHandshake => (2, "Bad handshake method"),
+            Self::BadRequest => (3, "Bad request"),
+        };
+        let body = axum::Json(json!({"code": code, "message": message}));
+        (StatusCode::BAD_REQUEST, body).into_response()
+    }
+}
+
+/// The answer to a transport that is not allowed.
+pub fn refuse_transport() -> Response {
+    Refused::BadRequest.into_response()
+}
+
+/// Whether a request is one of polling.
+pub fn is_poll(uri: &Uri) -> bool {
+    parameter(uri, "transport") == Some("polling")
+        && matches!(parameter(uri, "EIO"), Some("3" | "4"))
+}
+
+/// The session that a request names, if it polls.
+pub fn session(wire: &Wire, uri: &Uri) -> Option<Session> {
+    wire.find_session(parameter(uri, "sid")?.parse::<Sid>().ok()?)
+}
+
+/// Whether a request of polling opens a session.
+pub fn opens(request: &Request) -> bool {
+    request.method() == Method::GET && parameter(request.uri(), "sid").is_none()
+}
+
+/// Answers a request of a session.
+pub async fn answer(settings: &Settings, request: Request) -> Response {
+    if parameter(request.uri(), "sid").is_none() {
+        return Refused::BadHandshake.into_response();
+    }
+    let Some(session) = session(&settings.wire, request.uri()) else {
+        return Refused::UnknownSession.into_response();
+    };
+    match *request.method() {
+        Method::GET => poll(settings, &session, request.uri()).await,
+        Method::POST => post(settings, &session, request).await,
+        _ => StatusCode::BAD_REQUEST.into_response(),
+    }
+}
+
+/// Opens a session.
+pub async fn open<S>(
+    library: SocketIoService<S>,
+    settings: &Settings,
+    kept: Option<Kept>,
+    connects: Arc<Connects>,
+) -> Response
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let Some(mut kept) = kept else { return refuse_size() };
+    let encoding = Encoding::of_answers(&kept.parts.uri);
+    let peer = kept.parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let peer = peer.map_or_else(|| ([0; 4], 0).into(), |ConnectInfo(peer)| *peer);
+    let Some(uri) = as_websocket(&kept.parts.uri) else {
+        return Refused::BadRequest.into_response();
+    };
+    kept.parts.uri = uri;
+    let account = Account::of(&kept.parts.extensions, settings.wire.memory());
+    let (stream, session) = settings.wire.session(peer, &account, connects.clone());
+    let request = kept.request(&stream, account, connects);
+    let opened = if eio3::speaks(request.uri()) {
+        library.oneshot((eio3::Stream::new(stream), request)).await
+    } else {
+        library.oneshot((stream, request)).await
+    };
+    if opened.is_err() {
+        return Refused::BadRequest.into_response();
+    }
+    // What comes next goes with the first poll.
+    let Polled::Messages(messages, answering) = session.poll(1).await else {
+        return Refused::BadRequest.into_response();
+    };
+    let opened = messages.first().and_then(|open| greet(&session, open, settings.upgrades));
+    let Some(open) = opened else {
+        tracing::error!("the library does not begin a session with an open packet");
+        session.break_off();
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let (is_binary, body) = encoding.encode(vec![open]);
+    respond(&session, is_binary, answering.pieces(body))
+}
+
+/// The request of a session that polls, for the library. It looks at the first of the parameters.
+fn as_websocket(uri: &Uri) -> Option<Uri> {
+    let query = uri.query().unwrap_or_default();
+    format!("{}?transport=websocket&{query}", uri.path()).parse().ok()
+}
+
+/// Makes the session known by the id in its open packet; returns the packet as a client that polls
+/// needs it.
+fn greet(session: &Session, open: &Message, upgrades: bool) -> Option<Message> {
+    let text = std::str::from_utf8(&open.payload).ok()?;
+    let mut open: Map<String, Value> = serde_json::from_str(text.strip_prefix('0')?).ok()?;
+    session.name(open.get("sid")?.as_str()?.parse().ok()?);
+    open.insert("upgrades".into(), if upgrades { json!(["websocket"]) } else { json!([]) });
+    Some(Message::text(format!("0{}", Value::Object(open))))
+}
+
+async fn poll(settings: &Settings, session: &Session, uri: &Uri) -> Response {
+    let encoding = Encoding::of_answers(uri);
+    let most = settings.max_payload.min(settings.wire.limits().send_buffer);
+    let respond_with = |messages| {
+        let (is_binary, body) = encoding.encode(messages);
+        respond(session, is_binary, body)
+    };
+    match session.poll(most).await {
+        Polled::Messages(messages, answering) => {
+            let (is_binary, body) = encoding.encode(messages);
+            respond(session, is_binary, answering.pieces(body))
+        }
+        Polled::Nothing => respond_with(Vec::new()),
+        Polled::Close => respond_with(vec![Message::text("1")]),
+        Polled::Over => Refused::UnknownSession.into_response(),
+        Polled::Overlaps => StatusCode::BAD_REQUEST.into_response(),
+    }
+}
+
+/// The answer with this body, which ends where the client is cut off.
+fn respond(session: &Session, is_binary: bool, body: Vec<Bytes>) -> Response {
+    let size = body.iter().map(Bytes::len).sum::<usize>();
+    let kind = if is_binary { "application/octet-stream" } else { "text/plain; charset=UTF-8" };
+    let session = session.clone();
+    let pieces = body.into_iter().map(move |piece| {
+        if session.is_cut_off() { Err("the client is cut off") } else { Ok(piece) }
+    });
+    let headers =
+        [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_LENGTH, size.to_string())];
+    (headers, Body::from_stream(stream::iter(pieces))).into_response()
+}
+
+async fn post(settings: &Settings, session: &Session, request: Request) -> Response {
+    let Some(post) = session.post() else {
+        // As with polls, there may be one at a time.
+        session.break_off();
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let encoding = Encoding::of_post(request.uri(), request.headers());
+    // Until all of it is processed.
+    let mut held = session.hold();
+    let body = match read(request.into_body(), settings.max_payload, &mut held).await {
+        Ok(body) => body,
+        Err(status) => {
+            // The session does not outlive a message that is lost.
+            drop(post);
+            session.ended().await;
+            return status.into_response();
+        }
+    };
+    let Parsed { frames, ends } = encoding.frames(&body);
+    drop(body);
+    post.give(frames.into()).await;
+    if ends {
+        session.ended().await;
+    } else if session.is_over() {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=UTF-8")];
+    (headers, "ok").into_response()
+}
+
+/// A body of at most so many bytes.
+async fn read(body: Body, most: usize, held: &mut Held) -> Result<Bytes, StatusCode> {
+    let mut body = body.into_data_stream();
+    let mut whole = Vec::new();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|_| StatusCode::BAD_REQUEST)?;
+        if whole.len() + chunk.len() > most {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        held.add(chunk.len());
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.into())
+}
+
+/// Takes a session over to a websocket. Where that fails, it goes on by polling.
+pub async fn upgrade(settings: Settings, session: Session, upgrade: OnUpgrade) {
+    let Some(mut raw) = Raw::of(upgrade).await else { return };
+    let probed = probe::probe(&session, &mut raw);
+    if let Ok(Some(upgrading)) = timeout(settings.upgrade_timeout, probed).await {
+        upgrading.complete(raw);
+    }
+}

@@ -1,0 +1,152 @@
+//! What becomes of who is not let in, of events that are refused, and of clients that do not stop.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use socketioxide::socket::{DisconnectReason, Socket};
+
+use super::{connection::Connection, layer::connect_timeout, names::client as name, reply};
+use crate::{
+    commands::context::App,
+    hub::Client,
+    limits::Reaction,
+    protocol::refusal::{Code, Refusal},
+    telemetry::{
+        event_log::{Entry, Kind},
+        metrics::Limit,
+    },
+    transport::Handle,
+};
+
+/// How long a client that is thrown out has to read why.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Counts and logs a client that is not let into a namespace.
+pub fn turned_away(app: &App, socket: &Socket, refusal: &Refusal, address: Option<IpAddr>) {
+    let Refusal { code, message, .. } = refusal;
+    tracing::debug!(client = %socket.id, ?address, reason = ?message, "connection refused");
+    app.metrics.refused(*code);
+    match code {
+        Code::Unauthorized => app.metrics.auth_failed(),
+        Code::RateLimited => app.metrics.limited(Limit::Authentication),
+        _ => {}
+    }
+    app.event_log.write(|| Entry {
+        client_id: Some(socket.id.to_string().into()),
+        namespace: Some(socket.ns().into()),
+        address,
+        code: Some(*code),
+        reason: Some(message.clone()),
+        ..Entry::new(kind_of(*code, true))
+    });
+}
+
+/// Ends a connection that is in no namespace in time, though it asked for one. The library does so only
+/// for those that never asked; clients of Engine.IO 3 always have. There is one timer for all refusals of
+/// a connection.
+pub fn close_if_unjoined(app: &App, socket: &Socket) {
+    let Some(connection) = socket.req_parts().extensions.get::<Handle>() else { return };
+    if !connection.watch() {
+        return;
+    }
+    let (app, connection, id) = (app.clone(), connection.clone(), socket.id);
+    tokio::spawn(async move {
+        tokio::time::sleep(connect_timeout(&app.config)).await;
+        // A refusal from here on begins anew.
+        connection.unwatch();
+        if app.registry.clients(id).is_empty() {
+            connection.break_off();
+        }
+    });
+}
+
+fn kind_of(code: Code, authenticates: bool) -> Kind {
+    if authenticates && code == Code::Unauthorized { Kind::AuthFailure } else { Kind::Refusal }
+}
+
+impl Connection {
+    /// Tells a client that its event was refused; one that goes on regardless is thrown out.
+    pub(super) fn refuse(
+        &self,
+        client: &Arc<Client>,
+        name: &str,
+        ack: Option<i64>,
+        refusal: &Refusal,
+    ) {
+        let app = &self.app;
+        app.metrics.refused(refusal.code);
+        let mut count = None;
+        if refusal.code == Code::RateLimited {
+            match self.connects.throttle.refused(Instant::now()) {
+                Reaction::Tell(refusals) => count = Some(refusals.into()).filter(|n| *n > 1),
+                Reaction::Silence => return reply::acknowledge_refusal(client, ack, refusal),
+                Reaction::Disconnect => return self.throw_out(client, name, ack),
+                // In another namespace of the connection.
+                Reaction::CutOff => return client.outlet.break_off(),
+            }
+        }
+        tracing::debug!(client = %client.id, event = ?name, code = refusal.code.as_str(), reason = ?refusal.message, "refused");
+        let kind = kind_of(refusal.code, name == name::AUTHENTICATE);
+        if kind == Kind::AuthFailure {
+            app.metrics.auth_failed();
+        }
+        let code = Some(refusal.code);
+        app.event_log.write(|| Entry { code, count, ..Entry::of(kind, client).event(name) });
+        reply::refuse(client, name, ack, refusal);
+    }
+
+    /// Disconnects a client that floods, after it was told so.
+    fn throw_out(&self, client: &Arc<Client>, name: &str, ack: Option<i64>) {
+        const MESSAGE: &str = "too many events, and none fewer after being refused: disconnected";
+        let address = client.address.map(tracing::field::display);
+        tracing::info!(client = %client.id, address, "flooding: disconnecting");
+        self.app.metrics.flooded();
+        let code = Some(Code::RateLimited);
+        self.app.event_log.write(|| Entry {
+            code,
+            reason: Some("flooding".into()),
+            ..Entry::of(Kind::Refusal, client).event(name)
+        });
+        // Only the first reason counts.
+        let _first = self.ended.set("flooding");
+        if let Some(admission) = self.admission.upgrade() {
+            admission.ban();
+        }
+        reply::refuse(client, name, ack, &Refusal::new(Code::RateLimited, MESSAGE));
+        // The library closes the transport, with whatever is still unsent, over an event that comes
+        // after the end; a client that floods sends some.
+        let client = client.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_WORDS).await;
+            client.outlet.disconnect();
+        });
+    }
+
+    /// Why the connection has ended, in the words of Socket.IO where it has some; a slow consumer
+    /// is counted.
+    pub(super) fn end_of(&self, client: &Arc<Client>, reason: DisconnectReason) -> &'static str {
+        if let Some(why) = client.outlet.slow() {
+            self.app.metrics.slow_consumer(why);
+            let reason = Some(why.as_str().into());
+            self.app.event_log.write(|| Entry { reason, ..Entry::of(Kind::SlowConsumer, client) });
+            return "slow consumer";
+        }
+        if let Some(reason) = self.ended.get() {
+            return reason;
+        }
+        match reason {
+            DisconnectReason::TransportClose => "transport close",
+            DisconnectReason::TransportError => "transport error",
+            DisconnectReason::MultipleHttpPollingError | DisconnectReason::PacketParsingError => {
+                "parse error"
+            }
+            DisconnectReason::HeartbeatTimeout => "ping timeout",
+            DisconnectReason::ClientNSDisconnect => "client namespace disconnect",
+            DisconnectReason::ServerNSDisconnect => "server namespace disconnect",
+            DisconnectReason::ClosingServer => "server shutting down",
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! How the Socket.IO door says what became of an event.
+
+use serde::Serialize;
+
+use super::names::is_camel_event;
+use crate::{
+    hub::{Client, sender::Packet},
+    protocol::{payload::Payload, refusal::Refusal},
+};
+
+/// Tells the client that its event was refused: by the ack, if it asked for one, and by the `error`
+/// event (for the camelCase events also by NestJS's `exception`).
+pub fn refuse(client: &Client, event: &str, ack: Option<i64>, refusal: &Refusal) {
+    acknowledge_refusal(client, ack, refusal);
+    tell(client, event, refusal);
+}
+
+/// Tells the client what came of its event, if it asked for an ack; nothing is made for one that did
+/// not.
+pub fn acknowledge(client: &Client, ack: Option<i64>, answer: impl Into<Payload>) {
+    if let Some(id) = ack {
+        client.outlet.acknowledge(id, &answer.into());
+    }
+}
+
+/// Tells the client what became of its event by the ack alone, if it asked for one.
+pub fn acknowledge_refusal(client: &Client, ack: Option<i64>, refusal: &Refusal) {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Ack<'a> {
+        success: bool,
+        message: &'a str,
+        code: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u128>,
+    }
+    let Some(id) = ack else { return };
+    let (message, code) = (refusal.message.as_ref(), refusal.code.as_str());
+    let retry_after_ms = refusal.retry_after.map(|wait| wait.as_millis());
+    let answer = Ack { success: false, message, code, retry_after_ms };
+    client.outlet.acknowledge(id, &Payload::of(&answer));
+}
+
+fn tell(client: &Client, event: &str, refusal: &Refusal) {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Error<'a> {
+        message: &'a str,
+        code: &'a str,
+        event: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u128>,
+    }
+    #[derive(Serialize)]
+    struct Exception<'a> {
+        status: &'a str,
+        message: &'a str,
+    }
+    let (message, code) = (refusal.message.as_ref(), refusal.code.as_str());
+    let retry_after_ms = refusal.retry_after.map(|wait| wait.as_millis());
+    client.outlet.send(&Packet::of("error", &Error { message, code, event, retry_after_ms }));
+    if is_camel_event(event) {
+        client.outlet.send(&Packet::of("exception", &Exception { status: "error", message }));
+    }
+}

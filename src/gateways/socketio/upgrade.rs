@@ -1,0 +1,289 @@
+//! Around the library: from an HTTP request to a WebSocket on the wire, or to [polling].
+//!
+//! The library answers the request for a WebSocket; but where it would go on with the HTTP server's
+//! connection, it
+//! is given a [stream](crate::transport::Stream) of our own instead, which begins behind the HTTP head,
+//! and only that of the request which is needed later: a request keeps the whole buffer alive that
+//! it was read into.
+
+use std::{
+    convert::Infallible,
+    mem,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, Request},
+    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use hyper::upgrade::OnUpgrade;
+use socketioxide::{layer::SocketIoLayer, service::SocketIoService};
+use tower::{Layer, Service, ServiceExt};
+
+use super::{
+    connects::{Connects, Shared},
+    eio3, is_socket_io, parameter, polling,
+};
+use crate::{
+    config::Transports,
+    gateways::http::HttpError,
+    limits::{Admission, client_address},
+    memory::Account,
+    transport::{Raw, Stream, Wire},
+};
+
+/// The headers that are kept for the handshake of a namespace.
+const KEPT: [HeaderName; 5] = [
+    header::AUTHORIZATION,
+    header::ORIGIN,
+    HeaderName::from_static("x-client-name"),
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-proto"),
+];
+
+/// How much may be kept of a request, in bytes: as much as Node's server takes of a request's head.
+const MAX_KEPT: usize = 16 * 1024;
+
+/// Socket.IO in front of the other routes, and what speaks WebSocket on the wire.
+#[derive(Clone)]
+pub struct SocketLayer {
+    library: SocketIoLayer,
+    transports: Transports,
+    polling: polling::Settings,
+    connects: Arc<Shared>,
+}
+
+impl SocketLayer {
+    /// The library's layer, with these transports; `connects` is what all connections share.
+    pub fn new(
+        library: SocketIoLayer,
+        transports: Transports,
+        polling: polling::Settings,
+        connects: Arc<Shared>,
+    ) -> Self {
+        Self { library, transports, polling, connects }
+    }
+}
+
+impl<S: Clone> Layer<S> for SocketLayer {
+    type Service = SocketService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SocketService {
+            library: self.library.layer(inner),
+            transports: self.transports,
+            polling: self.polling.clone(),
+            connects: self.connects.clone(),
+        }
+    }
+}
+
+/// The service of [`SocketLayer`].
+#[derive(Clone)]
+pub struct SocketService<S: Clone> {
+    /// Its clones share their sessions; two that the layer makes do not.
+    library: SocketIoService<S>,
+    transports: Transports,
+    polling: polling::Settings,
+    connects: Arc<Shared>,
+}
+
+impl<S> Service<Request> for SocketService<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request>::poll_ready(&mut self.library, context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        // The one that is ready is used up, a clone of it takes its place.
+        let clone = self.library.clone();
+        let mut library = mem::replace(&mut self.library, clone);
+        if !is_socket_io(request.uri()) {
+            return Box::pin(async move { Ok(library.call(request).await?.map(Body::new)) });
+        }
+        let polling = self.polling.clone();
+        if self.transports.polling && polling::is_poll(request.uri()) {
+            let opens = polling::opens(&request).then(|| self.connects_of(&request));
+            return Box::pin(async move {
+                Ok(match opens {
+                    Some(connects) => {
+                        polling::open(library, &polling, keep(&request), connects).await
+                    }
+                    None => polling::answer(&polling, request).await,
+                })
+            });
+        }
+        let is_websocket = parameter(request.uri(), "transport") == Some("websocket");
+        if is_websocket && !self.transports.websocket {
+            return Box::pin(async move { Ok(polling::refuse_transport()) });
+        }
+        // Without it, the library has an answer but no connection to go on with.
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let connects = self.connects_of(&request);
+        Box::pin(async move {
+            let session = polling::session(&polling.wire, request.uri());
+            let kept = upgrade.as_ref().map(|_| keep(&request));
+            if matches!(kept, Some(None)) {
+                return Ok(refuse_size());
+            }
+            let response = library.call(request).await?.map(Body::new);
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                && let (Some(upgrade), Some(kept)) = (upgrade, kept.flatten())
+            {
+                if let Some(session) = session {
+                    tokio::spawn(polling::upgrade(polling, session, upgrade));
+                } else {
+                    tokio::spawn(open(library, polling.wire, upgrade, kept, connects));
+                }
+            }
+            Ok(response)
+        })
+    }
+}
+
+impl<S: Clone> SocketService<S> {
+    /// What counts the packets of a new session that open and close namespaces.
+    fn connects_of(&self, request: &Request) -> Arc<Connects> {
+        let config = &self.connects.config;
+        let address = client_address(request.headers(), request.extensions(), config);
+        Connects::new(self.connects.clone(), address, eio3::speaks(request.uri()))
+    }
+}
+
+/// Gives the library the stream.
+async fn open<S>(
+    library: SocketIoService<S>,
+    wire: Wire,
+    upgrade: OnUpgrade,
+    mut kept: Kept,
+    connects: Arc<Connects>,
+) where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let Some(&ConnectInfo(peer)) = kept.parts.extensions.get::<ConnectInfo<SocketAddr>>() else {
+        return;
+    };
+    let Some(raw) = Raw::of(upgrade).await else { return };
+    let account = Account::of(&kept.parts.extensions, wire.memory());
+    let stream = wire.stream(raw, peer, &account, connects.clone());
+    let request = kept.request(&stream, account, connects);
+    // What is refused now was refused before.
+    let _opened = if eio3::speaks(request.uri()) {
+        library.oneshot((eio3::Stream::new(stream), request)).await
+    } else {
+        library.oneshot((stream, request)).await
+    };
+}
+
+/// What is needed of a request as long as its session lives, in memory of its own.
+pub(super) struct Kept {
+    /// The request.
+    pub parts: Parts,
+    size: usize,
+}
+
+impl Kept {
+    /// The request for the library, with all that belongs to the session.
+    pub(super) fn request(
+        &mut self,
+        stream: &Stream,
+        account: Arc<Account>,
+        connects: Arc<Connects>,
+    ) -> Request<()> {
+        let handle = stream.handle();
+        handle.keep(self.size);
+        let mut request = Request::from_parts(self.parts.clone(), ());
+        let extensions = request.extensions_mut();
+        extensions.insert(handle);
+        extensions.insert(account);
+        extensions.insert(connects);
+        request
+    }
+}
+
+/// What is kept of a request; `None` where that is more than may be.
+pub(super) fn keep(request: &Request) -> Option<Kept> {
+    let (mut kept, ()) = Request::new(()).into_parts();
+    let uri = request.uri().to_string();
+    let mut size = uri.len();
+    kept.uri = uri.parse().ok()?;
+    for name in KEPT {
+        for value in request.headers().get_all(&name) {
+            size += value.len();
+            let mut copy = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+            copy.set_sensitive(value.is_sensitive());
+            kept.headers.append(name.clone(), copy);
+        }
+    }
+    let (from, to) = (request.extensions(), &mut kept.extensions);
+    if let Some(peer) = from.get::<ConnectInfo<SocketAddr>>() {
+        to.insert(*peer);
+    }
+    if let Some(admission) = from.get::<Arc<Admission>>() {
+        to.insert(admission.clone());
+    }
+    if let Some(account) = from.get::<Arc<Account>>() {
+        to.insert(account.clone());
+    }
+    (size <= MAX_KEPT).then_some(Kept { parts: kept, size })
+}
+
+/// The answer to a request of which more would have to be kept than may be.
+pub(super) fn refuse_size() -> Response {
+    let message = format!(
+        "the address and the headers that say who the client is may have {MAX_KEPT} bytes in all"
+    );
+    HttpError::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::extract::OriginalUri;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_what_a_handshake_needs() {
+        let mut request = Request::builder()
+            .uri("/socket.io/?EIO=4&transport=websocket&token=t")
+            .header("authorization", "Bearer t")
+            .header("sec-websocket-key", "x")
+            .header("cookie", "c=d")
+            .body(Body::empty())
+            .unwrap();
+        let uri = request.uri().clone();
+        request.extensions_mut().insert(OriginalUri(uri));
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 1))));
+        let Kept { parts: kept, size } = keep(&request).unwrap();
+        assert_eq!(size, 45 + 8);
+        assert_eq!(kept.uri, *request.uri());
+        assert_eq!(kept.headers.len(), 1);
+        assert_eq!(kept.headers["authorization"], "Bearer t");
+        assert!(kept.extensions.get::<OriginalUri>().is_none());
+        assert_eq!(kept.extensions.len(), 1);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_a_handshake_may_say() {
+        let request = |size: usize| {
+            let token = "x".repeat(size - "/socket.io/".len());
+            let request = Request::builder().uri("/socket.io/").header("authorization", token);
+            keep(&request.header("cookie", "x".repeat(MAX_KEPT)).body(Body::empty()).unwrap())
+        };
+        assert!(request(MAX_KEPT).is_some());
+        assert!(request(MAX_KEPT + 1).is_none());
+    }
+}

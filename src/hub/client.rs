@@ -1,0 +1,248 @@
+//! One client: a Socket.IO socket in one namespace.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use parking_lot::Mutex;
+use socketioxide::socket::Sid;
+use tokio::task::AbortHandle;
+
+use super::{Namespace, Room};
+use crate::{
+    auth::Permissions,
+    config::Config,
+    hub::sender::Outlet,
+    limits::Sender,
+    protocol::{
+        audience::Except,
+        names::{RoomName, UserId},
+        refusal::Refusal,
+        timestamp::Timestamp,
+    },
+};
+
+/// Which of the two families of events a client used to join a room; it is told of the room in
+/// the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelling {
+    /// `join-room`, `watch-resource`: answered by `room-joined`, `user-joined`.
+    Dashed,
+    /// `joinRoom`: answered by `joinedRoom`, `userJoinedRoom`.
+    Camel,
+}
+
+/// A client's place in a room.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    /// The room.
+    pub room: Arc<Room>,
+    /// How it was joined.
+    pub spelling: Spelling,
+    /// The room's name as the client gave it, in JSON, to be repeated to it.
+    pub echo: Arc<str>,
+}
+
+/// Who the client is and what it may do; `authenticate` renews it.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The user, once known.
+    pub user: Option<UserId>,
+    /// The rooms that it may join, read and send to.
+    pub permissions: Permissions,
+    /// When the token ends.
+    pub expires_at: Option<SystemTime>,
+}
+
+impl Session {
+    /// The session of a client without a token: nobody, with what `ANONYMOUS_ROOMS` permits.
+    pub fn anonymous(config: &Config) -> Self {
+        Self { user: None, permissions: config.anonymous_rooms.clone(), expires_at: None }
+    }
+}
+
+/// One Socket.IO socket.
+#[derive(Debug)]
+pub struct Client {
+    /// Its public id.
+    pub id: Sid,
+    /// The namespace it is connected to.
+    pub namespace: Arc<Namespace>,
+    /// What it is called: from its token or its handshake.
+    pub name: Arc<str>,
+    /// The Engine.IO protocol revision that it speaks: 3 or 4.
+    pub protocol: u8,
+    /// The address it connected from, where known.
+    pub address: Option<IpAddr>,
+    /// When it connected.
+    pub connected_at: Timestamp,
+    /// The one way out to it.
+    pub outlet: Outlet,
+    last_activity: AtomicI64,
+    session: Mutex<Session>,
+    memberships: Mutex<HashMap<RoomName, Membership>>,
+    typing: Mutex<HashSet<RoomName>>,
+    /// What ends the connection when the token ends.
+    expiry: Mutex<Option<AbortHandle>>,
+}
+
+impl Client {
+    /// A client that has just connected.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the facts of a connection, each named at its one call"
+    )]
+    pub fn new(
+        id: Sid,
+        namespace: Arc<Namespace>,
+        name: Arc<str>,
+        protocol: u8,
+        address: Option<IpAddr>,
+        outlet: Outlet,
+        session: Session,
+    ) -> Self {
+        let now = Timestamp::now();
+        Self {
+            id,
+            namespace,
+            name,
+            protocol,
+            address,
+            connected_at: now,
+            outlet,
+            last_activity: AtomicI64::new(now.as_millis()),
+            session: Mutex::new(session),
+            memberships: Mutex::default(),
+            typing: Mutex::default(),
+            expiry: Mutex::default(),
+        }
+    }
+
+    /// The user, once known.
+    pub fn user(&self) -> Option<UserId> {
+        self.session.lock().user.clone()
+    }
+
+    /// Who is charged for what it leaves in the store: its user, if users `prove` who they are.
+    pub fn sender(&self, users_prove: bool) -> Sender {
+        match self.user().filter(|_| users_prove) {
+            Some(user) => Sender::User(user),
+            None => Sender::at(self.address),
+        }
+    }
+
+    /// Who it is and what it may do, at this moment.
+    pub fn session(&self) -> Session {
+        self.session.lock().clone()
+    }
+
+    /// Replaces who it is and what it may do.
+    pub fn set_session(&self, session: Session) {
+        *self.session.lock() = session;
+    }
+
+    /// Puts `watch` in the place of what watches over the end of its token.
+    pub fn set_expiry(&self, watch: Option<AbortHandle>) {
+        if let Some(before) = std::mem::replace(&mut *self.expiry.lock(), watch) {
+            before.abort();
+        }
+    }
+
+    /// Whether it may join, read and send to `room`.
+    pub fn may_use(&self, room: &RoomName) -> bool {
+        self.session.lock().permissions.allows(room)
+    }
+
+    /// Refuses a room that its permissions do not cover.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn permit(&self, room: &RoomName) -> Result<(), Refusal> {
+        if self.may_use(room) {
+            return Ok(());
+        }
+        let message = format!(
+            "the room \"{room}\" is not permitted: neither by the token's \"rooms\" nor, without a token, by ANONYMOUS_ROOMS"
+        );
+        Err(Refusal::forbidden(message))
+    }
+
+    /// Refuses to send to everyone where the rooms that it may send to are named.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn permit_namespace(&self) -> Result<(), Refusal> {
+        if self.is_restricted() {
+            return Err(Refusal::forbidden(
+                "only some rooms may be sent to, as the token or ANONYMOUS_ROOMS says: name one, sending to everyone is not permitted",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether its permissions name rooms; then it may not send to a whole namespace.
+    pub fn is_restricted(&self) -> bool {
+        self.session.lock().permissions.restricted()
+    }
+
+    /// Remembers that it has just sent something.
+    pub fn touch(&self) {
+        self.last_activity.store(Timestamp::now().as_millis(), Ordering::Relaxed);
+    }
+
+    /// When it last sent something.
+    pub fn last_activity(&self) -> Timestamp {
+        Timestamp::from_millis(self.last_activity.load(Ordering::Relaxed))
+    }
+
+    /// Its place in the room of this name, if it is a member.
+    pub fn membership(&self, room: &RoomName) -> Option<Membership> {
+        self.memberships.lock().get(room).cloned()
+    }
+
+    /// Whether `except` leaves it out.
+    pub fn is_left_out(&self, except: &Except) -> bool {
+        except.clients.contains(&self.id)
+            || (!except.users.is_empty()
+                && self.user().is_some_and(|user| except.users.contains(&user)))
+            || (except.namespace.as_ref().is_none_or(|path| *path == self.namespace.path)
+                && except.rooms.iter().any(|room| self.is_in(room.as_str())))
+    }
+
+    /// The names of its rooms, in no order.
+    pub fn rooms(&self) -> Vec<RoomName> {
+        self.memberships.lock().keys().cloned().collect()
+    }
+
+    /// Whether it is in a room of this name.
+    pub fn is_in(&self, room: &str) -> bool {
+        self.memberships.lock().contains_key(room)
+    }
+
+    /// The number of its rooms.
+    pub fn room_count(&self) -> usize {
+        self.memberships.lock().len()
+    }
+
+    /// Enters a place in a room.
+    pub fn add_membership(&self, room: RoomName, membership: Membership) {
+        self.memberships.lock().insert(room, membership);
+    }
+
+    /// Gives up the place in a room.
+    pub fn remove_membership(&self, room: &RoomName) -> Option<Membership> {
+        self.memberships.lock().remove(room)
+    }
+
+    /// Remembers whether it is typing in `room`; returns whether it was.
+    pub fn set_typing(&self, room: &RoomName, typing: bool) -> bool {
+        let mut rooms = self.typing.lock();
+        if typing { !rooms.insert(room.clone()) } else { rooms.remove(room) }
+    }
+}

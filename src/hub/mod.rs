@@ -1,0 +1,251 @@
+//! Who is where: clients, rooms and users of this node.
+//!
+//! Invariants:
+//! - every entry is tied to a live connection: a client is entered when its connection is
+//!   established and removed, with its memberships and its user's binding, when it ends;
+//! - a client's memberships are changed by that client's inbox alone, one event at a time;
+//! - locks are taken in the order namespace map, then room, and never across an await.
+
+mod client;
+mod room;
+pub mod sender;
+mod users;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+use socketioxide::socket::Sid;
+
+pub use self::{
+    client::{Client, Membership, Session, Spelling},
+    room::{Member, Room, RoomState},
+    users::{Status, User, Users},
+};
+use crate::{
+    hub::sender::Packet,
+    protocol::{
+        names::RoomName,
+        refusal::{Code, Refusal},
+        timestamp::Timestamp,
+    },
+    store::RoomKey,
+    transport::Readers,
+};
+
+/// Everything that is connected to this node.
+#[derive(Debug)]
+pub struct Registry {
+    namespaces: Vec<Arc<Namespace>>,
+    /// The users that have clients here, or had one a moment ago.
+    pub users: Users,
+}
+
+impl Registry {
+    /// A registry of these namespaces, in which at most `max_rooms` rooms may live (0: no limit).
+    pub fn new(paths: &[String], max_rooms: u64) -> Self {
+        let max = if max_rooms == 0 {
+            usize::MAX
+        } else {
+            usize::try_from(max_rooms).unwrap_or(usize::MAX)
+        };
+        let quota = Arc::new(Quota { max, live: AtomicUsize::new(0) });
+        let namespaces =
+            paths.iter().map(|path| Arc::new(Namespace::new(path, quota.clone()))).collect();
+        Self { namespaces, users: Users::default() }
+    }
+
+    /// The namespaces, in the order of the configuration.
+    pub fn namespaces(&self) -> &[Arc<Namespace>] {
+        &self.namespaces
+    }
+
+    /// The namespace at `path`.
+    pub fn namespace(&self, path: &str) -> Option<&Arc<Namespace>> {
+        self.namespaces.iter().find(|namespace| &*namespace.path == path)
+    }
+
+    /// The clients with this id. One connection that serves several namespaces is one client id in
+    /// each of them.
+    pub fn clients(&self, id: Sid) -> Vec<Arc<Client>> {
+        self.namespaces.iter().filter_map(|namespace| namespace.client(id)).collect()
+    }
+
+    /// The number of clients over all namespaces.
+    pub fn connections(&self) -> usize {
+        self.namespaces.iter().map(|namespace| namespace.clients.read().len()).sum()
+    }
+}
+
+/// How many rooms live and may live, over all namespaces.
+#[derive(Debug)]
+struct Quota {
+    max: usize,
+    live: AtomicUsize,
+}
+
+impl Quota {
+    /// Counts one more room, or says how many there are where that is too many.
+    fn take(&self) -> Result<(), usize> {
+        let taken =
+            self.live.fetch_update(Relaxed, Relaxed, |live| (live < self.max).then_some(live + 1));
+        taken.map(|_| ())
+    }
+
+    fn give_back(&self) {
+        self.live.fetch_sub(1, Relaxed);
+    }
+}
+
+/// One namespace: its clients and its rooms.
+#[derive(Debug)]
+pub struct Namespace {
+    /// The namespace's path, `/` or `/chat`.
+    pub path: Arc<str>,
+    clients: RwLock<HashMap<Sid, Arc<Client>>>,
+    rooms: RwLock<HashMap<RoomName, Arc<Room>>>,
+    quota: Arc<Quota>,
+    /// Held while a packet goes to everyone, so that all see the same order of such packets.
+    everyone: Mutex<()>,
+    readers: Arc<Readers>,
+}
+
+impl Namespace {
+    fn new(path: &str, quota: Arc<Quota>) -> Self {
+        Self {
+            path: path.into(),
+            clients: RwLock::default(),
+            rooms: RwLock::default(),
+            quota,
+            everyone: Mutex::default(),
+            readers: Arc::default(),
+        }
+    }
+
+    /// Enters a client that has connected.
+    pub fn add(&self, client: Arc<Client>) {
+        self.clients.write().insert(client.id, client);
+    }
+
+    /// Removes a client that has gone.
+    ///
+    /// Nothing happens where another has its id: a connection that left the namespace and came back
+    /// is a new client of the same id, which the end of the old one must not take out.
+    pub fn remove(&self, client: &Client) {
+        let is_it = |known: &Client| std::ptr::eq(known, client);
+        {
+            let mut clients = self.clients.write();
+            if clients.get(&client.id).is_some_and(|known| is_it(known)) {
+                clients.remove(&client.id);
+            }
+        }
+        client.outlet.leave(&self.readers);
+    }
+
+    /// The client with this id.
+    pub fn client(&self, id: Sid) -> Option<Arc<Client>> {
+        self.clients.read().get(&id).cloned()
+    }
+
+    /// The clients at this moment, in no order.
+    pub fn clients(&self) -> Vec<Arc<Client>> {
+        self.clients.read().values().cloned().collect()
+    }
+
+    /// The number of clients.
+    pub fn connections(&self) -> usize {
+        self.clients.read().len()
+    }
+
+    /// Sends to every client but those that `except` names; returns to how many.
+    pub fn send(&self, packet: &Packet, except: impl Fn(&Client) -> bool) -> usize {
+        let _order = self.everyone.lock();
+        let clients = self.clients.read();
+        let (mut sent, mut delivery) = (0, self.readers.begin());
+        for client in clients.values().filter(|client| !except(client)) {
+            sent += usize::from(client.outlet.deliver(packet, &mut delivery).is_taken());
+        }
+        sent
+    }
+
+    /// Those who read what is sent to everyone: as long as most are behind, publishers should wait.
+    pub fn readers(&self) -> &Arc<Readers> {
+        &self.readers
+    }
+
+    /// The room of this name as the log knows it.
+    pub fn key(&self, room: &RoomName) -> RoomKey {
+        RoomKey { namespace: self.path.clone(), room: room.clone() }
+    }
+
+    /// The room of this name, if it has a member.
+    pub fn room(&self, name: &str) -> Option<Arc<Room>> {
+        self.rooms.read().get(name).cloned()
+    }
+
+    /// The rooms that have a member, in no order.
+    pub fn rooms(&self) -> Vec<Arc<Room>> {
+        self.rooms.read().values().cloned().collect()
+    }
+
+    /// The number of rooms.
+    pub fn room_count(&self) -> usize {
+        self.rooms.read().len()
+    }
+
+    /// Calls `enter` with the room of this name and its locked state, making the room where there
+    /// is none.
+    ///
+    /// # Errors
+    /// `too_many_rooms` when the room would be one more than may live here.
+    pub fn with_room<T>(
+        &self,
+        name: &RoomName,
+        enter: impl FnOnce(&Arc<Room>, &mut RoomState) -> T,
+    ) -> Result<T, Refusal> {
+        loop {
+            let room = match self.room(name.as_str()) {
+                Some(room) => room,
+                None => self.make_room(name)?,
+            };
+            let mut state = room.lock();
+            // The last member left between the look and the lock: the next look makes a new room.
+            if !state.is_closed() {
+                return Ok(enter(&room, &mut state));
+            }
+        }
+    }
+
+    fn make_room(&self, name: &RoomName) -> Result<Arc<Room>, Refusal> {
+        let mut rooms = self.rooms.write();
+        if let Some(room) = rooms.get(name) {
+            return Ok(room.clone());
+        }
+        self.quota.take().map_err(|live| {
+            let message = format!("the server holds {live} rooms, the most that MAX_ROOMS allows");
+            Refusal::new(Code::TooManyRooms, message)
+        })?;
+        let room = Arc::new(Room::new(name.clone(), self.path.clone(), Timestamp::now()));
+        rooms.insert(name.clone(), room.clone());
+        Ok(room)
+    }
+
+    /// Removes the room if nobody is in it.
+    pub fn retire(&self, room: &Arc<Room>) {
+        // Spares most calls the lock that all rooms share.
+        if !room.lock().is_empty() {
+            return;
+        }
+        let mut rooms = self.rooms.write();
+        let mut state = room.lock();
+        if state.close_if_empty() {
+            rooms.remove(&room.name);
+            self.quota.give_back();
+        }
+    }
+}

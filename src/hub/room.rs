@@ -1,0 +1,341 @@
+//! One room: its members, and the one order in which they get its messages.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use indexmap::IndexMap;
+use parking_lot::{Mutex, MutexGuard};
+use socketioxide::socket::Sid;
+
+use super::{Client, Spelling};
+use crate::{
+    broker::cluster::Attendance,
+    hub::sender::Packet,
+    memory::Charge,
+    protocol::{epoch::Epoch, names::RoomName, position::Position, timestamp::Timestamp},
+    transport::Readers,
+};
+
+/// How many messages are held for a client that is being brought up to date, before it is brought
+/// up to date from the log once more instead.
+const MAX_BACKLOG: usize = 512;
+
+/// The same, as a part of the bytes that a client may have unsent.
+const BACKLOG_PART: usize = 4;
+
+/// A room with at least one member, or one about to be.
+#[derive(Debug)]
+pub struct Room {
+    /// Its name.
+    pub name: RoomName,
+    /// The path of its namespace.
+    pub namespace: Arc<str>,
+    /// When its first member came.
+    pub created_at: Timestamp,
+    last_activity: AtomicI64,
+    state: Mutex<RoomState>,
+    /// With other nodes: what keeps the room's channel open, for as long as the room lives.
+    attendance: OnceLock<Attendance>,
+}
+
+/// A client in a room.
+#[derive(Debug)]
+pub struct Member {
+    /// The client.
+    pub client: Arc<Client>,
+    /// How it joined.
+    pub spelling: Spelling,
+    seen: Seen,
+}
+
+/// What a member need not be sent, however late it comes from the log: it was sent already, left the
+/// member out, or came before it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// Up to here; `None` without history.
+    newest: Option<Position>,
+    /// And up to here in the epoch before.
+    before: Option<Position>,
+}
+
+/// A room's members. Its lock is the room's order: whoever delivers holds it from the first member
+/// to the last.
+#[derive(Debug, Default)]
+pub struct RoomState {
+    members: IndexMap<Sid, Member>,
+    /// The clients that are being brought up to date from the log: what comes meanwhile waits here.
+    backlogs: HashMap<Sid, Backlog>,
+    /// The epoch of the newest message that was delivered; before the first one, of where a member entered.
+    epoch: Option<Epoch>,
+    readers: Arc<Readers>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Backlog {
+    client: Arc<Client>,
+    /// The room's epoch when this began.
+    epoch: Option<Epoch>,
+    /// Without a packet: messages that leave the client out.
+    messages: Vec<(Position, Option<Packet>)>,
+    /// Their bytes.
+    charge: Charge,
+    overflown: bool,
+    /// Some of what came since the client was first held back was here and is dropped: it is in the log.
+    has_gap: bool,
+}
+
+impl Room {
+    pub(super) fn new(name: RoomName, namespace: Arc<str>, now: Timestamp) -> Self {
+        Self {
+            name,
+            namespace,
+            created_at: now,
+            last_activity: AtomicI64::new(now.as_millis()),
+            state: Mutex::default(),
+            attendance: OnceLock::new(),
+        }
+    }
+
+    /// Holds on to the room's channel for as long as the room lives.
+    pub fn attend(&self, attendance: Attendance) {
+        // One is enough: what comes second ends here.
+        let _first = self.attendance.set(attendance);
+    }
+
+    /// The members, locked.
+    pub fn lock(&self) -> MutexGuard<'_, RoomState> {
+        self.state.lock()
+    }
+
+    /// Remembers that something has just happened here.
+    pub fn touch(&self) {
+        self.last_activity.store(Timestamp::now().as_millis(), Ordering::Relaxed);
+    }
+
+    /// When a message or a signal last came.
+    pub fn last_activity(&self) -> Timestamp {
+        Timestamp::from_millis(self.last_activity.load(Ordering::Relaxed))
+    }
+}
+
+impl RoomState {
+    /// The members, in no order that matters.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// Whether the client is a member.
+    pub fn contains(&self, id: Sid) -> bool {
+        self.members.contains_key(&id)
+    }
+
+    /// Makes the client a member; it gets what is delivered from now on.
+    pub fn insert(&mut self, client: Arc<Client>, spelling: Spelling) {
+        self.members.insert(client.id, Member { client, spelling, seen: Seen::default() });
+    }
+
+    /// Takes the client out.
+    ///
+    /// Nothing happens where a newer client of the same connection, and so of its id, is the member.
+    pub fn remove(&mut self, client: &Client) {
+        let is_it = |known: &Client| std::ptr::eq(known, client);
+        client.outlet.leave(&self.readers);
+        if self.members.get(&client.id).is_some_and(|member| is_it(&member.client)) {
+            self.members.swap_remove(&client.id);
+        }
+    }
+
+    /// Sends to every member but those that `except` names; returns to how many.
+    ///
+    /// `position` is that of a room message; a signal has none, and has no place among the messages that a member is being brought up to date with: it goes out at once.
+    pub fn deliver(
+        &mut self,
+        packet: &Packet,
+        position: Option<Position>,
+        except: impl Fn(&Client) -> bool,
+    ) -> usize {
+        self.epoch = position.map(|position| position.epoch).or(self.epoch);
+        let (mut sent, mut delivery) = (0, self.readers.begin());
+        for (id, member) in &mut self.members {
+            if let Some(position) = position {
+                let held = !self.backlogs.is_empty() && self.backlogs.contains_key(id);
+                if held || member.seen.covers(position) {
+                    continue;
+                }
+                member.seen.note(position);
+            }
+            if except(&member.client) {
+                continue;
+            }
+            sent += usize::from(member.client.outlet.deliver(packet, &mut delivery).is_taken());
+        }
+        drop(delivery);
+        if let Some(position) = position {
+            for backlog in self.backlogs.values_mut() {
+                let packet = (!except(&backlog.client)).then_some(packet);
+                backlog.push(position, packet);
+            }
+        }
+        sent
+    }
+
+    /// Those who read what is delivered: as long as most are behind, publishers should wait.
+    pub fn readers(&self) -> &Arc<Readers> {
+        &self.readers
+    }
+
+    /// From now on holds the room's messages back for a client, member or not, that is about to be
+    /// brought up to date. Returns for a member the newest message that it need not get any more.
+    pub fn hold(&mut self, client: &Arc<Client>) -> Option<Position> {
+        self.backlogs.insert(client.id, Backlog::of(client.clone(), self.epoch));
+        self.members.get(&client.id)?.seen.newest
+    }
+
+    /// Ends what [`hold`](Self::hold) began: calls `enter` with the position at which the client enters, and
+    /// then sends the client, if it is a member, what came meanwhile and lies after it.
+    ///
+    /// The client is up to date up to `from`, which was read from the log since the hold began; without it, a
+    /// member goes on where it was. False, with nothing done, where the log must be read again (the holding
+    /// goes on): more came than is held, or of an epoch that may be older than `from` or newer.
+    pub fn release(
+        &mut self,
+        id: Sid,
+        from: Option<Position>,
+        enter: impl FnOnce(&mut Self, Position),
+    ) -> bool {
+        let Some(mut backlog) = self.backlogs.remove(&id) else { return false };
+        let seen = match from {
+            _ if backlog.overflown => None,
+            Some(from) => backlog.begin_at(from, self.epoch),
+            None => self.members.get(&id).map(|member| member.seen),
+        };
+        let Some((seen, position)) = seen.and_then(|seen| Some((seen, seen.newest?))) else {
+            self.hold(&backlog.client);
+            if let Some(begun_anew) = self.backlogs.get_mut(&id) {
+                begun_anew.has_gap = true;
+            }
+            return false;
+        };
+        self.epoch.get_or_insert(position.epoch);
+        enter(self, position);
+        if let Some(member) = self.members.get_mut(&id) {
+            member.seen = seen;
+            member.catch_up(backlog);
+        }
+        true
+    }
+
+    /// Ends what [`hold`](Self::hold) began, where the client was not brought up to date: to a
+    /// member nothing has happened, so it gets what came meanwhile.
+    pub fn abandon(&mut self, id: Sid) {
+        let Some(backlog) = self.backlogs.remove(&id) else { return };
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if backlog.overflown || backlog.has_gap {
+            // It would miss messages unawares: it comes back and recovers.
+            member.client.outlet.break_off();
+        } else {
+            member.catch_up(backlog);
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether nobody is in it, nor about to be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.backlogs.is_empty()
+    }
+
+    pub(super) fn close_if_empty(&mut self) -> bool {
+        let closes = self.is_empty() && !self.closed;
+        self.closed |= closes;
+        closes
+    }
+}
+
+impl Member {
+    fn catch_up(&mut self, backlog: Backlog) {
+        for (position, packet) in backlog.messages {
+            if self.seen.covers(position) {
+                continue;
+            }
+            self.seen.note(position);
+            if let Some(packet) = packet {
+                self.client.outlet.send(&packet);
+            }
+        }
+    }
+}
+
+impl Seen {
+    fn covers(&self, message: Position) -> bool {
+        let covers = |seen: Option<Position>| seen.is_some_and(|seen| seen.covers(message));
+        covers(self.newest) || covers(self.before)
+    }
+
+    fn note(&mut self, message: Position) {
+        let newest = self.newest.replace(message);
+        if newest.is_some_and(|newest| newest.epoch != message.epoch) {
+            self.before = newest;
+        }
+    }
+}
+
+impl Backlog {
+    fn of(client: Arc<Client>, epoch: Option<Epoch>) -> Self {
+        let charge = client.outlet.account().charge_outgoing(0);
+        let messages = Vec::new();
+        Self { client, epoch, messages, charge, overflown: false, has_gap: false }
+    }
+
+    fn push(&mut self, position: Position, packet: Option<&Packet>) {
+        if self.overflown {
+            return;
+        }
+        let most = self.client.outlet.account().limits().outgoing / BACKLOG_PART;
+        self.charge.add(packet.map_or(0, |packet| packet.payload().size()));
+        let fits = self.messages.len() < MAX_BACKLOG && self.charge.bytes() <= most;
+        if fits || self.messages.is_empty() {
+            self.messages.push((position, packet.cloned()));
+        } else {
+            self.messages = Vec::new();
+            self.charge.give_back(usize::MAX);
+            self.overflown = true;
+        }
+    }
+
+    /// Drops what is older than `from`, and returns what a client has seen that is up to date up to there;
+    /// `None` where it cannot be told what is older.
+    ///
+    /// Epochs have no order of their own: what tells it is that they follow one another in the room, and
+    /// that `from` was read after this began. `now` is the room's epoch.
+    fn begin_at(&mut self, from: Position, now: Option<Epoch>) -> Option<Seen> {
+        let newest = Some(from);
+        let is_of = |epoch| move |(position, _): &(Position, _)| position.epoch == epoch;
+        if let Some(reached) = self.messages.iter().position(is_of(from.epoch)) {
+            self.messages.drain(..reached);
+            return Some(Seen { newest, before: None });
+        }
+        match self.epoch {
+            // All that came is newer.
+            Some(epoch) if epoch == from.epoch => Some(Seen { newest, before: None }),
+            // The log has begun a new epoch, and the room has not heard of it yet: all of the old one,
+            // here or still to come, is older.
+            Some(epoch) if self.messages.iter().all(is_of(epoch)) => {
+                self.messages.clear();
+                Some(Seen { newest, before: Some(Position { offset: u64::MAX, epoch }) })
+            }
+            None if self.messages.is_empty() && now.is_none_or(|now| now == from.epoch) => {
+                Some(Seen { newest, before: None })
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! The one way out to a client.
+//!
+//! Whatever goes to a client, events and acks alike, goes through its [`Outlet`], in the order of
+//! the calls. A packet is encoded once, however many clients get it: for clients on the
+//! [wire](crate::transport) as a finished frame, whether it polls or not.
+//! A client whose outlet cannot take a packet would miss a message unawares, so it is disconnected:
+//! it comes back and recovers.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use parking_lot::{Mutex, MutexGuard};
+use serde::Serialize;
+use socketioxide::{
+    ProtocolVersion, SendError, SocketError,
+    adapter::LocalAdapter,
+    extract::AckSender,
+    handler::FromMessageParts,
+    socket::{Sid, Socket},
+};
+use socketioxide_core::Value;
+
+use crate::{
+    memory::{Account, Slow},
+    protocol::payload::{Payload, json_of},
+    transport::{
+        Ask, Delivery, FENCE, Gate, Handle, Pause, Pushed, Readers, State, Way, Wire,
+        frame::{Frames, Kind},
+    },
+};
+
+/// How long a client that is to be disconnected may take to read what is before the farewell.
+const FAREWELL_RETRY: Duration = Duration::from_millis(250);
+
+/// A replay or a page goes on with less than this unsent, in bytes.
+const ROOM: usize = 256 * 1024;
+
+/// How much of it is read from the store at once, in bytes.
+const PIECE: usize = 128 * 1024;
+
+/// An event with its one argument, ready for any number of clients.
+///
+/// One argument, because rxjs' `fromEvent` turns several into an array.
+#[derive(Debug, Clone)]
+pub struct Packet {
+    event: Cow<'static, str>,
+    payload: Payload,
+    frames: Arc<AllFrames>,
+}
+
+/// A packet's frames, which all its recipients share.
+#[derive(Debug, Default)]
+struct AllFrames {
+    /// Those of its first recipient: nearly always those of all others, too.
+    first: OnceLock<Encoded>,
+    others: Mutex<Vec<Encoded>>,
+}
+
+#[derive(Debug)]
+struct Encoded {
+    namespace: Arc<str>,
+    v3: bool,
+    frames: Frames,
+}
+
+impl Packet {
+    /// `event` with `payload` as its argument.
+    pub fn new(event: impl Into<Cow<'static, str>>, payload: Payload) -> Self {
+        Self { event: event.into(), payload, frames: Arc::default() }
+    }
+
+    /// `event` with the JSON form of `data`.
+    pub fn of<T: Serialize + ?Sized>(event: &'static str, data: &T) -> Self {
+        Self::new(event, Payload::of(data))
+    }
+
+    /// The event's name.
+    pub fn event(&self) -> &str {
+        &self.event
+    }
+
+    /// Its argument.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// Encodes it for the clients of this namespace: to be done before anything is locked that
+    /// others wait for, as a packet may be large.
+    pub fn prepare(&self, wire: &Wire, namespace: &Arc<str>) {
+        let _prepared = self.frames(wire, namespace, false);
+    }
+
+    /// Its frames for clients of this namespace.
+    fn frames(&self, wire: &Wire, namespace: &Arc<str>, v3: bool) -> Frames {
+        // Only binary frames differ between the protocols.
+        let v3 = v3 && !self.payload.attachments().is_empty();
+        let encode = || {
+            let event = json_of(&*self.event);
+            let (text, end) = self.payload.parts();
+            let data = ["[", event.get(), ",", text, end.as_deref().unwrap_or_default(), "]"];
+            let frames = wire.encode(Kind::Event, namespace, &data, self.payload.attachments(), v3);
+            Encoded { namespace: namespace.clone(), v3, frames }
+        };
+        let is_it = |known: &Encoded| known.v3 == v3 && known.namespace == *namespace;
+        let first = self.frames.first.get_or_init(encode);
+        if is_it(first) {
+            return first.frames.clone();
+        }
+        let mut others = self.frames.others.lock();
+        if let Some(known) = others.iter().find(|known| is_it(known)) {
+            return known.frames.clone();
+        }
+        let encoded = encode();
+        let frames = encoded.frames.clone();
+        others.push(encoded);
+        frames
+    }
+}
+
+/// A client's outgoing side.
+#[derive(Debug)]
+pub struct Outlet {
+    /// Weak, because the socket's handlers hold the client that holds this.
+    socket: Weak<Socket>,
+    id: Sid,
+    namespace: Arc<str>,
+    /// Speaks Engine.IO 3.
+    v3: bool,
+    account: Arc<Account>,
+    gate: Arc<Gate>,
+    /// The connection, as long as it lasts.
+    connection: Option<Handle>,
+    wire: Wire,
+    /// Who is told what is sent, if anybody.
+    tap: Option<Tap>,
+    runtime: tokio::runtime::Handle,
+}
+
+/// Hears of what is sent to clients.
+pub trait Listen: fmt::Debug + Send + Sync {
+    /// The packet is on its way to the client of this id in this namespace.
+    fn sent(&self, namespace: &Arc<str>, id: Sid, packet: &Packet);
+}
+
+/// A handle on who listens.
+pub type Tap = Arc<dyn Listen>;
+
+/// What became of a packet that was handed to an outlet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It is on its way.
+    Yes,
+    /// It is on its way, but the client, which has much unsent, does not read at the moment.
+    Unread,
+    /// The client is gone.
+    Gone,
+    /// The client reads too slowly; with this packet it began to miss some and is disconnected.
+    TooSlow,
+}
+
+impl Sent {
+    /// Whether the packet is on its way.
+    pub const fn is_taken(self) -> bool {
+        matches!(self, Self::Yes | Self::Unread)
+    }
+}
+
+impl From<Pushed> for Sent {
+    fn from(pushed: Pushed) -> Self {
+        match pushed {
+            Pushed::Taken => Self::Yes,
+            Pushed::Unread => Self::Unread,
+            Pushed::Gone => Self::Gone,
+        }
+    }
+}
+
+impl Outlet {
+    /// The outlet to `socket`, in this namespace; `tap` is told what goes out by it. Must be called
+    /// inside the runtime, when the library has sent its CONNECT packet.
+    pub fn new(socket: &Arc<Socket>, namespace: Arc<str>, wire: Wire, tap: Option<Tap>) -> Self {
+        let account = Account::of(&socket.req_parts().extensions, wire.memory());
+        Self {
+            socket: Arc::downgrade(socket),
+            id: socket.id,
+            namespace,
+            v3: socket.protocol() == ProtocolVersion::V4,
+            gate: Gate::new(wire.clone(), socket.id, account.clone()),
+            account,
+            connection: socket.req_parts().extensions.get().cloned(),
+            wire,
+            tap,
+            runtime: tokio::runtime::Handle::current(),
+        }
+    }
+
+    /// An outlet without a socket: what is sent waits in it for ever, and `tap` is told.
+    #[cfg(test)]
+    pub(crate) fn without_socket(id: Sid, namespace: Arc<str>, wire: Wire, tap: Tap) -> Self {
+        let account = wire.memory().open_account();
+        let gate = Gate::new(wire.clone(), id, account.clone());
+        gate.fence(&mut gate.lock(), |_| true);
+        let runtime = tokio::runtime::Handle::current();
+        let (socket, v3, connection, tap) = (Weak::new(), false, None, Some(tap));
+        Self { socket, id, namespace, v3, account, gate, connection, wire, tap, runtime }
+    }
+
+    /// Hands over one packet; never waits.
+    pub fn send(&self, packet: &Packet) -> Sent {
+        self.send_in(packet, None)
+    }
+
+    /// Hands over a packet that goes to many, and counts the client among its readers; never waits.
+    pub fn deliver(&self, packet: &Packet, delivery: &mut Delivery<'_>) -> Sent {
+        let sent = self.send_in(packet, Some(delivery));
+        if sent == Sent::Yes {
+            delivery.reached();
+        }
+        sent
+    }
+
+    fn send_in(&self, packet: &Packet, delivery: Option<&Delivery<'_>>) -> Sent {
+        let sent = self.pass(|| packet.frames(&self.wire, &self.namespace, self.v3), delivery);
+        if let Some(tap) = self.tap.as_ref().filter(|_| sent.is_taken()) {
+            tap.sent(&self.namespace, self.id, packet);
+        }
+        sent
+    }
+
+    /// Answers the client's event with this number with `data` as the only argument; never waits.
+    pub fn acknowledge(&self, id: i64, data: &Payload) -> Sent {
+        self.pass(
+            || {
+                let (text, end) = data.parts();
+                let parts = ["[", text, end.as_deref().unwrap_or_default(), "]"];
+                let kind = Kind::Ack(id);
+                self.wire.encode(kind, &self.namespace, &parts, data.attachments(), self.v3)
+            },
+            None,
+        )
+    }
+
+    /// Sends by the wire.
+    fn pass(&self, frames: impl FnOnce() -> Frames, delivery: Option<&Delivery<'_>>) -> Sent {
+        let mut state = self.gate.lock();
+        if state.closed {
+            return Sent::Gone;
+        }
+        if matches!(state.way, Way::Library) {
+            let Some(socket) = self.socket.upgrade() else { return Sent::Gone };
+            match self.fence(&mut state, &socket) {
+                Sent::Yes => {}
+                Sent::TooSlow => {
+                    self.give_up(state, Slow::Buffer);
+                    return Sent::TooSlow;
+                }
+                gone => return gone,
+            }
+        }
+        match &mut state.way {
+            Way::Open(connection) => connection.push(&frames(), delivery).into(),
+            Way::Waiting(waiting) => match waiting.push(frames(), &self.wire) {
+                Pushed::Gone => {
+                    self.give_up(state, Slow::Buffer);
+                    Sent::TooSlow
+                }
+                pushed => pushed.into(),
+            },
+            // Was left above.
+            Way::Library => Sent::Gone,
+        }
+    }
+
+    /// Goes over to the wire: what comes waits for a fence. The library may have no room for that.
+    fn fence(&self, state: &mut State, socket: &Arc<Socket>) -> Sent {
+        let mut sent = Sent::Gone;
+        self.gate.fence(state, |secret| {
+            sent = outcome(acknowledge(socket, FENCE, &(secret,)));
+            sent == Sent::Yes
+        });
+        sent
+    }
+
+    fn give_up(&self, mut state: MutexGuard<'_, State>, why: Slow) {
+        state.closed = true;
+        drop(state);
+        if !self.account.break_off(why) {
+            self.account.mark_cut_off(why);
+            self.farewell();
+        }
+    }
+
+    /// What is held for the client's connection.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// Why the client's connection was cut off, where it was.
+    pub fn slow(&self) -> Option<Slow> {
+        self.account.cut_off()
+    }
+
+    /// Ends the connection of a client that would miss messages unawares: it comes back by itself, and
+    /// recovers. A namespace disconnect would stop it from reconnecting.
+    pub fn break_off(&self) {
+        self.gate.close();
+        if let Some(connection) = &self.connection {
+            connection.break_off();
+        }
+    }
+
+    /// Ends the client's connection to its namespace, after what was sent before.
+    pub fn disconnect(&self) {
+        self.gate.close();
+        self.farewell();
+    }
+
+    /// Whether nothing more is sent: the client's session in its namespace is ending.
+    pub fn is_closed(&self) -> bool {
+        self.gate.lock().closed
+    }
+
+    /// Sends nothing more: the client's session in its namespace has ended.
+    pub fn close(&self) {
+        self.gate.close();
+    }
+
+    fn farewell(&self) {
+        let weak = self.socket.clone();
+        // On a task of its own, because the library calls back, and because the farewell itself
+        // needs room in the library's channel. The heartbeat ends a client that never makes any.
+        self.runtime.spawn(async move {
+            while let Some(socket) = weak.upgrade().filter(|socket| socket.connected()) {
+                if !matches!(socket.disconnect(), Err(SocketError::InternalChannelFull)) {
+                    break;
+                }
+                tokio::time::sleep(FAREWELL_RETRY).await;
+            }
+        });
+    }
+
+    /// The socket, unless it is gone.
+    pub fn socket(&self) -> Option<Arc<Socket>> {
+        self.socket.upgrade()
+    }
+
+    /// Whether nothing can be sent any more.
+    pub fn is_over(&self) -> bool {
+        self.gate.is_over() || self.connection.as_ref().is_some_and(Handle::is_over)
+    }
+
+    /// How much of a replay, a page or a queue to read from the store at once, in bytes: it is read on when
+    /// there is [`room`](Self::room).
+    pub fn piece_bytes(&self) -> usize {
+        PIECE.min(self.wire.limits().send_buffer / 4)
+    }
+
+    /// Waits until a replay or a page may go on: that the client is sent much at once is no reason
+    /// to take it for slow.
+    pub async fn room(&self) {
+        tokio::select! {
+            biased;
+            () = self.gate.wait_below(ROOM.min(self.wire.limits().send_buffer / 4)) => {}
+            // It comes back to another node, and asks again.
+            () = self.wire.hurried() => self.break_off(),
+        }
+    }
+
+    /// Waits until the client has answered something that is sent behind everything that was sent before:
+    /// what it has answered to, it has. False where it goes before.
+    pub async fn confirm_delivery(&self) -> bool {
+        let how = if self.v3 { Ask::WebSocket } else { Ask::EngineIo };
+        self.gate.confirm_delivery(how).await
+    }
+
+    /// Counts the client among the readers of this delivery, which has reached it already.
+    pub fn count(&self, delivery: &mut Delivery<'_>) {
+        if self.gate.count(delivery) == Pushed::Taken {
+            delivery.reached();
+        }
+    }
+
+    /// The client is none of these readers any more.
+    pub fn leave(&self, readers: &Arc<Readers>) {
+        self.gate.leave(readers);
+    }
+
+    /// Keeps the client from being heard until what this returns is dropped: what it sends waits
+    /// with it. `None` where that cannot be done.
+    pub fn pause(&self) -> Option<Pause> {
+        self.gate.pause()
+    }
+
+    /// The number of bytes that wait to be sent, as far as it is known.
+    pub fn unsent(&self) -> usize {
+        self.gate.unsent()
+    }
+
+    /// `websocket` or `polling`: an upgrade changes it.
+    pub fn transport(&self) -> &'static str {
+        let polls = self.connection.as_ref().is_some_and(Handle::is_polled);
+        if polls { "polling" } else { "websocket" }
+    }
+}
+
+impl Drop for Outlet {
+    /// What waits for a fence was sent before the end of the session, and still goes.
+    fn drop(&mut self) {
+        if self.gate.is_waiting() {
+            let gate = self.gate.clone();
+            self.runtime.spawn(async move { gate.wait_below(0).await });
+        }
+    }
+}
+
+/// Acknowledges by the library.
+fn acknowledge<T: Serialize>(socket: &Arc<Socket>, id: i64, data: &T) -> Result<(), SendError> {
+    let mut value = Value::Str("".into(), None);
+    let Ok(sender) = <AckSender as FromMessageParts<LocalAdapter>>::from_message_parts(
+        socket,
+        &mut value,
+        &Some(id),
+    );
+    sender.send(data)
+}
+
+fn outcome(result: Result<(), SendError>) -> Sent {
+    match result {
+        Ok(()) => Sent::Yes,
+        Err(SendError::Socket(SocketError::InternalChannelFull)) => Sent::TooSlow,
+        Err(SendError::Socket(SocketError::Closed)) => Sent::Gone,
+        Err(SendError::Serialize(error)) => {
+            // Payloads are checked at the door, so this is a fault of the server's own.
+            tracing::error!(%error, "a packet could not be encoded");
+            Sent::Gone
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The users of this node and their clients.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::Client;
+use crate::protocol::{names::UserId, timestamp::Timestamp};
+
+/// How many users that have gone are remembered by when they were last active.
+const REMEMBERED: usize = 50_000;
+
+/// What a user says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// There.
+    #[default]
+    Online,
+    /// Not at the keyboard.
+    Away,
+    /// Not to be disturbed.
+    Busy,
+    /// Not there, or not to be seen.
+    Offline,
+}
+
+impl Status {
+    /// As it stands on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Away => "away",
+            Self::Busy => "busy",
+            Self::Offline => "offline",
+        }
+    }
+
+    /// The status that is written so.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Online, Self::Away, Self::Busy, Self::Offline]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+    }
+}
+
+/// A user as it is at one moment.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// Its clients; empty while it is within its grace.
+    pub clients: Vec<Arc<Client>>,
+    /// What it says of itself.
+    pub status: Status,
+    /// When one of its clients last sent something.
+    pub last_active: Timestamp,
+}
+
+/// The users that are online: from their first client to the end of the grace after their last.
+#[derive(Debug, Default)]
+pub struct Users {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    online: HashMap<UserId, Entry>,
+    /// When users that have gone were last active: the newer and the older half.
+    gone: [HashMap<UserId, Timestamp>; 2],
+    departures: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    user: User,
+    /// Which departure of a last client the running grace belongs to.
+    departure: u64,
+}
+
+/// Names one departure of a user's last client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departure(u64);
+
+impl Users {
+    /// Binds a client to a user; returns whether the user has come online by it.
+    pub fn bind(&self, id: &UserId, client: Arc<Client>) -> bool {
+        let state = &mut *self.state.lock();
+        let mut came_online = false;
+        let entry = state.online.entry(id.clone()).or_insert_with(|| {
+            came_online = true;
+            let user =
+                User { clients: Vec::new(), status: Status::Online, last_active: Timestamp::now() };
+            Entry { user, departure: 0 }
+        });
+        entry.user.last_active = Timestamp::now();
+        if !entry.user.clients.iter().any(|known| Arc::ptr_eq(known, &client)) {
+            entry.user.clients.push(client);
+        }
+        came_online
+    }
+
+    /// Unbinds a client; returns the departure if it was the user's last, so that
+    /// [`expire`](Self::expire) can end the user's grace.
+    pub fn unbind(&self, id: &UserId, client: &Arc<Client>) -> Option<Departure> {
+        let state = &mut *self.state.lock();
+        let entry = state.online.get_mut(id)?;
+        let before = entry.user.clients.len();
+        entry.user.clients.retain(|known| !Arc::ptr_eq(known, client));
+        entry.user.last_active = entry.user.last_active.max(client.last_activity());
+        if before == 0 || !entry.user.clients.is_empty() {
+            return None;
+        }
+        state.departures += 1;
+        entry.departure = state.departures;
+        Some(Departure(state.departures))
+    }
+
+    /// Ends the grace that began with this departure; returns the user if it has gone offline by
+    /// it, and not if a client has come since.
+    pub fn expire(&self, id: &UserId, departure: Departure) -> Option<User> {
+        let state = &mut *self.state.lock();
+        let entry = state.online.get(id)?;
+        if !entry.user.clients.is_empty() || entry.departure != departure.0 {
+            return None;
+        }
+        let user = state.online.remove(id)?.user;
+        if state.gone[0].len() >= REMEMBERED / 2 {
+            state.gone[1] = std::mem::take(&mut state.gone[0]);
+        }
+        state.gone[0].insert(id.clone(), user.last_active);
+        Some(user)
+    }
+
+    /// Remembers what the user says of itself; returns when it was last active, or `None` if it is
+    /// not online.
+    pub fn set_status(&self, id: &UserId, status: Status) -> Option<Timestamp> {
+        let state = &mut *self.state.lock();
+        let user = &mut state.online.get_mut(id)?.user;
+        user.status = status;
+        user.last_active = Timestamp::now();
+        Some(user.last_active)
+    }
+
+    /// The user, if it is online.
+    pub fn get(&self, id: &str) -> Option<User> {
+        let state = self.state.lock();
+        let mut user = state.online.get(id)?.user.clone();
+        let newest = user.clients.iter().map(|client| client.last_activity()).max();
+        user.last_active = user.last_active.max(newest.unwrap_or(user.last_active));
+        Some(user)
+    }
+
+    /// When a user that has gone was last active, as far as is remembered.
+    pub fn last_seen(&self, id: &str) -> Option<Timestamp> {
+        let state = self.state.lock();
+        state.gone[0].get(id).or_else(|| state.gone[1].get(id)).copied()
+    }
+
+    /// The user's clients in all namespaces.
+    pub fn clients(&self, id: &UserId) -> Vec<Arc<Client>> {
+        self.state.lock().online.get(id).map(|entry| entry.user.clients.clone()).unwrap_or_default()
+    }
+
+    /// The number of users that are online.
+    pub fn count(&self) -> usize {
+        self.state.lock().online.len()
+    }
+}

@@ -1,0 +1,37 @@
+//! How a message is told from others.
+
+use serde_json::value::RawValue;
+
+use crate::protocol::payload::{Object, json_of};
+
+/// A message's id: as it stood in the payload, or made by the server.
+#[derive(Debug, Clone)]
+pub struct MessageId {
+    /// The id as text.
+    pub text: String,
+    /// The id as JSON: a number stays a number.
+    pub json: Box<RawValue>,
+}
+
+impl MessageId {
+    /// The payload's `id` if it is a string or a number, else a new one.
+    pub fn of(payload: &Object<'_>) -> Self {
+        payload.get("id").and_then(Self::given).unwrap_or_else(Self::make)
+    }
+
+    /// `json` as an id, if it is a string or a number.
+    pub fn given(json: &RawValue) -> Option<Self> {
+        let text = match json.get().as_bytes().first()? {
+            b'"' => serde_json::from_str(json.get()).ok()?,
+            b'-' | b'0'..=b'9' => json.get().to_owned(),
+            _ => return None,
+        };
+        Some(Self { text, json: json.to_owned() })
+    }
+
+    /// A new id.
+    pub fn make() -> Self {
+        let text = uuid::Uuid::new_v4().to_string();
+        Self { json: json_of(&text), text }
+    }
+}

@@ -1,0 +1,10 @@
+//! The words that every layer shares: names, ids, positions, payloads, refusals. Nothing here does I/O.
+
+pub mod audience;
+pub mod epoch;
+pub mod message_id;
+pub mod names;
+pub mod payload;
+pub mod position;
+pub mod refusal;
+pub mod timestamp;

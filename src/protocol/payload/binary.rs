@@ -1,0 +1,366 @@
+//! Where the binary attachments of a payload stand.
+//!
+//! All of it is one pass over the text, however deep it is. The text is valid JSON already, so that
+//! only its structure has to be told apart.
+
+use std::{borrow::Cow, iter::Peekable, ops::Range};
+
+use bytes::Bytes;
+use serde::{
+    Serialize, Serializer,
+    ser::{Error, SerializeMap, SerializeSeq},
+};
+use serde_json::value::RawValue;
+
+use super::work;
+use crate::protocol::refusal::Refusal;
+
+/// How deep a payload with attachments may be.
+const MAX_DEPTH: usize = 128;
+
+/// A placeholder: an object whose `_placeholder` is `true`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Placeholder {
+    /// Where it stands in the text.
+    pub place: Range<usize>,
+    /// The number of its attachment; `None` where it is missing or is none.
+    pub num: Option<usize>,
+}
+
+/// Finds the placeholders of a JSON text, in their order.
+///
+/// # Errors
+/// `invalid_payload` for a text that is too deep.
+pub fn placeholders(text: &str) -> Result<Vec<Placeholder>, Refusal> {
+    let mut scan = Scan { text, levels: Vec::new(), found: Vec::new() };
+    for token in Tokens::of(text) {
+        match token {
+            Token::Open(at) if scan.levels.len() < MAX_DEPTH => scan.open(at),
+            Token::Open(_) => {
+                let message = format!("a payload with attachments may have {MAX_DEPTH} levels");
+                return Err(Refusal::invalid(message));
+            }
+            Token::Close(at) => scan.close(at),
+            Token::Comma => scan.next(),
+            Token::Scalar(place) => scan.scalar(place),
+        }
+    }
+    Ok(scan.found)
+}
+
+/// The text with its placeholders numbered in their order, and the attachments in that order; those
+/// that no placeholder names are left out. `None` where everything is so already.
+///
+/// # Errors
+/// `invalid_payload` where a placeholder does not name one of the attachments, or one that another
+/// names, too.
+pub fn pack(text: &str, attachments: &[Bytes]) -> Result<Option<(String, Vec<Bytes>)>, Refusal> {
+    let found = placeholders(text)?;
+    let mut named = vec![false; attachments.len()];
+    let mut packed = Vec::with_capacity(found.len());
+    for Placeholder { num, .. } in &found {
+        let at = num.filter(|num| named.get(*num) == Some(&false));
+        let at = at.ok_or_else(|| {
+            let count = attachments.len();
+            Refusal::invalid(format!(
+                "a binary placeholder must name one of the message's {count} attachments, each at most once"
+            ))
+        })?;
+        named[at] = true;
+        packed.push(attachments[at].clone());
+    }
+    let in_order = found.iter().enumerate().all(|(at, placeholder)| placeholder.num == Some(at));
+    if in_order && packed.len() == attachments.len() {
+        return Ok(None);
+    }
+    let mut renumbered = String::with_capacity(text.len() + 8 * found.len());
+    let mut copied = 0;
+    for (num, Placeholder { place, .. }) in found.into_iter().enumerate() {
+        renumbered.push_str(&text[copied..place.start]);
+        renumbered.push_str(r#"{"_placeholder":true,"num":"#);
+        renumbered.push_str(&num.to_string());
+        renumbered.push('}');
+        copied = place.end;
+    }
+    renumbered.push_str(&text[copied..]);
+    Ok(Some((renumbered, packed)))
+}
+
+struct Scan<'a> {
+    text: &'a str,
+    /// The arrays and objects that are open.
+    levels: Vec<Level>,
+    found: Vec<Placeholder>,
+}
+
+struct Level {
+    begin: usize,
+    is_object: bool,
+    /// The next string is a key.
+    wants_key: bool,
+    key: Key,
+    /// What `_placeholder` and `num` say; as in JavaScript, the last of several counts.
+    is_marked: bool,
+    num: Option<usize>,
+    /// How many placeholders had been found before it.
+    found: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Key {
+    Marker,
+    Num,
+    Other,
+}
+
+impl Key {
+    fn of(token: &str) -> Self {
+        // A key may be written with escapes.
+        let decoded: Cow<'_, str> = if token.contains('\\') {
+            serde_json::from_str::<String>(token).unwrap_or_default().into()
+        } else {
+            token[1..token.len() - 1].into()
+        };
+        match &*decoded {
+            "_placeholder" => Self::Marker,
+            "num" => Self::Num,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Scan<'_> {
+    fn open(&mut self, at: usize) {
+        self.value("");
+        let is_object = self.text.as_bytes()[at] == b'{';
+        self.levels.push(Level {
+            begin: at,
+            is_object,
+            wants_key: is_object,
+            key: Key::Other,
+            is_marked: false,
+            num: None,
+            found: self.found.len(),
+        });
+    }
+
+    fn close(&mut self, at: usize) {
+        let Some(level) = self.levels.pop() else { return };
+        if level.is_marked {
+            // What stands in a placeholder does not go out.
+            self.found.truncate(level.found);
+            self.found.push(Placeholder { place: level.begin..at + 1, num: level.num });
+        }
+    }
+
+    fn next(&mut self) {
+        if let Some(level) = self.levels.last_mut() {
+            level.wants_key = level.is_object;
+        }
+    }
+
+    fn scalar(&mut self, place: Range<usize>) {
+        let token = &self.text[place];
+        match self.levels.last_mut() {
+            Some(level) if level.wants_key => {
+                level.key = Key::of(token);
+                level.wants_key = false;
+            }
+            _ => self.value(token),
+        }
+    }
+
+    /// Takes a value in; nothing that this reads is an array or an object.
+    fn value(&mut self, token: &str) {
+        let Some(level) = self.levels.last_mut() else { return };
+        match level.key {
+            Key::Marker => level.is_marked = token == "true",
+            Key::Num => level.num = token.parse().ok(),
+            Key::Other => {}
+        }
+    }
+}
+
+enum Token {
+    Open(usize),
+    Close(usize),
+    Comma,
+    /// A string, number or word.
+    Scalar(Range<usize>),
+}
+
+/// The tokens of a JSON text, without its colons and white space.
+struct Tokens<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Tokens<'a> {
+    fn of(text: &'a str) -> Self {
+        work::reads(text.len());
+        Self { text: text.as_bytes(), at: 0 }
+    }
+
+    /// The end of the string that begins before `at`.
+    fn string(&self, mut at: usize) -> usize {
+        loop {
+            match self.text.get(at) {
+                Some(b'"') => return at + 1,
+                Some(b'\\') => at += 2,
+                Some(_) => at += 1,
+                None => return self.text.len(),
+            }
+        }
+    }
+
+    /// The end of the number or word that begins before `at`.
+    fn word(&self, at: usize) -> usize {
+        let ends = |byte: &u8| matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r');
+        self.text[at..].iter().position(ends).map_or(self.text.len(), |length| at + length)
+    }
+}
+
+impl Iterator for Tokens<'_> {
+    type Item = Token;
+
+    fn next(&mut self) -> Option<Token> {
+        loop {
+            let begin = self.at;
+            let byte = *self.text.get(begin)?;
+            self.at += 1;
+            return Some(match byte {
+                b'{' | b'[' => Token::Open(begin),
+                b'}' | b']' => Token::Close(begin),
+                b',' => Token::Comma,
+                b':' | b' ' | b'\t' | b'\n' | b'\r' => continue,
+                b'"' => {
+                    self.at = self.string(self.at);
+                    Token::Scalar(begin..self.at)
+                }
+                _ => {
+                    self.at = self.word(self.at);
+                    Token::Scalar(begin..self.at)
+                }
+            });
+        }
+    }
+}
+
+/// A payload in the terms of serde's data model, where bytes are bytes.
+pub struct WithBytes<'a> {
+    text: &'a str,
+    attachments: &'a [Bytes],
+    root: Node,
+}
+
+/// A value of the text.
+enum Node {
+    /// It has no placeholders.
+    Text(Range<usize>),
+    List(Vec<Node>),
+    /// The keys as they stand in the text.
+    Map(Vec<(Range<usize>, Node)>),
+    /// A placeholder for this attachment.
+    Bytes(usize),
+}
+
+impl<'a> WithBytes<'a> {
+    /// The text, its placeholders being these attachments.
+    pub fn new(text: &'a str, attachments: &'a [Bytes]) -> Result<Self, Refusal> {
+        let placeholders = placeholders(text)?.into_iter().peekable();
+        let mut nodes = Nodes { tokens: Tokens::of(text), placeholders };
+        let root = nodes.tokens.next().and_then(|token| nodes.value(token));
+        Ok(Self { text, attachments, root: root.unwrap_or(Node::Text(0..text.len())) })
+    }
+}
+
+/// Puts the values of a text together, of which it is known that it is not too deep.
+struct Nodes<'a, P: Iterator<Item = Placeholder>> {
+    tokens: Tokens<'a>,
+    placeholders: Peekable<P>,
+}
+
+impl<P: Iterator<Item = Placeholder>> Nodes<'_, P> {
+    /// The value that begins with this token.
+    fn value(&mut self, first: Token) -> Option<Node> {
+        let begin = match first {
+            Token::Scalar(place) => return Some(Node::Text(place)),
+            Token::Open(at) => at,
+            Token::Close(_) | Token::Comma => return None,
+        };
+        if let Some(found) = self.placeholders.next_if(|found| found.place.start == begin) {
+            self.tokens.at = found.place.end;
+            return Some(found.num.map_or(Node::Text(found.place), Node::Bytes));
+        }
+        let is_object = self.tokens.text[begin] == b'{';
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        loop {
+            match self.tokens.next()? {
+                Token::Close(_) => break,
+                Token::Comma => {}
+                Token::Scalar(key) if is_object => {
+                    keys.push(key);
+                    let first = self.tokens.next()?;
+                    values.push(self.value(first)?);
+                }
+                token => values.push(self.value(token)?),
+            }
+        }
+        Some(if values.iter().all(|value| matches!(value, Node::Text(_))) {
+            Node::Text(begin..self.tokens.at)
+        } else if is_object {
+            Node::Map(keys.into_iter().zip(values).collect())
+        } else {
+            Node::List(values)
+        })
+    }
+}
+
+impl Serialize for WithBytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Part { of: self, node: &self.root }.serialize(serializer)
+    }
+}
+
+struct Part<'a> {
+    of: &'a WithBytes<'a>,
+    node: &'a Node,
+}
+
+impl Serialize for Part<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { of, node } = *self;
+        let text = |place: &Range<usize>| &of.text[place.clone()];
+        match node {
+            Node::Text(place) => serialize_text(text(place), serializer),
+            Node::List(items) => {
+                let mut seq = serializer.serialize_seq(Some(items.len()))?;
+                for node in items {
+                    seq.serialize_element(&Part { of, node })?;
+                }
+                seq.end()
+            }
+            Node::Map(fields) => {
+                let mut map = serializer.serialize_map(Some(fields.len()))?;
+                for (key, node) in fields {
+                    let key =
+                        serde_json::from_str::<String>(text(key)).map_err(S::Error::custom)?;
+                    map.serialize_entry(&key, &Part { of, node })?;
+                }
+                map.end()
+            }
+            Node::Bytes(num) => {
+                let bytes = of.attachments.get(*num);
+                let bytes =
+                    bytes.ok_or_else(|| S::Error::custom("a placeholder names no attachment"))?;
+                serializer.serialize_bytes(bytes)
+            }
+        }
+    }
+}
+
+/// Serializes JSON text as it is.
+pub fn serialize_text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    work::reads(text.len());
+    serde_json::from_str::<&RawValue>(text).map_err(S::Error::custom)?.serialize(serializer)
+}

@@ -1,0 +1,331 @@
+//! Composes everything, and runs it until it is told to stop.
+
+pub mod cli;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use socketioxide::SocketIo;
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    auth::{self, ApiKeys, Verifier},
+    broker::{
+        self, Bus,
+        cluster::{self, Cluster},
+        fanout::Fanout,
+    },
+    commands::{
+        context::{App, Parts},
+        private_message,
+    },
+    config::{self, Config},
+    gateways::{
+        admin_ui::{self, Admin},
+        cluster_peer, http,
+        socketio::{self, SocketLayer},
+    },
+    hub::Registry,
+    limits::Limits,
+    memory::{self, Memory},
+    protocol::timestamp::Timestamp,
+    store::{self, RedisSettings, Store},
+    telemetry::{
+        event_log::EventLog,
+        metrics::{Metrics, Watched},
+    },
+    transport::{self, Wire},
+};
+
+/// How long the server goes on after it has said that it is no longer ready, at most; a tenth of the
+/// grace if that is less. Long enough for a balancer to have heard of it and to look away, so that
+/// nobody is sent to a door that is closed.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// For how long the nodes remember when a user was last active.
+const USER_REMEMBERED: Duration = Duration::from_hours(30 * 24);
+
+/// The same where nobody proves who it is: a client may claim to be one user after the other, each of which
+/// leaves something behind.
+const CLAIM_REMEMBERED: Duration = Duration::from_mins(1);
+
+/// How long answers may take to leave when everything else is done.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// How long the store may take to close, also when the grace is over: the next start is quicker then.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// The parts of a stop that have a deadline of their own, as parts of the grace in percent: whatever hangs
+/// in one of them, the next one begins in time.
+struct Stop {
+    began: Instant,
+    grace: Duration,
+}
+
+impl Stop {
+    /// What was taken from clients and callers is finished.
+    const EVENTS: u32 = 50;
+    /// The other nodes are told, and the node's users are taken out.
+    const CLUSTER: u32 = 70;
+    /// The clients are told, and what is unsent is written.
+    const CLIENTS: u32 = 90;
+    /// The store is closed.
+    const STORE: u32 = 100;
+
+    fn until(&self, percent: u32) -> Instant {
+        self.began + self.grace * percent / 100
+    }
+
+    /// Does a part of the stop, and goes on at its deadline.
+    async fn part(&self, name: &str, percent: u32, work: impl Future<Output = ()>) {
+        self.part_until(name, self.until(percent), work).await;
+    }
+
+    async fn part_until(&self, name: &str, deadline: Instant, work: impl Future<Output = ()>) {
+        if tokio::time::timeout_at(deadline, work).await.is_err() {
+            tracing::warn!(part = name, "the stop goes on without waiting any longer");
+        }
+    }
+}
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A configured key cannot be used.
+    #[error(transparent)]
+    Key(#[from] crate::auth::KeyError),
+    /// What `REDIS_URL` names cannot be used.
+    #[error("REDIS_URL names what cannot be used: the database's number, or TLS")]
+    Redis,
+    /// The event log cannot be written.
+    #[error("cannot write the event log {path} (EVENT_LOG): {source}")]
+    EventLog {
+        /// The file; `stdout` for the standard output.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The system has no thread for the watch over the memory.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+}
+
+/// A server that listens, and serves once it is [`run`](Self::run).
+pub struct Server {
+    app: App,
+    io: SocketIo,
+    layer: SocketLayer,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Opens what the configuration names and begins to listen.
+///
+/// # Errors
+/// What cannot be opened, and why.
+pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
+    let address = SocketAddr::new(config.host, config.port);
+    let verifier =
+        config.auth_enabled().then(|| Verifier::new(auth::Settings::of(&config))).transpose()?;
+    let registry = Arc::new(Registry::new(&config.namespaces, config.max_rooms));
+    let metrics = Arc::new(Metrics::new(registry.clone()));
+    let event_log = open_event_log(&config)?;
+    let memory = Memory::new(memory::Limits::of(&config));
+    memory::watch(&memory).map_err(StartError::Thread)?;
+    let wire = Wire::new(transport::Limits::of(&config), memory.clone());
+    let node = uuid::Uuid::new_v4().simple().to_string();
+    let here = Fanout::new(registry.clone(), metrics.clone(), wire.clone());
+    let redis = config.redis_url.as_ref().map(|url| redis::Client::open(url.expose())).transpose();
+    let redis = redis.map_err(|_| StartError::Redis)?;
+    let store = open_store(&config, &here, &registry, redis.as_ref(), &node).await?;
+    let log = store.clone().filter(|_| config.history_size > 0);
+    let cluster = redis.map(|client| {
+        let prefix = config.redis_prefix.clone();
+        let settings = cluster::Settings {
+            client,
+            prefix,
+            node: node.clone(),
+            grace: config.presence_grace,
+            remember: if verifier.is_some() { USER_REMEMBERED } else { CLAIM_REMEMBERED },
+        };
+        Cluster::new(settings, store.clone(), log.clone(), &registry, here.clone())
+    });
+    let limits = Limits::new(&config);
+    metrics.watch(Watched {
+        store: store.clone(),
+        doorman: limits.doorman.clone(),
+        event_log: event_log.clone(),
+        cluster: cluster.clone(),
+        memory: memory.clone(),
+    });
+    let app = App::new(Parts {
+        bus: Bus::new(here, log, cluster.clone(), wire.clone()),
+        cluster,
+        store,
+        deliveries: private_message::Deliveries::default(),
+        verifier,
+        admin: Admin::start(&config, &registry),
+        api_keys: ApiKeys::new(config.api_keys.iter().map(|key| key.expose().to_owned()).collect()),
+        registry,
+        limits,
+        memory,
+        metrics,
+        event_log,
+        wire,
+        node,
+        started_at: Timestamp::now(),
+        leaving: false.into(),
+        draining: false.into(),
+        tasks: TaskTracker::new(),
+        config: config.clone(),
+    });
+    if let Some(verifier) = app.verifier.clone() {
+        // So that the first client need not wait for the issuer's keys; if they cannot be fetched
+        // now, they will be when a token comes.
+        tokio::spawn(async move {
+            if let Err(error) = verifier.prepare().await {
+                tracing::warn!(%error, "the issuer's keys are not there yet");
+            }
+        });
+    }
+    if let Some(cluster) = &app.cluster {
+        let app = app.clone();
+        tokio::spawn(cluster.run(Arc::new(move |event| cluster_peer::deal(&app, event))));
+    }
+    let (layer, io) = socketio::build(&app);
+    socketio::mount(&io, &app);
+    admin_ui::mount(&io, &app);
+    let listen = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    Ok(Server { app, io, layer, listener, address })
+}
+
+fn open_event_log(config: &Config) -> Result<EventLog, StartError> {
+    EventLog::open(config.event_log.as_ref()).map_err(|source| {
+        let path = match &config.event_log {
+            Some(config::EventLog::File(path)) => path.display().to_string(),
+            _ => "stdout".to_owned(),
+        };
+        StartError::EventLog { path, source }
+    })
+}
+
+/// Opens the store, unless nothing is to be kept.
+async fn open_store(
+    config: &Config,
+    here: &Fanout,
+    registry: &Arc<Registry>,
+    redis: Option<&redis::Client>,
+    node: &str,
+) -> Result<Option<Store>, StartError> {
+    if config.history_size == 0 && config.queue_size == 0 {
+        return Ok(None);
+    }
+    let settings = store::Settings::of(config);
+    if let Some(client) = redis {
+        let (client, prefix, node) = (client.clone(), config.redis_prefix.clone(), node.to_owned());
+        return Ok(Some(Store::redis(settings, RedisSettings { client, prefix, node })));
+    }
+    let tail = broker::tail(here.clone());
+    let registry = registry.clone();
+    let in_use = move |room: &store::RoomKey| {
+        let namespace = registry.namespace(&room.namespace);
+        namespace.is_some_and(|namespace| namespace.room(room.room.as_str()).is_some())
+    };
+    // An existing file is examined first, which may take some seconds.
+    match tokio::task::spawn_blocking(move || Store::open(settings, tail, in_use)).await {
+        Ok(opened) => Ok(Some(opened?)),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+impl Server {
+    /// The address that it listens on; tells the port where the configuration says 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What both doors hand to the features.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Serves until `shutdown` is ready, then stops gracefully: it first says that it is not ready any
+    /// more, and serves on for a moment; then there are no new connections, what was taken is finished
+    /// and acknowledged, clients are told by the closing of their transport (and so reconnect by
+    /// themselves), all within the configured grace.
+    ///
+    /// # Errors
+    /// When the listener fails for good.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        let Self { app, io, layer, listener, address } = self;
+        let service = http::service(&app, layer);
+        // Held until the end of this function.
+        let _rotation = app.event_log.reopen_on_hangup()?;
+        tracing::info!(%address, port = address.port(), "listening");
+        let stop = CancellationToken::new();
+        let patience = transport::Patience::of(&app.config);
+        let slots = app.limits.slots.clone();
+        let serve = transport::serve(listener, service, patience, slots, stop.clone());
+        let mut serving = tokio::spawn(serve);
+        tokio::select! {
+            ended = &mut serving => return ended.map_err(io::Error::from),
+            () = shutdown => {}
+        }
+        let grace = app.config.shutdown_grace;
+        tracing::info!(clients = app.registry.connections(), ?grace, "stopping");
+        app.leaving.store(true, Ordering::Release);
+        let stopping = Stop { began: Instant::now(), grace };
+        tokio::time::sleep(NOTICE.min(grace / 10)).await;
+        app.draining.store(true, Ordering::Release);
+        stop.cancel();
+        finish(&app, &io, &stopping).await;
+        // What is still open then are polling requests of sessions that are in no namespace, which the
+        // library has no way to close, and connections whose other end does not read.
+        if let Ok(served) = tokio::time::timeout(LINGER, &mut serving).await {
+            served.map_err(io::Error::from)?;
+        }
+        // After the grace, too: what has happened until now is worth a moment.
+        let _closed = tokio::time::timeout(LINGER, app.event_log.close(&app.registry)).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Finishes what was taken, tells the clients, and closes the store, each within its own part of the grace.
+async fn finish(app: &App, io: &SocketIo, stopping: &Stop) {
+    // A page, a replay and a publisher are not waited for while somebody reads slowly.
+    app.wire.hurry();
+    // What was taken is finished first, so that its answers go out before the close.
+    app.tasks.close();
+    stopping.part("events and requests", Stop::EVENTS, app.tasks.wait()).await;
+    if let Some(cluster) = &app.cluster {
+        cluster_peer::farewell(app);
+        stopping.part("cluster", Stop::CLUSTER, cluster.close()).await;
+    }
+    stopping.part("connections", Stop::CLIENTS, io.close()).await;
+    let unsent = stopping.part("unsent", Stop::CLIENTS, app.wire.closed());
+    let store = async {
+        let Some(store) = &app.store else { return };
+        let deadline = stopping.until(Stop::STORE).max(Instant::now() + CLOSING);
+        stopping.part_until("store", deadline, store.close()).await;
+    };
+    tokio::join!(unsent, store);
+}

@@ -1,0 +1,224 @@
+//! What is counted when it is asked for, and so cannot drift.
+
+use std::{
+    collections::HashMap,
+    fmt::Error,
+    sync::{Arc, OnceLock},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Unit,
+};
+
+use crate::{
+    broker::cluster::Cluster, hub::Registry, limits::Doorman, memory::Memory,
+    protocol::timestamp::Timestamp, store::Store, telemetry::event_log::EventLog,
+};
+
+/// What is watched besides the registry, as it exists only when the counters do.
+#[derive(Debug)]
+pub struct Watched {
+    /// The store, where there is one.
+    pub store: Option<Store>,
+    /// Who counts the connections.
+    pub doorman: Arc<Doorman>,
+    /// The event log.
+    pub event_log: EventLog,
+    /// The other nodes, where there may be some.
+    pub cluster: Option<Cluster>,
+    /// What is held for clients.
+    pub memory: Memory,
+}
+
+/// Counts what is there at the moment.
+#[derive(Debug)]
+pub(super) struct Census {
+    pub registry: Arc<Registry>,
+    pub watched: Arc<OnceLock<Watched>>,
+    pub started_at: Timestamp,
+}
+
+impl Collector for Census {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut sheet = Sheet(encoder);
+        self.connections(&mut sheet)?;
+        self.rooms(&mut sheet)?;
+        let help = "Users that are online, and have or had clients on this node";
+        sheet.gauge("users", help, None, self.registry.users.count())?;
+        let uptime = (Timestamp::now().as_millis() - self.started_at.as_millis()) / 1000;
+        let uptime = usize::try_from(uptime).unwrap_or(0);
+        sheet.gauge("uptime", "Time since the start", Some(&Unit::Seconds), uptime)?;
+        runtime(&mut sheet)?;
+        let Some(watched) = self.watched.get() else { return Ok(()) };
+        let help = "Engine.IO sessions, those that are in no namespace among them";
+        sheet.gauge("sessions", help, None, watched.doorman.open())?;
+        of_memory(&mut sheet, &watched.memory)?;
+        if let Some(store) = &watched.store {
+            of_store(&mut sheet, store)?;
+        }
+        if let Some(cluster) = &watched.cluster {
+            of_cluster(&mut sheet, cluster)?;
+        }
+        if let Some((written, dropped)) = watched.event_log.counts() {
+            sheet.counter("event_log_lines", "Lines of the event log written", None, written)?;
+            let help = "Lines of the event log dropped, because it could not keep up";
+            sheet.counter("event_log_dropped", help, None, dropped)?;
+        }
+        Ok(())
+    }
+}
+
+impl Census {
+    fn connections(&self, sheet: &mut Sheet<'_>) -> Result<(), Error> {
+        let mut connections = HashMap::new();
+        // Several namespaces may share a connection, and so its queue.
+        let mut unsent = HashMap::new();
+        for namespace in self.registry.namespaces() {
+            for client in namespace.clients() {
+                let labels =
+                    (client.namespace.path.to_string(), client.outlet.transport(), client.protocol);
+                *connections.entry(labels).or_insert(0_i64) += 1;
+                unsent.insert(client.id, client.outlet.unsent());
+            }
+        }
+        let help = "What waits to be sent to clients by websocket";
+        sheet.gauge("unsent", help, Some(&Unit::Bytes), unsent.into_values().sum::<usize>())?;
+        let help = "Clients that are connected, by namespace, transport and Engine.IO protocol";
+        let mut family = sheet.0.encode_descriptor("connections", help, None, MetricType::Gauge)?;
+        for ((namespace, transport, protocol), count) in connections {
+            let labels = [
+                ("namespace", namespace),
+                ("transport", transport.to_owned()),
+                ("protocol", protocol.to_string()),
+            ];
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn rooms(&self, sheet: &mut Sheet<'_>) -> Result<(), Error> {
+        let help = "Rooms with a member, by namespace";
+        let mut rooms = sheet.0.encode_descriptor("rooms", help, None, MetricType::Gauge)?;
+        for namespace in self.registry.namespaces() {
+            let labels = [("namespace", namespace.path.to_string())];
+            ConstGauge::new(number(namespace.room_count()))
+                .encode(rooms.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn of_memory(sheet: &mut Sheet<'_>, memory: &Memory) -> Result<(), Error> {
+    let (totals, unit) = (memory.totals(), Some(&Unit::Bytes));
+    let help = "What is held for all connections, in both directions";
+    sheet.gauge("held", help, unit, totals.all)?;
+    let help = "What is held for the connection that most is held for";
+    sheet.gauge("held_largest", help, unit, totals.largest)?;
+    let help = "What the process may use; 0 where nothing bounds it";
+    sheet.gauge("memory_limit", help, unit, memory.limits().process)?;
+    let help = "How near the process is to that: 0, 1 (connections are refused) or 2 (events, too)";
+    sheet.gauge("memory_level", help, None, memory.level() as u8)?;
+    let help = "Connections cut off at the transport, by reason";
+    let mut family =
+        sheet.0.encode_descriptor("connections_cut_off", help, None, MetricType::Counter)?;
+    for (why, count) in memory.cut_off() {
+        let labels = [("reason", why.as_str())];
+        ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn of_store(sheet: &mut Sheet<'_>, store: &Store) -> Result<(), Error> {
+    let stats = store.stats();
+    let help = "Transactions committed; store_entries over these is the size of a batch";
+    sheet.counter("store_commits", help, None, stats.commits)?;
+    sheet.counter("store_commit_failures", "Transactions that failed", None, stats.failures)?;
+    sheet.counter("store_entries", "Room messages committed", None, stats.entries)?;
+    let help = "Time spent in commits; over store_commits it is the time of one";
+    let seconds = ConstCounter::new(
+        std::time::Duration::from_micros(stats.total_commit_micros).as_secs_f64(),
+    );
+    let unit = Some(&Unit::Seconds);
+    seconds.encode(sheet.0.encode_descriptor(
+        "store_commit",
+        help,
+        unit,
+        MetricType::Counter,
+    )?)?;
+    sheet.gauge("store_writes_waiting", "Writes that wait for the disk", None, stats.queued)?;
+    let help = "Size of the writes that wait for the disk";
+    sheet.gauge("store_waiting", help, Some(&Unit::Bytes), stats.queued_bytes)?;
+    sheet.gauge("store_rooms", "Rooms with a history", None, stats.rooms)?;
+    let help = "Rooms forgotten to make place for others, beyond MAX_ROOMS or MAX_ROOMS_PER_SENDER";
+    sheet.counter("store_rooms_evicted", help, None, stats.evictions)?;
+    let help = "Size of what is stored, as STORE_MAX_BYTES bounds it; 0 with Redis";
+    sheet.gauge("store_size", help, Some(&Unit::Bytes), stats.bytes)?;
+    let help = "Room messages deleted before their time, because of STORE_MAX_BYTES";
+    sheet.counter("store_trimmed", help, None, stats.trimmed)?;
+    let help = "Writes refused because the store or its disk was full";
+    sheet.counter("store_refused", help, None, stats.refused)
+}
+
+fn of_cluster(sheet: &mut Sheet<'_>, cluster: &Cluster) -> Result<(), Error> {
+    let counters = cluster.counters();
+    let up = usize::from(cluster.health().is_ok());
+    sheet.gauge("redis_up", "Whether Redis is connected: 1, else 0", None, up)?;
+    let help = "Times that Redis was connected; more than 1 where it was lost in between";
+    sheet.counter("redis_sessions", help, None, counters.sessions.get())?;
+    let help = "Nodes that are alive, this one among them; 0 while Redis is away";
+    sheet.gauge("cluster_nodes", help, None, cluster.node_count())?;
+    let help = "Signals published for other nodes";
+    sheet.counter("cluster_signals_published", help, None, counters.published.get())?;
+    let help = "Signals that other nodes did not get, as Redis was away or could not keep up";
+    sheet.counter("cluster_signals_lost", help, None, counters.unpublished.get())?;
+    let help = "Room messages and signals that came by Redis";
+    sheet.counter("cluster_received", help, None, counters.received.get())?;
+    let help = "Rooms brought up to date from the log, after a lost connection";
+    sheet.counter("cluster_rooms_caught_up", help, None, counters.caught_up.get())?;
+    let help = "Dead nodes that this one has cleared up after";
+    sheet.counter("cluster_nodes_reaped", help, None, counters.reaped.get())
+}
+
+/// The figures of the scheduler; none where the figures are asked for from outside of it.
+fn runtime(sheet: &mut Sheet<'_>) -> Result<(), Error> {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return Ok(()) };
+    let metrics = runtime.metrics();
+    sheet.gauge("runtime_workers", "Threads that run tasks", None, metrics.num_workers())?;
+    sheet.gauge("runtime_tasks", "Tasks that live", None, metrics.num_alive_tasks())?;
+    let help = "Tasks that wait for a thread, beyond those that a thread has set aside for itself";
+    sheet.gauge("runtime_tasks_waiting", help, None, metrics.global_queue_depth())
+}
+
+/// Where the figures are written.
+struct Sheet<'a>(DescriptorEncoder<'a>);
+
+impl Sheet<'_> {
+    fn gauge<N: TryInto<i64>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: N,
+    ) -> Result<(), Error> {
+        let gauge = ConstGauge::new(number(value));
+        gauge.encode(self.0.encode_descriptor(name, help, unit, gauge.metric_type())?)
+    }
+
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: u64,
+    ) -> Result<(), Error> {
+        let counter = ConstCounter::new(value);
+        counter.encode(self.0.encode_descriptor(name, help, unit, counter.metric_type())?)
+    }
+}
+
+fn number<N: TryInto<i64>>(value: N) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
+}

@@ -1,0 +1,284 @@
+//! The figures that an operator watches, in Prometheus' text format.
+//!
+//! `docs/metrics.md` lists them; a test holds it, and the dashboard, to what is exported.
+
+mod census;
+mod process;
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use prometheus_client::{
+    encoding::{
+        EncodeLabelSet,
+        text::{encode_eof, encode_registry},
+    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Metric, Registry as Figures, Unit},
+};
+
+pub use self::census::Watched;
+use self::{census::Census, process::Process};
+use crate::{
+    gateways::socketio::events,
+    hub::Registry,
+    memory::Slow,
+    protocol::{refusal::Code, timestamp::Timestamp},
+};
+
+/// From the smallest room to the whole of a large server.
+const RECIPIENTS: [f64; 9] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 10_000.0, 100_000.0];
+
+/// From a fan-out to one client to one that holds everything up, in seconds.
+const FAN_OUT_SECONDS: [f64; 9] =
+    [0.000_01, 0.000_03, 0.000_1, 0.000_3, 0.001, 0.01, 0.1, 1.0, 10.0];
+
+/// From an answer at once to one that a person calls broken, in seconds.
+const ANSWER_SECONDS: [f64; 12] =
+    [0.000_3, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// The counters. What can be counted when it is asked for is not counted here but read from the
+/// registry, so that it cannot drift.
+#[derive(Debug)]
+pub struct Metrics {
+    figures: Figures,
+    process: Figures,
+    watched: Arc<OnceLock<Watched>>,
+    connections: Counter,
+    disconnections: Counter,
+    received: Family<EventLabel, Counter>,
+    waiting: Gauge,
+    answered: Histogram,
+    delivered: Counter,
+    recipients: Histogram,
+    fan_out: Histogram,
+    refused: Family<CodeLabel, Counter>,
+    limits: Family<LimitLabel, Counter>,
+    auth_failures: Counter,
+    slow_consumers: Family<ReasonLabel, Counter>,
+    floods: Counter,
+    requests: Family<StatusLabel, Counter>,
+    panics: Counter,
+}
+
+/// A limit that can be hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// A client's events.
+    Events,
+    /// Failed authentications.
+    Authentication,
+    /// Connections: new ones, or all at a time.
+    Connections,
+    /// HTTP requests.
+    Http,
+    /// The process's memory.
+    Memory,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabel {
+    event: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabel {
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabel {
+    status: u16,
+}
+
+impl Metrics {
+    /// Counters at zero, and the figures of this registry.
+    pub fn new(registry: Arc<Registry>) -> Self {
+        let mut metrics = Self {
+            figures: Figures::with_prefix("roomcast"),
+            process: Figures::default(),
+            watched: Arc::default(),
+            connections: Counter::default(),
+            disconnections: Counter::default(),
+            received: Family::default(),
+            waiting: Gauge::default(),
+            answered: Histogram::new(ANSWER_SECONDS),
+            delivered: Counter::default(),
+            recipients: Histogram::new(RECIPIENTS),
+            fan_out: Histogram::new(FAN_OUT_SECONDS),
+            refused: Family::default(),
+            limits: Family::default(),
+            auth_failures: Counter::default(),
+            slow_consumers: Family::default(),
+            floods: Counter::default(),
+            requests: Family::default(),
+            panics: Counter::default(),
+        };
+        metrics.register();
+        let watched = metrics.watched.clone();
+        let census = Census { registry, watched, started_at: Timestamp::now() };
+        metrics.figures.register_collector(Box::new(census));
+        metrics.process.register_collector(Box::new(Process));
+        metrics
+    }
+
+    fn register(&mut self) {
+        let figures = &mut self.figures;
+        add(figures, "connections_opened", "Clients that have connected", &self.connections);
+        add(figures, "connections_closed", "Clients that have gone", &self.disconnections);
+        add(
+            figures,
+            "packets_delivered",
+            "Packets handed to clients of this node",
+            &self.delivered,
+        );
+        add(
+            figures,
+            "authentication_failures",
+            "Tokens and keys that were no good",
+            &self.auth_failures,
+        );
+        let help = "Clients disconnected because they read too slowly";
+        add(figures, "slow_consumers", help, &self.slow_consumers);
+        // From zero on, so that the first one is seen as a rise.
+        for reason in Slow::ALL {
+            drop(self.slow_consumers.get_or_create(&ReasonLabel { reason: reason.as_str() }));
+        }
+        let help = "Clients disconnected because they went on sending too much";
+        add(figures, "floods", help, &self.floods);
+        add(figures, "panics", "Events that ended in a fault of the server's own", &self.panics);
+        let help = "Events that clients sent, by name";
+        add(figures, "events_received", help, &self.received);
+        let help = "Events that wait behind others of their clients";
+        add(figures, "events_waiting", help, &self.waiting);
+        add(figures, "refusals", "Events that were refused, by code", &self.refused);
+        let help = "What a limit has turned away: events, authentications, connections, HTTP requests; memory: any of them";
+        add(figures, "limited", help, &self.limits);
+        add(figures, "http_requests", "HTTP requests answered, by status", &self.requests);
+        let help = "Clients of this node that one message or signal went to";
+        add(figures, "fan_out_recipients", help, &self.recipients);
+        let help = "Time to hand one message or signal to its recipients";
+        add_seconds(figures, "fan_out", help, &self.fan_out);
+        let help = "Time from a client's event to its acknowledgement";
+        add_seconds(figures, "acknowledgement", help, &self.answered);
+    }
+
+    /// From now on tells the figures of these, too.
+    pub fn watch(&self, watched: Watched) {
+        // Who is watched already stays it.
+        let _first = self.watched.set(watched);
+    }
+
+    /// The figures in Prometheus' text format.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        let encoded = encode_registry(&mut text, &self.figures)
+            .and_then(|()| encode_registry(&mut text, &self.process))
+            .and_then(|()| encode_eof(&mut text));
+        if let Err(error) = encoded {
+            tracing::error!(%error, "the metrics could not be encoded");
+        }
+        text
+    }
+
+    /// A client has connected.
+    pub fn connected(&self) {
+        self.connections.inc();
+    }
+
+    /// A client has gone.
+    pub fn disconnected(&self) {
+        self.disconnections.inc();
+    }
+
+    /// A client has sent this event.
+    pub fn received(&self, event: &str) {
+        // Names are the clients' choice: only the known ones may become labels.
+        let event = events::ALL.iter().find(|known| **known == event).unwrap_or(&"unknown");
+        self.received.get_or_create(&EventLabel { event }).inc();
+    }
+
+    /// So many more events wait (fewer, where negative).
+    pub fn waiting(&self, more: i64) {
+        self.waiting.inc_by(more);
+    }
+
+    /// An event was answered, this long after it came.
+    pub fn answered(&self, after: Duration) {
+        self.answered.observe(after.as_secs_f64());
+    }
+
+    /// A packet was handed to this many clients.
+    pub fn delivered(&self, clients: usize) {
+        self.delivered.inc_by(clients as u64);
+    }
+
+    /// A message or signal was handed to this many clients of its audience, which began at `since`.
+    pub fn fanned_out(&self, clients: usize, since: Instant) {
+        self.delivered(clients);
+        self.recipients.observe(f64::from(u32::try_from(clients).unwrap_or(u32::MAX)));
+        self.fan_out.observe(since.elapsed().as_secs_f64());
+    }
+
+    /// A client's event was refused.
+    pub fn refused(&self, code: Code) {
+        self.refused.get_or_create(&CodeLabel { code: code.as_str() }).inc();
+    }
+
+    /// A limit was hit.
+    pub fn limited(&self, limit: Limit) {
+        let limit = match limit {
+            Limit::Events => "events",
+            Limit::Authentication => "authentication",
+            Limit::Connections => "connections",
+            Limit::Http => "http",
+            Limit::Memory => "memory",
+        };
+        self.limits.get_or_create(&LimitLabel { limit }).inc();
+    }
+
+    /// A token or a key was no good.
+    pub fn auth_failed(&self) {
+        self.auth_failures.inc();
+    }
+
+    /// A client was disconnected because it read too slowly.
+    pub fn slow_consumer(&self, reason: Slow) {
+        self.slow_consumers.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// A client was disconnected because it went on sending too much.
+    pub fn flooded(&self) {
+        self.floods.inc();
+    }
+
+    /// An HTTP request was answered with this status.
+    pub fn requested(&self, status: u16) {
+        self.requests.get_or_create(&StatusLabel { status }).inc();
+    }
+
+    /// A handler panicked.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+}
+
+fn add(figures: &mut Figures, name: &str, help: &str, metric: &(impl Metric + Clone)) {
+    figures.register(name, help, metric.clone());
+}
+
+fn add_seconds(figures: &mut Figures, name: &str, help: &str, metric: &Histogram) {
+    figures.register_with_unit(name, help, Unit::Seconds, metric.clone());
+}

@@ -1,0 +1,624 @@
+//! A connection whose client polls: it fetches what waits for it with one request after another, and
+//! posts what it has to say.
+//!
+//! Its queue is that of every other connection, with the same frames and the same bounds. Where a
+//! WebSocket's kernel takes bytes, a *poll* takes whole frames, one answer at a time: nothing more is
+//! handed out before the peer's kernel has taken the answer before. What is posted reaches the library
+//! as the frames of a WebSocket would. An upgrade gives the connection its TCP stream, and nothing else
+//! changes: what no poll has taken is written to it.
+
+use std::{
+    mem,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use socketioxide::socket::Sid;
+use tokio::{net::tcp::OwnedReadHalf, sync::oneshot};
+
+use super::{Connection, State, Tcp, Try, Writer};
+use crate::{
+    memory::Account,
+    transport::{
+        Raw, Wire,
+        frame::{Message, PING, messages},
+        pong::Pong,
+    },
+};
+
+/// An answer is handed to the HTTP server in pieces of at most so many bytes, so that it shows how
+/// much of it the peer has taken.
+const PIECE: usize = 64 * 1024;
+
+/// A frame of a client with a packet that there is none of, which the library ends the session over.
+const INVALID: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'x'];
+
+/// What the connection of a client that polls has beside its queue.
+#[derive(Debug, Default)]
+pub(super) struct Polling {
+    posts: Mutex<Posts>,
+}
+
+/// What came by a POST.
+#[derive(Debug, Default)]
+struct Posts {
+    post: Posting,
+    /// The peer's byte stream after the upgrade, and what was read from it already.
+    upgraded: Option<(OwnedReadHalf, Bytes)>,
+}
+
+#[derive(Debug, Default)]
+enum Posting {
+    /// There is none.
+    #[default]
+    Nothing,
+    /// Its body is on its way.
+    Coming,
+    /// All of it waits for the library.
+    Waits(Bytes),
+    /// The library has it, and has not come for more.
+    Taken,
+}
+
+/// The polls of a connection; part of its state.
+#[derive(Debug, Default)]
+pub(super) struct Polls {
+    /// The poll that waits.
+    ask: Option<Ask>,
+    /// How much of an answer the peer has not taken yet.
+    pub answering: usize,
+    /// An upgrade has been probed: the client is to cease polling.
+    probed: bool,
+    /// A ping of the WebSocket's went with the answer: the next poll proves that the client has it.
+    pinged: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Ask {
+    /// How much it takes, in bytes.
+    most: usize,
+    answer: oneshot::Sender<Answer>,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Frames(Vec<Bytes>),
+    Nothing,
+    Close,
+}
+
+/// What a poll is answered.
+#[derive(Debug)]
+pub enum Polled {
+    /// These messages.
+    Messages(Vec<Message>, Answering),
+    /// That there is nothing, so that the client polls no more.
+    Nothing,
+    /// That the session ends.
+    Close,
+    /// That there is no such session (any more).
+    Over,
+    /// That another poll is waiting, which no client may do: the session ends.
+    Overlaps,
+}
+
+/// What follows what was read before.
+#[derive(Debug)]
+pub enum Posted {
+    /// Frames.
+    Frames(Bytes),
+    /// The peer's own byte stream, and what was read from it already.
+    Upgraded(OwnedReadHalf, Bytes),
+    /// Nothing: it is over.
+    Over,
+}
+
+impl Connection {
+    /// The connection of a client that polls.
+    pub(in crate::transport) fn polled(
+        peer: SocketAddr,
+        wire: Wire,
+        account: Arc<Account>,
+    ) -> Self {
+        Self { polling: Some(Box::default()), ..Self::without_stream(peer, wire, account) }
+    }
+
+    /// Whether its client polls.
+    pub(in crate::transport) fn is_polled(&self) -> bool {
+        self.tcp.get().is_none()
+    }
+
+    /// Ends a connection that polls, with an answer to the poll that waits.
+    pub(super) fn part_polled(&self, state: &mut State) {
+        state.closing = true;
+        state.answer_poll();
+        self.end(state);
+    }
+
+    /// Ends it if its client polls; a poll that waits is told so.
+    pub(in crate::transport) fn end_polled(&self) {
+        let mut state = self.state.lock();
+        if self.is_polled() && !self.is_over() {
+            self.part_polled(&mut state);
+        }
+    }
+
+    /// What comes next of what was posted.
+    pub(in crate::transport) fn poll_posted(&self, context: &mut Context<'_>) -> Poll<Posted> {
+        let Some(polling) = &self.polling else { return Poll::Ready(Posted::Over) };
+        self.reader.register(context.waker());
+        let mut posts = polling.posts.lock();
+        match mem::take(&mut posts.post) {
+            Posting::Waits(frames) => {
+                posts.post = Posting::Taken;
+                return Poll::Ready(Posted::Frames(frames));
+            }
+            // The library comes for more when it has processed what it has.
+            Posting::Taken => self.left.notify_waiters(),
+            post => posts.post = post,
+        }
+        if let Some((reader, read)) = posts.upgraded.take() {
+            return Poll::Ready(Posted::Upgraded(reader, read));
+        }
+        drop(posts);
+        if self.is_over() { Poll::Ready(Posted::Over) } else { Poll::Pending }
+    }
+}
+
+impl Connection {
+    /// Hands what was posted to the library.
+    fn hand_in(&self, frames: Bytes) {
+        let Some(polling) = &self.polling else { return };
+        polling.posts.lock().post = Posting::Waits(frames);
+        self.reader.wake();
+    }
+
+    /// Whether something was posted that the library has not processed yet.
+    fn has_post(&self) -> bool {
+        let posted = |polling: &Polling| !matches!(polling.posts.lock().post, Posting::Nothing);
+        self.polling.as_deref().is_some_and(posted)
+    }
+
+    /// The peer has taken so much of an answer.
+    fn taken(&self, size: usize) {
+        let mut state = self.state.lock();
+        state.polls.answering = state.polls.answering.saturating_sub(size);
+        self.progressed(&mut state);
+        state.answer_poll();
+    }
+
+    /// No request finds the session any more.
+    pub(super) fn forget_session(&self) {
+        if let (Some(_), Some(id)) = (&self.polling, self.client.get()) {
+            self.wire.sessions().remove(*id);
+        }
+    }
+}
+
+impl State {
+    /// Answers the poll that waits, if there is one and something to answer.
+    pub(super) fn answer_poll(&mut self) {
+        if self.polls.answering > 0 {
+            return;
+        }
+        let Some(ask) = self.polls.ask.take() else { return };
+        let answer = if !self.queue.is_empty() {
+            let frames = self.queue.take(ask.most);
+            self.polls.answering = frames.iter().map(Bytes::len).sum();
+            Answer::Frames(frames)
+        } else if self.closing {
+            Answer::Close
+        } else if self.polls.probed {
+            Answer::Nothing
+        } else {
+            self.polls.ask = Some(ask);
+            return;
+        };
+        if let Err(Answer::Frames(frames)) = ask.answer.send(answer) {
+            self.take_back(frames);
+        }
+    }
+
+    /// Takes note of what this answer asks the client: a WebSocket's ping means nothing to it.
+    fn note_pings(&mut self, messages: &[Message]) {
+        let pings = messages.iter().filter(|message| message.opcode == PING);
+        let numbers =
+            pings.filter_map(|ping| Some(u64::from_be_bytes(ping.payload[..].try_into().ok()?)));
+        self.polls.pinged = numbers.max().or(self.polls.pinged);
+    }
+
+    /// The client polls again, for it has the answer before.
+    fn answer_ping(&mut self) {
+        if self.polls.answering == 0
+            && let Some(number) = self.polls.pinged.take()
+        {
+            self.probes.answered(Pong::WebSocket(number));
+        }
+    }
+
+    /// What nobody waits for any more is left for the next poll.
+    fn take_back(&mut self, frames: Vec<Bytes>) {
+        self.polls.answering = 0;
+        self.queue.put_back(frames);
+    }
+}
+
+/// The session of a client that polls.
+#[derive(Debug, Clone)]
+pub struct Session(Arc<Connection>);
+
+impl Session {
+    pub(in crate::transport) fn of(connection: &Arc<Connection>) -> Self {
+        Self(connection.clone())
+    }
+
+    /// The session of this id, where there is one that polls.
+    pub(in crate::transport) fn find(connection: Arc<Connection>) -> Option<Self> {
+        (!connection.is_over()).then_some(Self(connection))
+    }
+
+    /// Makes it known by its id, until its end or an upgrade.
+    pub fn name(&self, id: Sid) {
+        self.0.name(id);
+        let state = self.0.state.lock();
+        if !self.0.is_over() {
+            self.0.wire.sessions().insert(id, Arc::downgrade(&self.0));
+        }
+        drop(state);
+    }
+
+    /// Counts bytes that are held for it, until what this returns is dropped.
+    pub fn hold(&self) -> Held {
+        Held { connection: self.0.clone(), bytes: 0 }
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
+
+    /// Whether it was cut off: then nobody waits for the rest of an answer.
+    pub fn is_cut_off(&self) -> bool {
+        self.0.account.cut_off().is_some()
+    }
+
+    /// Waits for something to be sent, and takes it: messages of `most` bytes, or one that has more.
+    pub async fn poll(&self, most: usize) -> Polled {
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut state = self.0.state.lock();
+            if self.0.is_over() {
+                return Polled::Over;
+            }
+            if !self.0.is_polled() {
+                return Polled::Nothing;
+            }
+            if state.polls.ask.is_some() {
+                self.0.part_polled(&mut state);
+                return Polled::Overlaps;
+            }
+            state.answer_ping();
+            state.polls.ask = Some(Ask { most, answer });
+            state.answer_poll();
+        }
+        let mut waiting = WaitingPoll { connection: self.0.clone(), answered };
+        match Pin::new(&mut waiting.answered).await {
+            Ok(Answer::Frames(frames)) => {
+                let messages = messages(frames);
+                self.0.state.lock().note_pings(&messages);
+                Polled::Messages(messages, Answering(Some(self.0.clone())))
+            }
+            Ok(Answer::Nothing) => Polled::Nothing,
+            Ok(Answer::Close) => Polled::Close,
+            Err(_) => Polled::Over,
+        }
+    }
+
+    /// Begins a POST; `None` where there is one already.
+    pub fn post(&self) -> Option<Post> {
+        let mut posts = self.0.polling.as_ref()?.posts.lock();
+        if !matches!(posts.post, Posting::Nothing) || self.0.is_over() {
+            return None;
+        }
+        posts.post = Posting::Coming;
+        Some(Post(Some(self.0.clone())))
+    }
+
+    /// Ends it at once.
+    pub fn break_off(&self) {
+        self.0.break_off();
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&self) {
+        self.0.wait_over().await;
+    }
+
+    /// Begins an upgrade; `None` where one is under way already.
+    pub fn upgrade(&self) -> Option<Upgrading> {
+        let mut state = self.0.state.lock();
+        if self.0.is_over() || !self.0.is_polled() || mem::replace(&mut state.polls.probed, true) {
+            return None;
+        }
+        state.answer_poll();
+        Some(Upgrading(self.0.clone()))
+    }
+}
+
+/// Bytes that are held for a session.
+#[derive(Debug)]
+pub struct Held {
+    connection: Arc<Connection>,
+    bytes: usize,
+}
+
+impl Held {
+    /// So many more.
+    pub fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.connection.kept.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.connection.kept.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A poll that waits. What was meant for it stays, should nobody wait any more.
+struct WaitingPoll {
+    connection: Arc<Connection>,
+    answered: oneshot::Receiver<Answer>,
+}
+
+impl Drop for WaitingPoll {
+    fn drop(&mut self) {
+        let mut state = self.connection.state.lock();
+        match self.answered.try_recv() {
+            Ok(Answer::Frames(frames)) => {
+                state.take_back(frames);
+                state.answer_poll();
+            }
+            Err(oneshot::error::TryRecvError::Empty) => state.polls.ask = None,
+            // It was answered; the poll that waits now, if any, is another one.
+            Ok(Answer::Nothing | Answer::Close) | Err(oneshot::error::TryRecvError::Closed) => {}
+        }
+    }
+}
+
+/// An answer on its way to the peer.
+#[derive(Debug)]
+pub struct Answering(Option<Arc<Connection>>);
+
+impl Answering {
+    /// The pieces of the answer's body, each of which counts as taken by the peer when it is dropped.
+    pub fn pieces(mut self, body: Vec<Bytes>) -> Vec<Bytes> {
+        let Some(connection) = self.0.take() else { return body };
+        let mut pieces = Vec::with_capacity(body.len());
+        for mut part in body {
+            while part.len() > PIECE {
+                pieces.push(part.split_to(PIECE));
+            }
+            pieces.push(part);
+        }
+        connection.state.lock().polls.answering = pieces.iter().map(Bytes::len).sum();
+        let piece = |bytes| Bytes::from_owner(Piece { connection: connection.clone(), bytes });
+        pieces.into_iter().map(piece).collect()
+    }
+}
+
+impl Drop for Answering {
+    /// Nobody waits for the answer.
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            connection.taken(usize::MAX);
+        }
+    }
+}
+
+struct Piece {
+    connection: Arc<Connection>,
+    bytes: Bytes,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.connection.taken(self.bytes.len());
+    }
+}
+
+/// A POST of a session. One that is given up ends its session: some of what the client said is lost.
+#[derive(Debug)]
+pub struct Post(Option<Arc<Connection>>);
+
+impl Post {
+    /// Hands frames to the library and waits until it has processed them, or the session is over.
+    pub async fn give(mut self, frames: Bytes) {
+        let Some(connection) = self.0.take() else { return };
+        connection.hand_in(frames);
+        connection.wait_until(|connection| !connection.has_post()).await;
+    }
+}
+
+impl Drop for Post {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            connection.hand_in(Bytes::from_static(&INVALID));
+        }
+    }
+}
+
+/// An upgrade that is under way: as long as this lives, no poll waits for something to be sent.
+#[derive(Debug)]
+pub struct Upgrading(Arc<Connection>);
+
+impl Upgrading {
+    /// Sends and receives by this from now on.
+    pub fn complete(self, raw: Raw) {
+        let connection = &self.0;
+        let Some(polling) = &connection.polling else { return };
+        let Raw { tcp, read, slot } = raw;
+        super::prepare(&tcp);
+        let (reader, stream) = tcp.into_split();
+        let mut state = connection.state.lock();
+        if connection.is_over() || connection.tcp.set(Tcp { stream, _slot: slot }).is_err() {
+            return;
+        }
+        connection.forget_session();
+        polling.posts.lock().upgraded = Some((reader, read));
+        connection.reader.wake();
+        // A drainer that waits for polls waits for the stream from now on.
+        connection.left.notify_waiters();
+        if state.writer == Writer::Nobody {
+            connection.changed(state);
+        } else {
+            connection.flush(&mut state, Try::Ready);
+        }
+    }
+}
+
+impl Drop for Upgrading {
+    fn drop(&mut self) {
+        self.0.state.lock().polls.probed = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, time::Duration};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::{
+        memory::{self, Memory},
+        transport::{
+            Came, Limits, Packets, Stream,
+            frame::{Frames, Kind},
+        },
+    };
+
+    #[derive(Debug)]
+    struct All;
+
+    impl Packets for All {
+        fn came(&self, _: &[u8]) -> Came {
+            Came::Pass
+        }
+
+        fn poll_taken(&self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
+
+    /// A session, with what the library holds of it.
+    fn session() -> (Stream, Session) {
+        let hour = Duration::from_hours(1);
+        let limits = Limits { send_buffer: 1_000_000, send_timeout: hour, heartbeat: hour };
+        let memory = Memory::new(memory::Limits { outgoing: 0, incoming: 0, process: 0 });
+        let wire = Wire::new(limits, memory.clone());
+        wire.session(([127, 0, 0, 1], 1).into(), &memory.open_account(), Arc::new(All))
+    }
+
+    fn send(session: &Session, text: &str) {
+        let frames = Frames::encode(Kind::Event, "/", &[text], &[], false);
+        session.0.push(&frames, None);
+        session.0.flush_dirty();
+    }
+
+    fn texts(polled: Polled) -> (Vec<String>, Answering) {
+        let Polled::Messages(messages, answering) = polled else { panic!("{polled:?}") };
+        let text = |message: &Message| String::from_utf8(message.payload.to_vec()).unwrap();
+        (messages.iter().map(text).collect(), answering)
+    }
+
+    fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+        future.now_or_never()
+    }
+
+    #[tokio::test]
+    async fn what_was_meant_for_a_poll_that_is_given_up_waits_for_the_next() {
+        let (_stream, session) = session();
+        let mut given_up = Box::pin(session.poll(1000));
+        assert!(given_up.as_mut().now_or_never().is_none(), "there is nothing yet");
+        send(&session, "[1]");
+        send(&session, "[2]");
+        drop(given_up);
+        assert_eq!(texts(now(session.poll(1000)).unwrap()).0, ["42[1]", "42[2]"]);
+        // One that was never answered leaves its place.
+        assert!(now(session.poll(1000)).is_none());
+        send(&session, "[3]");
+        assert_eq!(texts(now(session.poll(1000)).unwrap()).0, ["42[3]"]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_handed_out_beside_an_answer_that_is_not_taken() {
+        let (_stream, session) = session();
+        for text in ["[1]", "[2]"] {
+            send(&session, text);
+        }
+        let (first, answering) = texts(now(session.poll(1)).unwrap());
+        assert_eq!(first, ["42[1]"]);
+        let body = vec![Bytes::from(vec![b'x'; PIECE + 1])];
+        let mut pieces = answering.pieces(body);
+        assert_eq!(pieces.len(), 2);
+        let unsent = || session.0.unsent();
+        let mut next = Box::pin(session.poll(1000));
+        assert!(next.as_mut().now_or_never().is_none());
+        pieces.truncate(1);
+        assert!(next.as_mut().now_or_never().is_none());
+        assert_eq!(unsent(), PIECE + 7, "a piece, and what waits");
+        drop(pieces);
+        let (second, _answering) = texts(next.now_or_never().unwrap());
+        assert_eq!(second, ["42[2]"]);
+        assert_eq!(unsent(), 7);
+    }
+
+    #[tokio::test]
+    async fn two_polls_at_once_end_the_session() {
+        let (_stream, session) = session();
+        let mut first = Box::pin(session.poll(1000));
+        assert!(first.as_mut().now_or_never().is_none());
+        assert!(matches!(now(session.poll(1000)), Some(Polled::Overlaps)));
+        assert!(matches!(first.now_or_never(), Some(Polled::Close)));
+        assert!(matches!(now(session.poll(1000)), Some(Polled::Over)));
+    }
+
+    #[tokio::test]
+    async fn while_an_upgrade_is_probed_no_poll_waits() {
+        let (_stream, session) = session();
+        let mut waits = Box::pin(session.poll(1000));
+        assert!(waits.as_mut().now_or_never().is_none());
+        let upgrading = session.upgrade().unwrap();
+        assert!(session.upgrade().is_none(), "there is one already");
+        assert!(matches!(waits.now_or_never(), Some(Polled::Nothing)));
+        assert!(matches!(now(session.poll(1000)), Some(Polled::Nothing)));
+        send(&session, "[1]");
+        assert_eq!(texts(now(session.poll(1000)).unwrap()).0, ["42[1]"]);
+        drop(upgrading);
+        assert!(now(session.poll(1000)).is_none());
+    }
+
+    #[tokio::test]
+    async fn the_next_poll_answers_a_ping_of_the_websockets() {
+        let (_stream, session) = session();
+        let mut confirmed = session.0.probe(crate::transport::Ask::WebSocket);
+        session.0.flush_dirty();
+        let Some(Polled::Messages(_, answering)) = now(session.poll(1000)) else { panic!() };
+        assert!(confirmed.try_recv().is_err());
+        drop(answering);
+        assert!(now(session.poll(1000)).is_none());
+        confirmed.try_recv().unwrap();
+    }
+}
