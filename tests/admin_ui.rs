@@ -6,10 +6,7 @@
 mod support;
 
 use reqwest::Method;
-use roomcast::{
-    config::{Config, Secret},
-    gateways::admin_ui::PasswordHash,
-};
+use roomcast::config::{Config, PasswordHash, Secret};
 use serde_json::json;
 use support::{Answer, SECRET, TestServer, token_of};
 
@@ -24,7 +21,7 @@ fn on(config: &mut Config) {
 #[tokio::test]
 async fn where_it_is_off_there_is_no_such_namespace() {
     let server = TestServer::start().await;
-    assert!(server.app.admin.is_none());
+    assert!(server.app.observer.is_none());
     let auth = json!({"username": "admin", "password": "changeit"});
     let admin = server.connecting().namespace("/admin").auth(auth.clone()).knock().await;
     let other = server.connecting().namespace("/nowhere").auth(auth).knock().await;

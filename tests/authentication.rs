@@ -15,8 +15,8 @@ use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use roomcast::{
-    auth::Permissions,
     config::{Config, Secret},
+    protocol::permissions::Permissions,
 };
 use serde_json::{Value, json};
 

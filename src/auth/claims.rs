@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-use super::{AuthError, Identity, Permissions};
-use crate::protocol::names::UserId;
+use super::{AuthError, Identity};
+use crate::protocol::{names::UserId, permissions::Permissions};
 
 /// How far ahead an issuer's clock may be, so that a token is not too young for us. There is no
 /// leeway at the other end: a client let in after `exp` would be sent away at once.
@@ -42,8 +42,22 @@ pub(super) fn identity(
         user_id: user_id(claims)?,
         client_name: client_name(claims),
         expires_at,
-        rooms: Permissions::from_claim(claims.get("rooms"))?,
+        rooms: permissions(claims.get("rooms"))?,
     })
+}
+
+/// The `rooms` claim: an array of patterns or a single one.
+fn permissions(claim: Option<&Value>) -> Result<Permissions, AuthError> {
+    let wrong = || AuthError::claim("rooms", "must be a string or an array of strings");
+    let patterns = match claim {
+        None => return Ok(Permissions::everything()),
+        Some(Value::String(pattern)) => vec![pattern.as_str()],
+        Some(Value::Array(items)) => {
+            items.iter().map(Value::as_str).collect::<Option<_>>().ok_or_else(wrong)?
+        }
+        Some(_) => return Err(wrong()),
+    };
+    Permissions::patterns(patterns).map_err(|error| AuthError::claim("rooms", error.to_string()))
 }
 
 /// The time that a claim in seconds since 1970 names.
@@ -92,6 +106,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::protocol::names::RoomName;
 
     const NOW: u64 = 1_800_000_000;
 
@@ -205,5 +220,31 @@ mod tests {
         for none in [json!(null), json!(""), json!(7), json!({"first": "Alice"})] {
             assert_eq!(name(none.clone()), None, "{none}");
         }
+    }
+
+    fn room(name: &str) -> RoomName {
+        RoomName::parse(name).unwrap()
+    }
+
+    #[test]
+    fn the_rooms_claim_is_a_string_or_strings() {
+        let of = |claim: Value| permissions(Some(&claim));
+        assert!(of(json!("a*")).unwrap().allows(&room("ab")));
+        let two = of(json!(["a", "b*"])).unwrap();
+        assert!(two.allows(&room("a")) && two.allows(&room("bc")) && !two.allows(&room("ab")));
+        assert!(!of(json!([])).unwrap().allows(&room("a")));
+        for wrong in [json!(null), json!(7), json!(true), json!({"a": 1}), json!(["a", 7])] {
+            let message = of(wrong.clone()).unwrap_err().to_string();
+            assert_eq!(
+                message, "token claim `rooms` must be a string or an array of strings",
+                "{wrong}"
+            );
+        }
+        assert!(of(json!(["*"])).unwrap().restricted());
+        assert!(!permissions(None).unwrap().restricted());
+        assert_eq!(
+            of(json!(vec!["a"; 1001])).unwrap_err().to_string(),
+            "token claim `rooms` must have at most 1000 patterns"
+        );
     }
 }

@@ -6,10 +6,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{
-    Grant, KeySource, MAX_TOKEN_BYTES, Permissions, Settings, SigningKey, Verifier, explain, issue,
-};
-use crate::protocol::names::UserId;
+use super::{Grant, KeySource, MAX_TOKEN_BYTES, Settings, SigningKey, Verifier, explain, issue};
+use crate::protocol::{names::UserId, permissions::Permissions};
 
 /// Make a token, or check one, with the configured keys.
 #[derive(Clone, clap::Args)]

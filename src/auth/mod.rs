@@ -17,7 +17,6 @@ mod explain;
 mod issue;
 mod jwks;
 mod keys;
-mod permissions;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -29,10 +28,12 @@ pub use self::{
     error::{AuthError, KeyError, MAX_TOKEN_BYTES},
     explain::explain,
     issue::{Grant, SigningKey, issue},
-    permissions::{MAX_PATTERN_CHARS, MAX_PATTERNS, Permissions},
     token::Verifier,
 };
-use crate::{config::Config, protocol::names::UserId};
+use crate::{
+    config::Config,
+    protocol::{names::UserId, permissions::Permissions},
+};
 
 /// Where the key comes from that tokens are checked with. Its `Debug` shows the kind only.
 #[derive(Clone, PartialEq, Eq)]

@@ -12,18 +12,20 @@
 
 pub mod cluster;
 pub mod fanout;
+pub mod survey;
 
 use std::{borrow::Cow, ops::Add, sync::Arc, time::Duration};
 
+use serde::de::DeserializeOwned;
 use socketioxide::socket::Sid;
 use tokio::time::timeout;
 
 use crate::{
     broker::{
-        cluster::{Cluster, Word},
+        cluster::{Answers, Cluster, Word},
         fanout::Fanout,
+        survey::Survey,
     },
-    gateways::cluster_peer::Question,
     hub::{Client, Namespace, sender::Packet},
     limits::Sender,
     memory::Level,
@@ -247,12 +249,24 @@ impl Bus {
         else {
             return false;
         };
-        let question = Question::Readers { namespace: namespace.path.clone(), room: room.cloned() };
+        let question = Survey::Readers { namespace: namespace.path.clone(), room: room.cloned() };
         let elsewhere = readers.elsewhere(async {
             let answers = cluster.ask::<Counts>(&question, None).await.answers;
             answers.into_iter().fold(Counts::default(), Counts::add)
         });
         !(elsewhere.await + readers.counts()).are_backpressured()
+    }
+
+    /// Asks all other nodes; where there are none, nobody answers.
+    pub async fn survey<T: DeserializeOwned>(
+        &self,
+        survey: &Survey,
+        packet: Option<&Packet>,
+    ) -> Answers<T> {
+        match &self.cluster {
+            Some(cluster) => cluster.ask(survey, packet).await,
+            None => Answers::none(),
+        }
     }
 
     /// Sends a signal to the members of a room, on all nodes.

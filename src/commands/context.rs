@@ -12,8 +12,7 @@ use crate::{
     broker::{Bus, cluster::Cluster},
     commands::private_message::Deliveries,
     config::Config,
-    gateways::admin_ui::Admin,
-    hub::{Client, Registry},
+    hub::{Client, Registry, observer::Observer},
     limits::{Limits, Sender},
     memory::Memory,
     protocol::timestamp::Timestamp,
@@ -48,8 +47,8 @@ pub struct Parts {
     pub limits: Limits,
     /// What is held for clients, and how much more may be.
     pub memory: Memory,
-    /// The Admin UI's other end; `None` where it is off.
-    pub admin: Option<Admin>,
+    /// Is told what clients do; `None` where nobody is.
+    pub observer: Option<Arc<dyn Observer>>,
     /// The figures.
     pub metrics: Arc<Metrics>,
     /// The event log.

@@ -9,8 +9,8 @@ use socketioxide::socket::Sid;
 
 use crate::{
     broker::RoomMessage,
+    broker::survey::Survey,
     commands::context::App,
-    gateways::cluster_peer::{self, Question},
     hub::{Client, Namespace, sender::Packet},
     protocol::{
         audience::Except,
@@ -205,8 +205,8 @@ pub async fn to_client(
     if to_client_here(app, namespace, id, packet) {
         return Ok(());
     }
-    let question = Question::ToClient { client: id, namespace: namespace.map(Into::into) };
-    let told = cluster_peer::ask::<bool>(app, &question, Some(packet)).await;
+    let question = Survey::ToClient { client: id, namespace: namespace.map(Into::into) };
+    let told = app.bus.survey::<bool>(&question, Some(packet)).await;
     if told.answers.contains(&true) { Ok(()) } else { Err(told.or_unreachable(unknown())) }
 }
 

@@ -108,8 +108,8 @@ fn enter(app: &App, client: &Arc<Client>, join: &Join, state: &mut RoomState, en
     let membership =
         Membership { room: entered.clone(), spelling: join.spelling, echo: join.room.echo() };
     client.add_membership(room.clone(), membership);
-    if let Some(admin) = &app.admin {
-        admin.joined(client, room);
+    if let Some(observer) = &app.observer {
+        observer.joined(client, room);
     }
     client.outlet.send(&entered_packet(&join.room, join.spelling));
 }
@@ -184,8 +184,8 @@ fn depart(app: &App, client: &Arc<Client>, room: &Arc<Room>, spelling: Spelling)
     }
     presence::moved(app, client);
     client.namespace.retire(room);
-    if let Some(admin) = &app.admin {
-        admin.left(client, &room.name);
+    if let Some(observer) = &app.observer {
+        observer.left(client, &room.name);
     }
 }
 

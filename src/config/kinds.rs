@@ -5,13 +5,14 @@ use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
+use super::password_hash::PasswordHash;
 use super::{
     types::{
         CorsOrigin, Environment, LogFormat, PresenceScope, REDACTED, Secret, StoreSync, Transports,
     },
     value::{Kind, Unfit, items},
 };
-use crate::{auth::Permissions, gateways::admin_ui::PasswordHash};
+use crate::protocol::permissions::Permissions;
 
 /// A kind that is one of a few words, in any case.
 macro_rules! words {
@@ -147,9 +148,7 @@ pub(super) const ROOM_PATTERNS: Kind<Permissions> = Kind::new(
             [] if text.is_empty() => Ok(Permissions::everything()),
             [] => Err(Unfit::Other),
             [word] if word.eq_ignore_ascii_case("none") => Ok(Permissions::nothing()),
-            _ => Permissions::patterns(patterns).map_err(|_| {
-                Unfit::Because("at most 1000 patterns of at most 200 characters are allowed".into())
-            }),
+            _ => Permissions::patterns(patterns).map_err(|error| Unfit::Because(error.to_string())),
         }
     },
     |permissions| match permissions.shown() {

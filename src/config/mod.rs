@@ -12,6 +12,7 @@
 mod documents;
 mod fault;
 mod kinds;
+mod password_hash;
 mod places;
 mod reader;
 mod settings;
@@ -28,6 +29,7 @@ use self::reader::Reader;
 pub use self::{
     documents::{env_example, markdown_table},
     fault::{Fault, Faults},
+    password_hash::{MakeError, PasswordHash},
     settings::Config,
     sources::Sources,
     types::{
@@ -35,7 +37,9 @@ pub use self::{
         StoreSync, StoreUrl, Transports,
     },
 };
-use crate::gateways::admin_ui;
+
+/// The Admin UI's namespace, which no namespace of the application may be.
+pub const ADMIN_NAMESPACE: &str = "/admin";
 
 /// A shorter secret than this can be guessed from one token: HS256 asks for as many bytes as its hash has.
 const SOUND_SECRET_BYTES: usize = 32;
@@ -67,6 +71,11 @@ impl Config {
     /// Whether tokens are checked: a key is set.
     pub fn auth_enabled(&self) -> bool {
         self.jwt_secret.is_some() || self.jwt_public_key.is_some() || self.jwt_jwks_url.is_some()
+    }
+
+    /// Whether the Admin UI is served.
+    pub fn has_admin_ui(&self) -> bool {
+        self.admin_username.is_some() && self.admin_password.is_some()
     }
 
     /// Whether a client without a token is refused.
@@ -160,7 +169,7 @@ fn check_together(config: &Config, reader: &mut Reader) {
             .conflict(&["ADMIN_USERNAME"], "needs ADMIN_PASSWORD beside it; set both or neither"),
         (None, Some(_)) => reader
             .conflict(&["ADMIN_PASSWORD"], "needs ADMIN_USERNAME beside it; set both or neither"),
-        (Some(_), Some(_)) if config.namespaces.iter().any(|path| path == admin_ui::NAMESPACE) => {
+        (Some(_), Some(_)) if config.namespaces.iter().any(|path| path == ADMIN_NAMESPACE) => {
             reader.conflict(
                 &["WEBSOCKET_NAMESPACE"],
                 "has /admin in it, which is the Admin UI's own namespace; give yours another name, \

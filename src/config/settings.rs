@@ -9,6 +9,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use tracing::Level;
 
+use super::password_hash::PasswordHash;
 use super::{
     kinds, places,
     reader::Reader,
@@ -18,7 +19,7 @@ use super::{
     },
     value,
 };
-use crate::{auth::Permissions, gateways::admin_ui::PasswordHash};
+use crate::protocol::permissions::Permissions;
 
 /// A row of the table, as documents and the reader need it.
 pub(super) struct Setting {

@@ -1,108 +1,17 @@
 //! The door for the other nodes: what they tell and ask, and what becomes of it here.
 
-use std::sync::Arc;
-
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use socketioxide::socket::Sid;
 
 use crate::{
     broker::{
-        cluster::{Answers, Event, Message, Word},
+        cluster::{Event, Message, Word},
         readers_of,
+        survey::Survey,
     },
-    commands::{
-        context::App,
-        message, presence, private_message,
-        queries::{self, PageRequest, Wanted},
-        room, signal,
-    },
+    commands::{context::App, message, presence, private_message, queries, room, signal},
     hub::sender::Packet,
-    protocol::{
-        audience::Except,
-        names::{RoomName, UserId},
-        payload::json_of,
-    },
+    protocol::payload::json_of,
 };
-
-/// What one node asks others.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Question {
-    /// To send the packet to this user's clients: whom did it reach?
-    ToUser {
-        /// The user.
-        user: UserId,
-        /// Who is left out.
-        except: Except,
-    },
-    /// To send the packet to this client: was it there?
-    ToClient {
-        /// The client.
-        client: Sid,
-        /// In this namespace alone.
-        namespace: Option<Arc<str>>,
-    },
-    /// To disconnect this client: was it there?
-    Disconnect {
-        /// The client.
-        client: Sid,
-    },
-    /// The connection of this id.
-    Connection {
-        /// The client.
-        client: Sid,
-        /// In this namespace alone.
-        namespace: Option<Arc<str>>,
-    },
-    /// A part of the list of connections.
-    Connections {
-        /// Which of them.
-        wanted: Wanted,
-        /// Which part.
-        page: PageRequest,
-    },
-    /// A part of the list of rooms.
-    Rooms {
-        /// Their namespace.
-        namespace: Arc<str>,
-        /// Which part.
-        page: PageRequest,
-    },
-    /// A room and its members.
-    Room {
-        /// Its namespace.
-        namespace: Arc<str>,
-        /// Its name.
-        room: RoomName,
-    },
-    /// When a user's clients last sent something.
-    LastActivity {
-        /// The user.
-        user: UserId,
-    },
-    /// How many connections and rooms.
-    Counts,
-    /// How many read what was last sent to a room or a namespace, and how many of those are behind.
-    Readers {
-        /// The namespace.
-        namespace: Arc<str>,
-        /// The room; `None` for all of the namespace.
-        room: Option<RoomName>,
-    },
-}
-
-/// Asks all other nodes; where there are none, nobody answers.
-pub async fn ask<T: DeserializeOwned>(
-    app: &App,
-    question: &Question,
-    packet: Option<&Packet>,
-) -> Answers<T> {
-    match &app.cluster {
-        Some(cluster) => cluster.ask(question, packet).await,
-        None => Answers::none(),
-    }
-}
 
 /// Deals with what happens in the cluster.
 pub fn deal(app: &App, event: Event) {
@@ -158,35 +67,35 @@ fn hear(app: &App, message: Message) {
     }
 }
 
-fn answer(app: &App, question: Question, packet: Option<&Packet>) -> Box<RawValue> {
+fn answer(app: &App, question: Survey, packet: Option<&Packet>) -> Box<RawValue> {
     match question {
-        Question::ToUser { user, except } => {
+        Survey::ToUser { user, except } => {
             let reached = packet.map_or(private_message::Reached::Nobody, |packet| {
                 private_message::to_user_here(app, &user, packet, &except)
             });
             json_of(&reached)
         }
-        Question::ToClient { client, namespace } => json_of(&packet.is_some_and(|packet| {
+        Survey::ToClient { client, namespace } => json_of(&packet.is_some_and(|packet| {
             message::to_client_here(app, namespace.as_deref(), client, packet)
         })),
-        Question::Disconnect { client } => json_of(&queries::disconnect_here(app, client)),
-        Question::Connection { client, namespace } => {
+        Survey::Disconnect { client } => json_of(&queries::disconnect_here(app, client)),
+        Survey::Connection { client, namespace } => {
             json_of(&queries::connection_here(app, client, namespace.as_deref()))
         }
-        Question::Connections { wanted, page } => {
+        Survey::Connections { wanted, page } => {
             json_of(&queries::connections_here(app, &wanted, &page))
         }
-        Question::Rooms { namespace, page } => {
+        Survey::Rooms { namespace, page } => {
             let namespace = app.registry.namespace(&namespace);
             json_of(&namespace.map(|namespace| queries::rooms_here(namespace, &page)))
         }
-        Question::Room { namespace, room } => {
+        Survey::Room { namespace, room } => {
             let namespace = app.registry.namespace(&namespace);
             json_of(&namespace.and_then(|namespace| queries::room_here(namespace, &room)))
         }
-        Question::LastActivity { user } => json_of(&queries::last_activity_here(app, &user)),
-        Question::Counts => json_of(&queries::counts_here(app)),
-        Question::Readers { namespace, room } => {
+        Survey::LastActivity { user } => json_of(&queries::last_activity_here(app, &user)),
+        Survey::Counts => json_of(&queries::counts_here(app)),
+        Survey::Readers { namespace, room } => {
             let namespace = app.registry.namespace(&namespace);
             let readers = namespace.and_then(|home| readers_of(home, room.as_ref()));
             json_of(&readers.map(|readers| readers.counts()).unwrap_or_default())

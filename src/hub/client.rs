@@ -1,6 +1,7 @@
 //! One client: a Socket.IO socket in one namespace.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{
@@ -16,16 +17,17 @@ use tokio::task::AbortHandle;
 
 use super::{Namespace, Room};
 use crate::{
-    auth::Permissions,
     config::Config,
     hub::sender::Outlet,
     limits::Sender,
     protocol::{
         audience::Except,
         names::{RoomName, UserId},
+        permissions::Permissions,
         refusal::Refusal,
         timestamp::Timestamp,
     },
+    telemetry::event_log::{Entry, Kind},
 };
 
 /// Which of the two families of events a client used to join a room; it is told of the room in
@@ -244,5 +246,17 @@ impl Client {
     pub fn set_typing(&self, room: &RoomName, typing: bool) -> bool {
         let mut rooms = self.typing.lock();
         if typing { !rooms.insert(room.clone()) } else { rooms.remove(room) }
+    }
+
+    /// The beginning of a line of the event log about this client.
+    pub fn entry(&self, kind: Kind) -> Entry<'_> {
+        Entry {
+            client_id: Some(self.id.to_string().into()),
+            user_id: self.user(),
+            namespace: Some(Cow::Borrowed(&self.namespace.path)),
+            address: self.address,
+            transport: Some(self.outlet.transport()),
+            ..Entry::new(kind)
+        }
     }
 }

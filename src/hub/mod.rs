@@ -7,6 +7,7 @@
 //! - locks are taken in the order namespace map, then room, and never across an await.
 
 mod client;
+pub mod observer;
 mod room;
 pub mod sender;
 mod users;

@@ -1,7 +1,9 @@
 //! One room: its members, and the one order in which they get its messages.
 
 use std::{
+    any::Any,
     collections::HashMap,
+    fmt,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
@@ -14,7 +16,6 @@ use socketioxide::socket::Sid;
 
 use super::{Client, Spelling};
 use crate::{
-    broker::cluster::Attendance,
     hub::sender::Packet,
     memory::Charge,
     protocol::{epoch::Epoch, names::RoomName, position::Position, timestamp::Timestamp},
@@ -39,8 +40,16 @@ pub struct Room {
     pub created_at: Timestamp,
     last_activity: AtomicI64,
     state: Mutex<RoomState>,
-    /// With other nodes: what keeps the room's channel open, for as long as the room lives.
-    attendance: OnceLock<Attendance>,
+    subscription: OnceLock<Subscription>,
+}
+
+/// The room's subscription on the other nodes' bus: opaque here, it ends when it is dropped.
+struct Subscription(#[expect(dead_code, reason = "held for its Drop")] Box<dyn Any + Send + Sync>);
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Subscription")
+    }
 }
 
 /// A client in a room.
@@ -98,14 +107,13 @@ impl Room {
             created_at: now,
             last_activity: AtomicI64::new(now.as_millis()),
             state: Mutex::default(),
-            attendance: OnceLock::new(),
+            subscription: OnceLock::new(),
         }
     }
 
-    /// Holds on to the room's channel for as long as the room lives.
-    pub fn attend(&self, attendance: Attendance) {
-        // One is enough: what comes second ends here.
-        let _first = self.attendance.set(attendance);
+    /// Keeps the subscription for as long as the room lives. The first one stays; later ones end here.
+    pub fn keep_subscription(&self, subscription: impl Any + Send + Sync) {
+        let _first = self.subscription.set(Subscription(Box::new(subscription)));
     }
 
     /// The members, locked.

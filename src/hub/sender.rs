@@ -8,7 +8,6 @@
 
 use std::{
     borrow::Cow,
-    fmt,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -24,6 +23,7 @@ use socketioxide::{
 };
 use socketioxide_core::Value;
 
+use super::observer::Observer;
 use crate::{
     memory::{Account, Slow},
     protocol::payload::{Payload, json_of},
@@ -135,19 +135,10 @@ pub struct Outlet {
     /// The connection, as long as it lasts.
     connection: Option<Handle>,
     wire: Wire,
-    /// Who is told what is sent, if anybody.
-    tap: Option<Tap>,
+    /// Is told what is sent, where there is one.
+    observer: Option<Arc<dyn Observer>>,
     runtime: tokio::runtime::Handle,
 }
-
-/// Hears of what is sent to clients.
-pub trait Listen: fmt::Debug + Send + Sync {
-    /// The packet is on its way to the client of this id in this namespace.
-    fn sent(&self, namespace: &Arc<str>, id: Sid, packet: &Packet);
-}
-
-/// A handle on who listens.
-pub type Tap = Arc<dyn Listen>;
 
 /// What became of a packet that was handed to an outlet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,9 +171,14 @@ impl From<Pushed> for Sent {
 }
 
 impl Outlet {
-    /// The outlet to `socket`, in this namespace; `tap` is told what goes out by it. Must be called
+    /// The outlet to `socket`, in this namespace; `observer` is told what goes out by it. Must be called
     /// inside the runtime, when the library has sent its CONNECT packet.
-    pub fn new(socket: &Arc<Socket>, namespace: Arc<str>, wire: Wire, tap: Option<Tap>) -> Self {
+    pub fn new(
+        socket: &Arc<Socket>,
+        namespace: Arc<str>,
+        wire: Wire,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Self {
         let account = Account::of(&socket.req_parts().extensions, wire.memory());
         Self {
             socket: Arc::downgrade(socket),
@@ -193,20 +189,25 @@ impl Outlet {
             account,
             connection: socket.req_parts().extensions.get().cloned(),
             wire,
-            tap,
+            observer,
             runtime: tokio::runtime::Handle::current(),
         }
     }
 
-    /// An outlet without a socket: what is sent waits in it for ever, and `tap` is told.
+    /// An outlet without a socket: what is sent waits in it for ever, and `observer` is told.
     #[cfg(test)]
-    pub(crate) fn without_socket(id: Sid, namespace: Arc<str>, wire: Wire, tap: Tap) -> Self {
+    pub(crate) fn without_socket(
+        id: Sid,
+        namespace: Arc<str>,
+        wire: Wire,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
         let account = wire.memory().open_account();
         let gate = Gate::new(wire.clone(), id, account.clone());
         gate.fence(&mut gate.lock(), |_| true);
         let runtime = tokio::runtime::Handle::current();
-        let (socket, v3, connection, tap) = (Weak::new(), false, None, Some(tap));
-        Self { socket, id, namespace, v3, account, gate, connection, wire, tap, runtime }
+        let (socket, v3, connection, observer) = (Weak::new(), false, None, Some(observer));
+        Self { socket, id, namespace, v3, account, gate, connection, wire, observer, runtime }
     }
 
     /// Hands over one packet; never waits.
@@ -225,8 +226,8 @@ impl Outlet {
 
     fn send_in(&self, packet: &Packet, delivery: Option<&Delivery<'_>>) -> Sent {
         let sent = self.pass(|| packet.frames(&self.wire, &self.namespace, self.v3), delivery);
-        if let Some(tap) = self.tap.as_ref().filter(|_| sent.is_taken()) {
-            tap.sent(&self.namespace, self.id, packet);
+        if let Some(observer) = self.observer.as_ref().filter(|_| sent.is_taken()) {
+            observer.sent(&self.namespace, self.id, packet);
         }
         sent
     }

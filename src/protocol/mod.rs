@@ -2,9 +2,11 @@
 
 pub mod audience;
 pub mod epoch;
+pub mod event_names;
 pub mod message_id;
 pub mod names;
 pub mod payload;
+pub mod permissions;
 pub mod position;
 pub mod refusal;
 pub mod timestamp;

@@ -11,7 +11,6 @@ use crate::{
         command::{self, TokenArgs},
     },
     config::{Config, Sources},
-    gateways::admin_ui,
 };
 
 /// The exit code of a configuration, or a command line, with a fault in it.
@@ -175,7 +174,7 @@ pub async fn token(config: &Config, args: &TokenArgs) -> ExitCode {
 
 /// `hash-password`: prints the hash of the password on the standard input.
 pub fn hash_password() -> ExitCode {
-    match admin_ui::hash_password() {
+    match super::hash_password::hash_password() {
         Ok(hash) => {
             println!("{hash}");
             ExitCode::SUCCESS

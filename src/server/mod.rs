@@ -1,6 +1,8 @@
 //! Composes everything, and runs it until it is told to stop.
 
 pub mod cli;
+mod hash_password;
+mod live_figures;
 
 use std::{
     io,
@@ -13,6 +15,7 @@ use socketioxide::SocketIo;
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::live_figures::LiveFigures;
 use crate::{
     auth::{self, ApiKeys, Verifier},
     broker::{
@@ -30,14 +33,14 @@ use crate::{
         cluster_peer, http,
         socketio::{self, SocketLayer},
     },
-    hub::Registry,
+    hub::{Registry, observer::Observer},
     limits::Limits,
     memory::{self, Memory},
     protocol::timestamp::Timestamp,
     store::{self, RedisSettings, Store},
     telemetry::{
-        event_log::EventLog,
-        metrics::{Metrics, Watched},
+        event_log::{Entry, EventLog, Kind},
+        metrics::Metrics,
     },
     transport::{self, Wire},
 };
@@ -144,7 +147,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let verifier =
         config.auth_enabled().then(|| Verifier::new(auth::Settings::of(&config))).transpose()?;
     let registry = Arc::new(Registry::new(&config.namespaces, config.max_rooms));
-    let metrics = Arc::new(Metrics::new(registry.clone()));
+    let metrics = Arc::new(Metrics::default());
     let event_log = open_event_log(&config)?;
     let memory = Memory::new(memory::Limits::of(&config));
     memory::watch(&memory).map_err(StartError::Thread)?;
@@ -167,20 +170,24 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         Cluster::new(settings, store.clone(), log.clone(), &registry, here.clone())
     });
     let limits = Limits::new(&config);
-    metrics.watch(Watched {
+    let started_at = Timestamp::now();
+    metrics.collect(Box::new(LiveFigures {
+        registry: registry.clone(),
         store: store.clone(),
         doorman: limits.doorman.clone(),
         event_log: event_log.clone(),
         cluster: cluster.clone(),
         memory: memory.clone(),
-    });
+        started_at,
+    }));
+    let admin = Admin::start(&config, &registry);
     let app = App::new(Parts {
         bus: Bus::new(here, log, cluster.clone(), wire.clone()),
         cluster,
         store,
         deliveries: private_message::Deliveries::default(),
         verifier,
-        admin: Admin::start(&config, &registry),
+        observer: admin.clone().map(|admin| Arc::new(admin) as Arc<dyn Observer>),
         api_keys: ApiKeys::new(config.api_keys.iter().map(|key| key.expose().to_owned()).collect()),
         registry,
         limits,
@@ -189,7 +196,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         event_log,
         wire,
         node,
-        started_at: Timestamp::now(),
+        started_at,
         leaving: false.into(),
         draining: false.into(),
         tasks: TaskTracker::new(),
@@ -210,7 +217,9 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     }
     let (layer, io) = socketio::build(&app);
     socketio::mount(&io, &app);
-    admin_ui::mount(&io, &app);
+    if let Some(admin) = admin {
+        admin_ui::mount(&io, &app, admin);
+    }
     let listen = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
@@ -303,7 +312,13 @@ impl Server {
             served.map_err(io::Error::from)?;
         }
         // After the grace, too: what has happened until now is worth a moment.
-        let _closed = tokio::time::timeout(LINGER, app.event_log.close(&app.registry)).await;
+        let clients = app.registry.namespaces().iter().flat_map(|namespace| namespace.clients());
+        let clients = clients.collect::<Vec<_>>();
+        let last = clients.iter().map(|client| {
+            let reason = Some("server shutting down".into());
+            Entry { reason, ..client.entry(Kind::Disconnect) }
+        });
+        let _closed = tokio::time::timeout(LINGER, app.event_log.close(last)).await;
         tracing::info!("stopped");
         Ok(())
     }

@@ -3,10 +3,7 @@
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
-use roomcast::{
-    commands::context::App,
-    gateways::cluster_peer::{self, Question},
-};
+use roomcast::{broker::survey::Survey, commands::context::App};
 use serde_json::{Value, json, value::RawValue};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -337,7 +334,7 @@ impl TestClient {
     /// behind it.
     pub async fn settle(&mut self) {
         for node in &self.nodes {
-            let answers = cluster_peer::ask::<Value>(node, &Question::Counts, None).await;
+            let answers = node.bus.survey::<Value>(&Survey::Counts, None).await;
             assert!(!answers.is_partial(), "{answers:?}");
         }
         self.emit("ping", Value::Null).await;

@@ -84,7 +84,7 @@ async fn serve(
 ) -> String {
     let mut tasks = JoinSet::new();
     tasks.spawn(lease::hold(inner.clone(), session.clone()));
-    tasks.spawn(inner.attendances.clone().follow(session.clone(), inner.keys.clone(), sink));
+    tasks.spawn(inner.subscriptions.clone().follow(session.clone(), inner.keys.clone(), sink));
     // What these have begun in Redis they finish here, and see themselves that the session is over.
     tokio::spawn(inner.users.clone().write(session.clone(), handler.clone()));
     tokio::spawn(inner.users.clone().depart(session.clone(), handler.clone()));
@@ -132,7 +132,7 @@ fn committed(inner: &Arc<Inner>, session: &Session, message: &Msg) {
     let room = inner.keys.room_of(message.get_channel_name());
     let (Some(room), Some(store)) = (room, &inner.store) else { return };
     match store.committed(room, message.get_payload_bytes()) {
-        Ok(message) => inner.attendances.arrived(session, &message),
+        Ok(message) => inner.subscriptions.arrived(session, &message),
         // It is missed then, which the next one shows: it is read from the log.
         Err(error) => tracing::warn!(%error, "a room's message cannot be read"),
     }
@@ -148,7 +148,7 @@ fn signal(inner: &Arc<Inner>, handler: &Handler, bytes: &[u8]) {
         (Word::Unlogged { place: (namespace, room), except, number }, Some(packet)) => {
             let key = crate::store::RoomKey { namespace, room };
             let own = is_own.then_some(number);
-            inner.attendances.arrived_unlogged(&key, packet, &except, own);
+            inner.subscriptions.arrived_unlogged(&key, packet, &except, own);
         }
         _ if is_own => {}
         (Word::Answer { id, answer }, _) => inner.asking.answered(id, message.from, answer),

@@ -10,7 +10,7 @@
 //!
 //! - *Room messages* come from the log's channels alone, for this node's own members too, so that their
 //!   order is the log's on every node; a tail per room sees to it that none is missed or doubled.
-//!   A node listens on a room's channel while it has members in it ([`Attendance`]).
+//!   A node listens on a room's channel while it has members in it ([`Subscription`]).
 //! - *Signals* go out to this node's clients at once, and to the other nodes by the outbox: at most once.
 //! - *Users* are written to Redis by each node for its own clients; scripts decide who came and who went.
 //! - *Leases* tell the living from the dead; whoever finds a dead node takes its users out.
@@ -19,7 +19,6 @@
 //! Everything hangs on one session with Redis. It is lost as a whole, and begun anew by itself.
 
 mod asking;
-mod attendance;
 mod counters;
 mod keys;
 mod lease;
@@ -27,6 +26,7 @@ mod link;
 mod message;
 mod outbox;
 mod session;
+mod subscriptions;
 mod tail;
 mod users;
 
@@ -51,15 +51,15 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     asking::Answers,
-    attendance::Attendance,
     counters::Counters,
     message::{Message, News, Place, Word},
     session::Away,
+    subscriptions::Subscription,
     users::SharedUser,
 };
 use self::{
-    asking::Asking, attendance::Attendances, keys::Keys, message::encode, outbox::Outbox,
-    session::Session, users::Users,
+    asking::Asking, keys::Keys, message::encode, outbox::Outbox, session::Session,
+    subscriptions::Subscriptions, users::Users,
 };
 use crate::{
     broker::fanout::Fanout,
@@ -135,7 +135,7 @@ struct Inner {
     /// The live nodes, as of the last renewal of the lease.
     nodes: Mutex<Vec<String>>,
     store: Option<Store>,
-    attendances: Arc<Attendances>,
+    subscriptions: Arc<Subscriptions>,
     users: Arc<Users>,
     asking: Asking,
     outbox: Outbox,
@@ -169,7 +169,7 @@ impl Cluster {
         let (link, linked) = watch::channel(None);
         let (outbox, publishing) = Outbox::new(counters.clone(), linked);
         tokio::spawn(publishing);
-        let attendances = Attendances::new(log, registry.clone(), fanout, counters.clone());
+        let subscriptions = Subscriptions::new(log, registry.clone(), fanout, counters.clone());
         let users =
             Users::new(registry.clone(), node.clone(), keys.clone(), (grace, remember)).into();
         Self(Arc::new(Inner {
@@ -182,7 +182,7 @@ impl Cluster {
             failing: Mutex::new("not connected yet".to_owned()),
             nodes: Mutex::default(),
             store,
-            attendances,
+            subscriptions,
             users,
             asking: Asking::default(),
             outbox,
@@ -240,11 +240,11 @@ impl Cluster {
     ///
     /// # Errors
     /// While Redis is away.
-    pub async fn attend(&self, room: &RoomKey) -> Result<Attendance, Away> {
+    pub async fn subscribe(&self, room: &RoomKey) -> Result<Subscription, Away> {
         let session = self.session()?;
-        let attendance = self.0.attendances.attend(room);
-        attendance.ready(session.lost.cancelled()).await?;
-        Ok(attendance)
+        let subscription = self.0.subscriptions.subscribe(room);
+        subscription.ready(session.lost.cancelled()).await?;
+        Ok(subscription)
     }
 
     /// Waits until the message that was stored at this position was handed to this node's own members of
@@ -254,7 +254,7 @@ impl Cluster {
             // It will be read from the log, in a while.
             return;
         }
-        self.0.attendances.delivered(room, position).await;
+        self.0.subscriptions.delivered(room, position).await;
     }
 
     /// Sends a message to a room of a server without history: to the members of all nodes, this one's
@@ -277,7 +277,7 @@ impl Cluster {
         let mut command = redis::cmd("PUBLISH");
         command.arg(self.0.keys.to_room(room)).arg(&message[..]);
         session.query::<()>(&command).await?;
-        self.0.attendances.delivered_unlogged(room, number).await;
+        self.0.subscriptions.delivered_unlogged(room, number).await;
         Ok(())
     }
 

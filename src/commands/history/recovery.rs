@@ -90,7 +90,7 @@ pub async fn enter(
     let held = Held::begin(client, room)?;
     if let Some(cluster) = &app.cluster {
         // Before the log is read, so that nothing falls in between.
-        held.room.attend(cluster.attend(&client.namespace.key(room)).await?);
+        held.room.keep_subscription(cluster.subscribe(&client.namespace.key(room)).await?);
     }
     let Some(log) = app.bus.log() else {
         let mut state = held.room.lock();

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
+    broker::survey::Survey,
     commands::context::App,
-    gateways::cluster_peer::Question,
     hub::{Client, sender::Packet},
     protocol::{
         audience::Except,
@@ -127,7 +127,7 @@ pub async fn to_user(
     let Some(cluster) = app.cluster.as_ref().filter(|_| !elsewhere.is_empty()) else {
         return Ok(here);
     };
-    let question = Question::ToUser { user: user.clone(), except: except.clone() };
+    let question = Survey::ToUser { user: user.clone(), except: except.clone() };
     // A node that does not answer is dying: what it had is not counted on.
     let answers = cluster.ask_nodes::<Reached>(elsewhere, &question, Some(packet)).await;
     let answers = match answers {

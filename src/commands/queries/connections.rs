@@ -1,18 +1,15 @@
 //! Connections.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use socketioxide::socket::Sid;
 use utoipa::ToSchema;
 
-use super::page::{Page, PageRequest, Part};
+use super::page::{Page, Part};
 use crate::{
+    broker::survey::{ConnectionFilter, PageRequest, Survey},
     commands::context::App,
-    gateways::cluster_peer::{self, Question},
     hub::Client,
     protocol::{
-        names::{RoomName, UserId},
         refusal::{Code, Refusal},
         timestamp::Timestamp,
     },
@@ -67,27 +64,24 @@ impl Connection {
     }
 }
 
-/// Which connections are wanted: those for which all holds that is given.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Wanted {
-    /// They are in the namespace at this path.
-    pub namespace: Option<Arc<str>>,
-    /// They are of this user.
-    pub user: Option<UserId>,
-    /// They are in this room.
-    pub room: Option<RoomName>,
-}
-
 /// The connections of all nodes.
-pub async fn connections(app: &App, wanted: &Wanted, page: &PageRequest) -> Page<Connection> {
-    let question = Question::Connections { wanted: wanted.clone(), page: page.clone() };
-    let elsewhere = cluster_peer::ask(app, &question, None).await;
+pub async fn connections(
+    app: &App,
+    wanted: &ConnectionFilter,
+    page: &PageRequest,
+) -> Page<Connection> {
+    let question = Survey::Connections { wanted: wanted.clone(), page: page.clone() };
+    let elsewhere = app.bus.survey(&question, None).await;
     // One connection is on one node.
     Page::of(connections_here(app, wanted, page), elsewhere, page, |_, _| {})
 }
 
 /// The connections of this node.
-pub fn connections_here(app: &App, wanted: &Wanted, page: &PageRequest) -> Part<Connection> {
+pub fn connections_here(
+    app: &App,
+    wanted: &ConnectionFilter,
+    page: &PageRequest,
+) -> Part<Connection> {
     let namespaces = app.registry.namespaces().iter();
     let namespaces = namespaces
         .filter(|namespace| wanted.namespace.as_ref().is_none_or(|path| *path == namespace.path));
@@ -115,8 +109,8 @@ pub async fn connection(
     if let Some(found) = connection_here(app, client, namespace) {
         return Ok(found);
     }
-    let question = Question::Connection { client, namespace: namespace.map(Into::into) };
-    let mut found = cluster_peer::ask::<Option<Connection>>(app, &question, None).await;
+    let question = Survey::Connection { client, namespace: namespace.map(Into::into) };
+    let mut found = app.bus.survey::<Option<Connection>>(&question, None).await;
     let connection = found.answers.iter_mut().find_map(Option::take);
     connection.ok_or_else(|| found.or_unreachable(unknown(id)))
 }
@@ -139,7 +133,7 @@ pub async fn disconnect(app: &App, id: &str) -> Result<(), Refusal> {
     if disconnect_here(app, client) {
         return Ok(());
     }
-    let told = cluster_peer::ask::<bool>(app, &Question::Disconnect { client }, None).await;
+    let told = app.bus.survey::<bool>(&Survey::Disconnect { client }, None).await;
     if told.answers.contains(&true) { Ok(()) } else { Err(told.or_unreachable(unknown(id))) }
 }
 

@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 
 pub use self::{
     connections::{
-        Connection, Wanted, connection, connection_here, connections, connections_here, disconnect,
+        Connection, connection, connection_here, connections, connections_here, disconnect,
         disconnect_here,
     },
-    page::{Page, PageRequest, Part, decode_cursor},
+    page::{Page, Part, decode_cursor},
     rooms::{LiveRoom, Member, Room, RoomDetail, room, room_here, rooms, rooms_here},
     users::{Counts, Presence, Stats, counts_here, last_activity_here, stats, user},
 };

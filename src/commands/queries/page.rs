@@ -7,16 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Coverage;
-use crate::broker::cluster::Answers;
-
-/// Which part of a list is wanted.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PageRequest {
-    /// The greatest number of items.
-    pub limit: usize,
-    /// The key of the last item of the page before.
-    pub after: Option<String>,
-}
+use crate::broker::{cluster::Answers, survey::PageRequest};
 
 /// A part of a list.
 #[derive(Debug, Serialize, ToSchema)]

@@ -7,11 +7,11 @@ use utoipa::ToSchema;
 
 use super::{
     Coverage,
-    page::{Page, PageRequest, Part},
+    page::{Page, Part},
 };
 use crate::{
+    broker::survey::{PageRequest, Survey},
     commands::{context::App, history},
-    gateways::cluster_peer::{self, Question},
     hub::{self, Client, Namespace},
     protocol::{
         names::RoomName,
@@ -100,8 +100,8 @@ pub struct Member {
 
 /// The rooms of a namespace that have a member, on all nodes.
 pub async fn rooms(app: &App, namespace: &Namespace, page: &PageRequest) -> Page<Room> {
-    let question = Question::Rooms { namespace: namespace.path.clone(), page: page.clone() };
-    let elsewhere = cluster_peer::ask(app, &question, None).await;
+    let question = Survey::Rooms { namespace: namespace.path.clone(), page: page.clone() };
+    let elsewhere = app.bus.survey(&question, None).await;
     Page::of(rooms_here(namespace, page), elsewhere, page, |room, other| room.join(&other))
 }
 
@@ -122,8 +122,8 @@ pub async fn room(
     name: &RoomName,
 ) -> Result<RoomDetail, Refusal> {
     let position = history::position(app, namespace, name).await?;
-    let question = Question::Room { namespace: namespace.path.clone(), room: name.clone() };
-    let mut elsewhere = cluster_peer::ask::<Option<LiveRoom>>(app, &question, None).await;
+    let question = Survey::Room { namespace: namespace.path.clone(), room: name.clone() };
+    let mut elsewhere = app.bus.survey::<Option<LiveRoom>>(&question, None).await;
     let answers = std::mem::take(&mut elsewhere.answers);
     let live = std::iter::once(room_here(namespace, name)).chain(answers).flatten();
     let live = live.reduce(|mut room, other| {

@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 use super::{Coverage, page::hash};
 use crate::{
     broker::cluster::Cluster,
+    broker::survey::Survey,
     commands::{context::App, private_message},
-    gateways::cluster_peer::{self, Question},
     hub::{self, Status},
     protocol::{names::UserId, refusal::Refusal, timestamp::Timestamp},
 };
@@ -76,7 +76,7 @@ async fn shared_user(
     let shared = cluster.user(id).await?;
     // What clients send is not written with every event: their nodes know when they were active last.
     let elsewhere = shared.clients.keys().filter(|node| **node != app.node).cloned().collect();
-    let question = Question::LastActivity { user: id.clone() };
+    let question = Survey::LastActivity { user: id.clone() };
     let answers = cluster.ask_nodes::<Option<Timestamp>>(elsewhere, &question, None).await?;
     let coverage = Coverage::of(&answers);
     let known = [shared.last_active, last_activity_here(app, id)];
@@ -136,7 +136,7 @@ pub fn counts_here(app: &App) -> Counts {
 
 /// The counts at this moment.
 pub async fn stats(app: &App) -> Stats {
-    let elsewhere = cluster_peer::ask::<Counts>(app, &Question::Counts, None).await;
+    let elsewhere = app.bus.survey::<Counts>(&Survey::Counts, None).await;
     let mut coverage = Coverage::of(&elsewhere);
     let nodes = 1 + elsewhere.answers.len() + elsewhere.unreachable.len();
     let here = counts_here(app);

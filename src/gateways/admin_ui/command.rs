@@ -7,10 +7,11 @@ use serde_json::value::RawValue;
 
 use crate::{
     commands::context::App,
-    gateways::socketio::{Order, is_protocol_event, is_state_event, order},
+    gateways::socketio::{Order, order},
     hub::{Client, Namespace, sender::Packet},
     protocol::{
         audience::Except,
+        event_names::{is_protocol_event, is_state_event},
         names::RoomName,
         payload::Payload,
         refusal::{Code, Refusal},

@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
-use super::{attempts::Attempts, password::PasswordHash};
+use super::attempts::Attempts;
+use crate::config::PasswordHash;
 
 /// How long a session may be used to come back.
 const SESSION: Duration = Duration::from_hours(24);

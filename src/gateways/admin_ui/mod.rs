@@ -1,6 +1,6 @@
 //! The official Admin UI's other end: the protocol of `@socket.io/admin-ui` 0.5.
 //!
-//! Operators connect to a namespace of their own, [`NAMESPACE`], which is none of the contract's:
+//! Operators connect to a namespace of their own, [`ADMIN_NAMESPACE`](crate::config::ADMIN_NAMESPACE), which is none of the contract's:
 //! nobody there is a client, and no token opens it (`login`). What they see comes in by the
 //! hooks of [`Admin`], which clients' code calls where something has happened; one task
 //! (`watch`) keeps what is shown and tells it. What they do (`command`) goes through the same
@@ -11,25 +11,10 @@
 
 mod attempts;
 mod command;
-mod hash_password;
 mod login;
 mod namespace;
-mod password;
 mod redact;
 mod stats;
-impl Listen for Admin {
-    fn sent(&self, namespace: &Arc<str>, id: Sid, packet: &Packet) {
-        if !self.is_watched() {
-            return;
-        }
-        self.0.shared.counts.sent(packet.event().len() + packet.payload().size());
-        if self.shows_one_more() {
-            let at = Place { namespace: namespace.clone(), id };
-            self.tell(|now| News::Sent { at, packet: packet.clone(), now });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests;
 mod view;
@@ -46,11 +31,7 @@ use std::{
 use socketioxide::socket::{DisconnectReason, Sid, Socket};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-pub use self::{
-    hash_password::hash_password,
-    namespace::mount,
-    password::{MakeError, NotAHash, PasswordHash},
-};
+pub use self::namespace::mount;
 use self::{
     login::Login,
     stats::{Counts, Node},
@@ -58,15 +39,9 @@ use self::{
 };
 use crate::{
     config::{Config, Environment},
-    hub::{
-        Client, Registry,
-        sender::{Listen, Packet},
-    },
+    hub::{Client, Registry, observer::Observer, sender::Packet},
     protocol::{names::RoomName, timestamp::Timestamp},
 };
-
-/// The namespace of the Admin UI.
-pub const NAMESPACE: &str = "/admin";
 
 /// How much news may wait to be told. What is over makes the operators' pictures be sent anew.
 const MAX_NEWS: usize = 16_384;
@@ -118,51 +93,6 @@ impl Admin {
         Some(Self(Arc::new(Hub { login, shared, news, arrivals, shown: Throttle::default() })))
     }
 
-    /// A client has connected, and is in the registry.
-    pub fn connected(&self, client: &Arc<Client>) {
-        if self.is_watched() {
-            self.0.shared.counts.connected();
-            self.tell(|now| News::Connected(client.clone(), now));
-        }
-    }
-
-    /// A client has gone, and is in the registry no more.
-    pub fn disconnected(&self, client: &Arc<Client>, reason: DisconnectReason) {
-        if self.is_watched() {
-            let reason = stats::reason(reason);
-            self.0.shared.counts.disconnected(reason);
-            self.tell(|now| News::Gone(Place::of(client), reason, now));
-        }
-    }
-
-    /// A client has become a member of a room.
-    pub fn joined(&self, client: &Client, room: &RoomName) {
-        if self.is_watched() {
-            self.tell(|now| News::Joined(Place::of(client), room.clone(), now));
-        }
-    }
-
-    /// A client is a member of a room no more.
-    pub fn left(&self, client: &Client, room: &RoomName) {
-        if self.is_watched() {
-            self.tell(|now| News::Left(Place::of(client), room.clone(), now));
-        }
-    }
-
-    /// A client has sent an event: its name and arguments, in JSON.
-    pub fn received(&self, client: &Client, name: &str, text: &str) {
-        if !self.is_watched() {
-            return;
-        }
-        self.0.shared.counts.received(text.len());
-        if self.shows_one_more() {
-            let large = text.len() > redact::MAX_SHOWN;
-            let event = if large { name } else { text }.to_owned();
-            let size = large.then_some(text.len());
-            self.tell(|now| News::Received { at: Place::of(client), event, size, now });
-        }
-    }
-
     fn is_watched(&self) -> bool {
         self.0.shared.watched.load(Ordering::Acquire)
     }
@@ -180,6 +110,59 @@ impl Admin {
             && !lost.is_event()
         {
             self.0.shared.overflown.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl Observer for Admin {
+    fn connected(&self, client: &Arc<Client>) {
+        if self.is_watched() {
+            self.0.shared.counts.connected();
+            self.tell(|now| News::Connected(client.clone(), now));
+        }
+    }
+
+    fn disconnected(&self, client: &Arc<Client>, reason: DisconnectReason) {
+        if self.is_watched() {
+            let reason = stats::reason(reason);
+            self.0.shared.counts.disconnected(reason);
+            self.tell(|now| News::Gone(Place::of(client), reason, now));
+        }
+    }
+
+    fn joined(&self, client: &Client, room: &RoomName) {
+        if self.is_watched() {
+            self.tell(|now| News::Joined(Place::of(client), room.clone(), now));
+        }
+    }
+
+    fn left(&self, client: &Client, room: &RoomName) {
+        if self.is_watched() {
+            self.tell(|now| News::Left(Place::of(client), room.clone(), now));
+        }
+    }
+
+    fn received(&self, client: &Client, name: &str, text: &str) {
+        if !self.is_watched() {
+            return;
+        }
+        self.0.shared.counts.received(text.len());
+        if self.shows_one_more() {
+            let large = text.len() > redact::MAX_SHOWN;
+            let event = if large { name } else { text }.to_owned();
+            let size = large.then_some(text.len());
+            self.tell(|now| News::Received { at: Place::of(client), event, size, now });
+        }
+    }
+
+    fn sent(&self, namespace: &Arc<str>, id: Sid, packet: &Packet) {
+        if !self.is_watched() {
+            return;
+        }
+        self.0.shared.counts.sent(packet.event().len() + packet.payload().size());
+        if self.shows_one_more() {
+            let at = Place { namespace: namespace.clone(), id };
+            self.tell(|now| News::Sent { at, packet: packet.clone(), now });
         }
     }
 }

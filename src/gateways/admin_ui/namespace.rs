@@ -15,20 +15,21 @@ use socketioxide::{
 use socketioxide_core::Value;
 
 use super::{
-    Admin, NAMESPACE, command,
+    Admin, command,
     login::{Admission, Credentials},
 };
-use crate::{commands::context::App, limits::client_address, protocol::payload::Object};
+use crate::{
+    commands::context::App, config::ADMIN_NAMESPACE, limits::client_address,
+    protocol::payload::Object,
+};
 
 /// What the page may do: as Node's server of version 4 says it.
 const FEATURES: [&str; 8] =
     ["EMIT", "JOIN", "LEAVE", "DISCONNECT", "MJOIN", "MLEAVE", "MDISCONNECT", "AGGREGATED_EVENTS"];
 
-/// Opens the namespace, where the Admin UI is on.
-pub fn mount(io: &SocketIo, app: &App) {
-    if let Some(admin) = &app.admin {
-        io.ns(NAMESPACE, Door { app: app.clone(), admin: admin.clone() });
-    }
+/// Opens the namespace.
+pub fn mount(io: &SocketIo, app: &App, admin: Admin) {
+    io.ns(ADMIN_NAMESPACE, Door { app: app.clone(), admin });
 }
 
 #[derive(Clone)]

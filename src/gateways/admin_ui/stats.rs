@@ -11,8 +11,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use socketioxide::socket::DisconnectReason;
 
-use super::NAMESPACE;
-use crate::{hub::Registry, protocol::timestamp::Timestamp};
+use crate::{config::ADMIN_NAMESPACE, hub::Registry, protocol::timestamp::Timestamp};
 
 /// What has happened since it was last told. A client of two namespaces counts twice, and bytes are
 /// those of events, without acks and frames.
@@ -145,7 +144,7 @@ impl<'a> ServerStats<'a> {
                 }
             }
         }
-        namespaces.push(Named { name: NAMESPACE, sockets_count: admins });
+        namespaces.push(Named { name: ADMIN_NAMESPACE, sockets_count: admins });
         Self {
             server_id: &node.id,
             hostname: &node.hostname,

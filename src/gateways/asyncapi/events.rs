@@ -1,6 +1,6 @@
 //! The events: who sends them, what they carry, how they are acknowledged.
 
-use crate::gateways::socketio::events as name;
+use crate::protocol::event_names::client as name;
 
 /// An event that clients send.
 pub struct ClientEvent {

@@ -7,7 +7,7 @@ use super::{
     events::{CLIENT, SERVER},
     schemas,
 };
-use crate::gateways::socketio::{events, server_events};
+use crate::protocol::event_names::{client as events, server_events};
 
 #[test]
 fn the_document_is_as_it_was() {

@@ -10,9 +10,10 @@ use super::{
     openapi::{Busy, KeyErrors, NotFound, QueryErrors},
 };
 use crate::{
+    broker::survey::ConnectionFilter,
     commands::{
         context::App,
-        queries::{self, Connection, Page, Wanted},
+        queries::{self, Connection, Page},
     },
     protocol::names::{NameError, RoomName, UserId},
 };
@@ -34,7 +35,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn read(&self, app: &App) -> Result<Wanted, HttpError> {
+    fn read(&self, app: &App) -> Result<ConnectionFilter, HttpError> {
         fn named<T>(
             field: &str,
             given: Option<&str>,
@@ -51,7 +52,7 @@ impl Filter {
             path.and_then(|path| namespace(app, path).map_err(|fault| faults.push(fault)).ok());
         if faults.is_empty() {
             let namespace = namespace.map(|namespace| namespace.path.clone());
-            Ok(Wanted { namespace, user, room })
+            Ok(ConnectionFilter { namespace, user, room })
         } else {
             Err(HttpError::faults(faults))
         }

@@ -13,10 +13,8 @@ use utoipa::IntoParams;
 
 use super::error::HttpError;
 use crate::{
-    commands::{
-        context::App,
-        queries::{PageRequest, decode_cursor},
-    },
+    broker::survey::PageRequest,
+    commands::{context::App, queries::decode_cursor},
     hub::Namespace,
     limits::{MAX_DEPTH, is_deeper_than},
     protocol::{

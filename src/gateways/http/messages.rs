@@ -19,9 +19,11 @@ use crate::{
         context::App,
         message::{self, Broadcast},
     },
-    gateways::socketio::{is_protocol_event, is_state_event},
     hub::sender::Packet,
-    protocol::payload::Payload,
+    protocol::{
+        event_names::{is_protocol_event, is_state_event},
+        payload::Payload,
+    },
 };
 
 /// Send a message to a room

@@ -58,7 +58,7 @@ use crate::{
 /// Composed as one service, and not by `Router::layer`, which would have every request make a copy
 /// of every layer below each layer; what axum's `from_fn` makes copies below itself alone.
 pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
-    let cors = Cors::new(&app.config.cors_origin, app.admin.is_some());
+    let cors = Cors::new(&app.config.cors_origin, app.config.has_admin_ui());
     let metrics = app.metrics.clone();
     let messages = message_routes().route_layer(from_fn_with_state(app.clone(), keys::known));
     let management =
@@ -204,11 +204,10 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::hub::Registry;
 
     #[tokio::test]
     async fn a_panic_is_answered_and_counted() {
-        let metrics = Arc::new(Metrics::new(Arc::new(Registry::new(&[], 0))));
+        let metrics = Arc::new(Metrics::default());
         let counted = metrics.clone();
         let router: Router = Router::new()
             .route("/", get(|| async { panic!("on purpose") as () }))

@@ -32,10 +32,7 @@ use super::{
 };
 use crate::{
     commands::{context::App, presence, room, signal},
-    hub::{
-        Client, Namespace, Session,
-        sender::{Outlet, Tap},
-    },
+    hub::{Client, Namespace, Session, sender::Outlet},
     limits::{Admission, Who},
     memory::Account,
     protocol::refusal::{Code, Refusal},
@@ -270,7 +267,7 @@ impl Connection {
                 socket,
                 prepared.namespace.path.clone(),
                 self.app.wire.clone(),
-                self.app.admin.clone().map(|admin| Arc::new(admin) as Tap),
+                self.app.observer.clone(),
             ),
             prepared.session.clone(),
         ));
@@ -279,7 +276,7 @@ impl Connection {
         }
         let app = &self.app;
         app.metrics.connected();
-        app.event_log.write(|| Entry::of(Kind::Connect, &client));
+        app.event_log.write(|| client.entry(Kind::Connect));
         // Whatever fails, the inbox must open: the end of the connection comes through it.
         let step = |name, work: &dyn Fn()| step(&app.metrics, &client, name, work);
         // The welcome is the first that it hears: before it is among those that broadcasts reach.
@@ -288,8 +285,8 @@ impl Connection {
         step("announcing the beginning", &|| signal::announce_connected(app, &client));
         step("beginning presence", &|| presence::begin(app, &client));
         tracing::debug!(client = %client.id, namespace = %client.namespace.path, name = ?client.name, user = ?client.user(), transport = client.outlet.transport(), "connected");
-        if let Some(admin) = &app.admin {
-            step("telling operators", &|| admin.connected(&client));
+        if let Some(observer) = &app.observer {
+            step("telling the observer", &|| observer.connected(&client));
         }
         self.inbox.open(self);
     }
@@ -300,13 +297,13 @@ impl Connection {
         let places = presence::shared_rooms(client);
         client.namespace.remove(client);
         app.metrics.disconnected();
-        if let Some(admin) = &app.admin {
-            admin.disconnected(client, reason);
+        if let Some(observer) = &app.observer {
+            observer.disconnected(client, reason);
         }
         let reason = self.end_of(client, reason);
         tracing::debug!(client = %client.id, namespace = %client.namespace.path, %reason, "disconnected");
         app.event_log
-            .write(|| Entry { reason: Some(reason.into()), ..Entry::of(Kind::Disconnect, client) });
+            .write(|| Entry { reason: Some(reason.into()), ..client.entry(Kind::Disconnect) });
         // Whatever fails, the rest must be done: nothing of a client may stay.
         let metrics = &app.metrics;
         if !step(metrics, client, "leaving rooms", || room::leave_all(app, client)) {

@@ -257,7 +257,6 @@ fn parse(packet: &[u8]) -> Option<(bool, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::Registry;
 
     fn connects(change: impl FnOnce(&mut Config)) -> Arc<Connects> {
         let mut config = Config { max_namespaces_per_connection: 2, ..Config::default() };
@@ -265,7 +264,7 @@ mod tests {
         let shared = Shared {
             config: Arc::new(config),
             namespaces: ["/", "/chat", "/third"].map(Arc::from).to_vec(),
-            metrics: Arc::new(Metrics::new(Arc::new(Registry::new(&[], 0)))),
+            metrics: Arc::new(Metrics::default()),
             event_log: EventLog::default(),
         };
         Connects::new(Arc::new(shared), None, false)

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::names::{client as name, is_protocol_event, is_server_event};
 use crate::{
     commands::{
         history::{MAX_PAGE, Recovery, SyncFrom, SyncRequest},
@@ -18,6 +17,7 @@ use crate::{
     },
     hub::{Spelling, Status},
     protocol::{
+        event_names::{client as name, is_protocol_event, is_server_event},
         message_id::MessageId,
         names::{NameError, RoomName, UserId},
         payload::{Object, Payload},

@@ -9,7 +9,6 @@ mod guard;
 mod handshake;
 mod inbox;
 mod layer;
-mod names;
 mod order;
 mod polling;
 mod refusals;
@@ -20,7 +19,6 @@ mod upgrade;
 
 pub use self::{
     layer::{build, mount},
-    names::{client as events, is_protocol_event, is_state_event, server_events},
     order::{Order, order},
     session_id::{SessionIds, guard},
     upgrade::{SocketLayer, SocketService},

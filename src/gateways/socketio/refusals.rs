@@ -8,12 +8,15 @@ use std::{
 
 use socketioxide::socket::{DisconnectReason, Socket};
 
-use super::{connection::Connection, layer::connect_timeout, names::client as name, reply};
+use super::{connection::Connection, layer::connect_timeout, reply};
 use crate::{
     commands::context::App,
     hub::Client,
     limits::Reaction,
-    protocol::refusal::{Code, Refusal},
+    protocol::{
+        event_names::client as name,
+        refusal::{Code, Refusal},
+    },
     telemetry::{
         event_log::{Entry, Kind},
         metrics::Limit,
@@ -94,7 +97,7 @@ impl Connection {
             app.metrics.auth_failed();
         }
         let code = Some(refusal.code);
-        app.event_log.write(|| Entry { code, count, ..Entry::of(kind, client).event(name) });
+        app.event_log.write(|| Entry { code, count, ..client.entry(kind).event(name) });
         reply::refuse(client, name, ack, refusal);
     }
 
@@ -108,7 +111,7 @@ impl Connection {
         self.app.event_log.write(|| Entry {
             code,
             reason: Some("flooding".into()),
-            ..Entry::of(Kind::Refusal, client).event(name)
+            ..client.entry(Kind::Refusal).event(name)
         });
         // Only the first reason counts.
         let _first = self.ended.set("flooding");
@@ -131,7 +134,7 @@ impl Connection {
         if let Some(why) = client.outlet.slow() {
             self.app.metrics.slow_consumer(why);
             let reason = Some(why.as_str().into());
-            self.app.event_log.write(|| Entry { reason, ..Entry::of(Kind::SlowConsumer, client) });
+            self.app.event_log.write(|| Entry { reason, ..client.entry(Kind::SlowConsumer) });
             return "slow consumer";
         }
         if let Some(reason) = self.ended.get() {

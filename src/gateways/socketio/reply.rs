@@ -2,10 +2,9 @@
 
 use serde::Serialize;
 
-use super::names::is_camel_event;
 use crate::{
     hub::{Client, sender::Packet},
-    protocol::{payload::Payload, refusal::Refusal},
+    protocol::{event_names::is_camel_event, payload::Payload, refusal::Refusal},
 };
 
 /// Tells the client that its event was refused: by the ack, if it asked for one, and by the `error`

@@ -169,8 +169,8 @@ impl Connection {
         if let Some(client) = self.client.get() {
             client.touch();
             tracing::debug!(client = %client.id, event = ?name, bytes = text.len(), "event");
-            if let Some(admin) = &self.app.admin {
-                admin.received(client, &name, text);
+            if let Some(observer) = &self.app.observer {
+                observer.received(client, &name, text);
             }
         }
         if argument.is_some_and(|argument| is_deeper_than(MAX_DEPTH, argument.get())) {

@@ -29,7 +29,6 @@ use tokio_util::task::AbortOnDropHandle;
 use self::writer::{Note, Target, Writer};
 use crate::{
     config,
-    hub::{Client, Registry},
     limits::{Sampler, Sampling},
     protocol::{names::UserId, refusal::Code, timestamp::Timestamp},
 };
@@ -117,18 +116,6 @@ impl<'a> Entry<'a> {
             code: None,
             reason: None,
             count: None,
-        }
-    }
-
-    /// A line about a client.
-    pub fn of(kind: Kind, client: &'a Client) -> Self {
-        Self {
-            client_id: Some(client.id.to_string().into()),
-            user_id: client.user(),
-            namespace: Some(Cow::Borrowed(&client.namespace.path)),
-            address: client.address,
-            transport: Some(client.outlet.transport()),
-            ..Self::new(kind)
         }
     }
 
@@ -256,21 +243,16 @@ impl EventLog {
         }
     }
 
-    /// Writes everything that waits, and that these clients go as the server stops; then ends the
-    /// log. What comes later is dropped.
-    pub async fn close(&self, registry: &Registry) {
+    /// Writes everything that waits, and these last entries; then ends the log. What comes later is
+    /// dropped.
+    pub async fn close<'e>(&self, last: impl IntoIterator<Item = Entry<'e>>) {
         let Some(inner) = &self.0 else { return };
-        let clients = registry.namespaces().iter().flat_map(|namespace| namespace.clients());
-        let farewells = clients.map(|client| {
-            let reason = Some("server shutting down".into());
-            Entry { reason, ..Entry::of(Kind::Disconnect, &client) }.line()
-        });
-        let farewells = farewells.collect::<Vec<_>>();
+        let last = last.into_iter().map(|entry| entry.line()).collect::<Vec<_>>();
         let notes = inner.notes.clone();
         let (closed, done) = tokio::sync::oneshot::channel();
         // Here it may wait: the server has nothing else to do, and stops under a deadline.
         let closing = tokio::task::spawn_blocking(move || {
-            let notes_of_all = farewells.into_iter().map(Note::Line).chain([Note::Close(closed)]);
+            let notes_of_all = last.into_iter().map(Note::Line).chain([Note::Close(closed)]);
             for note in notes_of_all {
                 if notes.send(note).is_err() {
                     break;

@@ -49,7 +49,7 @@ fn refusal(event: &str) -> Entry<'_> {
 }
 
 async fn close(log: &EventLog) {
-    log.close(&Registry::new(&[], 0)).await;
+    log.close([]).await;
 }
 
 #[tokio::test]

@@ -2,30 +2,28 @@
 //!
 //! `docs/metrics.md` lists them; a test holds it, and the dashboard, to what is exported.
 
-mod census;
 mod process;
 
 use std::{
+    fmt,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use prometheus_client::{
+    collector::Collector,
     encoding::{
-        EncodeLabelSet,
+        DescriptorEncoder, EncodeLabelSet,
         text::{encode_eof, encode_registry},
     },
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Metric, Registry as Figures, Unit},
 };
 
-pub use self::census::Watched;
-use self::{census::Census, process::Process};
+use self::process::Process;
 use crate::{
-    gateways::socketio::events,
-    hub::Registry,
     memory::Slow,
-    protocol::{refusal::Code, timestamp::Timestamp},
+    protocol::{event_names::client as events, refusal::Code},
 };
 
 /// From the smallest room to the whole of a large server.
@@ -39,13 +37,13 @@ const FAN_OUT_SECONDS: [f64; 9] =
 const ANSWER_SECONDS: [f64; 12] =
     [0.000_3, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// The counters. What can be counted when it is asked for is not counted here but read from the
-/// registry, so that it cannot drift.
+/// The counters. What can be counted when it is asked for is read then, by a collector, so that it
+/// cannot drift.
 #[derive(Debug)]
 pub struct Metrics {
     figures: Figures,
     process: Figures,
-    watched: Arc<OnceLock<Watched>>,
+    live: Live,
     connections: Counter,
     disconnections: Counter,
     received: Family<EventLabel, Counter>,
@@ -103,13 +101,13 @@ struct StatusLabel {
     status: u16,
 }
 
-impl Metrics {
-    /// Counters at zero, and the figures of this registry.
-    pub fn new(registry: Arc<Registry>) -> Self {
+impl Default for Metrics {
+    /// Counters at zero.
+    fn default() -> Self {
         let mut metrics = Self {
             figures: Figures::with_prefix("roomcast"),
             process: Figures::default(),
-            watched: Arc::default(),
+            live: Live::default(),
             connections: Counter::default(),
             disconnections: Counter::default(),
             received: Family::default(),
@@ -127,13 +125,13 @@ impl Metrics {
             panics: Counter::default(),
         };
         metrics.register();
-        let watched = metrics.watched.clone();
-        let census = Census { registry, watched, started_at: Timestamp::now() };
-        metrics.figures.register_collector(Box::new(census));
+        metrics.figures.register_collector(Box::new(metrics.live.clone()));
         metrics.process.register_collector(Box::new(Process));
         metrics
     }
+}
 
+impl Metrics {
     fn register(&mut self) {
         let figures = &mut self.figures;
         add(figures, "connections_opened", "Clients that have connected", &self.connections);
@@ -175,10 +173,9 @@ impl Metrics {
         add_seconds(figures, "acknowledgement", help, &self.answered);
     }
 
-    /// From now on tells the figures of these, too.
-    pub fn watch(&self, watched: Watched) {
-        // Who is watched already stays it.
-        let _first = self.watched.set(watched);
+    /// Adds figures that are read when they are asked for. The first call wins.
+    pub fn collect(&self, collector: Box<dyn Collector>) {
+        let _first = self.live.0.set(collector);
     }
 
     /// The figures in Prometheus' text format.
@@ -272,6 +269,16 @@ impl Metrics {
     /// A handler panicked.
     pub fn panicked(&self) {
         self.panics.inc();
+    }
+}
+
+/// The figures of what exists only when the counters do.
+#[derive(Debug, Clone, Default)]
+struct Live(Arc<OnceLock<Box<dyn Collector>>>);
+
+impl Collector for Live {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.get().map_or(Ok(()), |collector| collector.encode(encoder))
     }
 }
 

@@ -23,7 +23,8 @@ use crate::{
     config::Config,
     hub::{
         Namespace, Registry, Session, Spelling,
-        sender::{Listen, Outlet, Packet},
+        observer::Observer,
+        sender::{Outlet, Packet},
     },
     memory::{self, Memory},
     protocol::{audience::Except, epoch::Epoch},
@@ -204,7 +205,7 @@ struct Asked {
 #[derive(Debug, Default)]
 struct Record(Mutex<Vec<Event>>);
 
-impl Listen for Record {
+impl Observer for Record {
     fn sent(&self, _: &Arc<str>, _: Sid, packet: &Packet) {
         let message: Value = serde_json::from_str(&packet.payload().json()).unwrap();
         if let Some(number) = message["n"].as_u64() {
@@ -244,7 +245,7 @@ impl World {
         let memory =
             Memory::new(memory::Limits { outgoing: usize::MAX, incoming: usize::MAX, process: 0 });
         let wire = Wire::new(limits, memory);
-        let metrics = Arc::new(Metrics::new(registry.clone()));
+        let metrics = Arc::new(Metrics::default());
         let fanout = Fanout::new(registry, metrics, wire.clone());
         let mut log = Histories::default();
         log.restart();

@@ -4,8 +4,9 @@ use socketioxide::socket::Sid;
 use tokio::sync::mpsc;
 
 use crate::{
+    config::PasswordHash,
     gateways::admin_ui::{
-        Admin, Hub, PasswordHash, Shared, Throttle,
+        Admin, Hub, Shared, Throttle,
         login::Login,
         watch::{News, Place},
     },

@@ -26,7 +26,6 @@ use tower::ServiceExt;
 use crate::{
     config::Transports,
     gateways::socketio::{SocketLayer, connects::Shared, polling},
-    hub::Registry,
     limits::Slots,
     memory::{self, Memory},
     telemetry::{event_log::EventLog, metrics::Metrics},
@@ -54,7 +53,7 @@ fn server() -> Router {
     let connects = Shared {
         config: Arc::default(),
         namespaces: Vec::new(),
-        metrics: Arc::new(Metrics::new(Arc::new(Registry::new(&[], 0)))),
+        metrics: Arc::new(Metrics::default()),
         event_log: EventLog::default(),
     };
     let polling = polling::Settings {

@@ -1,10 +1,6 @@
 //! What is counted when it is asked for, and so cannot drift.
 
-use std::{
-    collections::HashMap,
-    fmt::Error,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::HashMap, fmt::Error, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
@@ -18,30 +14,19 @@ use crate::{
     protocol::timestamp::Timestamp, store::Store, telemetry::event_log::EventLog,
 };
 
-/// What is watched besides the registry, as it exists only when the counters do.
-#[derive(Debug)]
-pub struct Watched {
-    /// The store, where there is one.
-    pub store: Option<Store>,
-    /// Who counts the connections.
-    pub doorman: Arc<Doorman>,
-    /// The event log.
-    pub event_log: EventLog,
-    /// The other nodes, where there may be some.
-    pub cluster: Option<Cluster>,
-    /// What is held for clients.
-    pub memory: Memory,
-}
-
 /// Counts what is there at the moment.
 #[derive(Debug)]
-pub(super) struct Census {
+pub(super) struct LiveFigures {
     pub registry: Arc<Registry>,
-    pub watched: Arc<OnceLock<Watched>>,
+    pub store: Option<Store>,
+    pub doorman: Arc<Doorman>,
+    pub event_log: EventLog,
+    pub cluster: Option<Cluster>,
+    pub memory: Memory,
     pub started_at: Timestamp,
 }
 
-impl Collector for Census {
+impl Collector for LiveFigures {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let mut sheet = Sheet(encoder);
         self.connections(&mut sheet)?;
@@ -52,17 +37,16 @@ impl Collector for Census {
         let uptime = usize::try_from(uptime).unwrap_or(0);
         sheet.gauge("uptime", "Time since the start", Some(&Unit::Seconds), uptime)?;
         runtime(&mut sheet)?;
-        let Some(watched) = self.watched.get() else { return Ok(()) };
         let help = "Engine.IO sessions, those that are in no namespace among them";
-        sheet.gauge("sessions", help, None, watched.doorman.open())?;
-        of_memory(&mut sheet, &watched.memory)?;
-        if let Some(store) = &watched.store {
+        sheet.gauge("sessions", help, None, self.doorman.open())?;
+        of_memory(&mut sheet, &self.memory)?;
+        if let Some(store) = &self.store {
             of_store(&mut sheet, store)?;
         }
-        if let Some(cluster) = &watched.cluster {
+        if let Some(cluster) = &self.cluster {
             of_cluster(&mut sheet, cluster)?;
         }
-        if let Some((written, dropped)) = watched.event_log.counts() {
+        if let Some((written, dropped)) = self.event_log.counts() {
             sheet.counter("event_log_lines", "Lines of the event log written", None, written)?;
             let help = "Lines of the event log dropped, because it could not keep up";
             sheet.counter("event_log_dropped", help, None, dropped)?;
@@ -71,7 +55,7 @@ impl Collector for Census {
     }
 }
 
-impl Census {
+impl LiveFigures {
     fn connections(&self, sheet: &mut Sheet<'_>) -> Result<(), Error> {
         let mut connections = HashMap::new();
         // Several namespaces may share a connection, and so its queue.

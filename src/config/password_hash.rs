@@ -90,3 +90,62 @@ impl fmt::Debug for PasswordHash {
         f.write_str("[redacted]")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_made_hash_knows_its_password() {
+        let text = PasswordHash::make("open sesame").unwrap();
+        assert!(text.starts_with("$argon2id$v=19$"), "{text}");
+        let hash = PasswordHash::parse(&text).unwrap();
+        assert!(hash.verify("open sesame"));
+        assert!(!hash.verify("open sesame "));
+        assert!(!hash.verify(""));
+        assert_ne!(text, PasswordHash::make("open sesame").unwrap(), "each has a salt of its own");
+        assert_eq!(PasswordHash::make(""), Err(MakeError::Empty));
+    }
+
+    #[test]
+    fn every_version_of_bcrypt_is_known() {
+        let text = bcrypt::hash("changeit", 4).unwrap();
+        for version in ["$2a$", "$2b$", "$2y$"] {
+            let hash = PasswordHash::parse(&text.replace("$2b$", version)).unwrap();
+            assert!(hash.verify("changeit"), "{version}");
+            assert!(!hash.verify("Changeit"), "{version}");
+        }
+        // The example of the official server's documentation.
+        let official = "$2b$10$heqvAkYMez.Va6Et2uXInOnkCT6/uQj1brkrbyG3LpopDklcq7ZOS";
+        assert!(PasswordHash::parse(official).unwrap().verify("changeit"));
+    }
+
+    #[test]
+    fn what_is_no_hash_is_refused() {
+        let whole = PasswordHash::make("x").unwrap();
+        let (without_hash, _) = whole.rsplit_once('$').unwrap();
+        for text in [
+            "hunter2",
+            "",
+            "$argon2id$",
+            "$argon2id$v=19$m=19456,t=2,p=1",
+            without_hash,
+            &whole.replace("argon2id", "argon2x"),
+            &whole.replace("t=2", "t=0"),
+            "$2b$10$tooshort",
+            "$2b$03$heqvAkYMez.Va6Et2uXInOnkCT6/uQj1brkrbyG3LpopDklcq7ZOS",
+            "$2x$10$heqvAkYMez.Va6Et2uXInOnkCT6/uQj1brkrbyG3LpopDklcq7ZOS",
+            "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc8",
+        ] {
+            assert_eq!(PasswordHash::parse(text), Err(NotAHash), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_hash_is_not_printed() {
+        assert_eq!(
+            format!("{:?}", PasswordHash::parse(&PasswordHash::make("x").unwrap()).unwrap()),
+            "[redacted]"
+        );
+    }
+}

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use redis::aio::PubSubSink;
 use tokio::time::{sleep, timeout};
 
-use super::{Attendances, Attended};
+use super::{SubscribedRoom, Subscriptions};
 use crate::{
     broker::cluster::{
         keys::Keys,
@@ -28,20 +28,21 @@ const PAGE: (usize, usize) = (500, 1_000_000);
 /// How long to wait before a read that has failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
-impl Attendances {
+impl Subscriptions {
     /// Subscribes to rooms as they come and go, for one session; returns when that is lost.
     pub async fn follow(self: Arc<Self>, session: Session, keys: Keys, mut sink: PubSubSink) {
         let mut changes = self.changes.lock().await;
         // What has changed before is seen in the whole.
         while changes.try_recv().is_ok() {}
         let all = self.rooms.lock().values().cloned().collect::<Vec<_>>();
-        for attended in &all {
-            attended.tail.lock().fall_behind(session.number);
+        for subscribed in &all {
+            subscribed.tail.lock().fall_behind(session.number);
         }
         let mut subscribed = HashSet::new();
-        let mut batch = all.into_iter().map(|attended| attended.key.clone()).collect::<Vec<_>>();
+        let mut batch =
+            all.into_iter().map(|subscribed| subscribed.key.clone()).collect::<Vec<_>>();
         loop {
-            if self.subscribe(&session, &keys, &mut sink, &mut subscribed, batch).await.is_err() {
+            if self.update(&session, &keys, &mut sink, &mut subscribed, batch).await.is_err() {
                 session.lost.cancel();
                 return;
             }
@@ -53,7 +54,7 @@ impl Attendances {
     }
 
     /// Brings the subscriptions to these rooms' channels to what they should be.
-    async fn subscribe(
+    async fn update(
         self: &Arc<Self>,
         session: &Session,
         keys: &Keys,
@@ -66,10 +67,10 @@ impl Attendances {
         for key in rooms {
             match self.get(&key) {
                 // One that went and came again in between is another, with a tail of its own to begin.
-                Some(attended) => {
-                    attended.tail.lock().session = session.number;
+                Some(room) => {
+                    room.tail.lock().session = session.number;
                     subscribed.insert(key);
-                    come.push(attended);
+                    come.push(room);
                 }
                 None => {
                     if subscribed.remove(&key) {
@@ -83,13 +84,14 @@ impl Attendances {
             let done = timeout(PATIENCE, sink.unsubscribe(channels)).await;
             done.map_err(|_| Away::unconnected())?.map_err(failed)?;
         }
-        for attended in come.chunks(BATCH) {
-            let channels = attended.iter().map(|room| keys.to_room(&room.key)).collect::<Vec<_>>();
+        for subscribed in come.chunks(BATCH) {
+            let channels =
+                subscribed.iter().map(|room| keys.to_room(&room.key)).collect::<Vec<_>>();
             let done = timeout(PATIENCE, sink.subscribe(channels)).await;
             done.map_err(|_| Away::unconnected())?.map_err(failed)?;
-            let begun = attended.iter().cloned().map(|attended| {
+            let begun = subscribed.iter().cloned().map(|subscribed| {
                 let (all, session) = (self.clone(), session.clone());
-                async move { all.begin(&session, &attended).await }
+                async move { all.begin(&session, &subscribed).await }
             });
             let begun = begun.collect::<Vec<_>>();
             tokio::spawn(stream::iter(begun).buffer_unordered(READS).collect::<()>());
@@ -98,44 +100,45 @@ impl Attendances {
     }
 
     /// The channel is subscribed to: finds out where the log stands, or reads what was missed.
-    async fn begin(&self, session: &Session, attended: &Attended) {
-        if !attended.tail.lock().is_starting() {
-            return self.catch_up(session, attended).await;
+    async fn begin(&self, session: &Session, subscribed: &SubscribedRoom) {
+        if !subscribed.tail.lock().is_starting() {
+            return self.catch_up(session, subscribed).await;
         }
         let extent = match &self.log {
             None => None,
             Some(log) => loop {
-                match log.extent(&attended.key).await {
+                match log.extent(&subscribed.key).await {
                     Ok(extent) => break Some(extent),
                     Err(_) if session.is_open() => sleep(RETRY).await,
                     Err(_) => return,
                 }
             },
         };
-        let mut tail = attended.tail.lock();
+        let mut tail = subscribed.tail.lock();
         if tail.session == session.number && tail.is_starting() {
             tail.start(extent.map(|extent| extent.head));
-            attended.moved.notify_waiters();
+            subscribed.moved.notify_waiters();
         }
     }
 
     /// Reads from the log what has not come by the channel.
-    pub(super) async fn catch_up(&self, session: &Session, attended: &Attended) {
+    pub(super) async fn catch_up(&self, session: &Session, subscribed: &SubscribedRoom) {
         let Some(log) = &self.log else {
-            attended.tail.lock().start(None);
-            return attended.moved.notify_waiters();
+            subscribed.tail.lock().start(None);
+            return subscribed.moved.notify_waiters();
         };
         let mut missed = false;
         loop {
             let after = {
-                let mut tail = attended.tail.lock();
+                let mut tail = subscribed.tail.lock();
                 if tail.session != session.number || tail.is_live() {
                     return;
                 }
                 tail.look()
             };
             let (limit, max_bytes) = PAGE;
-            let page = log.read(&attended.key, Query { after, limit, max_bytes, receipts: false });
+            let page =
+                log.read(&subscribed.key, Query { after, limit, max_bytes, receipts: false });
             let page = match page.await {
                 Ok(page) => page,
                 Err(_) if session.is_open() => {
@@ -144,19 +147,19 @@ impl Attendances {
                 }
                 Err(_) => return,
             };
-            let mut tail = attended.tail.lock();
+            let mut tail = subscribed.tail.lock();
             if tail.session != session.number {
                 return;
             }
             let turn = tail.catch_up(&page, |position, item| {
                 missed = true;
-                self.fanout.stored(&attended.key, position, &item.entry, &item.except);
+                self.fanout.stored(&subscribed.key, position, &item.entry, &item.except);
             });
-            attended.moved.notify_waiters();
+            subscribed.moved.notify_waiters();
             drop(tail);
             match turn {
                 Turn::Again => {}
-                Turn::Lost => self.send_home(&attended.key),
+                Turn::Lost => self.send_home(&subscribed.key),
                 Turn::Done => {
                     if missed {
                         self.counters.caught_up.inc();

@@ -2,15 +2,23 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use super::AuthError;
-use crate::protocol::names::RoomName;
+use super::names::RoomName;
 
 /// The greatest number of patterns in one token.
 pub const MAX_PATTERNS: usize = 1000;
 /// The greatest length of a pattern, in Unicode code points.
 pub const MAX_PATTERN_CHARS: usize = 200;
+
+/// Patterns that cannot be used. Its text continues a sentence that names where they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// There are more than [`MAX_PATTERNS`].
+    #[error("must have at most {MAX_PATTERNS} patterns")]
+    TooMany,
+    /// One has more than [`MAX_PATTERN_CHARS`] characters.
+    #[error("must have patterns of at most {MAX_PATTERN_CHARS} characters")]
+    TooLong,
+}
 
 /// The rooms that a client may join, read and send to. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,30 +38,15 @@ impl Permissions {
     /// Only the rooms that one of `patterns` matches, and not the whole namespace.
     ///
     /// In a pattern `*` stands for any run of characters, also for none; all else is literal.
-    pub fn patterns<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, AuthError> {
+    ///
+    /// # Errors
+    /// Too many patterns, or one that is too long.
+    pub fn patterns<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
         let patterns = patterns.into_iter().map(Pattern::parse).collect::<Result<Vec<_>, _>>()?;
         if patterns.len() > MAX_PATTERNS {
-            return Err(AuthError::claim(
-                "rooms",
-                format!("must have at most {MAX_PATTERNS} patterns"),
-            ));
+            return Err(PatternError::TooMany);
         }
         Ok(Self(Some(patterns.into())))
-    }
-
-    /// The `rooms` claim: an array of patterns or a single one.
-    pub(super) fn from_claim(claim: Option<&Value>) -> Result<Self, AuthError> {
-        let wrong = || AuthError::claim("rooms", "must be a string or an array of strings");
-        match claim {
-            None => Ok(Self::everything()),
-            Some(Value::String(pattern)) => Self::patterns([pattern.as_str()]),
-            Some(Value::Array(items)) => {
-                let patterns: Vec<&str> =
-                    items.iter().map(Value::as_str).collect::<Option<_>>().ok_or_else(wrong)?;
-                Self::patterns(patterns)
-            }
-            Some(_) => Err(wrong()),
-        }
     }
 
     /// Whether `room` may be joined, read and sent to.
@@ -81,12 +74,9 @@ impl Permissions {
 struct Pattern(Box<[Box<str>]>);
 
 impl Pattern {
-    fn parse(text: &str) -> Result<Self, AuthError> {
+    fn parse(text: &str) -> Result<Self, PatternError> {
         if text.chars().nth(MAX_PATTERN_CHARS).is_some() {
-            return Err(AuthError::claim(
-                "rooms",
-                format!("must have patterns of at most {MAX_PATTERN_CHARS} characters"),
-            ));
+            return Err(PatternError::TooLong);
         }
         Ok(Self(text.split('*').map(Box::from).collect()))
     }
@@ -111,7 +101,6 @@ impl Pattern {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
 
@@ -154,44 +143,22 @@ mod tests {
     }
 
     #[test]
-    fn the_claim_is_a_string_or_strings() {
-        let of = |claim: Value| Permissions::from_claim(Some(&claim));
-        assert!(of(json!("a*")).unwrap().allows(&room("ab")));
-        let two = of(json!(["a", "b*"])).unwrap();
-        assert!(two.allows(&room("a")) && two.allows(&room("bc")) && !two.allows(&room("ab")));
-        assert!(!of(json!([])).unwrap().allows(&room("a")));
-        for wrong in [json!(null), json!(7), json!(true), json!({"a": 1}), json!(["a", 7])] {
-            let message = of(wrong.clone()).unwrap_err().to_string();
-            assert_eq!(
-                message, "token claim `rooms` must be a string or an array of strings",
-                "{wrong}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_claim_restricts_even_where_it_allows_every_room() {
-        let every_room = Permissions::from_claim(Some(&json!(["*"]))).unwrap();
+    fn patterns_restrict_even_where_they_allow_every_room() {
+        let every_room = Permissions::patterns(["*"]).unwrap();
         assert!(every_room.allows(&room("x")) && every_room.restricted());
-        let absent = Permissions::from_claim(None).unwrap();
-        assert!(absent.allows(&room("x")) && !absent.restricted());
+        assert!(!Permissions::everything().restricted());
     }
 
     #[test]
     fn patterns_are_limited_in_number_and_length() {
         let of = |count: usize, length: usize| {
-            Permissions::from_claim(Some(&json!(vec!["é".repeat(length); count])))
+            let pattern = "é".repeat(length);
+            Permissions::patterns(vec![&*pattern; count]).map(|_| ())
         };
-        assert!(of(MAX_PATTERNS, 1).is_ok());
-        assert_eq!(
-            of(MAX_PATTERNS + 1, 1).unwrap_err().to_string(),
-            "token claim `rooms` must have at most 1000 patterns"
-        );
-        assert!(of(1, MAX_PATTERN_CHARS).is_ok());
-        assert_eq!(
-            of(1, MAX_PATTERN_CHARS + 1).unwrap_err().to_string(),
-            "token claim `rooms` must have patterns of at most 200 characters"
-        );
+        assert_eq!(of(MAX_PATTERNS, 1), Ok(()));
+        assert_eq!(of(MAX_PATTERNS + 1, 1), Err(PatternError::TooMany));
+        assert_eq!(of(1, MAX_PATTERN_CHARS), Ok(()));
+        assert_eq!(of(1, MAX_PATTERN_CHARS + 1), Err(PatternError::TooLong));
     }
 
     proptest! {

@@ -32,10 +32,10 @@ use crate::{
 /// How long the acknowledgement of a stored message may wait for its own delivery on this node.
 const OWN_DELIVERY: Duration = Duration::from_secs(1);
 
-/// The rooms that this node attends.
+/// The rooms that this node subscribes to.
 #[derive(Debug)]
-pub(super) struct Attendances {
-    rooms: Mutex<HashMap<RoomKey, Arc<Attended>>>,
+pub(super) struct Subscriptions {
+    rooms: Mutex<HashMap<RoomKey, Arc<SubscribedRoom>>>,
     /// Rooms that have come or gone: to be subscribed to, or not any more.
     changed: mpsc::UnboundedSender<RoomKey>,
     changes: tokio::sync::Mutex<mpsc::UnboundedReceiver<RoomKey>>,
@@ -45,9 +45,9 @@ pub(super) struct Attendances {
     counters: Arc<Counters>,
 }
 
-/// One room that this node attends.
+/// One room that this node subscribes to.
 #[derive(Debug)]
-struct Attended {
+struct SubscribedRoom {
     key: RoomKey,
     /// How many hold it; changed under the lock of all rooms.
     holders: AtomicU64,
@@ -60,23 +60,23 @@ struct Attended {
 
 /// Keeps a room's channel subscribed to, until it is dropped.
 #[derive(Debug)]
-pub struct Attendance {
-    attended: Arc<Attended>,
-    all: Weak<Attendances>,
+pub struct Subscription {
+    subscribed: Arc<SubscribedRoom>,
+    all: Weak<Subscriptions>,
 }
 
-impl Drop for Attendance {
+impl Drop for Subscription {
     fn drop(&mut self) {
         let Some(all) = self.all.upgrade() else { return };
         let mut rooms = all.rooms.lock();
-        if self.attended.holders.fetch_sub(1, Relaxed) == 1 {
-            rooms.remove(&self.attended.key);
-            all.tell(&self.attended.key);
+        if self.subscribed.holders.fetch_sub(1, Relaxed) == 1 {
+            rooms.remove(&self.subscribed.key);
+            all.tell(&self.subscribed.key);
         }
     }
 }
 
-impl Attendances {
+impl Subscriptions {
     pub fn new(
         log: Option<Store>,
         registry: Arc<Registry>,
@@ -100,12 +100,12 @@ impl Attendances {
         let _told = self.changed.send(key.clone());
     }
 
-    /// Begins to attend a room, or goes on.
-    pub fn attend(self: &Arc<Self>, key: &RoomKey) -> Attendance {
+    /// Subscribes to a room, or shares the subscription that there is.
+    pub fn subscribe(self: &Arc<Self>, key: &RoomKey) -> Subscription {
         let mut rooms = self.rooms.lock();
-        let attended = rooms.entry(key.clone()).or_insert_with(|| {
+        let subscribed = rooms.entry(key.clone()).or_insert_with(|| {
             self.tell(key);
-            Arc::new(Attended {
+            Arc::new(SubscribedRoom {
                 key: key.clone(),
                 holders: AtomicU64::new(0),
                 tail: Mutex::default(),
@@ -113,28 +113,28 @@ impl Attendances {
                 moved: Notify::new(),
             })
         });
-        attended.holders.fetch_add(1, Relaxed);
-        Attendance { attended: attended.clone(), all: Arc::downgrade(self) }
+        subscribed.holders.fetch_add(1, Relaxed);
+        Subscription { subscribed: subscribed.clone(), all: Arc::downgrade(self) }
     }
 
-    fn get(&self, key: &RoomKey) -> Option<Arc<Attended>> {
+    fn get(&self, key: &RoomKey) -> Option<Arc<SubscribedRoom>> {
         self.rooms.lock().get(key).cloned()
     }
 
     /// A message of the log has come by its room's channel.
     pub fn arrived(self: &Arc<Self>, session: &Session, message: &Committed) {
-        let Some(attended) = self.get(&message.room) else { return };
-        let mut tail = attended.tail.lock();
+        let Some(subscribed) = self.get(&message.room) else { return };
+        let mut tail = subscribed.tail.lock();
         match tail.arrive(message) {
             Arrival::Next => {
                 self.fanout.committed(message);
-                attended.moved.notify_waiters();
+                subscribed.moved.notify_waiters();
             }
             Arrival::Nothing => {}
             Arrival::Gap => {
                 drop(tail);
                 let (all, session) = (self.clone(), session.clone());
-                tokio::spawn(async move { all.catch_up(&session, &attended).await });
+                tokio::spawn(async move { all.catch_up(&session, &subscribed).await });
             }
         }
     }
@@ -148,33 +148,33 @@ impl Attendances {
         except: &Except,
         own: Option<u64>,
     ) {
-        let Some(attended) = self.get(key) else { return };
+        let Some(subscribed) = self.get(key) else { return };
         if let Some(namespace) = self.registry.namespace(&key.namespace) {
             self.fanout.to_room(namespace, &key.room, packet, except);
         }
         if let Some(number) = own {
-            attended.unlogged.fetch_max(number, Relaxed);
-            attended.moved.notify_waiters();
+            subscribed.unlogged.fetch_max(number, Relaxed);
+            subscribed.moved.notify_waiters();
         }
     }
 
     /// Waits until a message that this node has stored was handed to its own members, so that whoever
     /// is told that it was sent can rely on that; but not for long, as it is stored already.
     pub async fn delivered(&self, key: &RoomKey, position: Position) {
-        let Some(attended) = self.get(key) else { return };
+        let Some(subscribed) = self.get(key) else { return };
         // What is to be read from the log takes its time.
         let is_done = |tail: &Tail| tail.has_passed(position) || !tail.is_live();
-        attended.wait(|| is_done(&attended.tail.lock())).await;
+        subscribed.wait(|| is_done(&subscribed.tail.lock())).await;
     }
 
     /// The same for a message without a log.
     pub async fn delivered_unlogged(&self, key: &RoomKey, number: u64) {
-        let Some(attended) = self.get(key) else { return };
-        attended.wait(|| attended.unlogged.load(Relaxed) >= number).await;
+        let Some(subscribed) = self.get(key) else { return };
+        subscribed.wait(|| subscribed.unlogged.load(Relaxed) >= number).await;
     }
 }
 
-impl Attended {
+impl SubscribedRoom {
     async fn wait(&self, done: impl Fn() -> bool) {
         if done() {
             return;
@@ -195,19 +195,19 @@ impl Attended {
     }
 }
 
-impl Attendance {
+impl Subscription {
     /// Waits until what is sent to the room reaches this node.
     ///
     /// # Errors
     /// While Redis is away.
     pub(super) async fn ready(&self, lost: impl Future<Output = ()>) -> Result<(), Away> {
-        let attended = &self.attended;
+        let subscribed = &self.subscribed;
         let waiting = async {
             loop {
-                let moved = attended.moved.notified();
+                let moved = subscribed.moved.notified();
                 tokio::pin!(moved);
                 moved.as_mut().enable();
-                if !attended.tail.lock().is_starting() {
+                if !subscribed.tail.lock().is_starting() {
                     return;
                 }
                 moved.await;

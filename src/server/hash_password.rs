@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use super::PasswordHash;
+use crate::config::PasswordHash;
 
 /// Reads a password, one line, from the standard input; the hash to be printed, or what to say
 /// before leaving with exit code 1.

@@ -1,0 +1,98 @@
+//! Questions of one node to all others.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use socketioxide::socket::Sid;
+
+use crate::protocol::{
+    audience::Except,
+    names::{RoomName, UserId},
+};
+
+/// A question to all other nodes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Survey {
+    /// To send the packet to this user's clients: whom did it reach?
+    ToUser {
+        /// The user.
+        user: UserId,
+        /// Who is left out.
+        except: Except,
+    },
+    /// To send the packet to this client: was it there?
+    ToClient {
+        /// The client.
+        client: Sid,
+        /// In this namespace alone.
+        namespace: Option<Arc<str>>,
+    },
+    /// To disconnect this client: was it there?
+    Disconnect {
+        /// The client.
+        client: Sid,
+    },
+    /// The connection of this id.
+    Connection {
+        /// The client.
+        client: Sid,
+        /// In this namespace alone.
+        namespace: Option<Arc<str>>,
+    },
+    /// A part of the list of connections.
+    Connections {
+        /// Which of them.
+        wanted: ConnectionFilter,
+        /// Which part.
+        page: PageRequest,
+    },
+    /// A part of the list of rooms.
+    Rooms {
+        /// Their namespace.
+        namespace: Arc<str>,
+        /// Which part.
+        page: PageRequest,
+    },
+    /// A room and its members.
+    Room {
+        /// Its namespace.
+        namespace: Arc<str>,
+        /// Its name.
+        room: RoomName,
+    },
+    /// When a user's clients last sent something.
+    LastActivity {
+        /// The user.
+        user: UserId,
+    },
+    /// How many connections and rooms.
+    Counts,
+    /// How many read what was last sent to a room or a namespace, and how many of those are behind.
+    Readers {
+        /// The namespace.
+        namespace: Arc<str>,
+        /// The room; `None` for all of the namespace.
+        room: Option<RoomName>,
+    },
+}
+
+/// Selects connections; each field that is set narrows the selection.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ConnectionFilter {
+    /// The path of their namespace.
+    pub namespace: Option<Arc<str>>,
+    /// Their user.
+    pub user: Option<UserId>,
+    /// A room that they are in.
+    pub room: Option<RoomName>,
+}
+
+/// Selects one page of a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PageRequest {
+    /// The greatest number of items.
+    pub limit: usize,
+    /// The key of the last item of the page before.
+    pub after: Option<String>,
+}
