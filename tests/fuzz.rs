@@ -240,7 +240,7 @@ fn json() -> impl Strategy<Value = String> {
 /// Events as clients send them, with payloads as no client sends them.
 fn events() -> impl Strategy<Value = Vec<u8>> {
     let event = (
-        select(roomcast::protocol::event_names::client::ALL.to_vec()),
+        select(roomcast::commands::client_events().map(|event| event.name).collect::<Vec<_>>()),
         prop::option::of(any::<u64>()),
         vec(json(), 0..3),
         any::<bool>(),

@@ -17,12 +17,6 @@ export type Timestamp = string;
 /** Why an event was not honoured. */
 export type Code = "no_room" | "invalid_payload" | "unknown_event" | "unauthorized" | "forbidden" | "rate_limited" | "too_large" | "too_many_rooms" | "not_found" | "queue_full" | "unavailable";
 
-/** What a user says of itself. */
-export type Status = "online" | "away" | "busy" | "offline";
-
-/** What the content of a private message is. */
-export type Kind = "text" | "image" | "file" | "notification";
-
 /** An object that names a room: the first of these that is present counts. */
 export type Room = {
   /** The room's name. */
@@ -45,110 +39,6 @@ export type Room = {
 /** A room's name, or an object that names it. */
 export type RoomOrName = Name | Room;
 
-/** The room to join, and what the client has of it already. */
-export type JoinRoom = Name | Room & {
-  /** The newest offset that the client has of this room: what came after it is sent first. */
-  offset?: number;
-  /** The epoch that the offset belongs to. */
-  epoch?: string;
-  [field: string]: unknown;
-};
-
-/** An object for a room; it goes out as it is. */
-export type RoomObject = Room & {
-  id?: MessageId;
-  [field: string]: unknown;
-};
-
-/** A message for a room; it goes out as it is. */
-export type RoomMessage = Room & {
-  id?: MessageId;
-  /** The sender gets no copy of its own. */
-  omitSender?: boolean;
-  /** The sender gets its own copy. Without either: where the room is named by `resourceId`. */
-  replyToSender?: boolean;
-  [field: string]: unknown;
-};
-
-/** A message for everyone of the namespace. */
-export type NamespaceMessage = string | {
-  /** What is said. */
-  text: unknown;
-  id?: MessageId;
-  [field: string]: unknown;
-};
-
-export type Message = RoomMessage | NamespaceMessage;
-
-/** A chat message; further fields go out with it. */
-export type ChatMessage = Room & {
-  /** What is said. */
-  content: unknown;
-  id?: MessageId;
-  [field: string]: unknown;
-};
-
-/** An event of one's own. */
-export interface CustomEvent {
-  /** Its name: none of Socket.IO's own, and none that the server sends. */
-  event: string;
-  /** Its argument. */
-  data?: unknown;
-  roomName?: Name;
-  roomId?: Name;
-  room?: Name;
-  resourceId?: Name;
-}
-
-/** Whether one types in a room. */
-export type Typing = Room & {
-  /** Whether one does. */
-  isTyping: boolean;
-  [field: string]: unknown;
-};
-
-/** That a message of a room was read. */
-export type ReadReceipt = Room & {
-  messageId: MessageId;
-  [field: string]: unknown;
-};
-
-/** Who one is: the user alone where authentication is off, with a token where it is on. */
-export type Authenticate = Name | {
-  userId?: Name;
-  /** A JSON Web Token whose subject is the user. */
-  token?: string;
-};
-
-/** How a user is. */
-export interface Presence {
-  status: Status;
-}
-
-/** A message for one user. */
-export type PrivateMessage = ({
-  targetUserId: Name;
-  [field: string]: unknown;
-} | {
-  target: Name;
-  [field: string]: unknown;
-}) & {
-  /** What is said. */
-  message: unknown;
-  messageType?: Kind;
-  id?: MessageId;
-  [field: string]: unknown;
-};
-
-/** Which part of a room's history is wanted: after `lastMessageId`, else after `offset`, else from the oldest. */
-export type SyncMessages = Room & {
-  lastMessageId?: MessageId;
-  /** The newest offset that the client has. */
-  offset?: number;
-  limit?: number;
-  [field: string]: unknown;
-};
-
 /** The event was not honoured and changed nothing. */
 export interface Refused {
   success: false;
@@ -170,6 +60,53 @@ export interface Done {
   /** What was done. */
   message: string;
 }
+
+/** Why an event was not honoured. */
+export interface EventError {
+  /** What was wrong, what is allowed, what to do. */
+  message: string;
+  code: Code;
+  /** The event. */
+  event: string;
+  /** When trying again may succeed, in milliseconds; with `rate_limited`. */
+  retryAfterMs?: number;
+}
+
+/** Why an event was not honoured. */
+export interface Exception {
+  status: "error";
+  /** What was wrong, what is allowed, what to do. */
+  message: string;
+}
+
+/** Who the client is. */
+export interface Connected {
+  /** A welcome. */
+  message: string;
+  /** The client: its socket's id. */
+  connectionId: string;
+  /** The client: its socket's id. */
+  clientId: string;
+  timestamp: Timestamp;
+}
+
+export interface ClientAnnouncement {
+  /** The client: its socket's id. */
+  clientId: string;
+  /** What the client is called. */
+  clientName: string;
+  /** What has happened. */
+  message: string;
+}
+
+/** The room to join, and what the client has of it already. */
+export type JoinRoom = Name | Room & {
+  /** The newest offset that the client has of this room: what came after it is sent first. */
+  offset?: number;
+  /** The epoch that the offset belongs to. */
+  epoch?: string;
+  [field: string]: unknown;
+};
 
 /** The client is in the room, or out of it. */
 export interface RoomAcknowledge {
@@ -195,65 +132,6 @@ export interface RoomAcknowledge {
   missed?: number;
   /** The oldest offset that can be read, or the next one if none can. */
   oldestOffset?: number;
-}
-
-/** The message is stored (where there is history) and on its way. */
-export interface MessageAcknowledge {
-  success: true;
-  id: MessageId;
-  /** The room; null where it went to everyone. */
-  roomName: string | null;
-  timestamp: Timestamp;
-  /** The message's number in its room, from 1; absent without history. */
-  offset?: number;
-}
-
-/** The receipt was sent. */
-export interface ReceiptAcknowledge {
-  success: true;
-  /** Whether it was recorded with the message. */
-  recorded: boolean;
-}
-
-/** The message was taken. */
-export interface PrivateAcknowledge {
-  success: true;
-  /** What was done. */
-  message: string;
-  id: MessageId;
-  /** It was sent to at least one client of the user. */
-  delivered: boolean;
-  /** It waits until the user connects. */
-  queued: boolean;
-}
-
-/** The page was sent. */
-export interface SyncAcknowledge {
-  success: true;
-  /** The room's name. */
-  roomId: string;
-  /** How many messages were sent. */
-  syncedMessageCount: number;
-  /** Where the next page begins. */
-  offset: number;
-  /** Which history the offset belongs to; it changes only where the history was lost. */
-  epoch: string;
-  /** Whether nothing comes after this page. */
-  complete: boolean;
-}
-
-/** The page was sent. */
-export interface SyncComplete {
-  /** The room's name. */
-  roomId: string;
-  /** How many messages were sent. */
-  syncedMessageCount: number;
-  /** Where the next page begins. */
-  offset: number;
-  /** Which history the offset belongs to; it changes only where the history was lost. */
-  epoch: string;
-  /** Whether nothing comes after this page. */
-  complete: boolean;
 }
 
 /** That the client is in the room, or out of it. */
@@ -295,32 +173,31 @@ export interface RoomMoveCamel {
   timestamp: Timestamp;
 }
 
-/** Who types, or has stopped. */
-export interface UserTyping {
-  /** The user; null for a client without one. */
-  userId: string | null;
-  /** The client: its socket's id. */
-  clientId: string;
-  /** What the client is called. */
-  clientName: string;
-  /** The room's name. */
-  roomId: string;
-  /** Whether it does. */
-  isTyping: boolean;
-  timestamp: Timestamp;
-}
+/** An object for a room; it goes out as it is. */
+export type RoomObject = Room & {
+  id?: MessageId;
+  [field: string]: unknown;
+};
 
-/** Who has read which message. */
-export interface MessageRead {
-  messageId: MessageId;
-  /** The user; null for a client without one. */
-  userId: string | null;
-  /** The client: its socket's id. */
-  clientId: string;
-  /** The room's name. */
-  roomId: string;
-  timestamp: Timestamp;
-}
+/** A message for a room; it goes out as it is. */
+export type RoomMessage = Room & {
+  id?: MessageId;
+  /** The sender gets no copy of its own. */
+  omitSender?: boolean;
+  /** The sender gets its own copy. Without either: where the room is named by `resourceId`. */
+  replyToSender?: boolean;
+  [field: string]: unknown;
+};
+
+/** A message for everyone of the namespace. */
+export type NamespaceMessage = string | {
+  /** What is said. */
+  text: unknown;
+  id?: MessageId;
+  [field: string]: unknown;
+};
+
+export type Message = RoomMessage | NamespaceMessage;
 
 /** The object that was sent, with its number in the room added. */
 export interface Delivered {
@@ -328,6 +205,14 @@ export interface Delivered {
   offset?: number;
   [field: string]: unknown;
 }
+
+/** A chat message; further fields go out with it. */
+export type ChatMessage = Room & {
+  /** What is said. */
+  content: unknown;
+  id?: MessageId;
+  [field: string]: unknown;
+};
 
 /** A chat message, with the further fields of its payload. */
 export interface NewMessage {
@@ -348,6 +233,150 @@ export interface MessageSent {
   id: MessageId;
   timestamp: Timestamp;
   status: "sent";
+}
+
+/** The message is stored (where there is history) and on its way. */
+export interface MessageAcknowledge {
+  success: true;
+  id: MessageId;
+  /** The room; null where it went to everyone. */
+  roomName: string | null;
+  timestamp: Timestamp;
+  /** The message's number in its room, from 1; absent without history. */
+  offset?: number;
+}
+
+/** An event of one's own. */
+export interface CustomEvent {
+  /** Its name: none of Socket.IO's own, and none that the server sends. */
+  event: string;
+  /** Its argument. */
+  data?: unknown;
+  roomName?: Name;
+  roomId?: Name;
+  room?: Name;
+  resourceId?: Name;
+}
+
+/** Whether one types in a room. */
+export type Typing = Room & {
+  /** Whether one does. */
+  isTyping: boolean;
+  [field: string]: unknown;
+};
+
+/** Who types, or has stopped. */
+export interface UserTyping {
+  /** The user; null for a client without one. */
+  userId: string | null;
+  /** The client: its socket's id. */
+  clientId: string;
+  /** What the client is called. */
+  clientName: string;
+  /** The room's name. */
+  roomId: string;
+  /** Whether it does. */
+  isTyping: boolean;
+  timestamp: Timestamp;
+}
+
+/** That a message of a room was read. */
+export type ReadReceipt = Room & {
+  messageId: MessageId;
+  [field: string]: unknown;
+};
+
+/** The receipt was sent. */
+export interface ReceiptAcknowledge {
+  success: true;
+  /** Whether it was recorded with the message. */
+  recorded: boolean;
+}
+
+/** Who has read which message. */
+export interface MessageRead {
+  messageId: MessageId;
+  /** The user; null for a client without one. */
+  userId: string | null;
+  /** The client: its socket's id. */
+  clientId: string;
+  /** The room's name. */
+  roomId: string;
+  timestamp: Timestamp;
+}
+
+/** Who one is: the user alone where authentication is off, with a token where it is on. */
+export type Authenticate = Name | {
+  userId?: Name;
+  /** A JSON Web Token whose subject is the user. */
+  token?: string;
+};
+
+export interface Authenticated {
+  success: true;
+  /** The user. */
+  userId: string;
+  /** What was done. */
+  message: string;
+  timestamp: Timestamp;
+}
+
+export interface TokenExpired {
+  /** What to do. */
+  message: string;
+}
+
+/** What a user says of itself. */
+export type Status = "online" | "away" | "busy" | "offline";
+
+/** How a user is. */
+export interface Presence {
+  status: Status;
+}
+
+/** Who came or went. */
+export interface UserMove {
+  /** The user. */
+  userId: string;
+  timestamp: Timestamp;
+}
+
+/** How a user is. */
+export interface PresenceChange {
+  /** The user. */
+  userId: string;
+  status: Status;
+  lastActive: Timestamp;
+}
+
+/** What the content of a private message is. */
+export type Kind = "text" | "image" | "file" | "notification";
+
+/** A message for one user. */
+export type PrivateMessage = ({
+  targetUserId: Name;
+  [field: string]: unknown;
+} | {
+  target: Name;
+  [field: string]: unknown;
+}) & {
+  /** What is said. */
+  message: unknown;
+  messageType?: Kind;
+  id?: MessageId;
+  [field: string]: unknown;
+};
+
+/** The message was taken. */
+export interface PrivateAcknowledge {
+  success: true;
+  /** What was done. */
+  message: string;
+  id: MessageId;
+  /** It was sent to at least one client of the user. */
+  delivered: boolean;
+  /** It waits until the user connects. */
+  queued: boolean;
 }
 
 /** A private message. */
@@ -376,53 +405,42 @@ export interface PrivateSent {
   timestamp: Timestamp;
 }
 
-export interface Authenticated {
+/** Which part of a room's history is wanted: after `lastMessageId`, else after `offset`, else from the oldest. */
+export type SyncMessages = Room & {
+  lastMessageId?: MessageId;
+  /** The newest offset that the client has. */
+  offset?: number;
+  limit?: number;
+  [field: string]: unknown;
+};
+
+/** The page was sent. */
+export interface SyncAcknowledge {
   success: true;
-  /** The user. */
-  userId: string;
-  /** What was done. */
-  message: string;
-  timestamp: Timestamp;
+  /** The room's name. */
+  roomId: string;
+  /** How many messages were sent. */
+  syncedMessageCount: number;
+  /** Where the next page begins. */
+  offset: number;
+  /** Which history the offset belongs to; it changes only where the history was lost. */
+  epoch: string;
+  /** Whether nothing comes after this page. */
+  complete: boolean;
 }
 
-/** Who came or went. */
-export interface UserMove {
-  /** The user. */
-  userId: string;
-  timestamp: Timestamp;
-}
-
-/** How a user is. */
-export interface PresenceChange {
-  /** The user. */
-  userId: string;
-  status: Status;
-  lastActive: Timestamp;
-}
-
-export interface TokenExpired {
-  /** What to do. */
-  message: string;
-}
-
-/** Who the client is. */
-export interface Connected {
-  /** A welcome. */
-  message: string;
-  /** The client: its socket's id. */
-  connectionId: string;
-  /** The client: its socket's id. */
-  clientId: string;
-  timestamp: Timestamp;
-}
-
-export interface ClientAnnouncement {
-  /** The client: its socket's id. */
-  clientId: string;
-  /** What the client is called. */
-  clientName: string;
-  /** What has happened. */
-  message: string;
+/** The page was sent. */
+export interface SyncComplete {
+  /** The room's name. */
+  roomId: string;
+  /** How many messages were sent. */
+  syncedMessageCount: number;
+  /** Where the next page begins. */
+  offset: number;
+  /** Which history the offset belongs to; it changes only where the history was lost. */
+  epoch: string;
+  /** Whether nothing comes after this page. */
+  complete: boolean;
 }
 
 export interface Pong {
@@ -432,26 +450,12 @@ export interface Pong {
   message: string;
 }
 
-/** Why an event was not honoured. */
-export interface EventError {
-  /** What was wrong, what is allowed, what to do. */
-  message: string;
-  code: Code;
-  /** The event. */
-  event: string;
-  /** When trying again may succeed, in milliseconds; with `rate_limited`. */
-  retryAfterMs?: number;
-}
-
-/** Why an event was not honoured. */
-export interface Exception {
-  status: "error";
-  /** What was wrong, what is allowed, what to do. */
-  message: string;
-}
-
 /** What clients receive. Extend it by the events of your own. */
 export interface ServerToClientEvents {
+  /** An event of this client was not honoured. */
+  error: (payload: EventError) => void;
+  /** The same, for the events in camelCase, as NestJS says it. */
+  exception: (payload: Exception) => void;
   /** To a new client: who it is. */
   connected: (payload: Connected) => void;
   /** To everyone of the namespace: a client has come. */
@@ -484,32 +488,28 @@ export interface ServerToClientEvents {
   newMessage: (payload: NewMessage) => void;
   /** To the sender of a chat message: it was taken. */
   messageSent: (payload: MessageSent) => void;
-  /** A message from another user. */
-  "private-message": (payload: Private) => void;
-  /** To the sender of a private message: it was taken. */
-  "message-sent": (payload: PrivateSent) => void;
   /** To the room's other members: somebody types, or has stopped. */
   userTyping: (payload: UserTyping) => void;
   /** To the room's members: somebody has read a message. */
   messageRead: (payload: MessageRead) => void;
   /** To a client that said who it is. */
   authenticated: (payload: Authenticated) => void;
+  /** The client's token has ended: it is disconnected. */
+  "token-expired": (payload: TokenExpired) => void;
   /** The first client of a user has come. */
   "user-online": (payload: UserMove) => void;
   /** The last client of a user has gone, `PRESENCE_GRACE` ago. */
   "user-offline": (payload: UserMove) => void;
   /** A user says how it is, or has gone. */
   presenceUpdate: (payload: PresenceChange) => void;
+  /** A message from another user. */
+  "private-message": (payload: Private) => void;
+  /** To the sender of a private message: it was taken. */
+  "message-sent": (payload: PrivateSent) => void;
   /** To the client that sent `syncMessages`: the page is complete. */
   syncComplete: (payload: SyncComplete) => void;
   /** The answer to `ping`. */
   pong: (payload: Pong) => void;
-  /** The client's token has ended: it is disconnected. */
-  "token-expired": (payload: TokenExpired) => void;
-  /** An event of this client was not honoured. */
-  error: (payload: EventError) => void;
-  /** The same, for the events in camelCase, as NestJS says it. */
-  exception: (payload: Exception) => void;
 }
 
 /** What clients send. */

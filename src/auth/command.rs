@@ -63,7 +63,7 @@ async fn make(args: &TokenArgs, settings: Settings) -> Result<String, String> {
     let sub = args.sub.as_deref().unwrap_or_default();
     let user_id = UserId::parse(sub).map_err(|error| format!("--sub {error}"))?;
     Permissions::patterns(args.rooms.iter().map(String::as_str))
-        .map_err(|error| format!("--rooms: {error}"))?;
+        .map_err(|error| format!("--rooms {error}"))?;
     let key = signing_key(args, &settings)?;
     let grant = Grant {
         user_id: &user_id,

@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use socketioxide::socket::Sid;
 
 use crate::{
-    hub::{Client, Namespace, Registry, sender::Packet},
+    hub::{Client, Namespace, Registry, packet::Packet},
     protocol::{audience::Except, names::RoomName, payload::Payload, position::Position},
     store::{Committed, Entry, RoomKey},
     telemetry::metrics::Metrics,
@@ -115,7 +115,7 @@ impl Fanout {
         let sent = clients
             .iter()
             .filter(|client| !client.is_left_out(except))
-            .filter(|client| client.outlet.send(packet).is_taken())
+            .filter(|client| client.sender.send(packet).is_taken())
             .count();
         self.metrics.fanned_out(sent, since);
         sent
@@ -169,7 +169,7 @@ mod tests {
             member.join("r").await;
         }
         let message = committed("r", 1, deep());
-        let (read, ()) = work::read_by(|| server.app.bus.here.committed(&message));
+        let (read, ()) = work::read_by(|| server.app.broker.here.committed(&message));
         assert_eq!(read, 0);
         for member in &mut members {
             let event = member.next_event("message-reply").await;
@@ -185,7 +185,7 @@ mod tests {
         let mut member = server.client().await;
         member.join("r").await;
         member.settle().await;
-        let (here, wire) = (server.app.bus.here.clone(), &server.app.wire);
+        let (here, wire) = (server.app.broker.here.clone(), &server.app.wire);
         let room = here.registry.namespace("/").unwrap().room("r").unwrap();
         let before = wire.encoded();
         let lock = room.lock();

@@ -22,12 +22,12 @@ use tokio::time::timeout;
 
 use crate::{
     broker::{
-        cluster::{Answers, Cluster, Word},
+        cluster::{Answers, Cluster, NodeMessage},
         fanout::Fanout,
         survey::Survey,
     },
-    hub::{Client, Namespace, sender::Packet},
-    limits::Sender,
+    hub::{Client, Namespace, packet::Packet},
+    limits::SenderId,
     memory::Level,
     protocol::{
         audience::Except,
@@ -42,10 +42,10 @@ use crate::{
 };
 
 /// How long a client waits at most, after each message that it sends, for most of those who read it.
-const PATIENCE: Duration = Duration::from_millis(50);
+const TIMEOUT: Duration = Duration::from_millis(50);
 
 /// How long a backend waits before it is refused.
-const BACKENDS_PATIENCE: Duration = Duration::from_secs(1);
+const BACKEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often other nodes are asked for their readers while somebody waits.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
@@ -71,12 +71,12 @@ pub struct RoomMessage {
     /// Who is left out of the live delivery.
     pub except: Except,
     /// Who is charged for the room if it begins with this; `None` for a backend.
-    pub sender: Option<Sender>,
+    pub sender: Option<SenderId>,
 }
 
 /// Takes what is sent to where it belongs.
 #[derive(Debug, Clone)]
-pub struct Bus {
+pub struct Broker {
     /// The way to this node's clients alone.
     pub here: Fanout,
     log: Option<Store>,
@@ -84,8 +84,8 @@ pub struct Bus {
     wire: Wire,
 }
 
-impl Bus {
-    /// A bus with the log where there is history, and the other nodes where there may be some. The tail
+impl Broker {
+    /// A broker with the log where there is history, and the other nodes where there may be some. The tail
     /// of an embedded log is [`tail`].
     pub fn new(here: Fanout, log: Option<Store>, cluster: Option<Cluster>, wire: Wire) -> Self {
         Self { here, log, cluster, wire }
@@ -108,12 +108,12 @@ impl Bus {
         &self,
         message: RoomMessage,
     ) -> impl Future<Output = Result<Option<u64>, Refusal>> + Send + use<> {
-        let bus = self.clone();
+        let broker = self.clone();
         let (namespace, name) = (message.namespace.clone(), message.room.clone());
-        let begun = bus.begin(message);
+        let begun = broker.begin(message);
         async move {
-            let offset = bus.finish(begun).await?;
-            bus.wait_drained(&namespace, Some(&name)).await;
+            let offset = broker.finish(begun).await?;
+            broker.wait_drained(&namespace, Some(&name)).await;
             Ok(offset)
         }
     }
@@ -162,7 +162,7 @@ impl Bus {
     /// Waits a little, while most of those who read what was last sent to this room, or to the whole
     /// namespace, are behind: who sends faster than others read is held back.
     pub async fn wait_drained(&self, namespace: &Namespace, room: Option<&RoomName>) {
-        self.drained(namespace, room, PATIENCE).await;
+        self.drained(namespace, room, TIMEOUT).await;
     }
 
     /// As [`wait_drained`](Self::wait_drained), after something was sent to these clients.
@@ -171,10 +171,10 @@ impl Bus {
         {
             let mut delivery = readers.begin();
             for client in clients {
-                client.outlet.count(&mut delivery);
+                client.sender.count(&mut delivery);
             }
         }
-        self.patiently(PATIENCE, readers.wait_drained()).await;
+        self.within(TIMEOUT, readers.wait_drained()).await;
     }
 
     /// Lets a backend send to this room, or to the whole namespace, once no more than half of those who
@@ -188,7 +188,7 @@ impl Bus {
         namespace: &Namespace,
         room: Option<&RoomName>,
     ) -> Result<(), Refusal> {
-        if self.drained(namespace, room, BACKENDS_PATIENCE).await {
+        if self.drained(namespace, room, BACKEND_TIMEOUT).await {
             return Ok(());
         }
         let message = "more is being sent there than most of its clients can read: nothing was sent, try again later";
@@ -202,7 +202,7 @@ impl Bus {
         &self,
         namespace: &Namespace,
         room: Option<&RoomName>,
-        patience: Duration,
+        max_wait: Duration,
     ) -> bool {
         let Some(readers) = readers_of(namespace, room) else { return true };
         if self.is_drained(&readers) {
@@ -216,15 +216,15 @@ impl Bus {
                 }
             }
         };
-        self.patiently(patience, drained).await
+        self.within(max_wait, drained).await
     }
 
     /// Waits for this, and no longer than that, nor beyond the server's stop; false where it took
     /// longer.
-    async fn patiently(&self, patience: Duration, drained: impl Future<Output = ()>) -> bool {
+    async fn within(&self, max_wait: Duration, drained: impl Future<Output = ()>) -> bool {
         tokio::select! {
             () = drained => true,
-            () = tokio::time::sleep(patience) => false,
+            () = tokio::time::sleep(max_wait) => false,
             () = self.wire.hurried() => true,
         }
     }
@@ -307,7 +307,7 @@ impl Bus {
             return self.signal_room(namespace, room, packet, except);
         }
         self.here.to_rooms(namespace, rooms, packet, except);
-        self.elsewhere(packet, || Word::Rooms {
+        self.elsewhere(packet, || NodeMessage::Rooms {
             namespace: namespace.path.clone(),
             rooms: rooms.to_vec(),
             except: except.clone(),
@@ -317,7 +317,7 @@ impl Bus {
     /// Sends a signal to every client of a namespace, on all nodes.
     pub fn signal_namespace(&self, namespace: &Namespace, packet: &Packet, except: &Except) {
         self.here.to_namespace(namespace, packet, except);
-        self.elsewhere(packet, || Word::Namespace {
+        self.elsewhere(packet, || NodeMessage::Namespace {
             namespace: namespace.path.clone(),
             except: except.clone(),
             announcement: false,
@@ -333,7 +333,7 @@ impl Bus {
 
     /// The same for the other nodes alone.
     pub fn announce_elsewhere(&self, namespace: &Namespace, packet: &Packet) {
-        self.elsewhere(packet, || Word::Namespace {
+        self.elsewhere(packet, || NodeMessage::Namespace {
             namespace: namespace.path.clone(),
             except: Except::nobody(),
             announcement: true,
@@ -346,10 +346,13 @@ impl Bus {
             return;
         }
         self.here.to_ids(ids, packet, except);
-        self.elsewhere(packet, || Word::Clients { clients: ids.to_vec(), except: except.clone() });
+        self.elsewhere(packet, || NodeMessage::Clients {
+            clients: ids.to_vec(),
+            except: except.clone(),
+        });
     }
 
-    fn elsewhere(&self, packet: &Packet, word: impl FnOnce() -> Word) {
+    fn elsewhere(&self, packet: &Packet, word: impl FnOnce() -> NodeMessage) {
         if let Some(cluster) = &self.cluster {
             cluster.tell(&word(), Some(packet));
         }

@@ -8,10 +8,10 @@ use socketioxide::socket::Sid;
 use crate::{
     broker::RoomMessage,
     commands::{
-        context::App,
+        context::Context,
         private_message::{self, Reached},
     },
-    hub::{Namespace, sender::Packet},
+    hub::{Namespace, packet::Packet},
     protocol::{
         audience::Except,
         message_id::MessageId,
@@ -76,7 +76,7 @@ pub struct Sent {
 ///
 /// # Errors
 /// `too_many_rooms`, `unavailable`; other rooms than the one that failed may have the message then.
-pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
+pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusal> {
     let BackendEvent { namespace, event, data, audience, except, volatile } = event;
     let text = data.json();
     let object = Object::parse(&text);
@@ -85,12 +85,12 @@ pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
     let packet = Packet::new(event.clone(), data.clone());
     let mut sent = Sent { id, offsets: BTreeMap::new(), queued: Vec::new(), refused: Vec::new() };
     let Audience::These { rooms, users, clients } = audience else {
-        app.bus.admit(&namespace, None).await?;
-        app.bus.signal_namespace(&namespace, &packet, &except);
+        context.broker.admit(&namespace, None).await?;
+        context.broker.signal_namespace(&namespace, &packet, &except);
         return Ok(sent);
     };
     // Before anything is sent: who is refused may send all of it again.
-    try_join_all(rooms.iter().map(|room| app.bus.admit(&namespace, Some(room)))).await?;
+    try_join_all(rooms.iter().map(|room| context.broker.admit(&namespace, Some(room)))).await?;
     if is_kept {
         let message_to = |room: &RoomName| RoomMessage {
             namespace: namespace.clone(),
@@ -103,12 +103,12 @@ pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
             sender: None,
         };
         // Together, so that many rooms share a commit.
-        let published = rooms.iter().map(|room| app.bus.publish(message_to(room)));
+        let published = rooms.iter().map(|room| context.broker.publish(message_to(room)));
         let offsets = try_join_all(published).await?;
         let numbered = rooms.into_iter().zip(offsets);
         sent.offsets = numbered.filter_map(|(room, offset)| Some((room, offset?))).collect();
     } else {
-        app.bus.signal_rooms(&namespace, &rooms, &packet, &except);
+        context.broker.signal_rooms(&namespace, &rooms, &packet, &except);
     }
     let kept = Entry {
         id: sent.id.text.clone(),
@@ -119,7 +119,7 @@ pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
     };
     let kept = (!volatile).then_some(&kept);
     // Together, so that nobody waits for the nodes of those before.
-    let reached = users.iter().map(|user| to_user(app, user, &packet, &except, kept));
+    let reached = users.iter().map(|user| to_user(context, user, &packet, &except, kept));
     for (user, outcome) in users.iter().zip(try_join_all(reached).await?) {
         match outcome {
             ToUser::Queued => sent.queued.push(user.clone()),
@@ -127,7 +127,7 @@ pub async fn send(app: &App, event: BackendEvent) -> Result<Sent, Refusal> {
             ToUser::Done => {}
         }
     }
-    app.bus.signal_ids(&clients, &packet, &except);
+    context.broker.signal_ids(&clients, &packet, &except);
     Ok(sent)
 }
 
@@ -143,16 +143,16 @@ enum ToUser {
 
 /// Sends an event to a user, for whom it is `kept`, where it is, if the user is not there.
 async fn to_user(
-    app: &App,
+    context: &Context,
     user: &UserId,
     packet: &Packet,
     except: &Except,
     kept: Option<&Entry>,
 ) -> Result<ToUser, Refusal> {
-    let reached = private_message::to_user(app, user, packet, except).await?;
+    let reached = private_message::to_user(context, user, packet, except).await?;
     // Whoever is left out on purpose is not offline.
     let Some(entry) = kept.filter(|_| reached == Reached::Nobody) else { return Ok(ToUser::Done) };
-    match private_message::queue(app, user, None, entry.clone()).await {
+    match private_message::queue(context, user, None, entry.clone()).await {
         Ok(()) => Ok(ToUser::Queued),
         Err(refusal) if refusal.code == Code::QueueFull => Ok(ToUser::Refused),
         // There is no queue: then a user that is not there is not reached.

@@ -1,148 +1,169 @@
-//! Joining and leaving rooms.
+//! What joining and leaving rooms have in common: what the client is answered, and what others are told.
 
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::json;
 
-use crate::{
-    commands::{
-        context::App,
-        history::{self, Recovery, Standing},
-        presence::{self, Place},
-        signal,
+use super::{
+    arguments::NamedRoom,
+    context::Context,
+    event::{Feature, ServerEvent},
+    history::JoinPosition,
+    presence::{self, Place},
+    schema::{
+        client_id, client_name, count, epoch, flag, object, reference, room, text, time, user, yes,
     },
-    hub::{Client, Membership, Room, RoomState, Spelling, sender::Packet},
+    typing_indicator,
+};
+use crate::{
+    hub::{Client, EventStyle, Room, packet::Packet},
     protocol::{
         audience::Except,
         names::RoomName,
         payload::{ObjectBuilder, Payload, raw},
-        refusal::{Code, Refusal},
         timestamp::Timestamp,
     },
 };
 
-/// A room as a client named it.
-#[derive(Debug, Clone)]
-pub struct RoomKey {
-    /// The room.
-    pub name: RoomName,
-    /// The field that named it; `None` where the payload was itself the name.
-    pub field: Option<&'static str>,
-    /// The field's value (or the payload) as it was given, to be repeated.
-    pub value: Arc<str>,
-}
+const ROOM_JOINED: ServerEvent = ServerEvent::state(
+    "room-joined",
+    "RoomConfirmation",
+    "To the client that joined by `join-room` or `watch-resource`.",
+);
+const ROOM_LEFT: ServerEvent = ServerEvent::state(
+    "room-left",
+    "RoomConfirmation",
+    "To the client that left by `leave-room` or `unwatch-resource`, or that a narrower token put out of the room.",
+);
+const JOINED_ROOM: ServerEvent = ServerEvent::state(
+    "joinedRoom",
+    "RoomEcho",
+    "To the client that joined by `joinRoom`: the room, in the shape that it used.",
+);
+const LEFT_ROOM: ServerEvent = ServerEvent::state(
+    "leftRoom",
+    "RoomEcho",
+    "To the client that left by `leaveRoom`, or that a narrower token put out of the room it had joined by `joinRoom`.",
+);
+const USER_JOINED: ServerEvent = ServerEvent::state(
+    "user-joined",
+    "RoomMove",
+    "To the room's other members: a client has joined by `join-room` or `watch-resource`.",
+);
+const USER_LEFT: ServerEvent = ServerEvent::state(
+    "user-left",
+    "RoomMove",
+    "To the room's other members: a client that had joined so has left or disconnected.",
+);
+const USER_JOINED_ROOM: ServerEvent = ServerEvent::state(
+    "userJoinedRoom",
+    "RoomMoveCamel",
+    "To the room's other members: a client has joined by `joinRoom`.",
+);
+const USER_LEFT_ROOM: ServerEvent = ServerEvent::state(
+    "userLeftRoom",
+    "RoomMoveCamel",
+    "To the room's other members: a client that had joined so has left or disconnected.",
+);
 
-impl RoomKey {
-    /// The payload's shape again: only the key that names the room.
-    fn echo(&self) -> Arc<str> {
-        match self.field {
-            Some(field) => format!("{{\"{field}\":{}}}", self.value).into(),
-            None => self.value.clone(),
-        }
-    }
-}
-
-/// A wish to be a member of a room.
-#[derive(Debug)]
-pub struct Join {
-    /// The room.
-    pub room: RoomKey,
-    /// The family of events to be answered with.
-    pub spelling: Spelling,
-    /// What the client has already, if it asks for the rest.
-    pub recover: Option<Recovery>,
-}
-
-/// A wish not to be a member of a room any more.
-#[derive(Debug)]
-pub struct Leave {
-    /// The room.
-    pub room: RoomKey,
-    /// The family of events to be answered with.
-    pub spelling: Spelling,
-}
-
-/// Makes the client a member of the room, after it has been sent what it asked to recover. `acknowledge` is
-/// called as it enters, under the room's lock, so that the client has the answer before the first message that
-/// is newer than the offset in it.
-///
-/// # Errors
-/// `forbidden`, `too_many_rooms`, or `unavailable` while the history cannot be read.
-pub async fn join(
-    app: &App,
-    client: &Arc<Client>,
-    join: Join,
-    acknowledge: impl FnOnce(Payload),
-) -> Result<(), Refusal> {
-    let room = &join.room.name;
-    client.permit(room)?;
-    let max = app.config.max_rooms_per_client;
-    let already = client.membership(room).is_some();
-    if !already && max > 0 && client.room_count() as u64 >= max {
-        return Err(Refusal::new(
-            Code::TooManyRooms,
-            format!("a client may be in {max} rooms at the same time: leave one first"),
-        ));
-    }
-    let enter = |state: &mut RoomState, entered: &Arc<Room>, standing: &Standing| {
-        if !already {
-            self::enter(app, client, &join, state, entered);
-        }
-        let message = format!("Successfully joined room: {room}");
-        acknowledge(acknowledgement(client, &join.room, &message, Some(standing)));
-    };
-    history::enter(app, client, room, join.recover.as_ref(), enter).await?;
-    if !already {
-        presence::moved(app, client);
-    }
-    Ok(())
-}
-
-/// Makes the client a member, and tells it and the others.
-fn enter(app: &App, client: &Arc<Client>, join: &Join, state: &mut RoomState, entered: &Arc<Room>) {
-    let room = &join.room.name;
-    let packet = came(client, room, join.spelling);
-    state.deliver(&packet, None, |_| false);
-    app.bus.signal_room_elsewhere(&client.namespace, room, &packet, &Except::nobody());
-    state.insert(client.clone(), join.spelling);
-    let membership =
-        Membership { room: entered.clone(), spelling: join.spelling, echo: join.room.echo() };
-    client.add_membership(room.clone(), membership);
-    if let Some(observer) = &app.observer {
-        observer.joined(client, room);
-    }
-    client.outlet.send(&entered_packet(&join.room, join.spelling));
-}
-
-/// Ends the client's membership of the room.
-///
-/// # Errors
-/// None at present; leaving a room from outside is a success that nobody is told of.
-pub fn leave(app: &App, client: &Arc<Client>, leave: &Leave) -> Result<Payload, Refusal> {
-    let room = &leave.room.name;
-    if let Some(membership) = client.remove_membership(room) {
-        depart(app, client, &membership.room, leave.spelling);
-        client.outlet.send(&left_packet(room, leave.spelling, &leave.room.echo()));
-    }
-    let message = format!("Successfully left room: {room}");
-    Ok(acknowledgement(client, &leave.room, &message, None))
-}
+pub(super) const FEATURE: Feature = Feature {
+    client: &[],
+    server: &[
+        ROOM_JOINED,
+        ROOM_LEFT,
+        JOINED_ROOM,
+        LEFT_ROOM,
+        USER_JOINED,
+        USER_LEFT,
+        USER_JOINED_ROOM,
+        USER_LEFT_ROOM,
+    ],
+    schemas: || {
+        let moved = |name: &'static str| {
+            object(
+                "Who came or went.",
+                &[
+                    ("userId", user()),
+                    ("socketId", client_id()),
+                    ("clientName", client_name()),
+                    (name, room()),
+                    ("timestamp", time()),
+                ],
+            )
+        };
+        vec![
+            (
+                "RoomAcknowledge",
+                object(
+                    "The client is in the room, or out of it.",
+                    &[
+                        ("success", yes()),
+                        ("clientId", client_id()),
+                        ("clientName", client_name()),
+                        ("roomName", room()),
+                        ("message", text("What was done.")),
+                        ("roomId?", reference("Name")),
+                        ("room?", reference("Name")),
+                        ("resourceId?", reference("Name")),
+                        ("offset?", count("The room's newest offset that the client has now.")),
+                        ("epoch?", epoch()),
+                        (
+                            "recovered?",
+                            flag(
+                                "Whether everything that was missed has been sent, where the join asked for it.",
+                            ),
+                        ),
+                        ("missed?", count("How many messages were sent before the join.")),
+                        (
+                            "oldestOffset?",
+                            count(
+                                "The oldest offset that can be read, or the next one if none can.",
+                            ),
+                        ),
+                    ],
+                ),
+            ),
+            (
+                "RoomConfirmation",
+                object(
+                    "That the client is in the room, or out of it.",
+                    &[
+                        ("success", yes()),
+                        ("roomName", room()),
+                        ("message", text("What was done.")),
+                        ("timestamp", time()),
+                    ],
+                ),
+            ),
+            (
+                "RoomEcho",
+                json!({
+                    "description": "The room as the client named it: its name, or an object with the one field that did.",
+                    "anyOf": [reference("Name"), reference("Room")],
+                }),
+            ),
+            ("RoomMove", moved("room")),
+            ("RoomMoveCamel", moved("roomId")),
+        ]
+    },
+};
 
 /// Ends all memberships of a client that has gone.
-pub fn leave_all(app: &App, client: &Arc<Client>) {
+pub fn leave_all(context: &Context, client: &Arc<Client>) {
     for room in client.rooms() {
         if let Some(membership) = client.remove_membership(&room) {
-            depart(app, client, &membership.room, membership.spelling);
+            depart(context, client, &membership.room, membership.style);
         }
     }
 }
 
 /// Tells the members on other nodes that a client has gone, as this node stops.
-pub fn farewell(app: &App, client: &Client) {
+pub fn announce_departure(context: &Context, client: &Client) {
     for room in client.rooms() {
         let Some(membership) = client.membership(&room) else { continue };
-        let packet = gone(client, &room, membership.spelling);
-        app.bus.signal_room_elsewhere(&client.namespace, &room, &packet, &Except::nobody());
+        let packet = gone(client, &room, membership.style);
+        context.broker.signal_room_elsewhere(&client.namespace, &room, &packet, &Except::nobody());
     }
 }
 
@@ -159,38 +180,43 @@ pub fn forget(client: &Client, places: &[Place]) {
 }
 
 /// Ends the memberships that the client's permissions no longer cover, and tells it.
-pub fn leave_forbidden(app: &App, client: &Arc<Client>) {
+pub fn leave_forbidden(context: &Context, client: &Arc<Client>) {
     for room in client.rooms() {
         if client.may_use(&room) {
             continue;
         }
         if let Some(membership) = client.remove_membership(&room) {
-            depart(app, client, &membership.room, membership.spelling);
-            client.outlet.send(&left_packet(&room, membership.spelling, &membership.echo));
+            depart(context, client, &membership.room, membership.style);
+            client.sender.send(&left_packet(&room, membership.style, &membership.echo));
         }
     }
 }
 
-/// Takes the client out of the room and tells the others: by the spelling of its `leave`, or, where
+/// Takes the client out of the room and tells the others: by the style of its `leave`, or, where
 /// it sent none, of its join.
-fn depart(app: &App, client: &Arc<Client>, room: &Arc<Room>, spelling: Spelling) {
-    signal::stop_typing(app, client, &room.name);
+pub(super) fn depart(context: &Context, client: &Arc<Client>, room: &Arc<Room>, style: EventStyle) {
+    typing_indicator::stop(context, client, &room.name);
     {
         let mut state = room.lock();
         state.remove(client);
-        let packet = gone(client, &room.name, spelling);
+        let packet = gone(client, &room.name, style);
         state.deliver(&packet, None, |_| false);
-        app.bus.signal_room_elsewhere(&client.namespace, &room.name, &packet, &Except::nobody());
+        context.broker.signal_room_elsewhere(
+            &client.namespace,
+            &room.name,
+            &packet,
+            &Except::nobody(),
+        );
     }
-    presence::moved(app, client);
+    presence::moved(context, client);
     client.namespace.retire(room);
-    if let Some(observer) = &app.observer {
+    if let Some(observer) = &context.observer {
         observer.left(client, &room.name);
     }
 }
 
 /// What the other members are told of a client that comes or goes.
-fn move_of(client: &Client, room: &RoomName, spelling: Spelling) -> Payload {
+fn move_of(client: &Client, room: &RoomName, style: EventStyle) -> Payload {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Move<'a> {
@@ -203,7 +229,7 @@ fn move_of(client: &Client, room: &RoomName, spelling: Spelling) -> Payload {
         room_id: Option<&'a RoomName>,
         timestamp: Timestamp,
     }
-    let dashed = spelling == Spelling::Dashed;
+    let dashed = style == EventStyle::Dashed;
     Payload::of(&Move {
         user_id: client.user().map(|user| user.to_string()),
         socket_id: client.id.as_str(),
@@ -214,33 +240,33 @@ fn move_of(client: &Client, room: &RoomName, spelling: Spelling) -> Payload {
     })
 }
 
-fn came(client: &Client, room: &RoomName, spelling: Spelling) -> Packet {
-    let event = match spelling {
-        Spelling::Dashed => "user-joined",
-        Spelling::Camel => "userJoinedRoom",
+pub(super) fn came(client: &Client, room: &RoomName, style: EventStyle) -> Packet {
+    let event = match style {
+        EventStyle::Dashed => USER_JOINED.name,
+        EventStyle::Camel => USER_JOINED_ROOM.name,
     };
-    Packet::new(event, move_of(client, room, spelling))
+    Packet::new(event, move_of(client, room, style))
 }
 
-fn gone(client: &Client, room: &RoomName, spelling: Spelling) -> Packet {
-    let event = match spelling {
-        Spelling::Dashed => "user-left",
-        Spelling::Camel => "userLeftRoom",
+pub(super) fn gone(client: &Client, room: &RoomName, style: EventStyle) -> Packet {
+    let event = match style {
+        EventStyle::Dashed => USER_LEFT.name,
+        EventStyle::Camel => USER_LEFT_ROOM.name,
     };
-    Packet::new(event, move_of(client, room, spelling))
+    Packet::new(event, move_of(client, room, style))
 }
 
-fn entered_packet(key: &RoomKey, spelling: Spelling) -> Packet {
-    match spelling {
-        Spelling::Dashed => confirmation("room-joined", "joined", &key.name),
-        Spelling::Camel => Packet::new("joinedRoom", Payload::from_raw(raw(&*key.echo()))),
+pub(super) fn entered_packet(key: &NamedRoom, style: EventStyle) -> Packet {
+    match style {
+        EventStyle::Dashed => confirmation(ROOM_JOINED.name, "joined", &key.name),
+        EventStyle::Camel => Packet::new(JOINED_ROOM.name, Payload::from_raw(raw(&*key.echo()))),
     }
 }
 
-fn left_packet(room: &RoomName, spelling: Spelling, echo: &str) -> Packet {
-    match spelling {
-        Spelling::Dashed => confirmation("room-left", "left", room),
-        Spelling::Camel => Packet::new("leftRoom", Payload::from_raw(raw(echo))),
+pub(super) fn left_packet(room: &RoomName, style: EventStyle, echo: &str) -> Packet {
+    match style {
+        EventStyle::Dashed => confirmation(ROOM_LEFT.name, "left", room),
+        EventStyle::Camel => Packet::new(LEFT_ROOM.name, Payload::from_raw(raw(echo))),
     }
 }
 
@@ -261,11 +287,11 @@ fn confirmation(event: &'static str, verb: &str, room: &RoomName) -> Packet {
 }
 
 /// The contract's `RoomAcknowledge`.
-fn acknowledgement(
+pub(super) fn acknowledgement(
     client: &Client,
-    key: &RoomKey,
+    key: &NamedRoom,
     message: &str,
-    standing: Option<&Standing>,
+    position: Option<&JoinPosition>,
 ) -> Payload {
     let value = raw(&*key.value);
     let mut ack = ObjectBuilder::default()
@@ -277,8 +303,8 @@ fn acknowledgement(
     if let Some(field) = key.field.filter(|field| *field != "roomName") {
         ack = ack.raw(field, &value);
     }
-    if let Some(standing) = standing {
-        ack = standing.describe(ack);
+    if let Some(position) = position {
+        ack = position.describe(ack);
     }
     Payload::from_raw(ack.build())
 }

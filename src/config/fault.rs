@@ -6,7 +6,7 @@ use super::types::REDACTED;
 
 /// One thing that is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigError {
     /// The variable, the key of the TOML file, or the file itself.
     pub variable: String,
     /// What was given, as it may be shown (never a secret); `None` where the fault is not in a value.
@@ -17,7 +17,7 @@ pub struct Fault {
     pub source: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.variable)?;
         if let Some(given) = &self.given {
@@ -29,9 +29,9 @@ impl fmt::Display for Fault {
 
 /// Everything that is wrong with the configuration; never empty. Displayed one fault a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct ConfigErrors(pub Vec<ConfigError>);
 
-impl fmt::Display for Faults {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, fault) in self.0.iter().enumerate() {
             if index > 0 {
@@ -43,7 +43,7 @@ impl fmt::Display for Faults {
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for ConfigErrors {}
 
 /// The most of a value that a fault repeats, in characters.
 const SHOWN_CHARS: usize = 100;

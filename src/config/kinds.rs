@@ -10,7 +10,7 @@ use super::{
     types::{
         CorsOrigin, Environment, LogFormat, PresenceScope, REDACTED, Secret, StoreSync, Transports,
     },
-    value::{Kind, Unfit, items},
+    value::{Kind, ParseError, items},
 };
 use crate::protocol::permissions::Permissions;
 
@@ -22,7 +22,7 @@ macro_rules! words {
             $expects,
             |text| match text.to_ascii_lowercase().as_str() {
                 $($word => Ok($value),)+
-                _ => Err(Unfit::Other),
+                _ => Err(ParseError::Other),
             },
             |value| {
                 $(if *value == $value {
@@ -68,7 +68,7 @@ pub(super) const LOG_FILTER: Kind<Option<String>> = Kind::new(
         if text.is_empty() {
             return Ok(None);
         }
-        EnvFilter::builder().parse(text).map_err(|_| Unfit::Other)?;
+        EnvFilter::builder().parse(text).map_err(|_| ParseError::Other)?;
         Ok(Some(text.to_owned()))
     },
     |filter| filter.clone().unwrap_or_default(),
@@ -83,14 +83,14 @@ pub(super) const ORIGINS: Kind<CorsOrigin> = Kind::new(
             match item {
                 "*" if items(text).count() == 1 => return Ok(CorsOrigin::Any),
                 "*" => {
-                    return Err(Unfit::Because(
+                    return Err(ParseError::Because(
                         "* stands alone: it already means every origin".into(),
                     ));
                 }
                 _ => origins.push(origin(item)?),
             }
         }
-        if origins.is_empty() { Err(Unfit::Other) } else { Ok(CorsOrigin::List(origins)) }
+        if origins.is_empty() { Err(ParseError::Other) } else { Ok(CorsOrigin::List(origins)) }
     },
     |origins| match origins {
         CorsOrigin::Any => "*".to_owned(),
@@ -100,8 +100,8 @@ pub(super) const ORIGINS: Kind<CorsOrigin> = Kind::new(
 .list();
 
 /// `text` as a browser writes that origin in its `Origin` header.
-fn origin(text: &str) -> Result<String, Unfit> {
-    let not_one = |why: &str| Unfit::Because(format!("{text:?} {why}"));
+fn origin(text: &str) -> Result<String, ParseError> {
+    let not_one = |why: &str| ParseError::Because(format!("{text:?} {why}"));
     let url =
         Url::parse(text).map_err(|_| not_one("is no origin: it needs a scheme and a host"))?;
     let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
@@ -114,7 +114,7 @@ fn origin(text: &str) -> Result<String, Unfit> {
         return Err(not_one("has a path: an origin ends with its host or port"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Unfit::Because("an origin has no user or password".into()));
+        return Err(ParseError::Because("an origin has no user or password".into()));
     }
     if url.origin().is_tuple() {
         return Ok(url.origin().ascii_serialization());
@@ -131,7 +131,7 @@ pub(super) const HOSTS: Kind<Vec<String>> = Kind::new(
     |text| {
         let host = |item: &str| match url::Host::parse(item) {
             Ok(url::Host::Domain(name)) if !name.contains('*') => Ok(name),
-            _ => Err(Unfit::Because(format!("{item:?} is no host name"))),
+            _ => Err(ParseError::Because(format!("{item:?} is no host name"))),
         };
         items(text).map(host).collect()
     },
@@ -146,9 +146,10 @@ pub(super) const ROOM_PATTERNS: Kind<Permissions> = Kind::new(
         let patterns = items(text).collect::<Vec<_>>();
         match patterns[..] {
             [] if text.is_empty() => Ok(Permissions::everything()),
-            [] => Err(Unfit::Other),
+            [] => Err(ParseError::Other),
             [word] if word.eq_ignore_ascii_case("none") => Ok(Permissions::nothing()),
-            _ => Permissions::patterns(patterns).map_err(|error| Unfit::Because(error.to_string())),
+            _ => Permissions::patterns(patterns)
+                .map_err(|error| ParseError::Because(error.to_string())),
         }
     },
     |permissions| match permissions.shown() {
@@ -166,7 +167,7 @@ pub(super) const NAMESPACES: Kind<Vec<String>> = Kind::new(
         let mut namespaces = vec!["/".to_owned()];
         for item in items(text) {
             if item.contains(|character: char| character.is_control() || character == '?') {
-                return Err(Unfit::Other);
+                return Err(ParseError::Other);
             }
             let namespace =
                 if item.starts_with('/') { item.to_owned() } else { format!("/{item}") };
@@ -189,10 +190,14 @@ pub(super) const TRANSPORTS: Kind<Transports> = Kind::new(
             match item.to_ascii_lowercase().as_str() {
                 "websocket" => transports.websocket = true,
                 "polling" => transports.polling = true,
-                _ => return Err(Unfit::Other),
+                _ => return Err(ParseError::Other),
             }
         }
-        if transports.websocket || transports.polling { Ok(transports) } else { Err(Unfit::Other) }
+        if transports.websocket || transports.polling {
+            Ok(transports)
+        } else {
+            Err(ParseError::Other)
+        }
     },
     |transports| match (transports.websocket, transports.polling) {
         (true, true) => "websocket,polling".to_owned(),
@@ -210,7 +215,7 @@ pub(super) const API_KEYS: Kind<Vec<Secret>> = Kind::new(
         let sendable = |key: &Secret| key.expose().bytes().all(|byte| byte.is_ascii_graphic());
         // A list of commas alone names no key: whoever wrote it did not mean "no keys".
         let meant = text.is_empty() || !keys.is_empty();
-        if meant && keys.iter().all(sendable) { Ok(keys) } else { Err(Unfit::Other) }
+        if meant && keys.iter().all(sendable) { Ok(keys) } else { Err(ParseError::Other) }
     },
     |keys| keys.iter().map(|_| REDACTED).collect::<Vec<_>>().join(","),
 )
@@ -224,7 +229,7 @@ pub(super) const PASSWORD_HASH: Kind<Option<PasswordHash>> = Kind::new(
      (in a .env file it stands between single quotes; in compose files each $ is written $$)",
     |text| match text {
         "" => Ok(None),
-        _ => PasswordHash::parse(text.trim()).map(Some).map_err(|_| Unfit::Other),
+        _ => PasswordHash::parse(text.trim()).map(Some).map_err(|_| ParseError::Other),
     },
     |hash| hash.as_ref().map_or_else(String::new, |_| REDACTED.to_owned()),
 )
@@ -234,11 +239,11 @@ pub(super) const PASSWORD_HASH: Kind<Option<PasswordHash>> = Kind::new(
 pub(super) const NETWORKS: Kind<Vec<IpNet>> = Kind::new(
     "a list of IP addresses or networks such as 10.0.0.0/8,127.0.0.1,::1",
     |text| {
-        let network = |item: &str| -> Result<IpNet, Unfit> {
+        let network = |item: &str| -> Result<IpNet, ParseError> {
             if let Ok(network) = item.parse::<IpNet>() {
                 return Ok(network.trunc());
             }
-            let wrong = |_| Unfit::Because(format!("{item:?} is neither"));
+            let wrong = |_| ParseError::Because(format!("{item:?} is neither"));
             item.parse()
                 .map(|address: std::net::IpAddr| address.to_canonical().into())
                 .map_err(wrong)
@@ -253,10 +258,10 @@ pub(super) const NETWORKS: Kind<Vec<IpNet>> = Kind::new(
 mod tests {
     use super::*;
 
-    fn because(unfit: &Unfit) -> &str {
-        match unfit {
-            Unfit::Because(why) => why,
-            Unfit::Other => "",
+    fn because(error: &ParseError) -> &str {
+        match error {
+            ParseError::Because(why) => why,
+            ParseError::Other => "",
         }
     }
 
@@ -286,8 +291,8 @@ mod tests {
         ] {
             assert!((ORIGINS.parse)(text).is_err(), "{text}");
         }
-        let unfit = (ORIGINS.parse)("https://me:hunter2@a.com").unwrap_err();
-        assert!(!because(&unfit).contains("hunter2"));
+        let error = (ORIGINS.parse)("https://me:hunter2@a.com").unwrap_err();
+        assert!(!because(&error).contains("hunter2"));
     }
 
     #[test]
@@ -295,7 +300,7 @@ mod tests {
         assert_eq!((NAMESPACES.parse)("chat, /, /chat,/news").unwrap(), ["/", "/chat", "/news"]);
         assert_eq!((NAMESPACES.parse)("/chat").unwrap(), ["/", "/chat"]);
         for text in ["/a?b", "/a\u{0}b"] {
-            assert_eq!((NAMESPACES.parse)(text), Err(Unfit::Other), "{text:?}");
+            assert_eq!((NAMESPACES.parse)(text), Err(ParseError::Other), "{text:?}");
         }
     }
 
@@ -305,8 +310,8 @@ mod tests {
             (TRANSPORTS.parse)("Polling"),
             Ok(Transports { websocket: false, polling: true })
         );
-        assert_eq!((TRANSPORTS.parse)(","), Err(Unfit::Other));
-        assert_eq!((TRANSPORTS.parse)("websocket,webtransport"), Err(Unfit::Other));
+        assert_eq!((TRANSPORTS.parse)(","), Err(ParseError::Other));
+        assert_eq!((TRANSPORTS.parse)("websocket,webtransport"), Err(ParseError::Other));
     }
 
     #[test]

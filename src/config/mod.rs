@@ -28,7 +28,7 @@ use tracing::Level;
 use self::reader::Reader;
 pub use self::{
     documents::{env_example, markdown_table},
-    fault::{Fault, Faults},
+    fault::{ConfigError, ConfigErrors},
     password_hash::{MakeError, PasswordHash},
     settings::Config,
     sources::Sources,
@@ -49,13 +49,13 @@ const KEYS: [&str; 3] = ["JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL"];
 
 impl Config {
     /// Loads the configuration, or says everything that is wrong with it.
-    pub fn load(sources: Sources) -> Result<Self, Faults> {
+    pub fn load(sources: Sources) -> Result<Self, ConfigErrors> {
         let (values, faults) = sources.merge();
         let mut reader = Reader::new(values, faults);
         let mut config = Self::read(&mut reader);
         config.settle(&reader);
         check_together(&config, &mut reader);
-        if reader.faults.is_empty() { Ok(config) } else { Err(Faults(reader.faults)) }
+        if reader.faults.is_empty() { Ok(config) } else { Err(ConfigErrors(reader.faults)) }
     }
 
     /// Gives the values that follow from other settings.

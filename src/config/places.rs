@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{
     types::{EventLog, Secret, StoreUrl},
-    value::{Kind, SECRET, Unfit},
+    value::{Kind, ParseError, SECRET},
 };
 
 /// An SQLite file, or memory.
@@ -16,14 +16,14 @@ pub(super) const STORE_URL: Kind<StoreUrl> = Kind::new(
         if text == "memory:" {
             return Ok(StoreUrl::Memory);
         }
-        let path = text.strip_prefix("sqlite:").ok_or(Unfit::Other)?;
+        let path = text.strip_prefix("sqlite:").ok_or(ParseError::Other)?;
         // sqlite:///var/x.db and sqlite://data/x.db are how other tools write it.
         let path = path.strip_prefix("//").unwrap_or(path);
         if path == ":memory:" {
-            return Err(Unfit::Because("to keep nothing on disk say memory:".into()));
+            return Err(ParseError::Because("to keep nothing on disk say memory:".into()));
         }
         if path.is_empty() || path.contains('\0') || path.ends_with('/') {
-            return Err(Unfit::Other);
+            return Err(ParseError::Other);
         }
         Ok(StoreUrl::Sqlite(path.into()))
     },
@@ -41,10 +41,10 @@ pub(super) const REDIS_URL: Kind<Option<Secret>> = Kind {
         if text.is_empty() {
             return Ok(None);
         }
-        let url = Url::parse(text).map_err(|_| Unfit::Other)?;
+        let url = Url::parse(text).map_err(|_| ParseError::Other)?;
         let fits = matches!(url.scheme(), "redis" | "rediss")
             && url.host_str().is_some_and(|host| !host.is_empty());
-        if fits { Ok(Some(Secret::new(text))) } else { Err(Unfit::Other) }
+        if fits { Ok(Some(Secret::new(text))) } else { Err(ParseError::Other) }
     },
     show: |url| {
         url.as_ref().and_then(|url| Url::parse(url.expose()).ok()).map_or_else(String::new, |url| {
@@ -67,7 +67,7 @@ pub(super) const PREFIX: Kind<String> = Kind::new(
         if (1..=64).contains(&length) && !text.contains(strange) {
             Ok(text.to_owned())
         } else {
-            Err(Unfit::Other)
+            Err(ParseError::Other)
         }
     },
     String::clone,
@@ -85,17 +85,17 @@ pub(super) const PUBLIC_KEY: Kind<Option<String>> = Kind::new(
             text.replace("\\r", "").replace("\\n", "\n")
         } else {
             std::fs::read_to_string(text)
-                .map_err(|error| Unfit::Because(format!("the file cannot be read: {error}")))?
+                .map_err(|error| ParseError::Because(format!("the file cannot be read: {error}")))?
         };
         let pem = pem.trim();
         if pem.contains("PRIVATE KEY") {
-            return Err(Unfit::Because(
+            return Err(ParseError::Because(
                 "this is a private key: the server needs, and should have, only the public one"
                     .into(),
             ));
         }
         if !pem.starts_with("-----BEGIN") || !pem.contains("-----END") {
-            return Err(Unfit::Because("there is no PEM in it".into()));
+            return Err(ParseError::Because("there is no PEM in it".into()));
         }
         Ok(Some(format!("{pem}\n")))
     },
@@ -109,12 +109,12 @@ pub(super) const WEB_URL: Kind<Option<String>> = Kind::new(
         if text.is_empty() {
             return Ok(None);
         }
-        let url = Url::parse(text).map_err(|_| Unfit::Other)?;
+        let url = Url::parse(text).map_err(|_| ParseError::Other)?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(Unfit::Other);
+            return Err(ParseError::Other);
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Unfit::Because(
+            return Err(ParseError::Because(
                 "a key set is public: no user or password in its URL".into(),
             ));
         }
@@ -129,7 +129,7 @@ pub(super) const EVENT_LOG: Kind<Option<EventLog>> = Kind::new(
     |text| match text {
         "" => Ok(None),
         "stdout" => Ok(Some(EventLog::Stdout)),
-        _ if text.contains('\0') || text.ends_with('/') => Err(Unfit::Other),
+        _ if text.contains('\0') || text.ends_with('/') => Err(ParseError::Other),
         _ => Ok(Some(EventLog::File(text.into()))),
     },
     |log| match log {
@@ -145,7 +145,7 @@ pub(super) const DIRECTORY: Kind<Option<PathBuf>> = Kind::new(
     |text| match text {
         "" => Ok(None),
         _ if PathBuf::from(text).is_dir() => Ok(Some(text.into())),
-        _ => Err(Unfit::Because("there is no such directory".into())),
+        _ => Err(ParseError::Because("there is no such directory".into())),
     },
     |path| path.as_ref().map_or_else(String::new, |path| path.display().to_string()),
 );
@@ -154,10 +154,10 @@ pub(super) const DIRECTORY: Kind<Option<PathBuf>> = Kind::new(
 mod tests {
     use super::*;
 
-    fn because(unfit: &Unfit) -> &str {
-        match unfit {
-            Unfit::Because(why) => why,
-            Unfit::Other => "",
+    fn because(error: &ParseError) -> &str {
+        match error {
+            ParseError::Because(why) => why,
+            ParseError::Other => "",
         }
     }
 
@@ -202,9 +202,9 @@ mod tests {
             "-----BEGIN RSA PRIVATE KEY-----\n-----END RSA PRIVATE KEY-----",
         )
         .unwrap();
-        let unfit = (PUBLIC_KEY.parse)(file.path().to_str().unwrap()).unwrap_err();
-        assert!(because(&unfit).contains("private key"));
-        let unfit = (PUBLIC_KEY.parse)("/nowhere/key.pem").unwrap_err();
-        assert!(because(&unfit).contains("cannot be read"));
+        let error = (PUBLIC_KEY.parse)(file.path().to_str().unwrap()).unwrap_err();
+        assert!(because(&error).contains("private key"));
+        let error = (PUBLIC_KEY.parse)("/nowhere/key.pem").unwrap_err();
+        assert!(because(&error).contains("cannot be read"));
     }
 }

@@ -3,20 +3,20 @@
 use figment::{Figment, value::Value};
 
 use super::{
-    fault::{Fault, shown},
-    value::{Kind, Unfit},
+    fault::{ConfigError, shown},
+    value::{Kind, ParseError},
 };
 
 /// The merged sources, and the faults found so far.
 pub(super) struct Reader {
     values: Figment,
     /// Everything that is wrong so far.
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<ConfigError>,
 }
 
 impl Reader {
     /// A reader of `values`, whose keys are variables' names in lower case.
-    pub(super) fn new(values: Figment, faults: Vec<Fault>) -> Self {
+    pub(super) fn new(values: Figment, faults: Vec<ConfigError>) -> Self {
         Self { values, faults }
     }
 
@@ -35,7 +35,7 @@ impl Reader {
             match read(&value, kind) {
                 Ok(value) => return value,
                 Err((given, allowed)) => {
-                    self.faults.push(Fault {
+                    self.faults.push(ConfigError {
                         variable: name.to_owned(),
                         given: Some(given),
                         allowed,
@@ -53,7 +53,7 @@ impl Reader {
     pub(super) fn conflict(&mut self, names: &[&str], allowed: impl Into<String>) {
         let mut sources: Vec<_> = names.iter().filter_map(|name| self.source(name)).collect();
         sources.dedup();
-        self.faults.push(Fault {
+        self.faults.push(ConfigError {
             variable: names.join(", "),
             given: None,
             allowed: allowed.into(),
@@ -85,9 +85,9 @@ fn read<T>(value: &Value, kind: &Kind<T>) -> Result<T, (String, String)> {
         return Err(refused(Some("the value is blank".to_owned())));
     }
     let parsed = (kind.parse)(if kind.secret { &text } else { text.trim() });
-    parsed.map_err(|unfit| match unfit {
-        Unfit::Other => refused(None),
-        Unfit::Because(why) => refused(Some(why)),
+    parsed.map_err(|error| match error {
+        ParseError::Other => refused(None),
+        ParseError::Because(why) => refused(Some(why)),
     })
 }
 

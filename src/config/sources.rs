@@ -15,7 +15,7 @@ use figment::{
     value::{Dict, Map},
 };
 
-use super::{fault::Fault, settings::SETTINGS};
+use super::{fault::ConfigError, settings::SETTINGS};
 
 /// Where a configuration is loaded from. The default is nowhere: the defaults alone.
 #[derive(Clone, Default)]
@@ -35,7 +35,7 @@ impl Sources {
     }
 
     /// The sources, merged, and what is wrong with them as a whole.
-    pub(super) fn merge(self) -> (Figment, Vec<Fault>) {
+    pub(super) fn merge(self) -> (Figment, Vec<ConfigError>) {
         let mut faults = Vec::new();
         let mut values = Figment::new();
         if let Some(path) = self.toml {
@@ -81,7 +81,7 @@ fn is_setting(variable: &str) -> bool {
     SETTINGS.iter().any(|setting| setting.names().any(|name| name == variable))
 }
 
-fn environment(variables: Vec<(OsString, OsString)>, faults: &mut Vec<Fault>) -> Layer {
+fn environment(variables: Vec<(OsString, OsString)>, faults: &mut Vec<ConfigError>) -> Layer {
     const NAME: &str = "the environment";
     let mut readable = BTreeMap::new();
     for (variable, value) in variables {
@@ -91,7 +91,7 @@ fn environment(variables: Vec<(OsString, OsString)>, faults: &mut Vec<Fault>) ->
             Ok(value) => {
                 readable.insert(variable, value);
             }
-            Err(_) if is_setting(&variable) => faults.push(Fault {
+            Err(_) if is_setting(&variable) => faults.push(ConfigError {
                 variable,
                 given: Some("a value that is not UTF-8".to_owned()),
                 allowed: "UTF-8 text".to_owned(),
@@ -104,11 +104,16 @@ fn environment(variables: Vec<(OsString, OsString)>, faults: &mut Vec<Fault>) ->
 }
 
 /// The `.env` file. Where it names a variable twice, the last one counts.
-fn dotenv(path: &Path, faults: &mut Vec<Fault>) -> Layer {
+fn dotenv(path: &Path, faults: &mut Vec<ConfigError>) -> Layer {
     let mut variables = BTreeMap::new();
     let name = path.display().to_string();
     let mut refuse = |allowed: String| {
-        faults.push(Fault { variable: name.clone(), given: None, allowed, source: name.clone() });
+        faults.push(ConfigError {
+            variable: name.clone(),
+            given: None,
+            allowed,
+            source: name.clone(),
+        });
     };
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -169,11 +174,11 @@ fn first_entry(text: &str, before: usize) -> usize {
     before + 1 + text.lines().skip(before).position(is_entry).unwrap_or_default()
 }
 
-fn toml(path: &Path, faults: &mut Vec<Fault>) -> Layer {
+fn toml(path: &Path, faults: &mut Vec<ConfigError>) -> Layer {
     let name = path.display().to_string();
     let mut values = Dict::new();
     let mut refuse = |variable: String, allowed: String| {
-        faults.push(Fault { variable, given: None, allowed, source: name.clone() });
+        faults.push(ConfigError { variable, given: None, allowed, source: name.clone() });
     };
     match fs::read_to_string(path) {
         Err(error) => {

@@ -31,7 +31,7 @@ impl Given {
         self
     }
 
-    fn load(self) -> Result<Config, Faults> {
+    fn load(self) -> Result<Config, ConfigErrors> {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str, text: Option<String>| -> Option<PathBuf> {
             let path = directory.path().join(name);
@@ -47,7 +47,7 @@ impl Given {
         })
     }
 
-    fn faults(self) -> Vec<Fault> {
+    fn faults(self) -> Vec<ConfigError> {
         self.load().unwrap_err().0
     }
 

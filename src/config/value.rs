@@ -8,7 +8,7 @@ use super::types::{MemoryLimit, REDACTED, Secret};
 
 /// Why a text is no value of a kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Unfit {
+pub(super) enum ParseError {
     /// It is not what the kind expects.
     Other,
     /// It is nearly; this says what is in the way.
@@ -20,7 +20,7 @@ pub(super) struct Kind<T> {
     /// What a fault says is allowed, after the word "expected".
     pub expects: &'static str,
     /// Reads a text. An empty text is only ever a default: it means that there is no value.
-    pub parse: fn(&str) -> Result<T, Unfit>,
+    pub parse: fn(&str) -> Result<T, ParseError>,
     /// Writes a value as it may be shown, in a syntax that `parse` reads.
     pub show: fn(&T) -> String,
     /// Whether a list of the TOML file may stand for it.
@@ -33,7 +33,7 @@ impl<T> Kind<T> {
     /// A kind of single values that may be shown.
     pub(super) const fn new(
         expects: &'static str,
-        parse: fn(&str) -> Result<T, Unfit>,
+        parse: fn(&str) -> Result<T, ParseError>,
         show: fn(&T) -> String,
     ) -> Self {
         Self { expects, parse, show, list: false, secret: false }
@@ -64,7 +64,7 @@ pub(super) const PORT: Kind<u16> =
 /// An address of this machine to listen on.
 pub(super) const ADDRESS: Kind<IpAddr> = Kind::new(
     "an IP address to listen on, such as 0.0.0.0, 127.0.0.1 or ::",
-    |text| text.parse().map_err(|_| Unfit::Other),
+    |text| text.parse().map_err(|_| ParseError::Other),
     ToString::to_string,
 );
 
@@ -73,7 +73,7 @@ pub(super) const COUNT: Kind<u64> = Kind::new(
     "a whole number, 0 or greater",
     |text| {
         digits(text)
-            .and_then(|number| if number <= GREATEST { Ok(number) } else { Err(Unfit::Other) })
+            .and_then(|number| if number <= GREATEST { Ok(number) } else { Err(ParseError::Other) })
     },
     ToString::to_string,
 );
@@ -85,7 +85,7 @@ pub(super) const RATE: Kind<u32> =
 /// A number of bytes, at least one.
 pub(super) const SIZE: Kind<u64> = Kind::new(
     "a size greater than 0, such as 65536 (bytes), 64KB, 1MB or 1GB",
-    |text| size(text).filter(|bytes| (1..=GREATEST).contains(bytes)).ok_or(Unfit::Other),
+    |text| size(text).filter(|bytes| (1..=GREATEST).contains(bytes)).ok_or(ParseError::Other),
     |bytes| show_size(*bytes),
 );
 
@@ -95,12 +95,12 @@ pub(super) const MEMORY: Kind<MemoryLimit> = Kind::new(
     |text| {
         let percent = text.strip_suffix('%').map(str::trim_end);
         match percent {
-            Some("") => Err(Unfit::Other),
+            Some("") => Err(ParseError::Other),
             Some(percent) => match digits(percent)? {
                 percent @ 1..=100 => Ok(MemoryLimit::Percent(percent)),
-                _ => Err(Unfit::Other),
+                _ => Err(ParseError::Other),
             },
-            None => size(text).map(MemoryLimit::Bytes).ok_or(Unfit::Other),
+            None => size(text).map(MemoryLimit::Bytes).ok_or(ParseError::Other),
         }
     },
     |limit| match limit {
@@ -113,8 +113,8 @@ pub(super) const MEMORY: Kind<MemoryLimit> = Kind::new(
 pub(super) const SIZE_LIMIT: Kind<u64> = Kind::new(
     "a size of at least 1MB, such as 500MB or 10GB, or 0 for no limit",
     |text| {
-        let bytes = size(text).filter(|bytes| *bytes <= GREATEST).ok_or(Unfit::Other)?;
-        if (1..1_000_000).contains(&bytes) { Err(Unfit::Other) } else { Ok(bytes) }
+        let bytes = size(text).filter(|bytes| *bytes <= GREATEST).ok_or(ParseError::Other)?;
+        if (1..1_000_000).contains(&bytes) { Err(ParseError::Other) } else { Ok(bytes) }
     },
     |bytes| show_size(*bytes),
 );
@@ -122,14 +122,14 @@ pub(super) const SIZE_LIMIT: Kind<u64> = Kind::new(
 /// A duration that may be zero.
 pub(super) const DURATION: Kind<Duration> = Kind::new(
     "a duration up to 3650d, such as 500ms, 5s, 10m, 24h, 7d or 30 (seconds)",
-    |text| duration(text).ok_or(Unfit::Other),
+    |text| duration(text).ok_or(ParseError::Other),
     |duration| show_duration(*duration),
 );
 
 /// A duration of at least a millisecond.
 pub(super) const POSITIVE_DURATION: Kind<Duration> = Kind::new(
     "a duration greater than 0 and up to 3650d, such as 500ms, 5s, 10m, 24h, 7d or 30 (seconds)",
-    |text| duration(text).filter(|duration| !duration.is_zero()).ok_or(Unfit::Other),
+    |text| duration(text).filter(|duration| !duration.is_zero()).ok_or(ParseError::Other),
     |duration| show_duration(*duration),
 );
 
@@ -137,7 +137,7 @@ pub(super) const POSITIVE_DURATION: Kind<Duration> = Kind::new(
 pub(super) const AGE: Kind<Option<Duration>> = Kind::new(
     "a duration up to 3650d, such as 10m, 24h or 7d, or 0 for no age limit",
     |text| {
-        let age = duration(text).ok_or(Unfit::Other)?;
+        let age = duration(text).ok_or(ParseError::Other)?;
         Ok((!age.is_zero()).then_some(age))
     },
     |age| show_duration(age.unwrap_or_default()),
@@ -159,7 +159,7 @@ pub(super) const TEXT: Kind<Option<String>> = Kind::new(
     "one line of text",
     |text| match text {
         "" => Ok(None),
-        _ if text.chars().any(char::is_control) => Err(Unfit::Other),
+        _ if text.chars().any(char::is_control) => Err(ParseError::Other),
         _ => Ok(Some(text.to_owned())),
     },
     |text| text.clone().unwrap_or_default(),
@@ -179,18 +179,18 @@ pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A number in plain digits; Rust's own parsers would take a sign as well.
-fn digits<T: std::str::FromStr>(text: &str) -> Result<T, Unfit> {
+fn digits<T: std::str::FromStr>(text: &str) -> Result<T, ParseError> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Unfit::Other);
+        return Err(ParseError::Other);
     }
-    text.parse().map_err(|_| Unfit::Other)
+    text.parse().map_err(|_| ParseError::Other)
 }
 
-fn flag(text: &str) -> Result<bool, Unfit> {
+fn flag(text: &str) -> Result<bool, ParseError> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err(Unfit::Other),
+        _ => Err(ParseError::Other),
     }
 }
 
@@ -290,7 +290,7 @@ mod tests {
         for text in
             ["", "0", "0MB", "-1", "1MiB", "1.5MB", "MB", "9007199254740992", "99999999999GB"]
         {
-            assert_eq!((SIZE.parse)(text), Err(Unfit::Other), "{text}");
+            assert_eq!((SIZE.parse)(text), Err(ParseError::Other), "{text}");
         }
     }
 
@@ -306,7 +306,7 @@ mod tests {
             assert_eq!((MEMORY.parse)(&(MEMORY.show)(&limit)), Ok(limit), "{text}");
         }
         for text in ["", "%", "0%", "101%", "256%", "-1%", "1.5%", "80%%", "1MiB"] {
-            assert_eq!((MEMORY.parse)(text), Err(Unfit::Other), "{text}");
+            assert_eq!((MEMORY.parse)(text), Err(ParseError::Other), "{text}");
         }
     }
 
@@ -315,7 +315,7 @@ mod tests {
         assert_eq!((AGE.parse)("0"), Ok(None));
         assert_eq!((AGE.parse)("0ms"), Ok(None));
         assert_eq!((DURATION.parse)("0"), Ok(Duration::ZERO));
-        assert_eq!((POSITIVE_DURATION.parse)("0ms"), Err(Unfit::Other));
+        assert_eq!((POSITIVE_DURATION.parse)("0ms"), Err(ParseError::Other));
         assert_eq!((COUNT.parse)("0"), Ok(0));
     }
 
@@ -328,7 +328,7 @@ mod tests {
             assert_eq!(flag(text), Ok(false), "{text}");
         }
         for text in ["", "2", "enabled", "tru"] {
-            assert_eq!(flag(text), Err(Unfit::Other), "{text}");
+            assert_eq!(flag(text), Err(ParseError::Other), "{text}");
         }
     }
 
@@ -336,10 +336,10 @@ mod tests {
     fn numbers_have_digits_only() {
         assert_eq!((PORT.parse)("65535"), Ok(65535));
         for text in ["65536", "-1", "+1", "0x10", "1e3", "1_000", ""] {
-            assert_eq!((PORT.parse)(text), Err(Unfit::Other), "{text}");
+            assert_eq!((PORT.parse)(text), Err(ParseError::Other), "{text}");
         }
         assert_eq!((COUNT.parse)("9007199254740991"), Ok(GREATEST));
-        assert_eq!((COUNT.parse)("9007199254740992"), Err(Unfit::Other));
+        assert_eq!((COUNT.parse)("9007199254740992"), Err(ParseError::Other));
     }
 
     proptest! {

@@ -2,7 +2,9 @@
 //! for it, and maps the outcome or refusal back.
 
 pub mod admin_ui;
+pub mod app;
 pub mod asyncapi;
 pub mod cluster_peer;
 pub mod http;
+pub mod http_error;
 pub mod socketio;

@@ -18,8 +18,8 @@ use tokio::task::AbortHandle;
 use super::{Namespace, Room};
 use crate::{
     config::Config,
-    hub::sender::Outlet,
-    limits::Sender,
+    hub::sender::ClientSender,
+    limits::SenderId,
     protocol::{
         audience::Except,
         names::{RoomName, UserId},
@@ -33,11 +33,18 @@ use crate::{
 /// Which of the two families of events a client used to join a room; it is told of the room in
 /// the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spelling {
+pub enum EventStyle {
     /// `join-room`, `watch-resource`: answered by `room-joined`, `user-joined`.
     Dashed,
     /// `joinRoom`: answered by `joinedRoom`, `userJoinedRoom`.
     Camel,
+}
+
+impl EventStyle {
+    /// The style of a client's event by its name.
+    pub fn of(event: &str) -> Self {
+        if event.bytes().any(|byte| byte.is_ascii_uppercase()) { Self::Camel } else { Self::Dashed }
+    }
 }
 
 /// A client's place in a room.
@@ -46,7 +53,7 @@ pub struct Membership {
     /// The room.
     pub room: Arc<Room>,
     /// How it was joined.
-    pub spelling: Spelling,
+    pub style: EventStyle,
     /// The room's name as the client gave it, in JSON, to be repeated to it.
     pub echo: Arc<str>,
 }
@@ -85,7 +92,7 @@ pub struct Client {
     /// When it connected.
     pub connected_at: Timestamp,
     /// The one way out to it.
-    pub outlet: Outlet,
+    pub sender: ClientSender,
     last_activity: AtomicI64,
     session: Mutex<Session>,
     memberships: Mutex<HashMap<RoomName, Membership>>,
@@ -106,7 +113,7 @@ impl Client {
         name: Arc<str>,
         protocol: u8,
         address: Option<IpAddr>,
-        outlet: Outlet,
+        sender: ClientSender,
         session: Session,
     ) -> Self {
         let now = Timestamp::now();
@@ -117,7 +124,7 @@ impl Client {
             protocol,
             address,
             connected_at: now,
-            outlet,
+            sender,
             last_activity: AtomicI64::new(now.as_millis()),
             session: Mutex::new(session),
             memberships: Mutex::default(),
@@ -132,10 +139,10 @@ impl Client {
     }
 
     /// Who is charged for what it leaves in the store: its user, if users `prove` who they are.
-    pub fn sender(&self, users_prove: bool) -> Sender {
+    pub fn sender_id(&self, users_prove: bool) -> SenderId {
         match self.user().filter(|_| users_prove) {
-            Some(user) => Sender::User(user),
-            None => Sender::at(self.address),
+            Some(user) => SenderId::User(user),
+            None => SenderId::at(self.address),
         }
     }
 
@@ -255,7 +262,7 @@ impl Client {
             user_id: self.user(),
             namespace: Some(Cow::Borrowed(&self.namespace.path)),
             address: self.address,
-            transport: Some(self.outlet.transport()),
+            transport: Some(self.sender.transport()),
             ..Entry::new(kind)
         }
     }

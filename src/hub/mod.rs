@@ -8,6 +8,7 @@
 
 mod client;
 pub mod observer;
+pub mod packet;
 mod room;
 pub mod sender;
 mod users;
@@ -24,12 +25,12 @@ use parking_lot::{Mutex, RwLock};
 use socketioxide::socket::Sid;
 
 pub use self::{
-    client::{Client, Membership, Session, Spelling},
+    client::{Client, EventStyle, Membership, Session},
     room::{Member, Room, RoomState},
     users::{Status, User, Users},
 };
 use crate::{
-    hub::sender::Packet,
+    hub::packet::Packet,
     protocol::{
         names::RoomName,
         refusal::{Code, Refusal},
@@ -145,7 +146,7 @@ impl Namespace {
                 clients.remove(&client.id);
             }
         }
-        client.outlet.leave(&self.readers);
+        client.sender.leave(&self.readers);
     }
 
     /// The client with this id.
@@ -169,7 +170,7 @@ impl Namespace {
         let clients = self.clients.read();
         let (mut sent, mut delivery) = (0, self.readers.begin());
         for client in clients.values().filter(|client| !except(client)) {
-            sent += usize::from(client.outlet.deliver(packet, &mut delivery).is_taken());
+            sent += usize::from(client.sender.deliver(packet, &mut delivery).is_taken());
         }
         sent
     }

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use socketioxide::socket::{DisconnectReason, Sid};
 
-use super::{Client, sender::Packet};
+use super::{Client, packet::Packet};
 use crate::protocol::names::RoomName;
 
 /// Is told what happens to the clients of this node, as it happens. No call may wait; each does nothing by default.

@@ -14,9 +14,9 @@ use indexmap::IndexMap;
 use parking_lot::{Mutex, MutexGuard};
 use socketioxide::socket::Sid;
 
-use super::{Client, Spelling};
+use super::{Client, EventStyle};
 use crate::{
-    hub::sender::Packet,
+    hub::packet::Packet,
     memory::Charge,
     protocol::{epoch::Epoch, names::RoomName, position::Position, timestamp::Timestamp},
     transport::Readers,
@@ -43,7 +43,7 @@ pub struct Room {
     subscription: OnceLock<Subscription>,
 }
 
-/// The room's subscription on the other nodes' bus: opaque here, it ends when it is dropped.
+/// The room's subscription on the other nodes' broker: opaque here, it ends when it is dropped.
 struct Subscription(#[expect(dead_code, reason = "held for its Drop")] Box<dyn Any + Send + Sync>);
 
 impl fmt::Debug for Subscription {
@@ -58,7 +58,7 @@ pub struct Member {
     /// The client.
     pub client: Arc<Client>,
     /// How it joined.
-    pub spelling: Spelling,
+    pub style: EventStyle,
     seen: Seen,
 }
 
@@ -144,8 +144,8 @@ impl RoomState {
     }
 
     /// Makes the client a member; it gets what is delivered from now on.
-    pub fn insert(&mut self, client: Arc<Client>, spelling: Spelling) {
-        self.members.insert(client.id, Member { client, spelling, seen: Seen::default() });
+    pub fn insert(&mut self, client: Arc<Client>, style: EventStyle) {
+        self.members.insert(client.id, Member { client, style, seen: Seen::default() });
     }
 
     /// Takes the client out.
@@ -153,7 +153,7 @@ impl RoomState {
     /// Nothing happens where a newer client of the same connection, and so of its id, is the member.
     pub fn remove(&mut self, client: &Client) {
         let is_it = |known: &Client| std::ptr::eq(known, client);
-        client.outlet.leave(&self.readers);
+        client.sender.leave(&self.readers);
         if self.members.get(&client.id).is_some_and(|member| is_it(&member.client)) {
             self.members.swap_remove(&client.id);
         }
@@ -181,7 +181,7 @@ impl RoomState {
             if except(&member.client) {
                 continue;
             }
-            sent += usize::from(member.client.outlet.deliver(packet, &mut delivery).is_taken());
+            sent += usize::from(member.client.sender.deliver(packet, &mut delivery).is_taken());
         }
         drop(delivery);
         if let Some(position) = position {
@@ -200,18 +200,18 @@ impl RoomState {
 
     /// From now on holds the room's messages back for a client, member or not, that is about to be
     /// brought up to date. Returns for a member the newest message that it need not get any more.
-    pub fn hold(&mut self, client: &Arc<Client>) -> Option<Position> {
+    pub fn pause_delivery(&mut self, client: &Arc<Client>) -> Option<Position> {
         self.backlogs.insert(client.id, Backlog::of(client.clone(), self.epoch));
         self.members.get(&client.id)?.seen.newest
     }
 
-    /// Ends what [`hold`](Self::hold) began: calls `enter` with the position at which the client enters, and
+    /// Ends what [`pause_delivery`](Self::pause_delivery) began: calls `enter` with the position at which the client enters, and
     /// then sends the client, if it is a member, what came meanwhile and lies after it.
     ///
     /// The client is up to date up to `from`, which was read from the log since the hold began; without it, a
     /// member goes on where it was. False, with nothing done, where the log must be read again (the holding
     /// goes on): more came than is held, or of an epoch that may be older than `from` or newer.
-    pub fn release(
+    pub fn resume_delivery(
         &mut self,
         id: Sid,
         from: Option<Position>,
@@ -224,7 +224,7 @@ impl RoomState {
             None => self.members.get(&id).map(|member| member.seen),
         };
         let Some((seen, position)) = seen.and_then(|seen| Some((seen, seen.newest?))) else {
-            self.hold(&backlog.client);
+            self.pause_delivery(&backlog.client);
             if let Some(begun_anew) = self.backlogs.get_mut(&id) {
                 begun_anew.has_gap = true;
             }
@@ -239,14 +239,14 @@ impl RoomState {
         true
     }
 
-    /// Ends what [`hold`](Self::hold) began, where the client was not brought up to date: to a
+    /// Ends what [`pause_delivery`](Self::pause_delivery) began, where the client was not brought up to date: to a
     /// member nothing has happened, so it gets what came meanwhile.
     pub fn abandon(&mut self, id: Sid) {
         let Some(backlog) = self.backlogs.remove(&id) else { return };
         let Some(member) = self.members.get_mut(&id) else { return };
         if backlog.overflown || backlog.has_gap {
             // It would miss messages unawares: it comes back and recovers.
-            member.client.outlet.break_off();
+            member.client.sender.break_off();
         } else {
             member.catch_up(backlog);
         }
@@ -276,7 +276,7 @@ impl Member {
             }
             self.seen.note(position);
             if let Some(packet) = packet {
-                self.client.outlet.send(&packet);
+                self.client.sender.send(&packet);
             }
         }
     }
@@ -298,7 +298,7 @@ impl Seen {
 
 impl Backlog {
     fn of(client: Arc<Client>, epoch: Option<Epoch>) -> Self {
-        let charge = client.outlet.account().charge_outgoing(0);
+        let charge = client.sender.account().charge_outgoing(0);
         let messages = Vec::new();
         Self { client, epoch, messages, charge, overflown: false, has_gap: false }
     }
@@ -307,7 +307,7 @@ impl Backlog {
         if self.overflown {
             return;
         }
-        let most = self.client.outlet.account().limits().outgoing / BACKLOG_PART;
+        let most = self.client.sender.account().limits().outgoing / BACKLOG_PART;
         self.charge.add(packet.map_or(0, |packet| packet.payload().size()));
         let fits = self.messages.len() < MAX_BACKLOG && self.charge.bytes() <= most;
         if fits || self.messages.is_empty() {

@@ -1,18 +1,17 @@
 //! The one way out to a client.
 //!
-//! Whatever goes to a client, events and acks alike, goes through its [`Outlet`], in the order of
+//! Whatever goes to a client, events and acks alike, goes through its [`ClientSender`], in the order of
 //! the calls. A packet is encoded once, however many clients get it: for clients on the
 //! [wire](crate::transport) as a finished frame, whether it polls or not.
-//! A client whose outlet cannot take a packet would miss a message unawares, so it is disconnected:
+//! A client whose sender cannot take a packet would miss a message unawares, so it is disconnected:
 //! it comes back and recovers.
 
 use std::{
-    borrow::Cow,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::MutexGuard;
 use serde::Serialize;
 use socketioxide::{
     ProtocolVersion, SendError, SocketError,
@@ -23,18 +22,18 @@ use socketioxide::{
 };
 use socketioxide_core::Value;
 
-use super::observer::Observer;
+use super::{observer::Observer, packet::Packet};
 use crate::{
     memory::{Account, Slow},
-    protocol::payload::{Payload, json_of},
+    protocol::payload::Payload,
     transport::{
         Ask, Delivery, FENCE, Gate, Handle, Pause, Pushed, Readers, State, Way, Wire,
         frame::{Frames, Kind},
     },
 };
 
-/// How long a client that is to be disconnected may take to read what is before the farewell.
-const FAREWELL_RETRY: Duration = Duration::from_millis(250);
+/// How long a client that is to be disconnected may take to read what was sent before.
+const DISCONNECT_RETRY: Duration = Duration::from_millis(250);
 
 /// A replay or a page goes on with less than this unsent, in bytes.
 const ROOM: usize = 256 * 1024;
@@ -42,88 +41,9 @@ const ROOM: usize = 256 * 1024;
 /// How much of it is read from the store at once, in bytes.
 const PIECE: usize = 128 * 1024;
 
-/// An event with its one argument, ready for any number of clients.
-///
-/// One argument, because rxjs' `fromEvent` turns several into an array.
-#[derive(Debug, Clone)]
-pub struct Packet {
-    event: Cow<'static, str>,
-    payload: Payload,
-    frames: Arc<AllFrames>,
-}
-
-/// A packet's frames, which all its recipients share.
-#[derive(Debug, Default)]
-struct AllFrames {
-    /// Those of its first recipient: nearly always those of all others, too.
-    first: OnceLock<Encoded>,
-    others: Mutex<Vec<Encoded>>,
-}
-
-#[derive(Debug)]
-struct Encoded {
-    namespace: Arc<str>,
-    v3: bool,
-    frames: Frames,
-}
-
-impl Packet {
-    /// `event` with `payload` as its argument.
-    pub fn new(event: impl Into<Cow<'static, str>>, payload: Payload) -> Self {
-        Self { event: event.into(), payload, frames: Arc::default() }
-    }
-
-    /// `event` with the JSON form of `data`.
-    pub fn of<T: Serialize + ?Sized>(event: &'static str, data: &T) -> Self {
-        Self::new(event, Payload::of(data))
-    }
-
-    /// The event's name.
-    pub fn event(&self) -> &str {
-        &self.event
-    }
-
-    /// Its argument.
-    pub fn payload(&self) -> &Payload {
-        &self.payload
-    }
-
-    /// Encodes it for the clients of this namespace: to be done before anything is locked that
-    /// others wait for, as a packet may be large.
-    pub fn prepare(&self, wire: &Wire, namespace: &Arc<str>) {
-        let _prepared = self.frames(wire, namespace, false);
-    }
-
-    /// Its frames for clients of this namespace.
-    fn frames(&self, wire: &Wire, namespace: &Arc<str>, v3: bool) -> Frames {
-        // Only binary frames differ between the protocols.
-        let v3 = v3 && !self.payload.attachments().is_empty();
-        let encode = || {
-            let event = json_of(&*self.event);
-            let (text, end) = self.payload.parts();
-            let data = ["[", event.get(), ",", text, end.as_deref().unwrap_or_default(), "]"];
-            let frames = wire.encode(Kind::Event, namespace, &data, self.payload.attachments(), v3);
-            Encoded { namespace: namespace.clone(), v3, frames }
-        };
-        let is_it = |known: &Encoded| known.v3 == v3 && known.namespace == *namespace;
-        let first = self.frames.first.get_or_init(encode);
-        if is_it(first) {
-            return first.frames.clone();
-        }
-        let mut others = self.frames.others.lock();
-        if let Some(known) = others.iter().find(|known| is_it(known)) {
-            return known.frames.clone();
-        }
-        let encoded = encode();
-        let frames = encoded.frames.clone();
-        others.push(encoded);
-        frames
-    }
-}
-
 /// A client's outgoing side.
 #[derive(Debug)]
-pub struct Outlet {
+pub struct ClientSender {
     /// Weak, because the socket's handlers hold the client that holds this.
     socket: Weak<Socket>,
     id: Sid,
@@ -140,7 +60,7 @@ pub struct Outlet {
     runtime: tokio::runtime::Handle,
 }
 
-/// What became of a packet that was handed to an outlet.
+/// What became of a packet that was handed to an sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// It is on its way.
@@ -170,8 +90,8 @@ impl From<Pushed> for Sent {
     }
 }
 
-impl Outlet {
-    /// The outlet to `socket`, in this namespace; `observer` is told what goes out by it. Must be called
+impl ClientSender {
+    /// The sender to `socket`, in this namespace; `observer` is told what goes out by it. Must be called
     /// inside the runtime, when the library has sent its CONNECT packet.
     pub fn new(
         socket: &Arc<Socket>,
@@ -194,7 +114,7 @@ impl Outlet {
         }
     }
 
-    /// An outlet without a socket: what is sent waits in it for ever, and `observer` is told.
+    /// An sender without a socket: what is sent waits in it for ever, and `observer` is told.
     #[cfg(test)]
     pub(crate) fn without_socket(
         id: Sid,
@@ -291,7 +211,7 @@ impl Outlet {
         drop(state);
         if !self.account.break_off(why) {
             self.account.mark_cut_off(why);
-            self.farewell();
+            self.disconnect_namespace();
         }
     }
 
@@ -317,7 +237,7 @@ impl Outlet {
     /// Ends the client's connection to its namespace, after what was sent before.
     pub fn disconnect(&self) {
         self.gate.close();
-        self.farewell();
+        self.disconnect_namespace();
     }
 
     /// Whether nothing more is sent: the client's session in its namespace is ending.
@@ -330,16 +250,16 @@ impl Outlet {
         self.gate.close();
     }
 
-    fn farewell(&self) {
+    fn disconnect_namespace(&self) {
         let weak = self.socket.clone();
-        // On a task of its own, because the library calls back, and because the farewell itself
+        // On a task of its own, because the library calls back, and because the packet itself
         // needs room in the library's channel. The heartbeat ends a client that never makes any.
         self.runtime.spawn(async move {
             while let Some(socket) = weak.upgrade().filter(|socket| socket.connected()) {
                 if !matches!(socket.disconnect(), Err(SocketError::InternalChannelFull)) {
                     break;
                 }
-                tokio::time::sleep(FAREWELL_RETRY).await;
+                tokio::time::sleep(DISCONNECT_RETRY).await;
             }
         });
     }
@@ -408,7 +328,7 @@ impl Outlet {
     }
 }
 
-impl Drop for Outlet {
+impl Drop for ClientSender {
     /// What waits for a fence was sent before the end of the session, and still goes.
     fn drop(&mut self) {
         if self.gate.is_waiting() {

@@ -7,16 +7,16 @@
 //! | limit | counted per | where |
 //! | --- | --- | --- |
 //! | events | connection | [`Throttle`], asked for every event, CONNECT and DISCONNECT |
-//! | failed authentications | address and client | [`Guesses`] |
-//! | new connections, open connections | address; all | [`Doorman`], asked for every handshake |
+//! | failed authentications | address and client | [`AuthFailureLimiter`] |
+//! | new connections, open connections | address; all | [`ConnectionLimiter`], asked for every handshake |
 //! | connections, with a session or without | all; the fullest address gives first | [`Slots`], asked by the accept loop |
 //! | HTTP requests | API key, else address | [`Limits::request`] |
 //! | log lines that anybody can cause | topic, and address | [`Sampler`] |
 
 mod address;
+mod auth_failures;
+mod connection_limiter;
 mod depth;
-mod doorman;
-mod guesses;
 mod keyed;
 mod sampler;
 mod sender;
@@ -31,11 +31,11 @@ use parking_lot::Mutex;
 use self::keyed::Keyed;
 pub use self::{
     address::{Source, client_address, disbelieved_peer},
+    auth_failures::{AuthFailureLimiter, Who},
+    connection_limiter::{ConnectionLimiter, ConnectionPermit, ROOM_AGAIN},
     depth::{MAX_DEPTH, is_deeper_than},
-    doorman::{Admission, Doorman, ROOM_AGAIN},
-    guesses::{Guesses, Who},
     sampler::{Sampler, Sampling},
-    sender::Sender,
+    sender::SenderId,
     slots::{Slot, Slots, UnderWay, Use, raise_descriptor_limit},
     throttle::{Reaction, Throttle},
 };
@@ -48,11 +48,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Limits {
     /// Who may open a connection.
-    pub doorman: Arc<Doorman>,
+    pub connection_limiter: Arc<ConnectionLimiter>,
     /// The connections that there are descriptors for.
     pub slots: Slots,
     /// Who has failed to authenticate too often.
-    pub guesses: Guesses,
+    pub auth_failures: AuthFailureLimiter,
     requests: Option<Keyed<Caller>>,
     /// Addresses were said by a peer that is not believed; it is said once.
     warned: Mutex<bool>,
@@ -71,9 +71,9 @@ impl Limits {
     /// The limits of this configuration.
     pub fn new(config: &Config) -> Self {
         Self {
-            doorman: Arc::new(Doorman::new(config)),
+            connection_limiter: Arc::new(ConnectionLimiter::new(config)),
             slots: Slots::new(raise_descriptor_limit(), config.trust_proxy.clone()),
-            guesses: Guesses::new(config.rate_limit_auth),
+            auth_failures: AuthFailureLimiter::new(config.rate_limit_auth),
             requests: per_second(config.rate_limit_http, 0).map(Keyed::new),
             warned: Mutex::default(),
         }
@@ -145,10 +145,10 @@ mod tests {
         let mut admitted = Vec::new();
         for _ in 0..10_000 {
             limits.request(Caller::Key(0)).unwrap();
-            admitted.push(limits.doorman.admit(Some(address)).unwrap());
-            limits.guesses.failed(Who::of(Some(address), None));
+            admitted.push(limits.connection_limiter.admit(Some(address)).unwrap());
+            limits.auth_failures.failed(Who::of(Some(address), None));
         }
-        limits.guesses.check(Who::of(Some(address), None)).unwrap();
+        limits.auth_failures.check(Who::of(Some(address), None)).unwrap();
     }
 
     #[test]

@@ -8,21 +8,21 @@ use crate::protocol::names::UserId;
 /// Who is charged for what a client leaves in the store: its user where tokens prove it, else the address
 /// it comes from. A new connection, or another name that nobody checks, is not a new sender.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Sender {
+pub enum SenderId {
     /// A user that has proved to be it.
     User(UserId),
     /// Whoever comes from this address; `None` where it is not known.
     Address(Option<Source>),
 }
 
-impl Sender {
+impl SenderId {
     /// The clients at `address` that have proved nothing.
     pub fn at(address: Option<IpAddr>) -> Self {
         Self::Address(address.map(Source::of))
     }
 }
 
-impl fmt::Display for Sender {
+impl fmt::Display for SenderId {
     /// As it is stored: no user can take an address's place.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -39,11 +39,11 @@ mod tests {
 
     #[test]
     fn a_machine_is_one_sender_whatever_it_calls_itself() {
-        let at = |text: &str| Sender::at(Some(text.parse().unwrap())).to_string();
+        let at = |text: &str| SenderId::at(Some(text.parse().unwrap())).to_string();
         assert_eq!(at("192.0.2.1"), "a:192.0.2.1");
         assert_eq!(at("2001:db8::1"), at("2001:db8::2"));
         assert_ne!(at("2001:db8::1"), at("2001:db8:0:1::1"));
-        let user = Sender::User(UserId::parse("192.0.2.1").unwrap());
+        let user = SenderId::User(UserId::parse("192.0.2.1").unwrap());
         assert_ne!(user.to_string(), at("192.0.2.1"));
     }
 }

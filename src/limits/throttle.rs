@@ -19,7 +19,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// How many times the burst a client may be refused within the window before it counts as
 /// flooding. A client with a bug, or one that reconnects with a full outbox, stays below.
-const PATIENCE: u32 = 10;
+const TIMEOUT: u32 = 10;
 
 /// How long a client that floods may take to hear so.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ impl Throttle {
         let quota = per_second(config.rate_limit_events, config.rate_limit_burst);
         Self {
             limiter: quota.map(RateLimiter::direct),
-            flood: quota.map(|quota| quota.burst_size().get().saturating_mul(PATIENCE)),
+            flood: quota.map(|quota| quota.burst_size().get().saturating_mul(TIMEOUT)),
             refusals: Mutex::default(),
         }
     }

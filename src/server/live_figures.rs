@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    broker::cluster::Cluster, hub::Registry, limits::Doorman, memory::Memory,
+    broker::cluster::Cluster, hub::Registry, limits::ConnectionLimiter, memory::Memory,
     protocol::timestamp::Timestamp, store::Store, telemetry::event_log::EventLog,
 };
 
@@ -19,7 +19,7 @@ use crate::{
 pub(super) struct LiveFigures {
     pub registry: Arc<Registry>,
     pub store: Option<Store>,
-    pub doorman: Arc<Doorman>,
+    pub connection_limiter: Arc<ConnectionLimiter>,
     pub event_log: EventLog,
     pub cluster: Option<Cluster>,
     pub memory: Memory,
@@ -38,7 +38,7 @@ impl Collector for LiveFigures {
         sheet.gauge("uptime", "Time since the start", Some(&Unit::Seconds), uptime)?;
         runtime(&mut sheet)?;
         let help = "Engine.IO sessions, those that are in no namespace among them";
-        sheet.gauge("sessions", help, None, self.doorman.open())?;
+        sheet.gauge("sessions", help, None, self.connection_limiter.open())?;
         of_memory(&mut sheet, &self.memory)?;
         if let Some(store) = &self.store {
             of_store(&mut sheet, store)?;
@@ -63,9 +63,9 @@ impl LiveFigures {
         for namespace in self.registry.namespaces() {
             for client in namespace.clients() {
                 let labels =
-                    (client.namespace.path.to_string(), client.outlet.transport(), client.protocol);
+                    (client.namespace.path.to_string(), client.sender.transport(), client.protocol);
                 *connections.entry(labels).or_insert(0_i64) += 1;
-                unsent.insert(client.id, client.outlet.unsent());
+                unsent.insert(client.id, client.sender.unsent());
             }
         }
         let help = "What waits to be sent to clients by websocket";

@@ -19,17 +19,18 @@ use self::live_figures::LiveFigures;
 use crate::{
     auth::{self, ApiKeys, Verifier},
     broker::{
-        self, Bus,
+        self, Broker,
         cluster::{self, Cluster},
         fanout::Fanout,
     },
     commands::{
-        context::{App, Parts},
-        private_message,
+        context::{Context, Shared},
+        deliveries::Deliveries,
     },
     config::{self, Config},
     gateways::{
         admin_ui::{self, Admin},
+        app::{App, Parts},
         cluster_peer, http,
         socketio::{self, SocketLayer},
     },
@@ -174,33 +175,36 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     metrics.collect(Box::new(LiveFigures {
         registry: registry.clone(),
         store: store.clone(),
-        doorman: limits.doorman.clone(),
+        connection_limiter: limits.connection_limiter.clone(),
         event_log: event_log.clone(),
         cluster: cluster.clone(),
         memory: memory.clone(),
         started_at,
     }));
     let admin = Admin::start(&config, &registry);
-    let app = App::new(Parts {
-        bus: Bus::new(here, log, cluster.clone(), wire.clone()),
+    let context = Context::new(Shared {
+        broker: Broker::new(here, log, cluster.clone(), wire.clone()),
         cluster,
         store,
-        deliveries: private_message::Deliveries::default(),
+        deliveries: Deliveries::default(),
         verifier,
         observer: admin.clone().map(|admin| Arc::new(admin) as Arc<dyn Observer>),
-        api_keys: ApiKeys::new(config.api_keys.iter().map(|key| key.expose().to_owned()).collect()),
         registry,
         limits,
-        memory,
         metrics,
-        event_log,
-        wire,
         node,
         started_at,
+        config: config.clone(),
+    });
+    let app = App::new(Parts {
+        context,
+        api_keys: ApiKeys::new(config.api_keys.iter().map(|key| key.expose().to_owned()).collect()),
+        memory,
+        event_log,
+        wire,
         leaving: false.into(),
         draining: false.into(),
         tasks: TaskTracker::new(),
-        config: config.clone(),
     });
     if let Some(verifier) = app.verifier.clone() {
         // So that the first client need not wait for the issuer's keys; if they cannot be fetched
@@ -290,9 +294,9 @@ impl Server {
         let _rotation = app.event_log.reopen_on_hangup()?;
         tracing::info!(%address, port = address.port(), "listening");
         let stop = CancellationToken::new();
-        let patience = transport::Patience::of(&app.config);
+        let max_wait = transport::Patience::of(&app.config);
         let slots = app.limits.slots.clone();
-        let serve = transport::serve(listener, service, patience, slots, stop.clone());
+        let serve = transport::serve(listener, service, max_wait, slots, stop.clone());
         let mut serving = tokio::spawn(serve);
         tokio::select! {
             ended = &mut serving => return ended.map_err(io::Error::from),
@@ -332,7 +336,7 @@ async fn finish(app: &App, io: &SocketIo, stopping: &Stop) {
     app.tasks.close();
     stopping.part("events and requests", Stop::EVENTS, app.tasks.wait()).await;
     if let Some(cluster) = &app.cluster {
-        cluster_peer::farewell(app);
+        cluster_peer::announce_departures(app);
         stopping.part("cluster", Stop::CLUSTER, cluster.close()).await;
     }
     stopping.part("connections", Stop::CLIENTS, io.close()).await;

@@ -10,18 +10,18 @@
 //!   age, queues by both, what waits to be written by number and bytes.
 
 mod backlog;
+pub mod codec;
 mod embedded;
 mod pending;
 mod redis;
 #[cfg(test)]
 mod tests;
 mod types;
-pub mod wire;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use self::{embedded::Embedded, pending::Answer, redis::Redis};
 pub use self::{
+    codec::{COMMITTED_TAG, DecodeError},
     embedded::OpenError,
     pending::Pending,
     redis::{RedisSettings, room_channel, room_of_channel},
@@ -29,10 +29,10 @@ pub use self::{
         Append, Clock, Committed, Entry, Extent, Health, Location, MAX_RECEIPTS, Page, Query,
         QueuedItem, Receipt, RoomKey, Settings, Stats, StoreError, Stored, Sync,
     },
-    wire::{COMMITTED_TAG, DecodeError},
 };
+use self::{embedded::Embedded, pending::Answer, redis::Redis};
 use crate::{
-    limits::Sender,
+    limits::SenderId,
     protocol::{names::UserId, position::Position},
 };
 
@@ -127,7 +127,7 @@ impl Store {
     /// Queues a message for an offline user and returns its place. A `sender` (without: a backend) may
     /// hold a tenth of the queue, rounded up, and of all queues together
     /// [`queue_sender_limit`](Settings::queue_sender_limit).
-    pub fn enqueue(&self, user: UserId, sender: Option<Sender>, entry: Entry) -> Pending<u64> {
+    pub fn enqueue(&self, user: UserId, sender: Option<SenderId>, entry: Entry) -> Pending<u64> {
         Self::number(match &self.backend {
             Backend::Embedded(store) => store.enqueue(user, sender, entry),
             Backend::Redis(store) => store.enqueue(&user, sender.as_ref(), &entry),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     config::{Config, StoreSync, StoreUrl},
-    limits::Sender,
+    limits::SenderId,
     protocol::{
         audience::Except,
         names::{RoomName, UserId},
@@ -167,7 +167,7 @@ pub struct Append {
     /// Who is left out of the live delivery.
     pub except: Except,
     /// Who is charged for the room, should this be its first message; a backend is not.
-    pub sender: Option<Sender>,
+    pub sender: Option<SenderId>,
 }
 
 /// A room message that was committed, as the tail gets it.

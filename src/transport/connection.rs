@@ -379,7 +379,7 @@ impl Connection {
     async fn drain(self: Arc<Self>) {
         let limit = self.wire.limits().send_timeout;
         let mut pace: Option<Pace> = None;
-        let (mut how, mut patience) = (Try::Ready, LOOK);
+        let (mut how, mut max_wait) = (Try::Ready, LOOK);
         loop {
             {
                 let mut state = self.state.lock();
@@ -400,21 +400,21 @@ impl Connection {
                     return;
                 }
                 if self.reads() {
-                    patience = LOOK;
+                    max_wait = LOOK;
                 } else {
                     state.behind.ceased();
                 }
             }
-            patience = patience.min(limit / 8);
+            max_wait = max_wait.min(limit / 8);
             // The kernel says that it takes more only when it could take a good deal. It is asked
             // without being ready, too, so that a peer that reads little by little is not taken for
             // one that does not read.
-            how = match timeout(patience, self.writable()).await {
+            how = match timeout(max_wait, self.writable()).await {
                 Ok(Ok(())) => Try::Ready,
                 Ok(Err(_)) | Err(_) => Try::Anyway,
             };
             // The longer it takes nothing, the less often it is looked at.
-            patience *= 2;
+            max_wait *= 2;
         }
         self.part().await;
     }

@@ -74,7 +74,7 @@ impl Fences {
     }
 }
 
-/// The way from a client's outlet to its connection.
+/// The way from a client's sender to its connection.
 #[derive(Debug)]
 pub struct Gate {
     wire: Wire,

@@ -109,9 +109,9 @@ async fn run(wire: Wire) {
     let mut hold = None;
     loop {
         rounds.let_others_run().await;
-        if let Some((packets, patience)) = hold {
+        if let Some((packets, max_wait)) = hold {
             // In vain where fewer come.
-            let _came = timeout(patience, rounds.wait_for(written + packets)).await;
+            let _came = timeout(max_wait, rounds.wait_for(written + packets)).await;
         }
         let before = mem::replace(&mut written, rounds.encoded());
         let packets = written - before;
@@ -161,7 +161,7 @@ mod tests {
         hold.await;
         // What has come already is not waited for, nor what a former hold was for taken for it.
         rounds.wait_for(2).await;
-        let patience = Duration::from_millis(1);
-        assert!(timeout(patience, rounds.wait_for(4)).await.is_err());
+        let max_wait = Duration::from_millis(1);
+        assert!(timeout(max_wait, rounds.wait_for(4)).await.is_err());
     }
 }

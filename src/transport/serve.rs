@@ -87,7 +87,7 @@ const RESPITE: Duration = Duration::from_millis(500);
 pub async fn serve(
     listener: TcpListener,
     service: impl Serves,
-    patience: Patience,
+    max_wait: Patience,
     slots: Slots,
     stop: CancellationToken,
 ) {
@@ -104,9 +104,9 @@ pub async fn serve(
                     let _sent = tcp.try_write(NO_ROOM);
                     continue;
                 };
-                prepare(&tcp, patience.write);
+                prepare(&tcp, max_wait.write);
                 let accepted = Accepted { tcp, slot };
-                let head = patience.head;
+                let head = max_wait.head;
                 connections.spawn(connection(accepted, peer, service.clone(), head, stop.clone()));
             }
             // The peer has given up in the meantime.
@@ -322,10 +322,10 @@ mod tests {
     async fn a_head_that_never_ends_is_not_waited_for() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let patience = Patience { head: Duration::from_millis(300), write: DEADLINE };
+        let max_wait = Patience { head: Duration::from_millis(300), write: DEADLINE };
         let router = Router::new().fallback(async || "served");
         let slots = Slots::new(None, Vec::new());
-        tokio::spawn(serve(listener, router, patience, slots, CancellationToken::new()));
+        tokio::spawn(serve(listener, router, max_wait, slots, CancellationToken::new()));
         let begun = "GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ";
         let mut pace = tokio::time::interval(Duration::from_millis(20));
         for (first, drips) in [("", false), (begun, false), (begun, true)] {
@@ -358,7 +358,7 @@ mod tests {
     async fn small_server() -> (SocketAddr, Arc<Semaphore>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let patience = Patience { head: DEADLINE, write: DEADLINE };
+        let max_wait = Patience { head: DEADLINE, write: DEADLINE };
         let begun = Arc::new(Semaphore::new(0));
         let begins = begun.clone();
         let never = async move || {
@@ -369,7 +369,7 @@ mod tests {
             .route("/never", axum::routing::get(never))
             .fallback(async |body: Bytes| format!("served {}", body.len()));
         let slots = Slots::new(Some(6), Vec::new());
-        tokio::spawn(serve(listener, router, patience, slots, CancellationToken::new()));
+        tokio::spawn(serve(listener, router, max_wait, slots, CancellationToken::new()));
         (address, begun)
     }
 

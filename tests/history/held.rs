@@ -21,7 +21,7 @@ async fn held(server: &TestServer) -> (TestClient, Arc<Client>, Arc<Room>) {
     let namespace = server.app.registry.namespace("/").unwrap();
     let client = namespace.client(member.id.parse().unwrap()).unwrap();
     let room = namespace.room("r").unwrap();
-    room.lock().hold(&client);
+    room.lock().pause_delivery(&client);
     (member, client, room)
 }
 
@@ -36,7 +36,7 @@ async fn publish(server: &TestServer, except: Except) {
         except,
         sender: None,
     };
-    server.app.bus.publish(message).await.unwrap();
+    server.app.broker.publish(message).await.unwrap();
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn who_is_left_out_is_left_out_of_what_is_held_back_too() {
     let (mut member, client, room) = held(&server).await;
     publish(&server, Except::client(Some(client.id))).await;
     publish(&server, Except::nobody()).await;
-    assert!(room.lock().release(client.id, None, |_, _| ()));
+    assert!(room.lock().resume_delivery(client.id, None, |_, _| ()));
     assert_eq!(next_offset(&mut member).await, 2);
     assert_eq!(member.all("message-reply").await, Vec::<Value>::new());
 }

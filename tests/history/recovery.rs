@@ -88,7 +88,7 @@ async fn store(server: &TestServer, count: u64) {
         except: Except::nobody(),
         sender: None,
     };
-    let log = server.app.bus.log().unwrap();
+    let log = server.app.broker.log().unwrap();
     let appended = (1..=count).map(|n| log.append(append(n))).collect::<Vec<_>>();
     for appended in appended {
         appended.await.unwrap();

@@ -81,7 +81,7 @@ impl Healthy {
 /// Connects them, and lets them begin.
 pub async fn begin(
     address: SocketAddr,
-    healthy: &Arc<Healthy>,
+    healthy: Arc<Healthy>,
 ) -> Vec<JoinHandle<Result<(), String>>> {
     let mut clients = Vec::new();
     for number in 0..COUNT {

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
-use roomcast::{broker::survey::Survey, commands::context::App};
+use roomcast::{broker::survey::Survey, gateways::app::App};
 use serde_json::{Value, json, value::RawValue};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -334,7 +334,7 @@ impl TestClient {
     /// behind it.
     pub async fn settle(&mut self) {
         for node in &self.nodes {
-            let answers = node.bus.survey::<Value>(&Survey::Counts, None).await;
+            let answers = node.broker.survey::<Value>(&Survey::Counts, None).await;
             assert!(!answers.is_partial(), "{answers:?}");
         }
         self.emit("ping", Value::Null).await;

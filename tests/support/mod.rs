@@ -23,8 +23,9 @@ use std::{
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header::HeaderMap};
 use roomcast::{
     auth::{Grant, SigningKey, issue},
-    commands::{context::App, queries},
+    commands::queries,
     config::{Config, Environment, Secret, StoreUrl},
+    gateways::app::App,
     protocol::names::UserId,
     server,
     store::Health,

@@ -117,7 +117,7 @@ async fn what_a_stalled_reader_has_unsent_is_bounded() {
         publisher.ask("message", json!({"roomName": "r", "text": text})).await;
         let client =
             server.app.registry.namespace("/").unwrap().client(stalled.id.parse().unwrap());
-        most = most.max(client.map_or(0, |client| client.outlet.unsent()) as u64);
+        most = most.max(client.map_or(0, |client| client.sender.unsent()) as u64);
     }
     assert!(most > limit / 2, "{most}");
     assert!(most <= limit, "{most}");

@@ -1,6 +1,6 @@
 //! From polling to WebSocket, under traffic: nothing is lost, doubled or reordered.
 
-use roomcast::hub::sender::Packet;
+use roomcast::hub::packet::Packet;
 use serde_json::json;
 
 use super::{
@@ -111,8 +111,8 @@ async fn an_upgrade_under_traffic_loses_nothing() {
         assert!(heard.iter().copied().eq(first..first + heard.len() as u64), "{heard:?}");
         let id = poller.id().parse().unwrap();
         let client = server.app.registry.namespace("/").unwrap().client(id).unwrap();
-        assert_eq!(client.outlet.transport(), "websocket");
-        assert!(client.outlet.pause().is_some(), "it is on the wire");
+        assert_eq!(client.sender.transport(), "websocket");
+        assert!(client.sender.pause().is_some(), "it is on the wire");
     }
     stop.send(()).unwrap();
     publishing.await.unwrap();
@@ -184,12 +184,12 @@ async fn the_last_words_after_an_upgrade_arrive() {
         peer.write("5").await;
         let id = poller.id().parse().unwrap();
         let client = || server.app.registry.namespace("/").unwrap().client(id).unwrap();
-        while client().outlet.transport() != "websocket" {
+        while client().sender.transport() != "websocket" {
             tokio::task::yield_now().await;
         }
         // The first packet since the upgrade, and the end right behind it.
-        client().outlet.send(&Packet::of("last-words", &json!({"said": true})));
-        client().outlet.disconnect();
+        client().sender.send(&Packet::of("last-words", &json!({"said": true})));
+        client().sender.disconnect();
         assert_eq!(peer.next("last-words").await["said"], true);
         while peer.text().await != "41" {}
     }

@@ -6,7 +6,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     Inner,
-    message::{Word, encode},
+    message::{NodeMessage, encode},
     session::{Away, Session, call, scripts},
 };
 
@@ -31,7 +31,9 @@ pub(super) async fn hold(inner: Arc<Inner>, session: Session) {
             return session.lost.cancel();
         }
         // What comes back by this proves that what others say would come, too.
-        inner.outbox.push(inner.keys.to_node(&inner.node), encode(&inner.node, &Word::Beat, None));
+        inner
+            .outbox
+            .push(inner.keys.to_node(&inner.node), encode(&inner.node, &NodeMessage::Beat, None));
     }
 }
 

@@ -15,8 +15,8 @@ use tokio::{
 
 use super::{
     Event, Handler, Inner, lease,
-    message::{VERSION, Word, decode},
-    session::{Away, PATIENCE, Session},
+    message::{NodeMessage, VERSION, decode},
+    session::{Away, Session, TIMEOUT},
 };
 use crate::store::COMMITTED_TAG;
 
@@ -64,7 +64,7 @@ async fn open(inner: &Inner, number: u64) -> Result<(Session, PubSubSink, PubSub
     let (session, listening) = Session::open(&inner.client, number, &name).await?;
     let (mut sink, stream) = listening.split();
     let own = [inner.keys.to_all(), inner.keys.to_node(&inner.node)];
-    let subscribed = timeout(PATIENCE, sink.subscribe(&own[..])).await;
+    let subscribed = timeout(TIMEOUT, sink.subscribe(&own[..])).await;
     if !matches!(subscribed, Ok(Ok(()))) {
         return Err(Away("the channels cannot be subscribed to".to_owned()));
     }
@@ -145,13 +145,13 @@ fn signal(inner: &Arc<Inner>, handler: &Handler, bytes: &[u8]) {
     };
     let is_own = message.from == inner.node;
     match (message.word, &message.packet) {
-        (Word::Unlogged { place: (namespace, room), except, number }, Some(packet)) => {
+        (NodeMessage::Unlogged { place: (namespace, room), except, number }, Some(packet)) => {
             let key = crate::store::RoomKey { namespace, room };
             let own = is_own.then_some(number);
             inner.subscriptions.arrived_unlogged(&key, packet, &except, own);
         }
         _ if is_own => {}
-        (Word::Answer { id, answer }, _) => inner.asking.answered(id, message.from, answer),
+        (NodeMessage::Answer { id, answer }, _) => inner.asking.answered(id, message.from, answer),
         (word, _) => handler(Event::Message(Box::new(super::Message { word, ..message }))),
     }
 }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use socketioxide::socket::Sid;
 
 use crate::{
-    hub::sender::Packet,
+    hub::packet::Packet,
     protocol::{
         audience::Except,
         names::{RoomName, UserId},
@@ -30,7 +30,7 @@ pub type Place = (Arc<str>, RoomName);
 /// What one node tells others.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Word {
+pub enum NodeMessage {
     /// Proof that the way through Redis to the sender itself is open.
     Beat,
     /// A signal to the members of a room.
@@ -133,7 +133,7 @@ pub struct Message {
     /// The node that sent it.
     pub from: Arc<str>,
     /// What it says.
-    pub word: Word,
+    pub word: NodeMessage,
     /// What clients are to be sent.
     pub packet: Option<Packet>,
 }
@@ -142,7 +142,7 @@ pub struct Message {
 #[serde(rename_all = "camelCase")]
 struct HeaderRef<'a> {
     from: &'a str,
-    word: &'a Word,
+    word: &'a NodeMessage,
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'a str>,
 }
@@ -151,7 +151,7 @@ struct HeaderRef<'a> {
 #[serde(rename_all = "camelCase")]
 struct Header {
     from: Arc<str>,
-    word: Word,
+    word: NodeMessage,
     event: Option<String>,
 }
 
@@ -161,7 +161,7 @@ struct Header {
 pub struct Unreadable(&'static str);
 
 /// Writes a message.
-pub(super) fn encode(from: &str, word: &Word, packet: Option<&Packet>) -> Bytes {
+pub(super) fn encode(from: &str, word: &NodeMessage, packet: Option<&Packet>) -> Bytes {
     let header = HeaderRef { from, word, event: packet.map(Packet::event) };
     let header = crate::protocol::payload::json_of(&header);
     let body = packet.map_or(0, |packet| packet.payload().size() + 16);
@@ -225,26 +225,30 @@ mod tests {
     use super::*;
     use crate::protocol::payload::raw;
 
-    fn words() -> Vec<Word> {
+    fn words() -> Vec<NodeMessage> {
         let place = || (Arc::from("/chat"), RoomName::parse("r \"7\"").unwrap());
         let user = || UserId::parse("ann").unwrap();
         let except = Except { users: vec![user()], rooms: vec![place().1], ..Except::default() };
         vec![
-            Word::Beat,
-            Word::Room { place: place(), except: Except::nobody() },
-            Word::Unlogged { place: place(), except: except.clone(), number: 7 },
-            Word::Rooms { namespace: "/".into(), rooms: vec![place().1], except: except.clone() },
-            Word::Namespace { namespace: "/".into(), except, announcement: true },
-            Word::Clients { clients: vec![Sid::new()], except: Except::nobody() },
-            Word::Presence(News {
+            NodeMessage::Beat,
+            NodeMessage::Room { place: place(), except: Except::nobody() },
+            NodeMessage::Unlogged { place: place(), except: except.clone(), number: 7 },
+            NodeMessage::Rooms {
+                namespace: "/".into(),
+                rooms: vec![place().1],
+                except: except.clone(),
+            },
+            NodeMessage::Namespace { namespace: "/".into(), except, announcement: true },
+            NodeMessage::Clients { clients: vec![Sid::new()], except: Except::nobody() },
+            NodeMessage::Presence(News {
                 rooms: vec![place()],
                 own: Some(user()),
                 subject: Some((Sid::new(), "/".into())),
             }),
-            Word::Wake { user: user() },
-            Word::Claim { user: user(), since: Timestamp::now() },
-            Word::Ask { id: u64::MAX, question: raw(r#"{"a":1}"#) },
-            Word::Answer { id: 0, answer: raw("null") },
+            NodeMessage::Wake { user: user() },
+            NodeMessage::Claim { user: user(), since: Timestamp::now() },
+            NodeMessage::Ask { id: u64::MAX, question: raw(r#"{"a":1}"#) },
+            NodeMessage::Answer { id: 0, answer: raw("null") },
         ]
     }
 

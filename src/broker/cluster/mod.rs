@@ -1,7 +1,7 @@
 //! Many nodes, one server: what this node tells the others and knows of them, through Redis.
 //!
 //! ```text
-//!  bus, features ──► outbox ──► PUBLISH ─┐                ┌─► SUBSCRIBE ─► a room's message ─► tail ─► members
+//!  broker, features ──► outbox ──► PUBLISH ─┐                ┌─► SUBSCRIBE ─► a room's message ─► tail ─► members
 //!  users (dirty) ──► scripts ────────────┤     Redis      ├─► a signal ─► this node's clients
 //!  lease ──► script ─────────────────────┘                └─► a question ─► its answer
 //! ```
@@ -52,7 +52,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     asking::Answers,
     counters::Counters,
-    message::{Message, News, Place, Word},
+    message::{Message, News, NodeMessage, Place},
     session::Away,
     subscriptions::Subscription,
     users::SharedUser,
@@ -63,7 +63,7 @@ use self::{
 };
 use crate::{
     broker::fanout::Fanout,
-    hub::{Client, Registry, Status, sender::Packet},
+    hub::{Client, Registry, Status, packet::Packet},
     protocol::{
         audience::Except, names::UserId, payload::json_of, position::Position, timestamp::Timestamp,
     },
@@ -71,7 +71,7 @@ use crate::{
 };
 
 /// How long the last words of a node may take.
-const FAREWELL: Duration = Duration::from_secs(2);
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How a node takes part.
 #[derive(Debug)]
@@ -200,12 +200,12 @@ impl Cluster {
     /// Leaves the cluster: the node's last words are said, and its users have gone from it.
     pub async fn close(&self) {
         let inner = &self.0;
-        let farewell = async {
+        let leave = async {
             inner.outbox.flush().await;
             let session = self.session()?;
             lease::reap(inner, &session, &inner.node, true).await
         };
-        if !matches!(timeout(FAREWELL, farewell).await, Ok(Ok(_))) {
+        if !matches!(timeout(LEAVE_TIMEOUT, leave).await, Ok(Ok(_))) {
             tracing::warn!(
                 "the cluster could not be left in order: others will find this node dead"
             );
@@ -272,7 +272,7 @@ impl Cluster {
         let session = self.session()?;
         let number = self.0.unlogged.fetch_add(1, Relaxed) + 1;
         let place = (room.namespace.clone(), room.room.clone());
-        let word = Word::Unlogged { place, except, number };
+        let word = NodeMessage::Unlogged { place, except, number };
         let message = encode(&self.0.node, &word, Some(packet));
         let mut command = redis::cmd("PUBLISH");
         command.arg(self.0.keys.to_room(room)).arg(&message[..]);
@@ -282,14 +282,14 @@ impl Cluster {
     }
 
     /// Tells all other nodes, at most once.
-    pub fn tell(&self, word: &Word, packet: Option<&Packet>) {
+    pub fn tell(&self, word: &NodeMessage, packet: Option<&Packet>) {
         self.0.outbox.push(self.0.keys.to_all(), encode(&self.0.node, word, packet));
     }
 
     /// Tells the members of a room on the other nodes, at most once.
     pub fn tell_room(&self, room: &RoomKey, packet: &Packet, except: &Except) {
         let place = (room.namespace.clone(), room.room.clone());
-        let word = Word::Room { place, except: except.clone() };
+        let word = NodeMessage::Room { place, except: except.clone() };
         self.0.outbox.push(self.0.keys.to_room(room), encode(&self.0.node, &word, Some(packet)));
     }
 
@@ -308,7 +308,7 @@ impl Cluster {
             return Answers::none();
         }
         let asked = self.0.asking.begin();
-        self.tell(&Word::Ask { id: asked.id, question: json_of(question) }, packet);
+        self.tell(&NodeMessage::Ask { id: asked.id, question: json_of(question) }, packet);
         asked.wait(nodes).await
     }
 
@@ -327,7 +327,7 @@ impl Cluster {
         }
         let session = self.session()?;
         let asked = self.0.asking.begin();
-        let word = Word::Ask { id: asked.id, question: json_of(question) };
+        let word = NodeMessage::Ask { id: asked.id, question: json_of(question) };
         let message = encode(&self.0.node, &word, packet);
         let mut pipeline = redis::pipe();
         for node in &nodes {
@@ -344,7 +344,7 @@ impl Cluster {
 
     /// Answers a question of another node.
     pub fn answer(&self, to: &str, id: u64, answer: Box<RawValue>) {
-        let message = encode(&self.0.node, &Word::Answer { id, answer }, None);
+        let message = encode(&self.0.node, &NodeMessage::Answer { id, answer }, None);
         self.0.outbox.push(self.0.keys.to_node(to), message);
     }
 

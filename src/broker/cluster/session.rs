@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::protocol::refusal::{Code, Refusal};
 
 /// How long Redis may take to let a node in, and to answer a command.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Redis cannot be reached, or did not answer in time.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -85,8 +85,8 @@ impl Session {
         let opened = async {
             let listening = client.get_async_pubsub().await?;
             let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(PATIENCE))
-                .set_response_timeout(Some(PATIENCE));
+                .set_connection_timeout(Some(TIMEOUT))
+                .set_response_timeout(Some(TIMEOUT));
             let mut commands = client.get_multiplexed_async_connection_with_config(&config).await?;
             // For who looks at Redis; it need not be permitted.
             let named =
@@ -97,7 +97,7 @@ impl Session {
             }
             Ok::<_, RedisError>((commands, listening))
         };
-        let opened = timeout(PATIENCE, opened).await;
+        let opened = timeout(TIMEOUT, opened).await;
         let (commands, listening) = opened
             .map_err(|_| Away("no answer in time".to_owned()))?
             .map_err(|error| said(&error))?;

@@ -4,8 +4,8 @@ mod page;
 mod recovery;
 
 pub use self::{
-    page::{HistoryItem, HistoryPage, HistoryReceipt, SyncFrom, SyncRequest, page, position, sync},
-    recovery::{Recovery, Standing, enter},
+    page::{HistoryItem, HistoryPage, HistoryReceipt, page, position},
+    recovery::{JoinPosition, Recovery, enter},
 };
 use crate::{broker::fanout::stored_packet, hub::Client, store::Stored};
 
@@ -13,18 +13,18 @@ use crate::{broker::fanout::stored_packet, hub::Client, store::Stored};
 pub const MAX_PAGE: u64 = 1000;
 
 /// The greatest size of a page or a replay, in bytes.
-const MAX_PAGE_BYTES: usize = 8_000_000;
+pub(super) const MAX_PAGE_BYTES: usize = 8_000_000;
 
 /// Sends messages at the client's pace: what it asked for does not make it a slow one. Returns the
 /// newest; what it is sent no more, as it is gone, counts as sent.
-async fn send_items(client: &Client, items: Vec<Stored>, mut seen: u64) -> u64 {
+pub(super) async fn send_items(client: &Client, items: Vec<Stored>, mut seen: u64) -> u64 {
     let bytes = items.iter().map(|item| item.entry.size()).sum();
-    let mut charge = client.outlet.account().charge_outgoing(bytes);
+    let mut charge = client.sender.account().charge_outgoing(bytes);
     for item in items {
-        client.outlet.room().await;
+        client.sender.room().await;
         // From here on it is charged as a part of what is unsent.
         charge.give_back(item.entry.size());
-        client.outlet.send(&stored_packet(&item.entry, item.offset));
+        client.sender.send(&stored_packet(&item.entry, item.offset));
         seen = item.offset;
     }
     seen

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{MAX_PAGE_BYTES, send_items};
 use crate::{
-    commands::context::App,
+    commands::context::Context,
     hub::{Client, Room, RoomState},
     protocol::{names::RoomName, payload::ObjectBuilder, position::Position, refusal::Refusal},
     store::{Extent, Page, Query, RoomKey, Store, StoreError},
@@ -26,7 +26,7 @@ pub struct Recovery {
 
 /// Where the client entered a room; nothing without history.
 #[derive(Debug, Clone, Default)]
-pub struct Standing {
+pub struct JoinPosition {
     position: Option<Position>,
     recovery: Option<Outcome>,
 }
@@ -38,7 +38,7 @@ struct Outcome {
     oldest: u64,
 }
 
-impl Standing {
+impl JoinPosition {
     /// Adds the fields to a join's acknowledgement.
     pub fn describe<'a>(&'a self, mut ack: ObjectBuilder<'a>) -> ObjectBuilder<'a> {
         if let Some(Position { offset, epoch }) = &self.position {
@@ -81,24 +81,24 @@ impl Log for Store {
 /// `too_many_rooms`; `unavailable` while the history cannot be read, or other nodes cannot be reached.
 /// Then `enter` was not called.
 pub async fn enter(
-    app: &App,
+    context: &Context,
     client: &Arc<Client>,
     room: &RoomName,
     recover: Option<&Recovery>,
-    enter: impl FnOnce(&mut RoomState, &Arc<Room>, &Standing),
+    enter: impl FnOnce(&mut RoomState, &Arc<Room>, &JoinPosition),
 ) -> Result<(), Refusal> {
     let held = Held::begin(client, room)?;
-    if let Some(cluster) = &app.cluster {
+    if let Some(cluster) = &context.cluster {
         // Before the log is read, so that nothing falls in between.
         held.room.keep_subscription(cluster.subscribe(&client.namespace.key(room)).await?);
     }
-    let Some(log) = app.bus.log() else {
+    let Some(log) = context.broker.log() else {
         let mut state = held.room.lock();
         state.abandon(client.id);
-        enter(&mut state, &held.room, &Standing::default());
+        enter(&mut state, &held.room, &JoinPosition::default());
         return Ok(());
     };
-    enter_from(log, &held, recover, app.config.recovery_limit, enter).await
+    enter_from(log, &held, recover, context.config.recovery_limit, enter).await
 }
 
 /// The same with a log.
@@ -107,7 +107,7 @@ pub(super) async fn enter_from(
     held: &Held<'_>,
     recover: Option<&Recovery>,
     limit: u64,
-    enter: impl FnOnce(&mut RoomState, &Arc<Room>, &Standing),
+    enter: impl FnOnce(&mut RoomState, &Arc<Room>, &JoinPosition),
 ) -> Result<(), Refusal> {
     let client = held.client;
     let key = client.namespace.key(&held.room.name);
@@ -127,7 +127,7 @@ pub(super) async fn enter_from(
     let mut from = (!goes_on).then(|| reached.unwrap_or(begins_at));
     let mut enter = Some(enter);
     loop {
-        let released = held.room.lock().release(client.id, from, |state, position| {
+        let released = held.room.lock().resume_delivery(client.id, from, |state, position| {
             let missed = |recover: &Recovery| reached.map_or(0, |to| to.offset - recover.offset);
             let recovery = recover.map(|recover| Outcome {
                 recovered: is_replayed,
@@ -135,7 +135,7 @@ pub(super) async fn enter_from(
                 oldest: extent.oldest,
             });
             if let Some(enter) = enter.take() {
-                enter(state, &held.room, &Standing { position: Some(position), recovery });
+                enter(state, &held.room, &JoinPosition { position: Some(position), recovery });
             }
         });
         if released {
@@ -150,7 +150,7 @@ pub(super) async fn enter_from(
                 // It is not kept any more: report `recovered: false`, or disconnect so that the client recovers.
                 is_replayed = false;
                 if recover.is_none() {
-                    client.outlet.break_off();
+                    client.sender.break_off();
                 }
             }
         }
@@ -168,8 +168,9 @@ pub(super) struct Held<'a> {
 
 impl<'a> Held<'a> {
     pub(super) fn begin(client: &'a Arc<Client>, room: &RoomName) -> Result<Self, Refusal> {
-        let (room, member) =
-            client.namespace.with_room(room, |room, state| (room.clone(), state.hold(client)))?;
+        let (room, member) = client
+            .namespace
+            .with_room(room, |room, state| (room.clone(), state.pause_delivery(client)))?;
         Ok(Self { client, room, member })
     }
 }
@@ -236,7 +237,7 @@ async fn read_piece(
     key: &RoomKey,
     at: Position,
 ) -> Result<Page, Refusal> {
-    let max_bytes = client.outlet.piece_bytes();
+    let max_bytes = client.sender.piece_bytes();
     let query = Query { after: at.offset, limit: 1000, max_bytes, receipts: false };
     Ok(log.read(key, query).await?)
 }
@@ -263,7 +264,7 @@ async fn send_up_to(
 ) -> Result<Option<Position>, Refusal> {
     let head = extent.head;
     while !at.covers(head) {
-        client.outlet.room().await;
+        client.sender.room().await;
         let mut page = read_piece(log, client, key, at).await?;
         if !follows(&page, at) {
             *extent = page.extent;

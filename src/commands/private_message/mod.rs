@@ -1,14 +1,19 @@
-//! Private messages between users.
+//! `private-message`: from user to user.
 
 mod queue;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{json, value::RawValue};
 
+use super::{
+    arguments::named,
+    context::Context,
+    event::{Caller, ClientEvent, Event, Feature, Incoming, Outcome, ServerEvent},
+    schema::{anything, client_id, flag, id, object, open, reference, text, time, user, yes},
+};
 use crate::{
     broker::survey::Survey,
-    commands::context::App,
-    hub::{Client, sender::Packet},
+    hub::packet::Packet,
     protocol::{
         audience::Except,
         message_id::MessageId,
@@ -20,81 +25,202 @@ use crate::{
     store::Entry,
 };
 
-pub use self::queue::{Deliveries, deliver_queued, give_way, queue, queue_len, wake};
+pub use self::queue::{deliver_queued, give_way, queue, queue_len, wake};
+
+const PRIVATE_MESSAGE: ServerEvent =
+    ServerEvent::message("private-message", "Private", "A message from another user.");
+const MESSAGE_SENT: ServerEvent = ServerEvent::state(
+    "message-sent",
+    "PrivateSent",
+    "To the sender of a private message: it was taken.",
+);
+
+pub(super) const FEATURE: Feature = Feature {
+    client: &[ClientEvent::new::<PrivateMessage>(
+        "private-message",
+        "PrivateMessage",
+        "PrivateAcknowledge",
+        "Send a message to all clients of one user; where authentication is on it waits for a user who has none.",
+    )],
+    server: &[PRIVATE_MESSAGE, MESSAGE_SENT],
+    schemas: || {
+        vec![
+            (
+                "Kind",
+                json!({"enum": KINDS, "description": "What the content of a private message is."}),
+            ),
+            (
+                "PrivateMessage",
+                json!({
+                    "description": "A message for one user.",
+                    "allOf": [
+                        {"anyOf": [
+                            open("", &[("targetUserId", reference("Name"))]),
+                            open("", &[("target", reference("Name"))]),
+                        ]},
+                        open("", &[
+                            ("message", anything("What is said.")),
+                            ("messageType?", reference("Kind")),
+                            ("id?", id()),
+                        ]),
+                    ],
+                }),
+            ),
+            (
+                "PrivateAcknowledge",
+                object(
+                    "The message was taken.",
+                    &[
+                        ("success", yes()),
+                        ("message", text("What was done.")),
+                        ("id", id()),
+                        ("delivered", flag("It was sent to at least one client of the user.")),
+                        ("queued", flag("It waits until the user connects.")),
+                    ],
+                ),
+            ),
+            (
+                "Private",
+                object(
+                    "A private message.",
+                    &[
+                        ("id", id()),
+                        ("from", user()),
+                        ("clientId", client_id()),
+                        (
+                            "message",
+                            object(
+                                "",
+                                &[
+                                    ("content", anything("What is said.")),
+                                    ("type", reference("Kind")),
+                                    ("timestamp", time()),
+                                ],
+                            ),
+                        ),
+                        ("timestamp", time()),
+                    ],
+                ),
+            ),
+            (
+                "PrivateSent",
+                object(
+                    "",
+                    &[
+                        ("target", reference("Name")),
+                        ("id", id()),
+                        ("delivered", flag("It was sent to at least one client of the user.")),
+                        ("queued", flag("It waits until the user connects.")),
+                        ("timestamp", time()),
+                    ],
+                ),
+            ),
+        ]
+    },
+};
 
 /// A message from a client to a user.
-#[derive(Debug)]
-pub struct PrivateMessage {
-    /// To whom.
-    pub target: UserId,
+struct PrivateMessage {
+    target: UserId,
     /// The target as the client gave it, in JSON.
-    pub echo: Box<RawValue>,
+    echo: Box<RawValue>,
     /// What to say, in JSON.
-    pub content: Box<RawValue>,
+    content: Box<RawValue>,
     /// What kind of content it is.
-    pub kind: &'static str,
-    /// Its id.
-    pub id: MessageId,
+    kind: &'static str,
+    id: MessageId,
     /// The payload it came in, for its attachments.
-    pub payload: Payload,
+    payload: Payload,
 }
 
 /// The kinds of content; the first is the default.
-pub const KINDS: [&str; 4] = ["text", "image", "file", "notification"];
+const KINDS: [&str; 4] = ["text", "image", "file", "notification"];
 
-/// Sends a message to every client of a user.
-///
-/// # Errors
-/// `not_found` where the user has no client and nothing may be queued for it.
-pub async fn send(app: &App, client: &Client, message: PrivateMessage) -> Result<Payload, Refusal> {
-    #[derive(Serialize)]
-    struct Said<'a> {
-        content: &'a RawValue,
-        r#type: &'static str,
-        timestamp: Timestamp,
-    }
-    let timestamp = Timestamp::now();
-    let content = Said { content: &message.content, r#type: message.kind, timestamp };
-    let json = ObjectBuilder::default()
-        .raw("id", &message.id.json)
-        .set("from", &client.user())
-        .set("clientId", client.id.as_str())
-        .set("message", &content)
-        .set("timestamp", &timestamp)
-        .build();
-    let payload = message.payload.with_json(json)?;
-    let packet = Packet::new("private-message", payload.clone());
-    let reached = to_user(app, &message.target, &packet, &Except::nobody()).await?;
-    app.bus.wait_clients_drained(&app.registry.users.clients(&message.target)).await;
-    let delivered = reached == Reached::Someone;
-    let queued = !delivered;
-    if queued {
-        let entry = Entry {
-            id: message.id.text.clone(),
-            event: packet.event().to_owned(),
-            json: payload.unnumbered().clone(),
-            attachments: payload.attachments().to_vec(),
-            timestamp_ms: timestamp.as_millis(),
+impl Event for PrivateMessage {
+    fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
+        let object = incoming.object()?;
+        let target = ["targetUserId", "target"]
+            .iter()
+            .find_map(|field| object.get(field).map(|value| (*field, value)));
+        let Some((field, echo)) = target else {
+            return Err(Refusal::invalid("targetUserId must be present"));
         };
-        // Whoever writes to offline users may fill but a part of their queues.
-        queue(app, &message.target, Some(app.sender(client)), entry).await?;
+        let Some(content) = object.get("message") else {
+            return Err(Refusal::invalid("message must be present"));
+        };
+        let kind = match object.get("messageType") {
+            Some(kind) => {
+                let given = serde_json::from_str::<String>(kind.get()).unwrap_or_default();
+                let known = KINDS.iter().find(|kind| **kind == given);
+                known.ok_or_else(|| {
+                    Refusal::invalid(format!("messageType must be one of {}", KINDS.join(", ")))
+                })?
+            }
+            None => KINDS[0],
+        };
+        Ok(Self {
+            target: named(field, echo, UserId::parse)?,
+            echo: echo.to_owned(),
+            content: content.to_owned(),
+            kind,
+            id: MessageId::of(&object),
+            payload: incoming.payload()?,
+        })
     }
-    let sent = ObjectBuilder::default()
-        .raw("target", &message.echo)
-        .raw("id", &message.id.json)
-        .set("delivered", &delivered)
-        .set("queued", &queued)
-        .set("timestamp", &timestamp)
-        .build();
-    client.outlet.send(&Packet::new("message-sent", Payload::from_raw(sent)));
-    let ack = ObjectBuilder::default()
-        .set("success", &true)
-        .set("message", if delivered { "Message delivered" } else { "Message queued" })
-        .raw("id", &message.id.json)
-        .set("delivered", &delivered)
-        .set("queued", &queued)
-        .build();
-    Ok(Payload::from_raw(ack))
+
+    /// Sends the message to every client of the user, or queues it. It is refused as `not_found` where the
+    /// user has no client and nothing may be queued for it.
+    async fn run(self, caller: Caller) -> Outcome {
+        #[derive(Serialize)]
+        struct Said<'a> {
+            content: &'a RawValue,
+            r#type: &'static str,
+            timestamp: Timestamp,
+        }
+        let (context, client) = (&caller.context, &caller.client);
+        let timestamp = Timestamp::now();
+        let said = Said { content: &self.content, r#type: self.kind, timestamp };
+        let json = ObjectBuilder::default()
+            .raw("id", &self.id.json)
+            .set("from", &client.user())
+            .set("clientId", client.id.as_str())
+            .set("message", &said)
+            .set("timestamp", &timestamp)
+            .build();
+        let payload = self.payload.with_json(json)?;
+        let packet = Packet::new(PRIVATE_MESSAGE.name, payload.clone());
+        let reached = to_user(context, &self.target, &packet, &Except::nobody()).await?;
+        context.broker.wait_clients_drained(&context.registry.users.clients(&self.target)).await;
+        let delivered = reached == Reached::Someone;
+        let queued = !delivered;
+        if queued {
+            let entry = Entry {
+                id: self.id.text.clone(),
+                event: packet.event().to_owned(),
+                json: payload.unnumbered().clone(),
+                attachments: payload.attachments().to_vec(),
+                timestamp_ms: timestamp.as_millis(),
+            };
+            // Whoever writes to offline users may fill but a part of their queues.
+            queue(context, &self.target, Some(context.sender_id(client)), entry).await?;
+        }
+        let sent = ObjectBuilder::default()
+            .raw("target", &self.echo)
+            .raw("id", &self.id.json)
+            .set("delivered", &delivered)
+            .set("queued", &queued)
+            .set("timestamp", &timestamp)
+            .build();
+        client.sender.send(&Packet::new(MESSAGE_SENT.name, Payload::from_raw(sent)));
+        let ack = ObjectBuilder::default()
+            .set("success", &true)
+            .set("message", if delivered { "Message delivered" } else { "Message queued" })
+            .raw("id", &self.id.json)
+            .set("delivered", &delivered)
+            .set("queued", &queued)
+            .build();
+        Ok(Some(Payload::from_raw(ack)))
+    }
 }
 
 /// Whom a packet for a user has reached.
@@ -114,17 +240,17 @@ pub enum Reached {
 /// # Errors
 /// `unavailable` where it is not known on which nodes the user is; then nobody has it.
 pub async fn to_user(
-    app: &App,
+    context: &Context,
     user: &UserId,
     packet: &Packet,
     except: &Except,
 ) -> Result<Reached, Refusal> {
-    let elsewhere = match &app.cluster {
+    let elsewhere = match &context.cluster {
         Some(cluster) => cluster.nodes_of(user).await?,
         None => Vec::new(),
     };
-    let here = to_user_here(app, user, packet, except);
-    let Some(cluster) = app.cluster.as_ref().filter(|_| !elsewhere.is_empty()) else {
+    let here = to_user_here(context, user, packet, except);
+    let Some(cluster) = context.cluster.as_ref().filter(|_| !elsewhere.is_empty()) else {
         return Ok(here);
     };
     let question = Survey::ToUser { user: user.clone(), except: except.clone() };
@@ -139,14 +265,14 @@ pub async fn to_user(
 }
 
 /// Sends a packet to the clients of a user on this node.
-pub fn to_user_here(app: &App, user: &UserId, packet: &Packet, except: &Except) -> Reached {
-    let clients = app.registry.users.clients(user);
+pub fn to_user_here(context: &Context, user: &UserId, packet: &Packet, except: &Except) -> Reached {
+    let clients = context.registry.users.clients(user);
     let meant = clients.iter().filter(|client| !client.is_left_out(except)).cloned();
     let meant = meant.collect::<Vec<_>>();
     if meant.is_empty() && !clients.is_empty() {
         return Reached::LeftOut;
     }
-    match app.bus.here.to_clients(&meant, packet, &Except::nobody()) {
+    match context.broker.here.to_clients(&meant, packet, &Except::nobody()) {
         0 => Reached::Nobody,
         _ => Reached::Someone,
     }

@@ -1,19 +1,14 @@
 //! What waits for users without a client, and how it is delivered when one comes.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    broker::cluster::Word,
-    commands::context::App,
-    hub::{Client, sender::Packet},
-    limits::Sender,
+    broker::cluster::NodeMessage,
+    commands::context::Context,
+    hub::{Client, packet::Packet},
+    limits::SenderId,
     protocol::{
         names::UserId,
         payload::Payload,
@@ -29,29 +24,29 @@ use crate::{
 /// `not_found` where nothing is queued: without authentication anyone could claim to be the user
 /// and empty the queue; `queue_full`; `unavailable`.
 pub async fn queue(
-    app: &App,
+    context: &Context,
     user: &UserId,
-    sender: Option<Sender>,
+    sender: Option<SenderId>,
     entry: Entry,
 ) -> Result<(), Refusal> {
-    let Some(store) = queue_store(app) else {
+    let Some(store) = queue_store(context) else {
         return Err(Refusal::new(Code::NotFound, "Target user not found or offline"));
     };
     store.enqueue(user.clone(), sender, entry).await?;
     // The user may have come while the message was being stored.
-    wake(app, user);
-    if let Some(cluster) = &app.cluster
+    wake(context, user);
+    if let Some(cluster) = &context.cluster
         && !cluster.nodes_of(user).await?.is_empty()
     {
-        cluster.tell(&Word::Wake { user: user.clone() }, None);
+        cluster.tell(&NodeMessage::Wake { user: user.clone() }, None);
     }
     Ok(())
 }
 
 /// Delivers what is queued for a user, if it has a client on this node.
-pub fn wake(app: &App, user: &UserId) {
-    if let Some(client) = newest_client(app, user) {
-        deliver_queued(app, &client, user);
+pub fn wake(context: &Context, user: &UserId) {
+    if let Some(client) = newest_client(context, user) {
+        deliver_queued(context, &client, user);
     }
 }
 
@@ -59,73 +54,15 @@ pub fn wake(app: &App, user: &UserId) {
 ///
 /// # Errors
 /// `unavailable` while the store cannot be read.
-pub async fn queue_len(app: &App, user: &UserId) -> Result<u64, Refusal> {
-    match queue_store(app) {
+pub async fn queue_len(context: &Context, user: &UserId) -> Result<u64, Refusal> {
+    match queue_store(context) {
         Some(store) => Ok(store.queue_len(user).await?),
         None => Ok(0),
     }
 }
 
-fn queue_store(app: &App) -> Option<&Store> {
-    app.store.as_ref().filter(|_| app.verifier.is_some() && app.config.queue_size > 0)
-}
-
-/// The users whose queues are being delivered, so that one client at a time gets them.
-#[derive(Debug, Default)]
-pub struct Deliveries {
-    users: Mutex<HashMap<UserId, Delivery>>,
-}
-
-#[derive(Debug, Default)]
-struct Delivery {
-    /// Somebody asked once more while it was running.
-    asked: bool,
-    /// Another node is to have the queue.
-    gives_way: bool,
-    /// Told of it, so that nobody waits for the time of confirmation.
-    wake: Arc<Notify>,
-}
-
-impl Deliveries {
-    /// Begins a delivery, which is told through the answer when it should look once more; `None` if
-    /// one is running, which is told.
-    fn begin(&self, user: &UserId) -> Option<Arc<Notify>> {
-        let mut users = self.users.lock();
-        if let Some(delivery) = users.get_mut(user) {
-            delivery.asked = true;
-            delivery.wake.notify_one();
-            return None;
-        }
-        let delivery = Delivery::default();
-        let wake = delivery.wake.clone();
-        users.insert(user.clone(), delivery);
-        Some(wake)
-    }
-
-    /// The delivery that is running is to leave the queue to another node.
-    fn give_way(&self, user: &UserId) {
-        if let Some(delivery) = self.users.lock().get_mut(user) {
-            delivery.gives_way = true;
-            delivery.wake.notify_one();
-        }
-    }
-
-    /// Whether the delivery has been told so.
-    fn gives_way(&self, user: &UserId) -> bool {
-        let mut users = self.users.lock();
-        users.get_mut(user).is_some_and(|delivery| std::mem::take(&mut delivery.gives_way))
-    }
-
-    /// Whether the delivery goes on, because it should or because somebody asked meanwhile; if not,
-    /// it has ended.
-    fn go_on(&self, user: &UserId, should: bool) -> bool {
-        let mut users = self.users.lock();
-        let asked = users.get_mut(user).is_some_and(|delivery| std::mem::take(&mut delivery.asked));
-        if !asked && !should {
-            users.remove(user);
-        }
-        asked || should
-    }
+fn queue_store(context: &Context) -> Option<&Store> {
+    context.store.as_ref().filter(|_| context.verifier.is_some() && context.config.queue_size > 0)
 }
 
 /// How much longer than a confirmation takes a node may hold a queue to itself without a sign of life.
@@ -143,20 +80,20 @@ const QUEUE_PAGE: usize = 100;
 /// Sends what was queued for a user to one of its clients, page by page. A page is removed only after
 /// that client has answered something that was sent behind it, and has then held its connection for
 /// `QUEUE_CONFIRM`: so it may arrive twice, and never zero times.
-pub fn deliver_queued(app: &App, client: &Arc<Client>, user: &UserId) {
-    if queue_store(app).is_none() {
+pub fn deliver_queued(context: &Context, client: &Arc<Client>, user: &UserId) {
+    if queue_store(context).is_none() {
         return;
     }
-    let Some(wake) = app.deliveries.begin(user) else { return };
-    let (app, mut client, user) = (app.clone(), client.clone(), user.clone());
+    let Some(wake) = context.deliveries.begin(user) else { return };
+    let (context, mut client, user) = (context.clone(), client.clone(), user.clone());
     tokio::spawn(async move {
         loop {
-            let mut unfinished = deliver_to(&app, &client, &user, &wake).await;
+            let mut unfinished = deliver_to(&context, &client, &user, &wake).await;
             client = loop {
-                if !app.deliveries.go_on(&user, unfinished) {
+                if !context.deliveries.go_on(&user, unfinished) {
                     return;
                 }
-                match newest_client(&app, &user) {
+                match newest_client(&context, &user) {
                     Some(next) => break next,
                     None => unfinished = false,
                 }
@@ -167,15 +104,15 @@ pub fn deliver_queued(app: &App, client: &Arc<Client>, user: &UserId) {
 
 /// Another node has a client of the user that connected at this moment, and would deliver what is
 /// queued. The newest client gets it: an older one may have lost its network without a word.
-pub fn give_way(app: &App, user: &UserId, to: (Timestamp, &str)) {
-    let own = newest_client(app, user);
-    if own.is_none_or(|client| (client.connected_at, &*app.node) < to) {
-        app.deliveries.give_way(user);
+pub fn give_way(context: &Context, user: &UserId, to: (Timestamp, &str)) {
+    let own = newest_client(context, user);
+    if own.is_none_or(|client| (client.connected_at, &*context.node) < to) {
+        context.deliveries.give_way(user);
     }
 }
 
-fn newest_client(app: &App, user: &UserId) -> Option<Arc<Client>> {
-    app.registry.users.clients(user).pop()
+fn newest_client(context: &Context, user: &UserId) -> Option<Arc<Client>> {
+    context.registry.users.clients(user).pop()
 }
 
 /// How a delivery ended.
@@ -189,9 +126,9 @@ enum Ended {
 }
 
 /// Delivers the queue as it stands; returns whether it is to be tried again.
-async fn deliver_to(app: &App, client: &Arc<Client>, user: &UserId, wake: &Notify) -> bool {
-    let Some(store) = queue_store(app) else { return false };
-    let ended = match deliver_if_claimed(app, store, client, user, wake).await {
+async fn deliver_to(context: &Context, client: &Arc<Client>, user: &UserId, wake: &Notify) -> bool {
+    let Some(store) = queue_store(context) else { return false };
+    let ended = match deliver_if_claimed(context, store, client, user, wake).await {
         Ok(ended) => ended,
         Err(refusal) => {
             tracing::warn!(reason = %refusal.message, "an offline queue could not be delivered; it is kept");
@@ -209,55 +146,55 @@ async fn deliver_to(app: &App, client: &Arc<Client>, user: &UserId, wake: &Notif
 }
 
 async fn deliver_if_claimed(
-    app: &App,
+    context: &Context,
     store: &Store,
     client: &Arc<Client>,
     user: &UserId,
     wake: &Notify,
 ) -> Result<Ended, Refusal> {
-    let Some(cluster) = &app.cluster else {
-        return deliver_claimed(app, store, client, user, wake).await;
+    let Some(cluster) = &context.cluster else {
+        return deliver_claimed(context, store, client, user, wake).await;
     };
     // A claim is a write: most users have nothing waiting.
     if store.queue_len(user).await? == 0 {
         return Ok(Ended::Done);
     }
-    if !store.claim_queue(user, &app.node, claim_time(app)).await? {
+    if !store.claim_queue(user, &context.node, claim_time(context)).await? {
         let since = client.connected_at;
-        cluster.tell(&Word::Claim { user: user.clone(), since }, None);
+        cluster.tell(&NodeMessage::Claim { user: user.clone(), since }, None);
         return Ok(Ended::Elsewhere);
     }
     let ended = tokio::select! {
-        ended = deliver_claimed(app, store, client, user, wake) => ended,
-        () = keep_claim(app, store, user) => Ok(Ended::Unconfirmed),
+        ended = deliver_claimed(context, store, client, user, wake) => ended,
+        () = keep_claim(context, store, user) => Ok(Ended::Unconfirmed),
     };
     // If this fails, the claim ends by itself.
-    let _released = store.release_queue(user, &app.node).await;
+    let _released = store.release_queue(user, &context.node).await;
     if !matches!(ended, Ok(Ended::Done)) {
         // Whoever waits for the queue need not wait any longer.
-        cluster.tell(&Word::Wake { user: user.clone() }, None);
+        cluster.tell(&NodeMessage::Wake { user: user.clone() }, None);
     }
     ended
 }
 
 /// How long a queue is claimed for: longer than it takes to confirm what was sent.
-fn claim_time(app: &App) -> Duration {
-    app.config.queue_confirm + CLAIM
+fn claim_time(context: &Context) -> Duration {
+    context.config.queue_confirm + CLAIM
 }
 
 /// Renews the claim for as long as that succeeds. While Redis cannot be asked, nobody can tell; whether
 /// the claim was kept is seen at the confirmation.
-async fn keep_claim(app: &App, store: &Store, user: &UserId) {
+async fn keep_claim(context: &Context, store: &Store, user: &UserId) {
     loop {
         tokio::time::sleep(CLAIM_RENEWAL).await;
-        if let Ok(false) = store.renew_queue(user, &app.node, claim_time(app)).await {
+        if let Ok(false) = store.renew_queue(user, &context.node, claim_time(context)).await {
             return;
         }
     }
 }
 
 async fn deliver_claimed(
-    app: &App,
+    context: &Context,
     store: &Store,
     client: &Arc<Client>,
     user: &UserId,
@@ -270,15 +207,15 @@ async fn deliver_claimed(
         while let Some(last) = send_page(store, client, user, sent_up_to).await? {
             sent_up_to = last;
             tokio::select! {
-                has_it = client.outlet.confirm_delivery() => if !has_it {
+                has_it = client.sender.confirm_delivery() => if !has_it {
                     return Ok(Ended::Unconfirmed);
                 },
-                ended = interruption(app, client, user, wake) => return Ok(ended),
+                ended = interruption(context, client, user, wake) => return Ok(ended),
             }
-            held.push_back((last, Instant::now() + app.config.queue_confirm));
+            held.push_back((last, Instant::now() + context.config.queue_confirm));
             while held.front().is_some_and(|(_, until)| *until <= Instant::now()) {
                 let Some((last, _)) = held.pop_front() else { break };
-                if !confirm(app, store, client, user, last).await? {
+                if !confirm(context, store, client, user, last).await? {
                     return Ok(Ended::Unconfirmed);
                 }
             }
@@ -287,12 +224,12 @@ async fn deliver_claimed(
         tokio::select! {
             () = tokio::time::sleep_until(until) => {
                 held.pop_front();
-                if !confirm(app, store, client, user, last).await? {
+                if !confirm(context, store, client, user, last).await? {
                     return Ok(Ended::Unconfirmed);
                 }
             }
             () = wake.notified() => {
-                if let Some(ended) = interrupted(app, client, user) {
+                if let Some(ended) = interrupted(context, client, user) {
                     return Ok(ended);
                 }
             }
@@ -301,21 +238,26 @@ async fn deliver_claimed(
 }
 
 /// Waits until the client is not to have the queue any more.
-async fn interruption(app: &App, client: &Arc<Client>, user: &UserId, wake: &Notify) -> Ended {
+async fn interruption(
+    context: &Context,
+    client: &Arc<Client>,
+    user: &UserId,
+    wake: &Notify,
+) -> Ended {
     loop {
         wake.notified().await;
-        if let Some(ended) = interrupted(app, client, user) {
+        if let Some(ended) = interrupted(context, client, user) {
             return ended;
         }
     }
 }
 
 /// How the delivery to this client ends, if somebody else is to have the queue.
-fn interrupted(app: &App, client: &Arc<Client>, user: &UserId) -> Option<Ended> {
-    if app.deliveries.gives_way(user) {
+fn interrupted(context: &Context, client: &Arc<Client>, user: &UserId) -> Option<Ended> {
+    if context.deliveries.gives_way(user) {
         return Some(Ended::Elsewhere);
     }
-    let newest = newest_client(app, user);
+    let newest = newest_client(context, user);
     let is_newest = newest.is_none_or(|newest| Arc::ptr_eq(&newest, client));
     (!is_newest).then_some(Ended::Unconfirmed)
 }
@@ -323,7 +265,7 @@ fn interrupted(app: &App, client: &Arc<Client>, user: &UserId) -> Option<Ended> 
 /// Removes what the client has, up to this place, if it is still there, and the claim still this
 /// node's; whether that is so.
 async fn confirm(
-    app: &App,
+    context: &Context,
     store: &Store,
     client: &Arc<Client>,
     user: &UserId,
@@ -333,7 +275,7 @@ async fn confirm(
     if !known.is_some_and(|known| Arc::ptr_eq(&known, client)) {
         return Ok(false);
     }
-    Ok(store.confirm(user.clone(), up_to, &app.node).await?.is_some())
+    Ok(store.confirm(user.clone(), up_to, &context.node).await?.is_some())
 }
 
 /// Sends a page of what is queued after the place `after`; returns the last place that was sent.
@@ -343,16 +285,16 @@ async fn send_page(
     user: &UserId,
     after: u64,
 ) -> Result<Option<u64>, Refusal> {
-    let items = store.queued(user, after, QUEUE_PAGE, client.outlet.piece_bytes()).await?;
+    let items = store.queued(user, after, QUEUE_PAGE, client.sender.piece_bytes()).await?;
     let last = items.last().map(|item| item.seq);
     let bytes = items.iter().map(|item| item.entry.size()).sum();
-    let mut charge = client.outlet.account().charge_outgoing(bytes);
+    let mut charge = client.sender.account().charge_outgoing(bytes);
     for QueuedItem { entry, .. } in items {
-        client.outlet.room().await;
+        client.sender.room().await;
         // From here on it is charged as a part of what is unsent.
         charge.give_back(entry.size());
         let payload = Payload::stored(entry.json, &entry.attachments);
-        client.outlet.send(&Packet::new(entry.event, payload));
+        client.sender.send(&Packet::new(entry.event, payload));
     }
     Ok(last)
 }

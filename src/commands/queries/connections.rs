@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::page::{Page, Part};
 use crate::{
     broker::survey::{ConnectionFilter, PageRequest, Survey},
-    commands::context::App,
+    commands::context::Context,
     hub::Client,
     protocol::{
         refusal::{Code, Refusal},
@@ -47,7 +47,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn of(app: &App, client: &Client) -> Self {
+    fn of(context: &Context, client: &Client) -> Self {
         let mut rooms = client.rooms().iter().map(ToString::to_string).collect::<Vec<_>>();
         rooms.sort_unstable();
         Self {
@@ -56,33 +56,33 @@ impl Connection {
             client_name: client.name.to_string(),
             namespace: client.namespace.path.to_string(),
             rooms,
-            transport: client.outlet.transport().to_owned(),
+            transport: client.sender.transport().to_owned(),
             connected_at: client.connected_at,
             last_activity: client.last_activity(),
-            node: app.node.clone(),
+            node: context.node.clone(),
         }
     }
 }
 
 /// The connections of all nodes.
 pub async fn connections(
-    app: &App,
+    context: &Context,
     wanted: &ConnectionFilter,
     page: &PageRequest,
 ) -> Page<Connection> {
     let question = Survey::Connections { wanted: wanted.clone(), page: page.clone() };
-    let elsewhere = app.bus.survey(&question, None).await;
+    let elsewhere = context.broker.survey(&question, None).await;
     // One connection is on one node.
-    Page::of(connections_here(app, wanted, page), elsewhere, page, |_, _| {})
+    Page::of(connections_here(context, wanted, page), elsewhere, page, |_, _| {})
 }
 
 /// The connections of this node.
 pub fn connections_here(
-    app: &App,
+    context: &Context,
     wanted: &ConnectionFilter,
     page: &PageRequest,
 ) -> Part<Connection> {
-    let namespaces = app.registry.namespaces().iter();
+    let namespaces = context.registry.namespaces().iter();
     let namespaces = namespaces
         .filter(|namespace| wanted.namespace.as_ref().is_none_or(|path| *path == namespace.path));
     let clients = namespaces
@@ -93,7 +93,7 @@ pub fn connections_here(
         .filter(|client| wanted.room.as_ref().is_none_or(|room| client.is_in(room.as_str())))
         .map(|client| (format!("{} {}", client.id, client.namespace.path), client))
         .collect();
-    Part::of(clients, page, |client| Connection::of(app, &client))
+    Part::of(clients, page, |client| Connection::of(context, &client))
 }
 
 /// The connection of this id: the one in `namespace`, or the first where none is named.
@@ -101,48 +101,48 @@ pub fn connections_here(
 /// # Errors
 /// `not_found`; `unavailable` where that is not known.
 pub async fn connection(
-    app: &App,
+    context: &Context,
     id: &str,
     namespace: Option<&str>,
 ) -> Result<Connection, Refusal> {
     let client = id.parse().map_err(|_| unknown(id))?;
-    if let Some(found) = connection_here(app, client, namespace) {
+    if let Some(found) = connection_here(context, client, namespace) {
         return Ok(found);
     }
     let question = Survey::Connection { client, namespace: namespace.map(Into::into) };
-    let mut found = app.bus.survey::<Option<Connection>>(&question, None).await;
+    let mut found = context.broker.survey::<Option<Connection>>(&question, None).await;
     let connection = found.answers.iter_mut().find_map(Option::take);
     connection.ok_or_else(|| found.or_unreachable(unknown(id)))
 }
 
 /// The same, of this node.
-pub fn connection_here(app: &App, id: Sid, namespace: Option<&str>) -> Option<Connection> {
-    let clients = app.registry.clients(id);
+pub fn connection_here(context: &Context, id: Sid, namespace: Option<&str>) -> Option<Connection> {
+    let clients = context.registry.clients(id);
     let wanted = clients
         .iter()
         .find(|client| namespace.is_none_or(|wanted| *wanted == *client.namespace.path));
-    wanted.map(|client| Connection::of(app, client))
+    wanted.map(|client| Connection::of(context, client))
 }
 
 /// Ends the connections of this id, in all namespaces.
 ///
 /// # Errors
 /// `not_found`; `unavailable` where that is not known.
-pub async fn disconnect(app: &App, id: &str) -> Result<(), Refusal> {
+pub async fn disconnect(context: &Context, id: &str) -> Result<(), Refusal> {
     let client = id.parse().map_err(|_| unknown(id))?;
-    if disconnect_here(app, client) {
+    if disconnect_here(context, client) {
         return Ok(());
     }
-    let told = app.bus.survey::<bool>(&Survey::Disconnect { client }, None).await;
+    let told = context.broker.survey::<bool>(&Survey::Disconnect { client }, None).await;
     if told.answers.contains(&true) { Ok(()) } else { Err(told.or_unreachable(unknown(id))) }
 }
 
 /// Ends the connections of this id on this node; returns whether there are any.
-pub fn disconnect_here(app: &App, id: Sid) -> bool {
-    let clients = app.registry.clients(id);
+pub fn disconnect_here(context: &Context, id: Sid) -> bool {
+    let clients = context.registry.clients(id);
     for client in &clients {
         tracing::info!(client = %client.id, namespace = %client.namespace.path, "disconnected by a backend");
-        client.outlet.disconnect();
+        client.sender.disconnect();
     }
     !clients.is_empty()
 }

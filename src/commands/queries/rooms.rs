@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     broker::survey::{PageRequest, Survey},
-    commands::{context::App, history},
+    commands::{context::Context, history},
     hub::{self, Client, Namespace},
     protocol::{
         names::RoomName,
@@ -99,9 +99,9 @@ pub struct Member {
 }
 
 /// The rooms of a namespace that have a member, on all nodes.
-pub async fn rooms(app: &App, namespace: &Namespace, page: &PageRequest) -> Page<Room> {
+pub async fn rooms(context: &Context, namespace: &Namespace, page: &PageRequest) -> Page<Room> {
     let question = Survey::Rooms { namespace: namespace.path.clone(), page: page.clone() };
-    let elsewhere = app.bus.survey(&question, None).await;
+    let elsewhere = context.broker.survey(&question, None).await;
     Page::of(rooms_here(namespace, page), elsewhere, page, |room, other| room.join(&other))
 }
 
@@ -117,13 +117,13 @@ pub fn rooms_here(namespace: &Namespace, page: &PageRequest) -> Part<Room> {
 /// `not_found`; `unavailable` while the history cannot be read, or where it is not known whether it has
 /// members.
 pub async fn room(
-    app: &App,
+    context: &Context,
     namespace: &Namespace,
     name: &RoomName,
 ) -> Result<RoomDetail, Refusal> {
-    let position = history::position(app, namespace, name).await?;
+    let position = history::position(context, namespace, name).await?;
     let question = Survey::Room { namespace: namespace.path.clone(), room: name.clone() };
-    let mut elsewhere = app.bus.survey::<Option<LiveRoom>>(&question, None).await;
+    let mut elsewhere = context.broker.survey::<Option<LiveRoom>>(&question, None).await;
     let answers = std::mem::take(&mut elsewhere.answers);
     let live = std::iter::once(room_here(namespace, name)).chain(answers).flatten();
     let live = live.reduce(|mut room, other| {

@@ -7,9 +7,8 @@ use utoipa::ToSchema;
 
 use super::{Coverage, page::hash};
 use crate::{
-    broker::cluster::Cluster,
-    broker::survey::Survey,
-    commands::{context::App, private_message},
+    broker::{cluster::Cluster, survey::Survey},
+    commands::{context::Context, private_message},
     hub::{self, Status},
     protocol::{names::UserId, refusal::Refusal, timestamp::Timestamp},
 };
@@ -42,16 +41,16 @@ pub struct Presence {
 ///
 /// # Errors
 /// `unavailable` while the queue cannot be read, or it is not known where the user is.
-pub async fn user(app: &App, id: &UserId) -> Result<Presence, Refusal> {
-    let queued = private_message::queue_len(app, id).await?;
-    match &app.cluster {
-        Some(cluster) => shared_user(app, cluster, id, queued).await,
-        None => Ok(user_here(app, id, queued)),
+pub async fn user(context: &Context, id: &UserId) -> Result<Presence, Refusal> {
+    let queued = private_message::queue_len(context, id).await?;
+    match &context.cluster {
+        Some(cluster) => shared_user(context, cluster, id, queued).await,
+        None => Ok(user_here(context, id, queued)),
     }
 }
 
-fn user_here(app: &App, id: &UserId, queued: u64) -> Presence {
-    let user = app.registry.users.get(id.as_str());
+fn user_here(context: &Context, id: &UserId, queued: u64) -> Presence {
+    let user = context.registry.users.get(id.as_str());
     let ids = |user: &hub::User| user.clients.iter().map(|client| client.id.to_string()).collect();
     Presence {
         user_id: id.to_string(),
@@ -59,7 +58,7 @@ fn user_here(app: &App, id: &UserId, queued: u64) -> Presence {
         status: user.as_ref().map_or(Status::Offline, |user| user.status),
         last_active: match &user {
             Some(user) => Some(user.last_active),
-            None => app.registry.users.last_seen(id.as_str()),
+            None => context.registry.users.last_seen(id.as_str()),
         },
         connections: user.as_ref().map(ids).unwrap_or_default(),
         queued,
@@ -68,18 +67,18 @@ fn user_here(app: &App, id: &UserId, queued: u64) -> Presence {
 }
 
 async fn shared_user(
-    app: &App,
+    context: &Context,
     cluster: &Cluster,
     id: &UserId,
     queued: u64,
 ) -> Result<Presence, Refusal> {
     let shared = cluster.user(id).await?;
     // What clients send is not written with every event: their nodes know when they were active last.
-    let elsewhere = shared.clients.keys().filter(|node| **node != app.node).cloned().collect();
+    let elsewhere = shared.clients.keys().filter(|node| **node != context.node).cloned().collect();
     let question = Survey::LastActivity { user: id.clone() };
     let answers = cluster.ask_nodes::<Option<Timestamp>>(elsewhere, &question, None).await?;
     let coverage = Coverage::of(&answers);
-    let known = [shared.last_active, last_activity_here(app, id)];
+    let known = [shared.last_active, last_activity_here(context, id)];
     let last_active = known.into_iter().chain(answers.answers).flatten().max();
     let status = if shared.online { shared.status.unwrap_or_default() } else { Status::Offline };
     Ok(Presence {
@@ -94,8 +93,8 @@ async fn shared_user(
 }
 
 /// When a client of the user on this node last sent something.
-pub fn last_activity_here(app: &App, user: &UserId) -> Option<Timestamp> {
-    app.registry.users.get(user.as_str()).map(|user| user.last_active)
+pub fn last_activity_here(context: &Context, user: &UserId) -> Option<Timestamp> {
+    context.registry.users.get(user.as_str()).map(|user| user.last_active)
 }
 
 /// Counts over all nodes and namespaces.
@@ -128,35 +127,35 @@ pub struct Counts {
 }
 
 /// What this node counts.
-pub fn counts_here(app: &App) -> Counts {
-    let rooms = app.registry.namespaces().iter().flat_map(|namespace| namespace.rooms());
+pub fn counts_here(context: &Context) -> Counts {
+    let rooms = context.registry.namespaces().iter().flat_map(|namespace| namespace.rooms());
     let rooms = rooms.map(|room| hash(&format!("{} {}", room.namespace, room.name)));
-    Counts { connections: app.registry.connections(), rooms: rooms.collect() }
+    Counts { connections: context.registry.connections(), rooms: rooms.collect() }
 }
 
 /// The counts at this moment.
-pub async fn stats(app: &App) -> Stats {
-    let elsewhere = app.bus.survey::<Counts>(&Survey::Counts, None).await;
+pub async fn stats(context: &Context) -> Stats {
+    let elsewhere = context.broker.survey::<Counts>(&Survey::Counts, None).await;
     let mut coverage = Coverage::of(&elsewhere);
     let nodes = 1 + elsewhere.answers.len() + elsewhere.unreachable.len();
-    let here = counts_here(app);
+    let here = counts_here(context);
     let mut connections = here.connections;
     let mut rooms = here.rooms.into_iter().collect::<HashSet<_>>();
     for counts in elsewhere.answers {
         connections += counts.connections;
         rooms.extend(counts.rooms);
     }
-    let users = match &app.cluster {
+    let users = match &context.cluster {
         Some(cluster) => cluster.user_count().await.ok(),
-        None => Some(app.registry.users.count()),
+        None => Some(context.registry.users.count()),
     };
     coverage.partial |= users.is_none();
     Stats {
         connections,
         rooms: rooms.len(),
-        users: users.unwrap_or_else(|| app.registry.users.count()),
+        users: users.unwrap_or_else(|| context.registry.users.count()),
         nodes,
-        uptime_seconds: (Timestamp::now().as_millis() - app.started_at.as_millis()) / 1000,
+        uptime_seconds: (Timestamp::now().as_millis() - context.started_at.as_millis()) / 1000,
         version: env!("CARGO_PKG_VERSION"),
         coverage,
     }

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::{
-    commands::context::App,
-    gateways::socketio::{Order, order},
-    hub::{Client, Namespace, sender::Packet},
+    commands::{is_state_event, membership::MembershipCommand},
+    gateways::{app::App, socketio::change_membership},
+    hub::{Client, Namespace, packet::Packet},
     protocol::{
         audience::Except,
-        event_names::{is_protocol_event, is_state_event},
+        event_names::is_protocol_event,
         names::RoomName,
         payload::Payload,
         refusal::{Code, Refusal},
@@ -38,11 +38,11 @@ pub fn run(app: &App, text: &str, attachments: Arc<[Bytes]>) -> Result<usize, Re
     let clients = match name.as_str() {
         "join" => {
             let (namespace, room) = (given.namespace(app)?, given.room(1)?);
-            give(&given.clients(&namespace, 2)?, || Order::Join(room.clone()))
+            give(&given.clients(&namespace, 2)?, || MembershipCommand::Join(room.clone()))
         }
         "leave" => {
             let (namespace, room) = (given.namespace(app)?, given.room(1)?);
-            give(&given.clients(&namespace, 2)?, || Order::Leave(room.clone()))
+            give(&given.clients(&namespace, 2)?, || MembershipCommand::Leave(room.clone()))
         }
         "_disconnect" => {
             let namespace = given.namespace(app)?;
@@ -52,7 +52,7 @@ pub fn run(app: &App, text: &str, attachments: Arc<[Bytes]>) -> Result<usize, Re
             let namespace = given.namespace(app)?;
             let packet = given.packet(2, attachments)?;
             let clients = given.clients(&namespace, 1)?;
-            app.bus.here.to_clients(&clients, &packet, &Except::nobody())
+            app.broker.here.to_clients(&clients, &packet, &Except::nobody())
         }
         _ => {
             let message = format!("the Admin UI has no event {name:?}");
@@ -64,17 +64,17 @@ pub fn run(app: &App, text: &str, attachments: Arc<[Bytes]>) -> Result<usize, Re
     Ok(clients)
 }
 
-fn give(clients: &[Arc<Client>], make: impl Fn() -> Order) -> usize {
-    clients.iter().filter(|client| order(client, make())).count()
+fn give(clients: &[Arc<Client>], make: impl Fn() -> MembershipCommand) -> usize {
+    clients.iter().filter(|client| change_membership(client, make())).count()
 }
 
 /// Disconnects the clients from their namespace, or from all that they are in.
 fn disconnect(app: &App, clients: &[Arc<Client>], close: bool) -> usize {
     for client in clients {
         if close {
-            app.registry.clients(client.id).iter().for_each(|client| client.outlet.disconnect());
+            app.registry.clients(client.id).iter().for_each(|client| client.sender.disconnect());
         } else {
-            client.outlet.disconnect();
+            client.sender.disconnect();
         }
     }
     clients.len()

@@ -39,7 +39,7 @@ use self::{
 };
 use crate::{
     config::{Config, Environment},
-    hub::{Client, Registry, observer::Observer, sender::Packet},
+    hub::{Client, Registry, observer::Observer, packet::Packet},
     protocol::{names::RoomName, timestamp::Timestamp},
 };
 

@@ -19,8 +19,7 @@ use super::{
     login::{Admission, Credentials},
 };
 use crate::{
-    commands::context::App, config::ADMIN_NAMESPACE, limits::client_address,
-    protocol::payload::Object,
+    config::ADMIN_NAMESPACE, gateways::app::App, limits::client_address, protocol::payload::Object,
 };
 
 /// What the page may do: as Node's server of version 4 says it.

@@ -139,7 +139,7 @@ impl<'a> ServerStats<'a> {
             namespaces.push(Named { name: &namespace.path, sockets_count: clients.len() });
             for client in clients {
                 all.insert(client.id);
-                if client.outlet.transport() == "polling" {
+                if client.sender.transport() == "polling" {
                     polling.insert(client.id);
                 }
             }

@@ -23,7 +23,7 @@ pub struct Changing {
 impl Changing {
     /// As it is at this moment.
     pub fn of(client: &Client) -> Self {
-        Self { transport: client.outlet.transport(), user: client.user() }
+        Self { transport: client.sender.transport(), user: client.user() }
     }
 }
 
@@ -82,7 +82,7 @@ fn data(client: &Client, changing: &Changing) -> Value {
 fn handshake(client: &Client) -> Value {
     let address = client.address.map(|address| address.to_canonical().to_string());
     let (issued, time) = (client.connected_at.as_millis(), client.connected_at);
-    let socket = client.outlet.socket();
+    let socket = client.sender.socket();
     let Some(request) = socket.as_ref().map(|socket| socket.req_parts()) else {
         return json!({"address": address, "headers": {}, "query": {}, "issued": issued, "time": time});
     };

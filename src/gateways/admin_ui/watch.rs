@@ -26,7 +26,7 @@ use super::{
     view::{self, Changing, Shown},
 };
 use crate::{
-    hub::{Client, Registry, sender::Packet},
+    hub::{Client, Registry, packet::Packet},
     protocol::{names::RoomName, timestamp::Timestamp},
 };
 

@@ -1,33 +1,32 @@
 //! Every event, described: as an `AsyncAPI` 3 document, and as a TypeScript declaration made from it.
 //!
-//! Two tables, `events` and `schemas`, are the one source of both. Their names are held to those
-//! that the Socket.IO door knows by a test here; their schemas to what a server really sends and
-//! takes by a test of the documents, which makes it send every event there is.
+//! The commands are the source of both: each describes its events. A test of the documents holds their
+//! schemas to what a server really sends and takes, by making it send every event there is.
 
-mod events;
-mod schemas;
 #[cfg(test)]
 mod tests;
 mod typescript;
 
 use serde_json::{Map, Value, json};
 
-use self::events::{CLIENT, ClientEvent, SERVER};
 pub use self::typescript::declaration;
+use crate::commands::{
+    FEATURES, client_events, event::ClientEvent, schema::reference, server_events,
+};
 
 /// The `AsyncAPI` 3 document of all events.
 pub fn document() -> Value {
     let mut messages = Map::new();
     let mut operations = Map::new();
-    for event in &CLIENT {
+    for event in client_events() {
         let (sent, ack) = (format!("client.{}", event.name), format!("ack.{}", event.name));
         operations.insert(sent.clone(), receive(event, &sent, &ack));
-        messages.insert(sent, message(event.name, event.summary, &reference(event.payload)));
+        messages.insert(sent, message(event.name, event.summary, &reference(event.argument)));
         let answer = json!({"oneOf": [reference(event.ack), reference("Refused")]});
         let summary = format!("The acknowledgement of `{}`.", event.name);
         messages.insert(ack, message(event.name, &summary, &answer));
     }
-    for event in &SERVER {
+    for event in server_events() {
         let sent = format!("server.{}", event.name);
         let operation = json!({
             "action": "send",
@@ -83,7 +82,7 @@ pub fn document() -> Value {
         "operations": operations,
         "components": {
             "messages": messages,
-            "schemas": schemas::all(),
+            "schemas": schemas(),
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -117,6 +116,8 @@ fn in_channel(message: &str) -> Value {
     json!({"$ref": format!("#/channels/namespace/messages/{message}")})
 }
 
-fn reference(schema: &str) -> Value {
-    json!({"$ref": format!("#/components/schemas/{schema}")})
+/// Every schema, by name.
+fn schemas() -> Map<String, Value> {
+    let schemas = FEATURES.iter().flat_map(|feature| (feature.schemas)());
+    schemas.map(|(name, schema)| (name.to_owned(), schema)).collect()
 }

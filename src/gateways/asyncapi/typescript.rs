@@ -4,10 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use super::{
-    events::{CLIENT, NOTHING, SERVER},
-    schemas,
-};
+use super::schemas;
+use crate::commands::{client_events, schema::NOTHING, server_events};
 
 const HEAD: &str = r#"// The events of roomcast, for socket.io-client. Made from its AsyncAPI document: do not edit.
 //
@@ -20,7 +18,7 @@ export type Acknowledge<T> = (answer: T | Refused) => void;
 /// The text of `types/index.d.ts`.
 pub fn declaration() -> String {
     let mut out = HEAD.to_owned();
-    for (name, schema) in schemas::all() {
+    for (name, schema) in schemas() {
         if name == NOTHING {
             continue;
         }
@@ -34,13 +32,13 @@ pub fn declaration() -> String {
         }
     }
     out.push_str("\n/** What clients receive. Extend it by the events of your own. */\nexport interface ServerToClientEvents {\n");
-    for event in &SERVER {
+    for event in server_events() {
         let _ = writeln!(out, "  /** {} */", event.summary);
         let _ = writeln!(out, "  {}: (payload: {}) => void;", key(event.name), event.payload);
     }
     out.push_str("}\n\n/** What clients send. */\nexport interface ClientToServerEvents {\n");
-    for event in &CLIENT {
-        let payload = match event.payload {
+    for event in client_events() {
+        let payload = match event.argument {
             NOTHING => String::new(),
             payload => format!("payload: {payload}, "),
         };
@@ -53,7 +51,7 @@ pub fn declaration() -> String {
         );
     }
     out.push_str("}\n\n/** What each event of a client is answered with, for `emitWithAck`. */\nexport interface Acknowledgements {\n");
-    for event in &CLIENT {
+    for event in client_events() {
         let _ = writeln!(out, "  {}: {} | Refused;", key(event.name), event.ack);
     }
     out.push_str("}\n");

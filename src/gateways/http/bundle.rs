@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, io, path::Path, sync::Arc};
 
+use crate::gateways::http_error::HttpError;
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
     extract::{Request, State},
@@ -14,8 +15,6 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
-
-use super::error::HttpError;
 
 /// What the npm package `socket.io-client` has in `dist`.
 const FILES: [&str; 8] = [

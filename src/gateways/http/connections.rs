@@ -5,16 +5,13 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
-    error::HttpError,
     extract::{Paging, Query, Segment, namespace},
     openapi::{Busy, KeyErrors, NotFound, QueryErrors},
 };
 use crate::{
     broker::survey::ConnectionFilter,
-    commands::{
-        context::App,
-        queries::{self, Connection, Page},
-    },
+    commands::queries::{self, Connection, Page},
+    gateways::{app::App, http_error::HttpError},
     protocol::names::{NameError, RoomName, UserId},
 };
 

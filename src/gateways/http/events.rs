@@ -8,16 +8,13 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
-    error::HttpError,
     extract::{JsonText, namespace},
     messages::event_fault,
     openapi::{BodyErrors, Busy, KeyErrors},
 };
 use crate::{
-    commands::{
-        backend_event::{self, Audience, BackendEvent, Sent},
-        context::App,
-    },
+    commands::backend_event::{self, Audience, BackendEvent, Sent},
+    gateways::{app::App, http_error::HttpError},
     protocol::{
         audience::Except,
         names::{NameError, RoomName, UserId},

@@ -11,10 +11,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use super::error::HttpError;
 use crate::{
     broker::survey::PageRequest,
-    commands::{context::App, queries::decode_cursor},
+    commands::queries::decode_cursor,
+    gateways::{app::App, http_error::HttpError},
     hub::Namespace,
     limits::{MAX_DEPTH, is_deeper_than},
     protocol::{

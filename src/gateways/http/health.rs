@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    commands::context::App,
+    gateways::app::App,
     store::{self, Store},
 };
 

@@ -7,17 +7,16 @@ use axum::{
     response::Response,
 };
 
-use super::error::HttpError;
 use crate::{
-    commands::context::App,
     config::Environment,
+    gateways::{app::App, http_error::HttpError},
     limits::client_address,
     protocol::refusal::Code,
     telemetry::event_log::{Entry, Kind},
 };
 
 /// Lets in who brings one of the API keys; everyone, where there are none.
-pub async fn known(
+pub async fn require_key_if_set(
     State(app): State<App>,
     request: Request,
     next: Next,
@@ -27,7 +26,7 @@ pub async fn known(
 }
 
 /// Lets in who brings one of the API keys; nobody, where there are none, but in development.
-pub async fn trusted(
+pub async fn require_key(
     State(app): State<App>,
     request: Request,
     next: Next,

@@ -7,9 +7,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{error::HttpError, keys};
+use super::keys;
 use crate::{
-    commands::context::App,
+    gateways::{app::App, http_error::HttpError},
     limits::{Caller, ROOM_AGAIN, Source, client_address, disbelieved_peer},
     protocol::refusal::{Code, Refusal},
     telemetry::{
@@ -55,11 +55,11 @@ pub async fn handshakes(State(app): State<App>, mut request: Request, next: Next
         let message = "the server has as many connections as its limit of descriptors allows";
         Err(Refusal { retry_after: Some(ROOM_AGAIN), ..Refusal::new(Code::Unavailable, message) })
     } else {
-        app.limits.doorman.admit(address)
+        app.limits.connection_limiter.admit(address)
     };
     match admitted {
-        Ok(admission) => {
-            request.extensions_mut().insert(admission);
+        Ok(permit) => {
+            request.extensions_mut().insert(permit);
             request.extensions_mut().insert(app.memory.open_account());
             next.run(request).await
         }

@@ -9,21 +9,18 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
-    error::HttpError,
     extract::{InNamespace, JsonText, Query, Segment, namespace},
     message_dto::{Message, MessageDto},
     openapi::{BodyErrors, Busy, KeyErrors},
 };
 use crate::{
     commands::{
-        context::App,
-        message::{self, Broadcast},
+        backend_message::{self, Broadcast},
+        is_state_event,
     },
-    hub::sender::Packet,
-    protocol::{
-        event_names::{is_protocol_event, is_state_event},
-        payload::Payload,
-    },
+    gateways::{app::App, http_error::HttpError},
+    hub::packet::Packet,
+    protocol::{event_names::is_protocol_event, payload::Payload},
 };
 
 /// Send a message to a room
@@ -58,7 +55,7 @@ pub async fn broadcast(
         id: message.id,
         except: message.client_id.parse().ok().filter(|_| !message.to_sender),
     };
-    let answer = match message::broadcast(&app, broadcast).await? {
+    let answer = match backend_message::broadcast(&app, broadcast).await? {
         Some(offset) => payload.to_be_numbered().numbered(offset),
         None => payload,
     };
@@ -91,7 +88,7 @@ pub struct ToClient {
     request_body = MessageDto,
     responses(
         (status = 201, description = "The body", body = Object),
-        (status = 404, description = "The client is not connected", body = super::error::ErrorBody,
+        (status = 404, description = "The client is not connected", body = crate::gateways::http_error::ErrorBody,
             example = json!({"statusCode": 404, "message": "Client x is not connected", "error": "Not Found"})),
         BodyErrors, KeyErrors, Busy,
     ),
@@ -117,7 +114,7 @@ pub async fn to_client(
     }
     let path = namespace.as_ref().map(|namespace| &*namespace.path);
     let payload = Payload::from_raw(body.0);
-    message::to_client(&app, path, &client, &Packet::new(event, payload.clone())).await?;
+    backend_message::to_client(&app, path, &client, &Packet::new(event, payload.clone())).await?;
     Ok(created(&payload))
 }
 

@@ -4,7 +4,6 @@ mod asyncapi;
 mod body_deadline;
 mod bundle;
 mod connections;
-mod error;
 mod events;
 mod extract;
 mod health;
@@ -40,11 +39,13 @@ use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 use tracing::Span;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::error::HttpError;
 use self::{bundle::Bundle, origin::Cors, playground::Playground};
 use crate::{
-    commands::context::App,
-    gateways::socketio::{self, SessionIds, SocketLayer},
+    gateways::{
+        app::App,
+        http_error::HttpError,
+        socketio::{self, SessionIds, SocketLayer},
+    },
     telemetry::metrics::Metrics,
     transport::Serves,
 };
@@ -60,9 +61,10 @@ use crate::{
 pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
     let cors = Cors::new(&app.config.cors_origin, app.config.has_admin_ui());
     let metrics = app.metrics.clone();
-    let messages = message_routes().route_layer(from_fn_with_state(app.clone(), keys::known));
+    let messages =
+        message_routes().route_layer(from_fn_with_state(app.clone(), keys::require_key_if_set));
     let management =
-        management_routes().route_layer(from_fn_with_state(app.clone(), keys::trusted));
+        management_routes().route_layer(from_fn_with_state(app.clone(), keys::require_key));
     let (routes, document) = OpenApiRouter::with_openapi(openapi::base())
         .merge(messages)
         .merge(management)

@@ -18,8 +18,10 @@ use utoipa::{
 };
 use utoipa_swagger_ui::Config;
 
-use super::error::{ErrorBody, HttpError};
-use crate::commands::context::App;
+use crate::gateways::{
+    app::App,
+    http_error::{ErrorBody, HttpError},
+};
 
 /// What the document says beside the routes.
 #[derive(OpenApi)]

@@ -19,10 +19,9 @@ use axum::{
 use tower::{Layer, Service};
 use tower_http::cors::{self, AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::error::HttpError;
 use crate::{
     config::{Config, CorsOrigin},
-    gateways::socketio::is_socket_io,
+    gateways::{http_error::HttpError, socketio::is_socket_io},
 };
 
 /// The CORS headers of every answer.

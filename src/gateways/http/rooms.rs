@@ -5,14 +5,15 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
-    error::HttpError,
     extract::{InNamespace, Paging, Query, Segment, integer, page_limit},
     openapi::{Busy, KeyErrors, NotFound, QueryErrors},
 };
-use crate::commands::{
-    context::App,
-    history::{self, HistoryPage},
-    queries::{self, Page, Room, RoomDetail},
+use crate::{
+    commands::{
+        history::{self, HistoryPage},
+        queries::{self, Page, Room, RoomDetail},
+    },
+    gateways::{app::App, http_error::HttpError},
 };
 
 /// The greatest offset: the greatest integer that JavaScript can hold exactly.

@@ -3,15 +3,12 @@
 use axum::{Json, extract::State};
 
 use super::{
-    error::HttpError,
     extract::Segment,
     openapi::{Busy, KeyErrors, QueryErrors},
 };
 use crate::{
-    commands::{
-        context::App,
-        queries::{self, Presence, Stats},
-    },
+    commands::queries::{self, Presence, Stats},
+    gateways::{app::App, http_error::HttpError},
     protocol::names::UserId,
 };
 

@@ -27,13 +27,14 @@ use super::{
     guard::step,
     handshake::{Handshake, client_name},
     inbox::{Inbox, Item, size_of_event},
-    refusals::{close_if_unjoined, turned_away},
+    refusals::{close_if_unjoined, record_refused_connect},
     task::split,
 };
 use crate::{
-    commands::{context::App, presence, room, signal},
-    hub::{Client, Namespace, Session, sender::Outlet},
-    limits::{Admission, Who},
+    commands::{announcement, presence, room, session},
+    gateways::app::App,
+    hub::{Client, Namespace, Session, sender::ClientSender},
+    limits::{ConnectionPermit, Who},
     memory::Account,
     protocol::refusal::{Code, Refusal},
     telemetry::{
@@ -63,7 +64,7 @@ pub struct Connection {
     /// The Engine.IO session that it belongs to.
     pub(super) connects: Arc<Connects>,
     /// Weak: the place is free as soon as the library lets go of the connection.
-    pub(super) admission: Weak<Admission>,
+    pub(super) permit: Weak<ConnectionPermit>,
     /// Why the server has ended it, where it did.
     pub(super) ended: OnceLock<&'static str>,
 }
@@ -100,8 +101,8 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
             };
             let handshake = Handshake::read(parts, auth.as_ref(), &self.app.config);
             let address = handshake.address;
-            let admission = parts.extensions.get::<Arc<Admission>>();
-            let is_banned = admission.is_some_and(|admission| admission.is_banned());
+            let permit = parts.extensions.get::<Arc<ConnectionPermit>>();
+            let is_banned = permit.is_some_and(|permit| permit.is_banned());
             let taken = match connects.take(&self.namespace.path) {
                 Err(refusal) if !is_banned => {
                     self.app.metrics.refused(refusal.code);
@@ -117,7 +118,7 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
                 self.authenticate(handshake).await
             };
             let prepared = prepared.map_err(|refusal| {
-                turned_away(&self.app, &socket, &refusal, address);
+                record_refused_connect(&self.app, &socket, &refusal, address);
                 close_if_unjoined(&self.app, &socket);
                 Box::new(refusal) as Refused
             })?;
@@ -128,14 +129,14 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
                 inbox: Inbox::default(),
                 account: Account::of(&socket.req_parts().extensions, &self.app.memory),
                 connects: connects.clone(),
-                admission: admission.map(Arc::downgrade).unwrap_or_default(),
+                permit: permit.map(Arc::downgrade).unwrap_or_default(),
                 ended: OnceLock::new(),
             });
             if let Some(taken) = taken {
                 taken.enter(&connection);
             }
             socket.extensions.insert(connection.clone());
-            socket.on_fallback(Inlet(connection.clone()));
+            socket.on_fallback(EventHandler(connection.clone()));
             socket.on_disconnect(Farewell(connection));
             Ok(())
         })
@@ -154,7 +155,8 @@ impl NamespaceHandler {
         let session = match (&self.app.verifier, &handshake.token) {
             (Some(verifier), Some(token)) => {
                 let who = Who::of(handshake.address, None);
-                let mut identity = self.app.limits.guesses.verify(verifier, token, who).await?;
+                let mut identity =
+                    self.app.limits.auth_failures.verify(verifier, token, who).await?;
                 token_name = identity.client_name.take();
                 Session::from(identity)
             }
@@ -176,9 +178,9 @@ impl NamespaceHandler {
 }
 
 /// Takes every event, synchronously and so in order.
-struct Inlet(Arc<Connection>);
+struct EventHandler(Arc<Connection>);
 
-impl MessageHandler<LocalAdapter, Direct> for Inlet {
+impl MessageHandler<LocalAdapter, Direct> for EventHandler {
     fn call(&self, _: Arc<Socket>, value: Value, ack: Option<i64>) {
         let Value::Str(text, attachments) = value else { return };
         let attachments: Arc<[Bytes]> = attachments.into_iter().flatten().collect();
@@ -229,7 +231,7 @@ impl DisconnectHandler<LocalAdapter, Direct> for Farewell {
         self.0.connects.left(socket.ns());
         // The client may connect anew on the same connection: nothing of before may follow then.
         if let Some(client) = self.0.client.get() {
-            client.outlet.close();
+            client.sender.close();
         }
         // Never refused: only events are.
         let _queued = self.0.inbox.push(&self.0, Item::Gone(reason));
@@ -263,7 +265,7 @@ impl Connection {
             prepared.name.clone(),
             protocol,
             prepared.address,
-            Outlet::new(
+            ClientSender::new(
                 socket,
                 prepared.namespace.path.clone(),
                 self.app.wire.clone(),
@@ -280,11 +282,11 @@ impl Connection {
         // Whatever fails, the inbox must open: the end of the connection comes through it.
         let step = |name, work: &dyn Fn()| step(&app.metrics, &client, name, work);
         // The welcome is the first that it hears: before it is among those that broadcasts reach.
-        step("welcoming", &|| signal::welcome(&client));
+        step("welcoming", &|| announcement::welcome(&client));
         client.namespace.add(client.clone());
-        step("announcing the beginning", &|| signal::announce_connected(app, &client));
-        step("beginning presence", &|| presence::begin(app, &client));
-        tracing::debug!(client = %client.id, namespace = %client.namespace.path, name = ?client.name, user = ?client.user(), transport = client.outlet.transport(), "connected");
+        step("announcing the beginning", &|| announcement::announce_connected(app, &client));
+        step("beginning presence", &|| session::begin(app, &client));
+        tracing::debug!(client = %client.id, namespace = %client.namespace.path, name = ?client.name, user = ?client.user(), transport = client.sender.transport(), "connected");
         if let Some(observer) = &app.observer {
             step("telling the observer", &|| observer.connected(&client));
         }
@@ -309,9 +311,11 @@ impl Connection {
         if !step(metrics, client, "leaving rooms", || room::leave_all(app, client)) {
             room::forget(client, &places);
         }
-        step(metrics, client, "announcing the end", || signal::announce_disconnected(app, client));
-        if !step(metrics, client, "ending presence", || presence::end(app, client, places)) {
-            presence::forget(app, client);
+        step(metrics, client, "announcing the end", || {
+            announcement::announce_disconnected(app, client);
+        });
+        if !step(metrics, client, "ending presence", || session::end(app, client, places)) {
+            session::forget(app, client);
         }
     }
 

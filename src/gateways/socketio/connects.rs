@@ -85,7 +85,7 @@ impl Place {
             // It is being disconnected by the server, and knows it before the library does.
             Self::Inside(connection) => connection
                 .upgrade()
-                .and_then(|connection| connection.client().map(|client| client.outlet.is_closed()))
+                .and_then(|connection| connection.client().map(|client| client.sender.is_closed()))
                 .unwrap_or(false),
         }
     }

@@ -11,12 +11,12 @@ use futures_util::FutureExt;
 use crate::{hub::Client, telemetry::metrics::Metrics};
 
 /// What `begin` does; `None` where it panics. The panic hook has told where.
-pub fn caught<R>(begin: impl FnOnce() -> R) -> Option<R> {
+pub fn catch_panic<R>(begin: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(begin)).ok()
 }
 
 /// What the work comes to; `None` where it panics.
-pub fn survived<F: Future>(work: F) -> impl Future<Output = Option<F::Output>> {
+pub fn catch_panic_async<F: Future>(work: F) -> impl Future<Output = Option<F::Output>> {
     AssertUnwindSafe(work).catch_unwind().map(Result::ok)
 }
 
@@ -24,10 +24,10 @@ pub fn survived<F: Future>(work: F) -> impl Future<Output = Option<F::Output>> {
 /// it is counted, and ends the step alone.
 pub fn step(metrics: &Metrics, client: &Client, name: &str, work: impl FnOnce()) -> bool {
     let work = || {
-        trip(client, name);
+        failpoint(client, name);
         work();
     };
-    let taken = caught(work).is_some();
+    let taken = catch_panic(work).is_some();
     if !taken {
         metrics.panicked();
         tracing::error!(client = %client.id, step = name, "a panic ended this step");
@@ -37,12 +37,12 @@ pub fn step(metrics: &Metrics, client: &Client, name: &str, work: impl FnOnce())
 
 /// In this crate's own tests a client can ask for a panic: by its name.
 #[cfg(test)]
-pub fn trip(client: &Client, place: &str) {
+pub fn failpoint(client: &Client, place: &str) {
     assert!(*client.name != format!("panics at {place}"), "as the test asked for");
 }
 
 #[cfg(not(test))]
-pub const fn trip(_: &Client, _: &str) {}
+pub const fn failpoint(_: &Client, _: &str) {}
 
 #[cfg(test)]
 mod tests {

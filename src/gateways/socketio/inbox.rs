@@ -18,10 +18,9 @@ use socketioxide::socket::DisconnectReason;
 
 use super::{
     connection::Connection,
-    guard::{caught, survived},
-    order::Order,
+    guard::{catch_panic, catch_panic_async},
 };
-use crate::{memory::Charge, transport::Pause};
+use crate::{commands::membership::MembershipCommand, memory::Charge, transport::Pause};
 
 /// How many events of one client may wait; the bytes of those that wait, and of those under way, are
 /// bounded by its account. What is over is refused, which a client that awaits its acks never sees, nor
@@ -55,8 +54,8 @@ pub enum Item {
         /// Its bytes.
         charge: Charge,
     },
-    /// Somebody else's order for the client.
-    Order(Order),
+    /// A change of the client's memberships that somebody else wants.
+    Membership(MembershipCommand),
     /// The connection has ended.
     Gone(DisconnectReason),
 }
@@ -102,7 +101,7 @@ impl Inbox {
         state.items.push_back(item);
         let is_crowded = state.items.len() >= CROWDED || connection.account.is_crowded();
         if is_crowded && state.pause.is_none() {
-            state.pause = connection.client().and_then(|client| client.outlet.pause());
+            state.pause = connection.client().and_then(|client| client.sender.pause());
         }
         let starts = state.starts();
         drop(state);
@@ -159,17 +158,17 @@ impl State {
 
 async fn drain(connection: Arc<Connection>) {
     // Without a log there is nothing to be shared, and who publishes is held back message by message.
-    let most = if connection.app().bus.log().is_some() { UNDER_WAY } else { 0 };
+    let most = if connection.app().broker.log().is_some() { UNDER_WAY } else { 0 };
     let mut under_way = VecDeque::new();
     loop {
         let room = match connection.inbox().next(&connection, under_way.is_empty()) {
             Some(item) => {
-                let Some(begun) = caught(|| connection.begin(item)) else {
+                let Some(begun) = catch_panic(|| connection.begin(item)) else {
                     connection.app().metrics.panicked();
                     continue;
                 };
                 under_way.push_back(begun.work);
-                if begun.is_placed { most } else { 0 }
+                if begun.is_pipelined { most } else { 0 }
             }
             None if under_way.is_empty() => return,
             None => under_way.len() - 1,
@@ -178,7 +177,7 @@ async fn drain(connection: Arc<Connection>) {
             && let Some(first) = under_way.pop_front()
         {
             // A panic ends this event, not the client.
-            if survived(first).await.is_none() {
+            if catch_panic_async(first).await.is_none() {
                 connection.app().metrics.panicked();
             }
         }

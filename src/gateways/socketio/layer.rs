@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use socketioxide::{ParserConfig, SocketIo, TransportType};
 
 use super::{PATH, connection::NamespaceHandler, connects::Shared, polling, upgrade::SocketLayer};
-use crate::{commands::context::App, config::Config};
+use crate::{config::Config, gateways::app::App};
 
 /// How much is read at once from a WebSocket; what a connection holds while it is idle.
 const READ_BUFFER: usize = 512;

@@ -4,12 +4,11 @@
 mod connection;
 mod connects;
 mod eio3;
-mod event;
 mod guard;
 mod handshake;
 mod inbox;
 mod layer;
-mod order;
+mod membership;
 mod polling;
 mod refusals;
 mod reply;
@@ -19,7 +18,7 @@ mod upgrade;
 
 pub use self::{
     layer::{build, mount},
-    order::{Order, order},
+    membership::change_membership,
     session_id::{SessionIds, guard},
     upgrade::{SocketLayer, SocketService},
 };

@@ -10,13 +10,10 @@ use socketioxide::socket::{DisconnectReason, Socket};
 
 use super::{connection::Connection, layer::connect_timeout, reply};
 use crate::{
-    commands::context::App,
+    gateways::app::App,
     hub::Client,
     limits::Reaction,
-    protocol::{
-        event_names::client as name,
-        refusal::{Code, Refusal},
-    },
+    protocol::refusal::{Code, Refusal},
     telemetry::{
         event_log::{Entry, Kind},
         metrics::Limit,
@@ -28,7 +25,12 @@ use crate::{
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Counts and logs a client that is not let into a namespace.
-pub fn turned_away(app: &App, socket: &Socket, refusal: &Refusal, address: Option<IpAddr>) {
+pub fn record_refused_connect(
+    app: &App,
+    socket: &Socket,
+    refusal: &Refusal,
+    address: Option<IpAddr>,
+) {
     let Refusal { code, message, .. } = refusal;
     tracing::debug!(client = %socket.id, ?address, reason = ?message, "connection refused");
     app.metrics.refused(*code);
@@ -86,13 +88,13 @@ impl Connection {
             match self.connects.throttle.refused(Instant::now()) {
                 Reaction::Tell(refusals) => count = Some(refusals.into()).filter(|n| *n > 1),
                 Reaction::Silence => return reply::acknowledge_refusal(client, ack, refusal),
-                Reaction::Disconnect => return self.throw_out(client, name, ack),
+                Reaction::Disconnect => return self.disconnect_flooder(client, name, ack),
                 // In another namespace of the connection.
-                Reaction::CutOff => return client.outlet.break_off(),
+                Reaction::CutOff => return client.sender.break_off(),
             }
         }
         tracing::debug!(client = %client.id, event = ?name, code = refusal.code.as_str(), reason = ?refusal.message, "refused");
-        let kind = kind_of(refusal.code, name == name::AUTHENTICATE);
+        let kind = kind_of(refusal.code, name == "authenticate");
         if kind == Kind::AuthFailure {
             app.metrics.auth_failed();
         }
@@ -102,7 +104,7 @@ impl Connection {
     }
 
     /// Disconnects a client that floods, after it was told so.
-    fn throw_out(&self, client: &Arc<Client>, name: &str, ack: Option<i64>) {
+    fn disconnect_flooder(&self, client: &Arc<Client>, name: &str, ack: Option<i64>) {
         const MESSAGE: &str = "too many events, and none fewer after being refused: disconnected";
         let address = client.address.map(tracing::field::display);
         tracing::info!(client = %client.id, address, "flooding: disconnecting");
@@ -115,8 +117,8 @@ impl Connection {
         });
         // Only the first reason counts.
         let _first = self.ended.set("flooding");
-        if let Some(admission) = self.admission.upgrade() {
-            admission.ban();
+        if let Some(permit) = self.permit.upgrade() {
+            permit.ban();
         }
         reply::refuse(client, name, ack, &Refusal::new(Code::RateLimited, MESSAGE));
         // The library closes the transport, with whatever is still unsent, over an event that comes
@@ -124,14 +126,14 @@ impl Connection {
         let client = client.clone();
         tokio::spawn(async move {
             tokio::time::sleep(LAST_WORDS).await;
-            client.outlet.disconnect();
+            client.sender.disconnect();
         });
     }
 
     /// Why the connection has ended, in the words of Socket.IO where it has some; a slow consumer
     /// is counted.
     pub(super) fn end_of(&self, client: &Arc<Client>, reason: DisconnectReason) -> &'static str {
-        if let Some(why) = client.outlet.slow() {
+        if let Some(why) = client.sender.slow() {
             self.app.metrics.slow_consumer(why);
             let reason = Some(why.as_str().into());
             self.app.event_log.write(|| Entry { reason, ..client.entry(Kind::SlowConsumer) });

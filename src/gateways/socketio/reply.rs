@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use crate::{
-    hub::{Client, sender::Packet},
-    protocol::{event_names::is_camel_event, payload::Payload, refusal::Refusal},
+    commands::client_event,
+    hub::{Client, EventStyle, packet::Packet},
+    protocol::{payload::Payload, refusal::Refusal},
 };
 
 /// Tells the client that its event was refused: by the ack, if it asked for one, and by the `error`
@@ -16,9 +17,9 @@ pub fn refuse(client: &Client, event: &str, ack: Option<i64>, refusal: &Refusal)
 
 /// Tells the client what came of its event, if it asked for an ack; nothing is made for one that did
 /// not.
-pub fn acknowledge(client: &Client, ack: Option<i64>, answer: impl Into<Payload>) {
+pub fn acknowledge(client: &Client, ack: Option<i64>, answer: &Payload) {
     if let Some(id) = ack {
-        client.outlet.acknowledge(id, &answer.into());
+        client.sender.acknowledge(id, answer);
     }
 }
 
@@ -37,7 +38,7 @@ pub fn acknowledge_refusal(client: &Client, ack: Option<i64>, refusal: &Refusal)
     let (message, code) = (refusal.message.as_ref(), refusal.code.as_str());
     let retry_after_ms = refusal.retry_after.map(|wait| wait.as_millis());
     let answer = Ack { success: false, message, code, retry_after_ms };
-    client.outlet.acknowledge(id, &Payload::of(&answer));
+    client.sender.acknowledge(id, &Payload::of(&answer));
 }
 
 fn tell(client: &Client, event: &str, refusal: &Refusal) {
@@ -57,8 +58,8 @@ fn tell(client: &Client, event: &str, refusal: &Refusal) {
     }
     let (message, code) = (refusal.message.as_ref(), refusal.code.as_str());
     let retry_after_ms = refusal.retry_after.map(|wait| wait.as_millis());
-    client.outlet.send(&Packet::of("error", &Error { message, code, event, retry_after_ms }));
-    if is_camel_event(event) {
-        client.outlet.send(&Packet::of("exception", &Exception { status: "error", message }));
+    client.sender.send(&Packet::of("error", &Error { message, code, event, retry_after_ms }));
+    if client_event(event).is_some() && EventStyle::of(event) == EventStyle::Camel {
+        client.sender.send(&Packet::of("exception", &Exception { status: "error", message }));
     }
 }

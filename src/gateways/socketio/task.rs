@@ -1,4 +1,4 @@
-//! What a client's inbox has done: an event is read, handed to its feature, and answered.
+//! What a client's inbox has done: an event is read, handed to its command, and answered.
 
 use std::{
     future::{Future, ready},
@@ -12,34 +12,41 @@ use serde_json::value::RawValue;
 
 use super::{
     connection::Connection,
-    event::{ClientEvent, Message, Request},
-    guard::{caught, survived, trip},
+    guard::{catch_panic, catch_panic_async, failpoint},
     inbox::Item,
-    order, reply,
+    reply,
 };
 use crate::{
     commands::{
-        context::App,
-        history,
-        message::{self, success},
-        presence, private_message, receipt, room, signal,
+        client_event, client_events,
+        event::{Begun, Caller, Incoming, Outcome},
+        membership,
     },
     hub::Client,
     limits::{MAX_DEPTH, is_deeper_than},
     memory::Charge,
     protocol::{
-        payload::{Payload, work},
+        payload::work,
         refusal::{Code, Refusal},
     },
     telemetry::metrics::Limit,
 };
 
+/// How much of an unknown event's name is told back, in Unicode code points.
+const MAX_SHOWN: usize = 50;
+
 /// What was begun for a client.
-pub struct Begun {
+pub struct Task {
     /// The rest of it, its answer at the end.
     pub work: BoxFuture<'static, ()>,
-    /// It is a message that has its place in its room: what follows need not wait for it.
-    pub is_placed: bool,
+    /// Whether what follows may begin before this is done.
+    pub is_pipelined: bool,
+}
+
+impl Task {
+    fn alone(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { work: Box::pin(work), is_pipelined: false }
+    }
 }
 
 /// An event, for its answer.
@@ -56,77 +63,58 @@ struct Asked {
 impl Connection {
     /// Begins what an item asks for: a message to a room is handed over during this call, all else
     /// waits for the work to be polled. Called by the inbox, for one item after the other.
-    pub fn begin(self: &Arc<Self>, item: Item) -> Begun {
-        let later = |work| Begun { work, is_placed: false };
-        let Some(client) = self.client.get().cloned() else { return later(Box::pin(ready(()))) };
+    pub fn begin(self: &Arc<Self>, item: Item) -> Task {
+        let Some(client) = self.client.get().cloned() else { return Task::alone(ready(())) };
         let of = self.clone();
         let (text, attachments, ack, came, charge) = match item {
             Item::Event { text, attachments, ack, came, charge } => {
                 (text, attachments, ack, came, charge)
             }
-            Item::Order(order) => {
-                return later(Box::pin(async move { order::obey(&of.app, &client, order).await }));
+            Item::Membership(command) => {
+                return Task::alone(async move {
+                    membership::apply(&of.app, &client, command).await;
+                });
             }
-            Item::Gone(reason) => {
-                return later(Box::pin(async move { of.on_gone(&client, reason) }));
-            }
+            Item::Gone(reason) => return Task::alone(async move { of.on_gone(&client, reason) }),
         };
-        let (name, event) = self.read(text.as_str(), attachments);
+        let (name, argument) = match split(text.as_str()) {
+            Ok((name, argument)) => (name, Ok(argument)),
+            Err(refusal) => (String::new(), Err(refusal)),
+        };
+        let begun = catch_panic(|| {
+            failpoint(&client, &name);
+            let argument = match argument {
+                Ok(argument) => argument,
+                Err(refusal) => return Begun::refused(refusal),
+            };
+            self.note(&client, &name, text.as_str());
+            let caller = Caller { context: self.app.context.clone(), client: client.clone(), ack };
+            begin(&name, argument, attachments, caller)
+        });
+        let is_pipelined = begun.as_ref().is_some_and(|begun| begun.is_pipelined);
+        let work = match begun {
+            Some(begun) => catch_panic_async(begun.work).left_future(),
+            None => ready(None).right_future(),
+        };
         let asked = Asked { name, ack, came, _charge: charge };
-        let app = &self.app;
-        match event {
-            Ok(ClientEvent::Message(message)) => {
-                let work = match message {
-                    Message::ToRoom(message) => {
-                        of.answer(asked, || message::send(app, &client, message))
-                    }
-                    Message::Chat(message) => {
-                        of.answer(asked, || message::chat(app, &client, message))
-                    }
-                };
-                Begun { work, is_placed: true }
-            }
-            Ok(ClientEvent::Join(join)) => {
-                let app = app.clone();
-                later(of.answer(asked, || async move {
-                    let acknowledge = |answer| reply::acknowledge(&client, ack, answer);
-                    room::join(&app, &client, join, acknowledge).await.map(|()| None::<Payload>)
-                }))
-            }
-            Ok(ClientEvent::Request(request)) => {
-                let app = app.clone();
-                later(of.answer(asked, || async move { dispatch(&app, &client, request).await }))
-            }
-            Err(refusal) => later(of.answer(asked, || ready(Err::<Payload, _>(refusal)))),
+        // Made of combinators, because an `async` block has room for what it is given twice.
+        let work = Box::pin(work.map(move |done| of.answered(&asked, done)));
+        Task { work, is_pipelined }
+    }
+
+    /// Counts the event, and tells who listens.
+    fn note(&self, client: &Client, name: &str, text: &str) {
+        // Names are the clients' choice: only the known ones may become labels.
+        self.app.metrics.received(client_event(name).map_or("unknown", |event| event.name));
+        client.touch();
+        tracing::debug!(client = %client.id, event = ?name, bytes = text.len(), "event");
+        if let Some(observer) = &self.app.observer {
+            observer.received(client, name, text);
         }
     }
 
-    /// What `begin` begins, now, and its answer; `None`: it has acknowledged the event itself. Made of combinators, because an `async` block has room
-    /// for what it is given twice.
-    fn answer<F, T>(
-        self: Arc<Self>,
-        asked: Asked,
-        begin: impl FnOnce() -> F,
-    ) -> BoxFuture<'static, ()>
-    where
-        F: Future<Output = Result<T, Refusal>> + Send + 'static,
-        T: Into<Option<Payload>> + Send + 'static,
-    {
-        let work = caught(|| {
-            if let Some(client) = self.client.get() {
-                trip(client, &asked.name);
-            }
-            begin()
-        });
-        let work = match work {
-            Some(work) => survived(work).left_future(),
-            None => ready(None).right_future(),
-        };
-        Box::pin(work.map(move |done| self.answered(&asked, done)))
-    }
-
     /// Tells the client what became of its event; `None`: it ended in a panic.
-    fn answered<T: Into<Option<Payload>>>(&self, asked: &Asked, done: Option<Result<T, Refusal>>) {
+    fn answered(&self, asked: &Asked, done: Option<Outcome>) {
         let Asked { name, ack, came, .. } = asked;
         let Some(client) = self.client.get() else { return };
         let done = done.unwrap_or_else(|| {
@@ -137,13 +125,8 @@ impl Connection {
             Err(Refusal::new(Code::Unavailable, message))
         });
         match done {
-            Ok(answer) => {
-                if ack.is_some()
-                    && let Some(answer) = answer.into()
-                {
-                    reply::acknowledge(client, *ack, answer);
-                }
-            }
+            Ok(Some(answer)) => reply::acknowledge(client, *ack, &answer),
+            Ok(None) => {}
             Err(refusal) => {
                 if refusal.code == Code::RateLimited {
                     // The one rate that an event itself can be over.
@@ -153,34 +136,6 @@ impl Connection {
             }
         }
         self.app.metrics.answered(came.elapsed());
-    }
-
-    /// The name of an event, and what it asks for.
-    fn read(
-        &self,
-        text: &str,
-        attachments: Arc<[Bytes]>,
-    ) -> (String, Result<ClientEvent, Refusal>) {
-        let (name, argument) = match split(text) {
-            Ok(parts) => parts,
-            Err(refusal) => return (String::new(), Err(refusal)),
-        };
-        self.app.metrics.received(&name);
-        if let Some(client) = self.client.get() {
-            client.touch();
-            tracing::debug!(client = %client.id, event = ?name, bytes = text.len(), "event");
-            if let Some(observer) = &self.app.observer {
-                observer.received(client, &name, text);
-            }
-        }
-        if argument.is_some_and(|argument| is_deeper_than(MAX_DEPTH, argument.get())) {
-            let message = format!(
-                "the payload has more than {MAX_DEPTH} arrays and objects inside one another"
-            );
-            return (name, Err(Refusal::invalid(message)));
-        }
-        let event = ClientEvent::parse(&name, argument, attachments);
-        (name, event)
     }
 }
 
@@ -194,35 +149,31 @@ pub(super) fn split(text: &str) -> Result<(String, Option<&RawValue>), Refusal> 
     Ok((name, array.get(1).copied()))
 }
 
-/// Most arms are boxed: the room that the largest takes need not be there for each.
-async fn dispatch(app: &App, client: &Arc<Client>, request: Request) -> Result<Payload, Refusal> {
-    match request {
-        Request::Authenticate(claim) => Box::pin(presence::authenticate(app, client, claim)).await,
-        Request::Custom(custom) => {
-            let room = custom.room.clone();
-            let ack = signal::custom(app, client, custom)?;
-            app.bus.wait_drained(&client.namespace, room.as_ref()).await;
-            Ok(ack)
-        }
-        Request::Heartbeat => Ok(success()),
-        Request::Leave(leave) => room::leave(app, client, &leave),
-        Request::Ping => {
-            signal::pong(client);
-            Ok(success())
-        }
-        Request::Presence(status) => {
-            Box::pin(presence::update(app, client, status)).await.map(|()| success())
-        }
-        Request::Private(message) => Box::pin(private_message::send(app, client, message)).await,
-        Request::Receipt(receipt) => Box::pin(receipt::read(app, client, receipt)).await,
-        Request::Sync(request) => Box::pin(history::sync(app, client, request)).await,
-        Request::ToNamespace(payload, id) => {
-            let published = message::send_to_namespace(app, client, payload, id)?;
-            app.bus.wait_drained(&client.namespace, None).await;
-            Ok(published.into())
-        }
-        Request::Typing(room, is_typing) => {
-            signal::typing(app, client, &room, is_typing).map(|()| success())
-        }
+/// Begins an event of a client.
+fn begin(
+    name: &str,
+    argument: Option<&RawValue>,
+    attachments: Arc<[Bytes]>,
+    caller: Caller,
+) -> Begun {
+    if argument.is_some_and(|argument| is_deeper_than(MAX_DEPTH, argument.get())) {
+        return Begun::refused(Refusal::invalid(format!(
+            "the payload has more than {MAX_DEPTH} arrays and objects inside one another"
+        )));
     }
+    match client_event(name) {
+        Some(event) => event.begin(&Incoming::new(name, argument, attachments), caller),
+        None => Begun::refused(unknown(name)),
+    }
+}
+
+fn unknown(name: &str) -> Refusal {
+    let mut shown = name.chars().take(MAX_SHOWN).collect::<String>();
+    if shown.len() < name.len() {
+        shown.push('…');
+    }
+    let mut known = client_events().map(|event| event.name).collect::<Vec<_>>();
+    known.sort_unstable();
+    let message = format!("unknown event \"{shown}\"; the events are {}", known.join(", "));
+    Refusal::new(Code::UnknownEvent, message)
 }

@@ -31,8 +31,8 @@ use super::{
 };
 use crate::{
     config::Transports,
-    gateways::http::HttpError,
-    limits::{Admission, client_address},
+    gateways::http_error::HttpError,
+    limits::{ConnectionPermit, client_address},
     memory::Account,
     transport::{Raw, Stream, Wire},
 };
@@ -232,8 +232,8 @@ pub(super) fn keep(request: &Request) -> Option<Kept> {
     if let Some(peer) = from.get::<ConnectInfo<SocketAddr>>() {
         to.insert(*peer);
     }
-    if let Some(admission) = from.get::<Arc<Admission>>() {
-        to.insert(admission.clone());
+    if let Some(permit) = from.get::<Arc<ConnectionPermit>>() {
+        to.insert(permit.clone());
     }
     if let Some(account) = from.get::<Arc<Account>>() {
         to.insert(account.clone());

@@ -7,7 +7,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::types::{RoomKey, Settings, StoreError};
-use crate::{limits::Sender, protocol::names::RoomName};
+use crate::{limits::SenderId, protocol::names::RoomName};
 
 /// Rooms looked at to make place for one.
 const LOOKS: usize = 32;
@@ -48,7 +48,7 @@ impl Place {
         Ok(self.per_sender > 0 && begun(conn, creator)? >= self.per_sender)
     }
 
-    pub fn refusal(&self, sender: Option<&Sender>) -> StoreError {
+    pub fn refusal(&self, sender: Option<&SenderId>) -> StoreError {
         match sender {
             Some(_) => StoreError::TooManyRoomsBegun { limit: self.per_sender },
             None => StoreError::TooManyRooms { limit: self.limit },

@@ -12,7 +12,7 @@ use super::{
     types::{Entry, RoomKey},
 };
 use crate::{
-    limits::Sender,
+    limits::SenderId,
     protocol::{audience::Except, names::UserId},
     store::backlog::{self, Backlog, Limits},
 };
@@ -23,9 +23,9 @@ const SPACING: Duration = Duration::from_millis(1);
 
 /// What the writer is asked to do.
 pub(super) enum Work {
-    Append { room: RoomKey, entry: Arc<Entry>, except: Except, sender: Option<Sender> },
+    Append { room: RoomKey, entry: Arc<Entry>, except: Except, sender: Option<SenderId> },
     Receipt { room: RoomKey, message_id: String, user: UserId, timestamp_ms: i64 },
-    Enqueue { user: UserId, sender: Option<Sender>, entry: Entry },
+    Enqueue { user: UserId, sender: Option<SenderId>, entry: Entry },
     Confirm { user: UserId, up_to: u64 },
     Sweep,
 }

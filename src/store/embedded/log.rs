@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     protocol::{audience::Except, epoch::Epoch, position::Position},
-    store::wire::{decode_except, encode_except},
+    store::codec::{decode_except, encode_except},
 };
 
 /// What may be read of a room's messages at this moment.

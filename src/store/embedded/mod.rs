@@ -68,7 +68,7 @@ use super::{
         Settings, Stats, StoreError,
     },
 };
-use crate::{limits::Sender, protocol::names::UserId};
+use crate::{limits::SenderId, protocol::names::UserId};
 
 /// The embedded store; it ends with [`Embedded::close`] or when it is dropped.
 pub(super) struct Embedded {
@@ -193,7 +193,7 @@ impl Embedded {
         self.submit(Work::Receipt { room, message_id, user, timestamp_ms })
     }
 
-    pub fn enqueue(&self, user: UserId, sender: Option<Sender>, entry: Entry) -> Answer {
+    pub fn enqueue(&self, user: UserId, sender: Option<SenderId>, entry: Entry) -> Answer {
         self.submit(Work::Enqueue { user, sender, entry })
     }
 

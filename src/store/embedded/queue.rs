@@ -6,7 +6,7 @@ use super::{
     log::{ENTRY_COLUMNS, entry, pack, sql},
     types::{Entry, QueuedItem, Settings, StoreError},
 };
-use crate::{limits::Sender, protocol::names::UserId};
+use crate::{limits::SenderId, protocol::names::UserId};
 
 /// Puts `item` at the end of the user's queue and returns its place.
 ///
@@ -17,7 +17,7 @@ pub(super) fn enqueue(
     settings: &Settings,
     expired_at: i64,
     user: &UserId,
-    sender: Option<&Sender>,
+    sender: Option<&SenderId>,
     item: &Entry,
 ) -> rusqlite::Result<Result<u64, StoreError>> {
     let (limit, sender) = (settings.queue_size, sender.map(ToString::to_string));

@@ -10,7 +10,7 @@ use super::{
     log::Room,
     types::{RoomKey, StoreError},
 };
-use crate::limits::Sender;
+use crate::limits::SenderId;
 
 /// The writer's memory of the rooms. It follows the transaction that is under way; after a rollback
 /// it must be [`Rooms::reset`].
@@ -74,7 +74,7 @@ impl Rooms {
         &mut self,
         conn: &Connection,
         key: &RoomKey,
-        sender: Option<&Sender>,
+        sender: Option<&SenderId>,
         now: i64,
     ) -> rusqlite::Result<Result<&mut Room, StoreError>> {
         if self.find(conn, key)?.is_none() {

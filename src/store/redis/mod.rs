@@ -45,14 +45,14 @@ use self::{
 };
 use super::{
     backlog::Limits,
+    codec::{self, DecodeError, Published},
     pending::Answer,
     types::{
         Append, Committed, Entry, Extent, Health, MAX_RECEIPTS, Page, Query, QueuedItem, RoomKey,
         Settings, Stats, StoreError,
     },
-    wire::{self, DecodeError, Published},
 };
-use crate::{limits::Sender, protocol::names::UserId};
+use crate::{limits::SenderId, protocol::names::UserId};
 
 /// Where the nodes meet.
 #[derive(Clone)]
@@ -140,14 +140,14 @@ impl Redis {
     }
 
     pub fn append(&self, Append { room, entry, except, sender }: &Append) -> Answer {
-        let entry = wire::encode_entry(entry);
+        let entry = codec::encode_entry(entry);
         let bytes = entry.len();
         let mut call = self.call(&scripts::APPEND);
         call.arg(room_part(room))
             .arg(self.settings.history_size.max(1))
             .arg(self.settings.max_rooms)
             .arg(entry)
-            .arg(wire::encode_except(except))
+            .arg(codec::encode_except(except))
             .arg(sender.as_ref().map(ToString::to_string).unwrap_or_default())
             .arg(self.settings.max_rooms_per_sender);
         self.submit(call, Kind::Append, bytes)
@@ -165,8 +165,8 @@ impl Redis {
         self.submit(call, Kind::Count, message_id.len())
     }
 
-    pub fn enqueue(&self, user: &UserId, sender: Option<&Sender>, entry: &Entry) -> Answer {
-        let entry = wire::encode_entry(entry);
+    pub fn enqueue(&self, user: &UserId, sender: Option<&SenderId>, entry: &Entry) -> Answer {
+        let entry = codec::encode_entry(entry);
         let bytes = entry.len();
         let mut call = self.call(&scripts::ENQUEUE);
         call.arg(user.as_str())
@@ -280,7 +280,7 @@ impl Redis {
     }
 
     pub fn committed(&self, room: RoomKey, payload: &[u8]) -> Result<Committed, DecodeError> {
-        let Published { run, number, committed } = wire::decode_committed(room, payload)?;
+        let Published { run, number, committed } = codec::decode_committed(room, payload)?;
         self.link.seen().note(run, number);
         Ok(committed)
     }

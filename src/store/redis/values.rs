@@ -5,8 +5,8 @@ use redis::Value;
 use crate::{
     protocol::{names::UserId, position::Position},
     store::{
+        codec::{self, DecodeError},
         types::{Extent, Page, Query, QueuedItem, Receipt, StoreError, Stored},
-        wire::{self, DecodeError},
     },
 };
 
@@ -38,7 +38,7 @@ pub fn appended(value: &Value) -> Result<Appended, DecodeError> {
 }
 
 fn position(offset: &Value, epoch: &Value) -> Result<Position, DecodeError> {
-    Ok(Position { offset: number(offset)?, epoch: wire::epoch(text(epoch)?)? })
+    Ok(Position { offset: number(offset)?, epoch: codec::epoch(text(epoch)?)? })
 }
 
 pub fn number(value: &Value) -> Result<u64, DecodeError> {
@@ -66,8 +66,8 @@ pub fn page(value: &Value, query: Query) -> Result<Page, DecodeError> {
     let entries = array(entries)?.iter().zip(array(left_out)?);
     for ((offset, (entry, except)), at) in (first..).zip(entries).zip(0..) {
         let receipts = receipts.get(at).map_or(Ok(Vec::new()), self::receipts)?;
-        let entry = wire::decode_entry(bytes(entry)?)?;
-        let except = wire::decode_except(bytes(except)?)?;
+        let entry = codec::decode_entry(bytes(entry)?)?;
+        let except = codec::decode_except(bytes(except)?)?;
         items.push(Stored { offset, entry, except, receipts });
     }
     // A script takes a number as it is written, and the greatest do not fit.
@@ -97,7 +97,7 @@ pub fn queued(value: &Value) -> Result<(u64, Vec<QueuedItem>), DecodeError> {
     let [count, items] = array(value)? else { return Err(DecodeError) };
     let items = array(items)?.chunks(2).map(|pair| {
         let [seq, entry] = pair else { return Err(DecodeError) };
-        Ok(QueuedItem { seq: number(seq)?, entry: wire::decode_entry(bytes(entry)?)? })
+        Ok(QueuedItem { seq: number(seq)?, entry: codec::decode_entry(bytes(entry)?)? })
     });
     Ok((number(count)?, items.collect::<Result<_, _>>()?))
 }

@@ -221,7 +221,7 @@ on_every! {
 
     async fn who_begins_too_many_rooms_loses_its_own(mut world) {
         world.reopen(|settings, _| settings.max_rooms_per_sender = 2);
-        let append = async |from: Option<Sender>, name: &str| {
+        let append = async |from: Option<SenderId>, name: &str| {
             world.advance(1);
             world.submit_from(from, &room(name), "1").await.map(|appended| appended.offset)
         };

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use self::server::RedisServer;
 use super::{embedded::Tuning, *};
 use crate::{
-    limits::Sender,
+    limits::SenderId,
     protocol::{audience::Except, names::RoomName},
 };
 
@@ -251,7 +251,7 @@ impl World {
     /// The same for a client's message.
     pub fn submit_from(
         &self,
-        sender: Option<Sender>,
+        sender: Option<SenderId>,
         room: &RoomKey,
         id: &str,
     ) -> Pending<Position> {
@@ -306,8 +306,8 @@ fn open(
 }
 
 /// A user as a sender.
-pub(super) fn sender(name: &str) -> Sender {
-    Sender::User(user(name))
+pub(super) fn sender(name: &str) -> SenderId {
+    SenderId::User(user(name))
 }
 
 pub(super) fn user(name: &str) -> UserId {

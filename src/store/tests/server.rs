@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use redis::{Client, Commands, Connection, Value};
 use tempfile::TempDir;
 
-use crate::store::{Committed, RedisSettings, room_of_channel, wire};
+use crate::store::{Committed, RedisSettings, codec, room_of_channel};
 
 /// Held while a process is started, which for a moment has this one's files, and their locks.
 pub static SPAWNING: RwLock<()> = RwLock::new(());
@@ -79,7 +79,7 @@ impl RedisServer {
             ready.send(()).unwrap();
             while let Ok(message) = subscription.get_message() {
                 let room = room_of_channel(&prefix, message.get_channel_name()).unwrap();
-                let committed = wire::decode_committed(room, message.get_payload_bytes());
+                let committed = codec::decode_committed(room, message.get_payload_bytes());
                 tail(&[committed.unwrap().committed]);
             }
         });

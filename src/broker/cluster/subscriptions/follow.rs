@@ -10,7 +10,7 @@ use super::{SubscribedRoom, Subscriptions};
 use crate::{
     broker::cluster::{
         keys::Keys,
-        session::{Away, PATIENCE, Session},
+        session::{Away, Session, TIMEOUT},
         tail::Turn,
     },
     store::{Query, RoomKey},
@@ -81,13 +81,13 @@ impl Subscriptions {
         }
         let failed = |_| Away::unconnected();
         for channels in gone.chunks(BATCH) {
-            let done = timeout(PATIENCE, sink.unsubscribe(channels)).await;
+            let done = timeout(TIMEOUT, sink.unsubscribe(channels)).await;
             done.map_err(|_| Away::unconnected())?.map_err(failed)?;
         }
         for subscribed in come.chunks(BATCH) {
             let channels =
                 subscribed.iter().map(|room| keys.to_room(&room.key)).collect::<Vec<_>>();
-            let done = timeout(PATIENCE, sink.subscribe(channels)).await;
+            let done = timeout(TIMEOUT, sink.subscribe(channels)).await;
             done.map_err(|_| Away::unconnected())?.map_err(failed)?;
             let begun = subscribed.iter().cloned().map(|subscribed| {
                 let (all, session) = (self.clone(), session.clone());
@@ -178,7 +178,7 @@ impl Subscriptions {
         let members = room.lock().members().map(|member| member.client.clone()).collect::<Vec<_>>();
         tracing::warn!(room = %key.room, namespace = %key.namespace, members = members.len(), "messages were missed that the history does not hold any more: disconnecting the members");
         for client in members {
-            client.outlet.break_off();
+            client.sender.break_off();
         }
     }
 }

@@ -19,12 +19,12 @@ use tokio::{
 
 use super::{
     counters::Counters,
-    session::{Away, PATIENCE, Session},
+    session::{Away, Session, TIMEOUT},
     tail::{Arrival, Tail},
 };
 use crate::{
     broker::fanout::Fanout,
-    hub::{Registry, sender::Packet},
+    hub::{Registry, packet::Packet},
     protocol::{audience::Except, position::Position},
     store::{Committed, RoomKey, Store},
 };
@@ -216,7 +216,7 @@ impl Subscription {
         tokio::select! {
             () = waiting => Ok(()),
             () = lost => Err(Away::unconnected()),
-            () = sleep(PATIENCE) => Err(Away("no answer in time".to_owned())),
+            () = sleep(TIMEOUT) => Err(Away("no answer in time".to_owned())),
         }
     }
 }

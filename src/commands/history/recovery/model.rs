@@ -22,9 +22,8 @@ use crate::{
     broker::fanout::Fanout,
     config::Config,
     hub::{
-        Namespace, Registry, Session, Spelling,
-        observer::Observer,
-        sender::{Outlet, Packet},
+        EventStyle, Namespace, Registry, Session, observer::Observer, packet::Packet,
+        sender::ClientSender,
     },
     memory::{self, Memory},
     protocol::{audience::Except, epoch::Epoch},
@@ -180,7 +179,7 @@ impl Log for SlowLog {
 enum Event {
     Asked(Asked),
     /// It is in, and so often something was lost.
-    Entered(Standing, usize),
+    Entered(JoinPosition, usize),
     /// It did not enter.
     Failed,
     /// It gets the message of this number in all histories.
@@ -267,9 +266,9 @@ impl World {
     fn newcomer(&self) -> Person {
         let (id, record) = (Sid::new(), Arc::new(Record::default()));
         let path = self.namespace.path.clone();
-        let outlet = Outlet::without_socket(id, path, self.wire.clone(), record.clone());
+        let sender = ClientSender::without_socket(id, path, self.wire.clone(), record.clone());
         let session = Session::anonymous(&Config::default());
-        let client = Client::new(id, self.namespace.clone(), "c".into(), 4, None, outlet, session);
+        let client = Client::new(id, self.namespace.clone(), "c".into(), 4, None, sender, session);
         Person { client: Arc::new(client), record, joining: None }
     }
 
@@ -310,7 +309,7 @@ impl World {
         let mut gone = Vec::new();
         for who in 0..PEOPLE {
             let probe = Packet::of("probe", &());
-            if self.people[who].client.outlet.send(&probe).is_taken() {
+            if self.people[who].client.sender.send(&probe).is_taken() {
                 continue;
             }
             let newcomer = self.newcomer();
@@ -371,12 +370,12 @@ impl World {
         record.0.lock().push(Event::Asked(asked));
         self.people[who].joining = Some(Box::pin(async move {
             let held = Held::begin(&client, &name)?;
-            let entered = |state: &mut RoomState, _: &Arc<Room>, standing: &Standing| {
+            let entered = |state: &mut RoomState, _: &Arc<Room>, position: &JoinPosition| {
                 if !state.contains(client.id) {
-                    state.insert(client.clone(), Spelling::Dashed);
+                    state.insert(client.clone(), EventStyle::Dashed);
                 }
                 let losses = log.0.lock().losses;
-                record.0.lock().push(Event::Entered(standing.clone(), losses));
+                record.0.lock().push(Event::Entered(position.clone(), losses));
             };
             enter_from(&*log, &held, recover.as_ref(), limit, entered).await
         }));
@@ -494,7 +493,7 @@ impl<'a> Judge<'a> {
                 );
                 self.has = Some(self.log.position(*n));
             }
-            Event::Entered(standing, losses) => self.enter(standing, *losses),
+            Event::Entered(position, losses) => self.enter(position, *losses),
             Event::Failed => {
                 self.joining = None;
                 self.is_lost = true;
@@ -510,14 +509,14 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn enter(&mut self, standing: &Standing, losses: usize) {
+    fn enter(&mut self, entered: &JoinPosition, losses: usize) {
         let (asked, got) = self.joining.take().unwrap();
-        let position = standing.position.unwrap();
+        let position = entered.position.unwrap();
         let reached = self.log.count(position);
         // Of the history that the client was in, and the log with it.
         let was_in = self.has.filter(|_| self.is_member);
         let is_whole = losses == asked.losses && was_in.is_none_or(|at| at.epoch == position.epoch);
-        let recovered = standing.recovery.as_ref().filter(|recovery| recovery.recovered);
+        let recovered = entered.recovery.as_ref().filter(|recovery| recovery.recovered);
         if let (Some(recovery), Some(ask)) = (recovered, &asked.recover) {
             let after = self.log.count(position.at(ask.offset));
             assert_eq!(got, (after..reached).collect::<Vec<_>>(), "the replay");

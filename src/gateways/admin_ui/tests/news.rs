@@ -10,7 +10,7 @@ use crate::{
         login::Login,
         watch::{News, Place},
     },
-    hub::sender::Packet,
+    hub::packet::Packet,
     protocol::names::RoomName,
 };
 

@@ -3,7 +3,7 @@
 //!
 //! The library behind sees a WebSocket from the beginning: a handshake opens a
 //! [session](crate::transport::Session) whose stream it is given, bodies of POSTs become frames on it, and
-//! the frames that it or an outlet writes become the bodies of answers. So a client that polls is held
+//! the frames that it or an sender writes become the bodies of answers. So a client that polls is held
 //! to the bounds of all others, and an upgrade is the session's going over to another byte stream.
 
 mod payload;

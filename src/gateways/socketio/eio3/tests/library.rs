@@ -39,7 +39,7 @@ const LIMITS: transport::Limits =
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-const PATIENCE: transport::Patience = transport::Patience { head: DEADLINE, write: DEADLINE };
+const TIMEOUT: transport::Patience = transport::Patience { head: DEADLINE, write: DEADLINE };
 
 /// A server whose namespace `/chat` tells everyone the `auth` they came with, and gives them a file.
 fn server() -> Router {
@@ -191,7 +191,7 @@ async fn connect(server: &Router) -> TcpStream {
     tokio::spawn(transport::serve(
         listener,
         server,
-        PATIENCE,
+        TIMEOUT,
         Slots::new(None, Vec::new()),
         CancellationToken::new(),
     ));

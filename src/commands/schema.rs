@@ -1,18 +1,22 @@
-//! What events carry, as JSON Schema.
-
-mod client;
-mod server;
+//! The building blocks of the events' JSON Schemas, and the schemas that all of them share.
 
 use serde_json::{Map, Value, json};
 
-use crate::{commands::private_message::KINDS, protocol::refusal::Code};
+use crate::protocol::refusal::Code;
 
-fn reference(schema: &str) -> Value {
-    super::reference(schema)
+/// Schemas by their names.
+pub type Schemas = Vec<(&'static str, Value)>;
+
+/// The name of the schema of events without an argument.
+pub const NOTHING: &str = "Nothing";
+
+/// A reference to another schema.
+pub fn reference(schema: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 
 /// An object that has at least these fields; those whose name ends with `?` may be absent.
-fn object(description: &str, fields: &[(&str, Value)]) -> Value {
+pub(super) fn object(description: &str, fields: &[(&str, Value)]) -> Value {
     let is_optional = |name: &str| name.ends_with('?');
     let properties = fields
         .iter()
@@ -31,83 +35,76 @@ fn object(description: &str, fields: &[(&str, Value)]) -> Value {
 }
 
 /// The same, and whatever other fields the sender likes; they are forwarded.
-fn open(description: &str, fields: &[(&str, Value)]) -> Value {
+pub(super) fn open(description: &str, fields: &[(&str, Value)]) -> Value {
     let mut schema = object(description, fields);
     schema["additionalProperties"] = true.into();
     schema
 }
 
-fn text(description: &str) -> Value {
+/// An object that names a room, and has these fields.
+pub(super) fn of_room(description: &str, fields: &[(&str, Value)]) -> Value {
+    json!({"description": description, "allOf": [reference("Room"), open("", fields)]})
+}
+
+pub(super) fn text(description: &str) -> Value {
     json!({"type": "string", "description": description})
 }
 
-fn flag(description: &str) -> Value {
+pub(super) fn flag(description: &str) -> Value {
     json!({"type": "boolean", "description": description})
 }
 
-fn count(description: &str) -> Value {
+pub(super) fn count(description: &str) -> Value {
     json!({"type": "integer", "minimum": 0, "description": description})
 }
 
-fn anything(description: &str) -> Value {
+pub(super) fn anything(description: &str) -> Value {
     json!({"description": description})
 }
 
-fn yes() -> Value {
+pub(super) fn yes() -> Value {
     json!({"const": true})
 }
 
 /// `userId`, `clientId` and so on of whoever did something.
-fn user() -> Value {
+pub(super) fn user() -> Value {
     json!({"type": ["string", "null"], "description": "The user; null for a client without one."})
 }
 
-fn client_id() -> Value {
+pub(super) fn client_id() -> Value {
     text("The client: its socket's id.")
 }
 
-fn client_name() -> Value {
+pub(super) fn client_name() -> Value {
     text("What the client is called.")
 }
 
-fn room() -> Value {
+pub(super) fn room() -> Value {
     text("The room's name.")
 }
 
-fn time() -> Value {
+pub(super) fn time() -> Value {
     reference("Timestamp")
 }
 
-fn id() -> Value {
+pub(super) fn id() -> Value {
     reference("MessageId")
 }
 
-fn offset() -> Value {
+pub(super) fn offset() -> Value {
     count("The message's number in its room, from 1; absent without history.")
 }
 
-fn epoch() -> Value {
+pub(super) fn epoch() -> Value {
     text("Which history the offset belongs to; it changes only where the history was lost.")
 }
 
-/// Every schema, by name.
-pub fn all() -> Map<String, Value> {
-    [
-        words(),
-        client::sent(),
-        client::acknowledged(),
-        server::rooms(),
-        server::messages(),
-        server::users(),
-        server::state(),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|(name, schema)| (name.to_owned(), schema))
-    .collect()
+/// The words that arguments are made of, and how an event is refused.
+pub(super) fn common() -> Schemas {
+    let mut schemas = words();
+    schemas.extend(acknowledgements());
+    schemas
 }
-
-type Schemas = Vec<(&'static str, Value)>;
 
 /// What the others are made of.
 fn words() -> Schemas {
@@ -137,14 +134,6 @@ fn words() -> Schemas {
             json!({"enum": Code::ALL.map(Code::as_str), "description": "Why an event was not honoured."}),
         ),
         (
-            "Status",
-            json!({"enum": ["online", "away", "busy", "offline"], "description": "What a user says of itself."}),
-        ),
-        (
-            "Kind",
-            json!({"enum": KINDS, "description": "What the content of a private message is."}),
-        ),
-        (
             "Room",
             json!({
                 "description": "An object that names a room: the first of these that is present counts.",
@@ -161,8 +150,39 @@ fn words() -> Schemas {
             json!({"description": "A room's name, or an object that names it.", "anyOf": [reference("Name"), reference("Room")]}),
         ),
         (
-            "Nothing",
+            NOTHING,
             json!({"type": "null", "description": "No argument; one that is given is not looked at."}),
+        ),
+    ]
+}
+
+/// How events are acknowledged that have nothing of their own to say, or were refused.
+fn acknowledgements() -> Schemas {
+    vec![
+        (
+            "Refused",
+            object(
+                "The event was not honoured and changed nothing.",
+                &[
+                    ("success", json!({"const": false})),
+                    ("message", text("What was wrong, what is allowed, what to do.")),
+                    ("code", reference("Code")),
+                    (
+                        "retryAfterMs?",
+                        count(
+                            "When trying again may succeed, in milliseconds; with `rate_limited`.",
+                        ),
+                    ),
+                ],
+            ),
+        ),
+        ("Success", object("The event was honoured.", &[("success", yes())])),
+        (
+            "Done",
+            object(
+                "The event was honoured.",
+                &[("success", yes()), ("message", text("What was done."))],
+            ),
         ),
     ]
 }

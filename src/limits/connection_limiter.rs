@@ -24,7 +24,7 @@ pub const ROOM_AGAIN: Duration = Duration::from_secs(5);
 /// Counts the connections: every Engine.IO session, from its handshake to its end, whether or not
 /// it ever enters a namespace.
 #[derive(Debug)]
-pub struct Doorman {
+pub struct ConnectionLimiter {
     new: Option<Keyed<Source>>,
     max: u64,
     max_per_source: u64,
@@ -41,13 +41,13 @@ struct Open {
 /// One connection's place. It travels with the handshake's request, which the library keeps as
 /// long as the connection, and is free again when dropped.
 #[derive(Debug)]
-pub struct Admission {
-    doorman: Arc<Doorman>,
+pub struct ConnectionPermit {
+    connection_limiter: Arc<ConnectionLimiter>,
     source: Option<Source>,
     banned: AtomicBool,
 }
 
-impl Doorman {
+impl ConnectionLimiter {
     /// The limits of this configuration, and nobody inside.
     pub fn new(config: &Config) -> Self {
         Self {
@@ -62,7 +62,10 @@ impl Doorman {
     ///
     /// # Errors
     /// `rate_limited` for what is the address's fault, `unavailable` where the server is full.
-    pub fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Arc<Admission>, Refusal> {
+    pub fn admit(
+        self: &Arc<Self>,
+        address: Option<IpAddr>,
+    ) -> Result<Arc<ConnectionPermit>, Refusal> {
         let source = address.map(Source::of);
         if let (Some(new), Some(source)) = (&self.new, source) {
             new.take(&source).map_err(|wait| {
@@ -85,7 +88,11 @@ impl Doorman {
         }
         open.total += 1;
         drop(open);
-        Ok(Arc::new(Admission { doorman: self.clone(), source, banned: false.into() }))
+        Ok(Arc::new(ConnectionPermit {
+            connection_limiter: self.clone(),
+            source,
+            banned: false.into(),
+        }))
     }
 
     /// The number of connections.
@@ -94,7 +101,7 @@ impl Doorman {
     }
 }
 
-impl Admission {
+impl ConnectionPermit {
     /// Lets this connection into no namespace any more: it was thrown out of one.
     pub fn ban(&self) {
         self.banned.store(true, Ordering::Release);
@@ -106,9 +113,9 @@ impl Admission {
     }
 }
 
-impl Drop for Admission {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut open = self.doorman.open.lock();
+        let mut open = self.connection_limiter.open.lock();
         open.total -= 1;
         let Some(source) = self.source else { return };
         if let Some(count) = open.by_source.get_mut(&source) {
@@ -124,8 +131,8 @@ impl Drop for Admission {
 mod tests {
     use super::*;
 
-    fn doorman(config: &Config) -> Arc<Doorman> {
-        Arc::new(Doorman::new(config))
+    fn connection_limiter(config: &Config) -> Arc<ConnectionLimiter> {
+        Arc::new(ConnectionLimiter::new(config))
     }
 
     fn address(last: u8) -> IpAddr {
@@ -134,36 +141,39 @@ mod tests {
 
     #[test]
     fn a_full_server_has_room_again_when_somebody_leaves() {
-        let doorman = doorman(&Config { max_connections: 2, ..Config::default() });
-        let first = doorman.admit(Some(address(1))).unwrap();
-        let _second = doorman.admit(Some(address(2))).unwrap();
-        let refusal = doorman.admit(Some(address(3))).unwrap_err();
+        let connection_limiter =
+            connection_limiter(&Config { max_connections: 2, ..Config::default() });
+        let first = connection_limiter.admit(Some(address(1))).unwrap();
+        let _second = connection_limiter.admit(Some(address(2))).unwrap();
+        let refusal = connection_limiter.admit(Some(address(3))).unwrap_err();
         assert_eq!((refusal.code, refusal.retry_after), (Code::Unavailable, Some(ROOM_AGAIN)));
         drop(first);
-        let _third = doorman.admit(Some(address(3))).unwrap();
-        assert_eq!(doorman.open(), 2);
+        let _third = connection_limiter.admit(Some(address(3))).unwrap();
+        assert_eq!(connection_limiter.open(), 2);
     }
 
     #[test]
     fn an_address_has_so_many_connections_and_leaves_nothing_behind() {
-        let doorman = doorman(&Config { max_connections_per_ip: 1, ..Config::default() });
-        let first = doorman.admit(Some(address(1))).unwrap();
-        assert_eq!(doorman.admit(Some(address(1))).unwrap_err().code, Code::RateLimited);
-        let other = doorman.admit(Some(address(2))).unwrap();
+        let connection_limiter =
+            connection_limiter(&Config { max_connections_per_ip: 1, ..Config::default() });
+        let first = connection_limiter.admit(Some(address(1))).unwrap();
+        assert_eq!(connection_limiter.admit(Some(address(1))).unwrap_err().code, Code::RateLimited);
+        let other = connection_limiter.admit(Some(address(2))).unwrap();
         drop((first, other));
-        assert!(doorman.open.lock().by_source.is_empty());
-        assert_eq!(doorman.open(), 0);
-        doorman.admit(Some(address(1))).unwrap();
+        assert!(connection_limiter.open.lock().by_source.is_empty());
+        assert_eq!(connection_limiter.open(), 0);
+        connection_limiter.admit(Some(address(1))).unwrap();
     }
 
     #[test]
     fn so_many_new_connections_a_second() {
-        let doorman = doorman(&Config { rate_limit_connections: 2, ..Config::default() });
+        let connection_limiter =
+            connection_limiter(&Config { rate_limit_connections: 2, ..Config::default() });
         for _ in 0..2 {
-            doorman.admit(Some(address(1))).unwrap();
+            connection_limiter.admit(Some(address(1))).unwrap();
         }
-        let refusal = doorman.admit(Some(address(1))).unwrap_err();
+        let refusal = connection_limiter.admit(Some(address(1))).unwrap_err();
         assert_eq!(refusal.code, Code::RateLimited);
-        doorman.admit(Some(address(2))).unwrap();
+        connection_limiter.admit(Some(address(2))).unwrap();
     }
 }

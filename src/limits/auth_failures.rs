@@ -49,7 +49,7 @@ enum Part {
 /// Only failures count, however many succeed. Who has no failure left must wait before the next
 /// attempt is even looked at, whatever it brings: otherwise a guess that is right would get through.
 #[derive(Debug)]
-pub struct Guesses(Option<Counts>);
+pub struct AuthFailureLimiter(Option<Counts>);
 
 #[derive(Debug)]
 struct Counts {
@@ -58,7 +58,7 @@ struct Counts {
     waiting: Mutex<HashMap<Part, Instant>>,
 }
 
-impl Guesses {
+impl AuthFailureLimiter {
     /// So many failures a minute and address, a tenth of them from one client; 0 for no limit.
     pub fn new(per_minute: u32) -> Self {
         let counts = NonZeroU32::new(per_minute).map(|per_minute| Counts {
@@ -139,36 +139,36 @@ mod tests {
 
     #[test]
     fn an_address_that_fails_too_often_must_wait_and_others_need_not() {
-        let guesses = Guesses::new(3);
+        let auth_failures = AuthFailureLimiter::new(3);
         for _ in 0..3 {
-            guesses.failed(at("192.0.2.1"));
-            guesses.check(at("192.0.2.1")).unwrap();
+            auth_failures.failed(at("192.0.2.1"));
+            auth_failures.check(at("192.0.2.1")).unwrap();
         }
-        guesses.failed(at("192.0.2.1"));
-        let refusal = guesses.check(at("192.0.2.1")).unwrap_err();
+        auth_failures.failed(at("192.0.2.1"));
+        let refusal = auth_failures.check(at("192.0.2.1")).unwrap_err();
         assert_eq!(refusal.code, Code::RateLimited);
         assert!(refusal.retry_after.unwrap() > Duration::from_secs(10));
-        guesses.check(at("192.0.2.2")).unwrap();
+        auth_failures.check(at("192.0.2.2")).unwrap();
     }
 
     #[test]
     fn a_client_may_fail_a_tenth_as_often() {
-        let guesses = Guesses::new(30);
+        let auth_failures = AuthFailureLimiter::new(30);
         let address = Some("192.0.2.1".parse().unwrap());
         let (one, other) = (Sid::new(), Sid::new());
         for _ in 0..4 {
-            guesses.failed(Who::of(address, Some(one)));
+            auth_failures.failed(Who::of(address, Some(one)));
         }
-        guesses.check(Who::of(address, Some(one))).unwrap_err();
-        guesses.check(Who::of(address, Some(other))).unwrap();
-        guesses.check(Who::of(address, None)).unwrap();
+        auth_failures.check(Who::of(address, Some(one))).unwrap_err();
+        auth_failures.check(Who::of(address, Some(other))).unwrap();
+        auth_failures.check(Who::of(address, None)).unwrap();
     }
 
     #[test]
     fn success_is_not_counted() {
-        let guesses = Guesses::new(1);
+        let auth_failures = AuthFailureLimiter::new(1);
         for _ in 0..1000 {
-            guesses.check(at("192.0.2.1")).unwrap();
+            auth_failures.check(at("192.0.2.1")).unwrap();
         }
     }
 }

@@ -1,0 +1,126 @@
+//! What clients are told of connections: their own, and those of the others.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{
+    context::Context,
+    event::{Feature, ServerEvent},
+    schema::{client_id, client_name, object, text, time},
+};
+use crate::{
+    hub::{Client, Namespace, packet::Packet},
+    protocol::timestamp::Timestamp,
+};
+
+const CONNECTED: ServerEvent =
+    ServerEvent::state("connected", "Connected", "To a new client: who it is.");
+const CLIENT_CONNECTED: ServerEvent = ServerEvent::state(
+    "client-connected",
+    "ClientAnnouncement",
+    "To everyone of the namespace: a client has come.",
+);
+const CLIENT_DISCONNECTED: ServerEvent = ServerEvent::state(
+    "client-disconnected",
+    "ClientAnnouncement",
+    "To everyone of the namespace: a client has gone.",
+);
+
+pub(super) const FEATURE: Feature = Feature {
+    client: &[],
+    server: &[CONNECTED, CLIENT_CONNECTED, CLIENT_DISCONNECTED],
+    schemas: || {
+        vec![
+            (
+                "Connected",
+                object(
+                    "Who the client is.",
+                    &[
+                        ("message", text("A welcome.")),
+                        ("connectionId", client_id()),
+                        ("clientId", client_id()),
+                        ("timestamp", time()),
+                    ],
+                ),
+            ),
+            (
+                "ClientAnnouncement",
+                object(
+                    "",
+                    &[
+                        ("clientId", client_id()),
+                        ("clientName", client_name()),
+                        ("message", text("What has happened.")),
+                    ],
+                ),
+            ),
+        ]
+    },
+};
+
+/// Welcomes a new client.
+pub fn welcome(client: &Client) {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Connected<'a> {
+        message: &'static str,
+        connection_id: &'a str,
+        client_id: &'a str,
+        timestamp: Timestamp,
+    }
+    let id = client.id.as_str();
+    let connected = Connected {
+        message: "Connected to WebSocket server",
+        connection_id: id,
+        client_id: id,
+        timestamp: Timestamp::now(),
+    };
+    client.sender.send(&Packet::of(CONNECTED.name, &connected));
+}
+
+/// Tells the namespace that a client has come.
+pub fn announce_connected(context: &Context, client: &Arc<Client>) {
+    announce(context, client, &announcement(CLIENT_CONNECTED.name, client, "Client connected"));
+}
+
+/// Tells the namespace that a client has gone.
+pub fn announce_disconnected(context: &Context, client: &Arc<Client>) {
+    announce(context, client, &disconnected(client));
+}
+
+/// Tells the namespace on other nodes that a client has gone, as this node stops.
+pub fn announce_departure(context: &Context, client: &Client) {
+    if announces(context, &client.namespace) {
+        context.broker.announce_elsewhere(&client.namespace, &disconnected(client));
+    }
+}
+
+/// One delivery per connected client per connection: quadratic, hence the limit.
+fn announce(context: &Context, client: &Client, packet: &Packet) {
+    if announces(context, &client.namespace) {
+        context.broker.announce(&client.namespace, packet);
+    }
+}
+
+fn disconnected(client: &Client) -> Packet {
+    announcement(CLIENT_DISCONNECTED.name, client, "Client disconnected")
+}
+
+fn announcement(event: &'static str, client: &Client, message: &'static str) -> Packet {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Announcement<'a> {
+        client_id: &'a str,
+        client_name: &'a str,
+        message: &'static str,
+    }
+    let (client_id, client_name) = (client.id.as_str(), &*client.name);
+    Packet::of(event, &Announcement { client_id, client_name, message })
+}
+
+/// Whether the clients of a namespace on this node are told of one another: not where there are too many.
+pub fn announces(context: &Context, namespace: &Namespace) -> bool {
+    let max = context.config.announce_max;
+    context.config.announce_connections && (max == 0 || namespace.connections() as u64 <= max)
+}

@@ -1,0 +1,145 @@
+//! What several events read from their arguments: names, rooms, integers.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::event::Incoming;
+use crate::protocol::{
+    names::{NameError, RoomName},
+    payload::Object,
+    refusal::{Code, Refusal},
+};
+
+/// The greatest integer that JavaScript can hold exactly.
+pub(super) const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// The fields that may name a room; the first that is present counts.
+const ROOM_FIELDS: [&str; 4] = ["roomName", "roomId", "room", "resourceId"];
+
+/// A room as a client named it.
+#[derive(Debug, Clone)]
+pub struct NamedRoom {
+    /// The room.
+    pub name: RoomName,
+    /// The field that named it; `None` where the payload was itself the name.
+    pub field: Option<&'static str>,
+    /// The field's value (or the payload) as it was given, to be repeated.
+    pub value: Arc<str>,
+}
+
+impl NamedRoom {
+    /// The payload's shape again: only the key that names the room.
+    pub(super) fn echo(&self) -> Arc<str> {
+        match self.field {
+            Some(field) => format!("{{\"{field}\":{}}}", self.value).into(),
+            None => self.value.clone(),
+        }
+    }
+}
+
+/// A string, or a number as its decimal string; `None` for anything else.
+pub(super) fn text(value: &RawValue) -> Option<String> {
+    match value.get().as_bytes().first()? {
+        b'"' => serde_json::from_str(value.get()).ok(),
+        b'-' | b'0'..=b'9' => Some(value.get().to_owned()),
+        _ => None,
+    }
+}
+
+/// The name that a field's value gives.
+pub(super) fn named<T>(
+    field: &str,
+    value: &RawValue,
+    parse: impl FnOnce(&str) -> Result<T, NameError>,
+) -> Result<T, Refusal> {
+    let Some(text) = text(value) else {
+        return Err(Refusal::invalid(format!("{field} must be a string or a number")));
+    };
+    parse(&text).map_err(|error| Refusal::invalid(format!("{field} {error}")))
+}
+
+/// The room that an object's fields name, if any.
+pub(super) fn room_if_any(object: &Object<'_>) -> Result<Option<NamedRoom>, Refusal> {
+    let Some((field, value)) =
+        ROOM_FIELDS.iter().find_map(|field| object.get(field).map(|value| (*field, value)))
+    else {
+        return Ok(None);
+    };
+    let name = named(field, value, |text| match field {
+        "resourceId" if text.is_empty() => Err(NameError::Empty),
+        "resourceId" => RoomName::parse(&format!("resource:{text}")),
+        _ => RoomName::parse(text),
+    })?;
+    Ok(Some(NamedRoom { name, field: Some(field), value: value.get().into() }))
+}
+
+/// The room that an object must name.
+pub(super) fn room_in(object: &Object<'_>) -> Result<NamedRoom, Refusal> {
+    room_if_any(object)?.ok_or_else(Refusal::no_room)
+}
+
+/// The room to join or leave: the argument may itself be the name.
+pub(super) fn room_or_name<'a>(
+    incoming: &Incoming<'a>,
+) -> Result<(NamedRoom, Option<Object<'a>>), Refusal> {
+    let missing = |message: &'static str| Refusal::new(Code::NoRoom, message);
+    if let Some(object) = incoming.object_if_any()? {
+        let room = room_if_any(&object)?;
+        let none = "no room specified: give roomName, roomId, room or resourceId";
+        return Ok((room.ok_or_else(|| missing(none))?, Some(object)));
+    }
+    let argument = incoming.argument();
+    if argument.get() == "null" {
+        return Err(missing(
+            "no room specified: give its name, or an object with roomName, roomId, room or resourceId",
+        ));
+    }
+    let name = named("the room", argument, RoomName::parse)?;
+    Ok((NamedRoom { name, field: None, value: argument.get().into() }, None))
+}
+
+/// The integer that a field's value gives.
+pub(super) fn integer(field: &str, value: &RawValue, min: u64, max: u64) -> Result<u64, Refusal> {
+    let number = value.get().parse().ok().filter(|number| (min..=max).contains(number));
+    number
+        .ok_or_else(|| Refusal::invalid(format!("{field} must be an integer from {min} to {max}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn room(argument: &str) -> (String, Option<&'static str>, String) {
+        let argument = RawValue::from_string(argument.to_owned()).unwrap();
+        let incoming = Incoming::new("join-room", Some(&argument), Arc::default());
+        let (room, _) = room_or_name(&incoming).unwrap();
+        (room.name.to_string(), room.field, room.value.to_string())
+    }
+
+    #[test]
+    fn a_room_is_named_by_a_field_or_by_the_payload_itself() {
+        for (argument, name, field, value) in [
+            (json!("r"), "r", None, r#""r""#),
+            (json!(7), "7", None, "7"),
+            (json!({"roomName": "r"}), "r", Some("roomName"), r#""r""#),
+            (json!({"resourceId": 7}), "resource:7", Some("resourceId"), "7"),
+            (
+                json!({"room": 12_345_678_901_234_567_890_u64}),
+                "12345678901234567890",
+                Some("room"),
+                "12345678901234567890",
+            ),
+            (json!({"resourceId": "a", "room": "b", "roomId": null}), "b", Some("room"), r#""b""#),
+        ] {
+            assert_eq!(room(&argument.to_string()), (name.to_owned(), field, value.to_owned()));
+        }
+    }
+
+    #[test]
+    fn of_a_field_that_stands_twice_the_last_counts() {
+        assert_eq!(room(r#"{"room":"a","room":"b"}"#).0, "b");
+    }
+}

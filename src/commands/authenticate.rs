@@ -1,0 +1,157 @@
+//! `authenticate`: a client says who it is, or renews what it may do.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{
+    arguments::named,
+    event::{Caller, ClientEvent, Event, Feature, Incoming, Outcome, ServerEvent},
+    room,
+    schema::{object, reference, text, time, yes},
+    session,
+};
+use crate::{
+    hub::{Session, packet::Packet},
+    limits::Who,
+    protocol::{
+        names::UserId,
+        payload::Payload,
+        refusal::{Code, Refusal},
+        timestamp::Timestamp,
+    },
+};
+
+/// How long an authentication waits until the other nodes can know of it.
+const SHARED_WITHIN: Duration = Duration::from_secs(1);
+
+const AUTHENTICATED: ServerEvent =
+    ServerEvent::state("authenticated", "Authenticated", "To a client that said who it is.");
+
+pub(super) const FEATURE: Feature = Feature {
+    client: &[ClientEvent::new::<Authenticate>(
+        "authenticate",
+        "Authenticate",
+        "Done",
+        "Say who one is, or renew a token before it ends.",
+    )],
+    server: &[AUTHENTICATED],
+    schemas: || {
+        vec![
+            (
+                "Authenticate",
+                json!({
+                    "description": "Who one is: the user alone where authentication is off, with a token where it is on.",
+                    "anyOf": [
+                        reference("Name"),
+                        object("", &[("userId?", reference("Name")), ("token?", text("A JSON Web Token whose subject is the user."))]),
+                    ],
+                }),
+            ),
+            (
+                "Authenticated",
+                object(
+                    "",
+                    &[
+                        ("success", yes()),
+                        ("userId", text("The user.")),
+                        ("message", text("What was done.")),
+                        ("timestamp", time()),
+                    ],
+                ),
+            ),
+        ]
+    },
+};
+
+struct Authenticate {
+    /// Who the client says it is.
+    user: Option<UserId>,
+    /// The proof.
+    token: Option<String>,
+}
+
+impl Event for Authenticate {
+    fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
+        let Some(object) = incoming.object_if_any()? else {
+            let user = Some(named("userId", incoming.argument(), UserId::parse)?);
+            return Ok(Self { user, token: None });
+        };
+        let user = match object.get("userId") {
+            Some(user) => Some(named("userId", user, UserId::parse)?),
+            None => None,
+        };
+        let token = match object.get("token") {
+            Some(token) => Some(
+                serde_json::from_str(token.get())
+                    .map_err(|_| Refusal::invalid("token must be a string"))?,
+            ),
+            None => None,
+        };
+        Ok(Self { user, token })
+    }
+
+    /// Binds the client to the user that it proves to be, or renews what it may do. It is refused as
+    /// `unauthorized` without a valid token, as `forbidden` with somebody else's. With authentication off
+    /// the claim is believed.
+    async fn run(self, caller: Caller) -> Outcome {
+        #[derive(Serialize)]
+        struct Ack {
+            success: bool,
+            message: &'static str,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Authenticated<'a> {
+            success: bool,
+            user_id: &'a UserId,
+            message: &'static str,
+            timestamp: Timestamp,
+        }
+        let (context, client) = (&caller.context, &caller.client);
+        let session = match &context.verifier {
+            Some(verifier) => {
+                let Some(token) = &self.token else {
+                    return Err(Refusal::new(
+                        Code::Unauthorized,
+                        "a token is required: send {userId, token}",
+                    ));
+                };
+                let who = Who::of(client.address, Some(client.id));
+                let identity = context.limits.auth_failures.verify(verifier, token, who).await?;
+                if self.user.as_ref().is_some_and(|user| *user != identity.user_id) {
+                    return Err(Refusal::forbidden(
+                        "the token belongs to another user than userId names",
+                    ));
+                }
+                if client.user().is_some_and(|user| user != identity.user_id) {
+                    return Err(Refusal::forbidden(
+                        "this connection belongs to another user: connect anew to change the user",
+                    ));
+                }
+                Session::from(identity)
+            }
+            // The claim proves nothing: what it may do stays as it is.
+            None => Session { user: self.user, ..Session::anonymous(&context.config) },
+        };
+        let Some(user) = session.user.clone() else {
+            return Err(Refusal::invalid(
+                "userId must be a string or a number of 1 to 200 characters",
+            ));
+        };
+        let message = "Successfully authenticated";
+        let authenticated =
+            Authenticated { success: true, user_id: &user, message, timestamp: Timestamp::now() };
+        client.sender.send(&Packet::of(AUTHENTICATED.name, &authenticated));
+        let shared = session::set(context, client, session);
+        room::leave_forbidden(context, client);
+        if let Some(shared) = shared {
+            // So that what is sent to the user from another node, once this is acknowledged, finds it. While
+            // Redis is away, it is on this node alone.
+            let _shared_or_late = timeout(SHARED_WITHIN, shared).await;
+        }
+        Ok(Some(Payload::of(&Ack { success: true, message })))
+    }
+}

@@ -1,0 +1,101 @@
+//! `custom-event`: an event of the application's own, from client to client.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{
+    arguments::room_if_any,
+    event::{Caller, ClientEvent, Event, Feature, Incoming, Outcome},
+    is_server_event,
+    schema::{anything, object, reference, text},
+};
+use crate::{
+    hub::packet::Packet,
+    protocol::{
+        audience::Except, event_names::is_protocol_event, names::RoomName, payload::Payload,
+        refusal::Refusal,
+    },
+};
+
+pub(super) const FEATURE: Feature = Feature {
+    client: &[ClientEvent::new::<CustomEvent>(
+        "custom-event",
+        "CustomEvent",
+        "Done",
+        "Send an event of one's own to a room, or to everyone of the namespace; never to the sender. It is neither numbered nor stored.",
+    )],
+    server: &[],
+    schemas: || {
+        vec![(
+            "CustomEvent",
+            object(
+                "An event of one's own.",
+                &[
+                    (
+                        "event",
+                        text("Its name: none of Socket.IO's own, and none that the server sends."),
+                    ),
+                    ("data?", anything("Its argument.")),
+                    ("roomName?", reference("Name")),
+                    ("roomId?", reference("Name")),
+                    ("room?", reference("Name")),
+                    ("resourceId?", reference("Name")),
+                ],
+            ),
+        )]
+    },
+};
+
+struct CustomEvent {
+    event: String,
+    data: Payload,
+    /// `None`: to the whole namespace.
+    room: Option<RoomName>,
+}
+
+impl Event for CustomEvent {
+    fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
+        let object = incoming.object()?;
+        let event =
+            object.get("event").and_then(|event| serde_json::from_str::<String>(event.get()).ok());
+        let Some(event) = event.filter(|event| !event.is_empty()) else {
+            return Err(Refusal::invalid("event must be a non-empty string"));
+        };
+        if is_protocol_event(&event) || is_server_event(&event) {
+            return Err(Refusal::forbidden(format!(
+                "\"{event}\" is an event of Socket.IO or of the server: choose another name"
+            )));
+        }
+        let data = incoming.payload_of(object.get("data").unwrap_or(RawValue::NULL))?;
+        let room = room_if_any(&object)?.map(|room| room.name);
+        Ok(Self { event, data, room })
+    }
+
+    /// Sends the event to the room or the namespace, never to the client itself.
+    async fn run(self, caller: Caller) -> Outcome {
+        #[derive(Serialize)]
+        struct Ack {
+            success: bool,
+            message: String,
+        }
+        let Self { event, data, room } = self;
+        let (broker, client) = (&caller.context.broker, &caller.client);
+        let message = match &room {
+            Some(room) => format!("Event \"{event}\" sent to room: {room}"),
+            None => format!("Event \"{event}\" sent to all clients"),
+        };
+        let packet = Packet::new(Cow::Owned(event), data);
+        let except = Except::client(Some(client.id));
+        if let Some(room) = &room {
+            client.permit(room)?;
+            broker.signal_room(&client.namespace, room, &packet, &except);
+        } else {
+            client.permit_namespace()?;
+            broker.signal_namespace(&client.namespace, &packet, &except);
+        }
+        broker.wait_drained(&client.namespace, room.as_ref()).await;
+        Ok(Some(Payload::of(&Ack { success: true, message })))
+    }
+}

@@ -1,0 +1,160 @@
+//! `join-room`, `watch-resource` and `joinRoom`.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{
+    arguments::{MAX_SAFE_INTEGER, NamedRoom, integer, room_or_name, text},
+    context::Context,
+    event::{Caller, ClientEvent, Event, Feature, Incoming, Outcome},
+    history::{self, JoinPosition, Recovery},
+    presence,
+    room::{acknowledgement, came, entered_packet},
+    schema::{self, count, open, reference},
+};
+use crate::{
+    hub::{Client, EventStyle, Membership, Room, RoomState},
+    protocol::{
+        audience::Except,
+        payload::Payload,
+        refusal::{Code, Refusal},
+    },
+};
+
+pub(super) const FEATURE: Feature = Feature {
+    client: &[
+        ClientEvent::new::<Join>(
+            "join-room",
+            "JoinRoom",
+            "RoomAcknowledge",
+            "Enter a room; the client gets `room-joined`, the others `user-joined`. With `offset`, what was missed is sent first.",
+        ),
+        ClientEvent::new::<Join>(
+            "watch-resource",
+            "JoinRoom",
+            "RoomAcknowledge",
+            "The same as `join-room`.",
+        ),
+        ClientEvent::new::<Join>(
+            "joinRoom",
+            "JoinRoom",
+            "RoomAcknowledge",
+            "Enter a room; the client gets `joinedRoom`, the others `userJoinedRoom`. With `offset`, what was missed is sent first.",
+        ),
+    ],
+    server: &[],
+    schemas: || {
+        let recovery = [
+            (
+                "offset?",
+                count(
+                    "The newest offset that the client has of this room: what came after it is sent first.",
+                ),
+            ),
+            ("epoch?", schema::text("The epoch that the offset belongs to.")),
+        ];
+        vec![(
+            "JoinRoom",
+            json!({
+                "description": "The room to join, and what the client has of it already.",
+                "anyOf": [reference("Name"), {"allOf": [reference("Room"), open("", &recovery)]}],
+            }),
+        )]
+    },
+};
+
+/// The client wants to be a member of a room.
+#[derive(Debug)]
+pub struct Join {
+    /// The room.
+    pub room: NamedRoom,
+    /// The family of events to be answered with.
+    pub style: EventStyle,
+    /// What the client has already, if it asks for the rest.
+    pub recover: Option<Recovery>,
+}
+
+impl Event for Join {
+    fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
+        let (room, object) = room_or_name(incoming)?;
+        let offset = object.as_ref().and_then(|object| Some((object, object.get("offset")?)));
+        let recover = match offset {
+            Some((object, offset)) => {
+                let offset = integer("offset", offset, 0, MAX_SAFE_INTEGER)?;
+                let epoch = match object.get("epoch") {
+                    Some(epoch) => Some(text(epoch).ok_or_else(|| {
+                        Refusal::invalid("epoch must be the string that a join's ack gave")
+                    })?),
+                    None => None,
+                };
+                Some(Recovery { offset, epoch })
+            }
+            None => None,
+        };
+        Ok(Self { room, style: EventStyle::of(incoming.name()), recover })
+    }
+
+    async fn run(self, caller: Caller) -> Outcome {
+        let acknowledge = |answer| caller.acknowledge(&answer);
+        join(&caller.context, &caller.client, self, acknowledge).await.map(|()| None)
+    }
+}
+
+/// Makes the client a member of the room, after it has been sent what it asked to recover. `acknowledge` is
+/// called as it enters, under the room's lock, so that the client has the answer before the first message that
+/// is newer than the offset in it.
+///
+/// # Errors
+/// `forbidden`, `too_many_rooms`, or `unavailable` while the history cannot be read.
+pub(super) async fn join(
+    context: &Context,
+    client: &Arc<Client>,
+    join: Join,
+    acknowledge: impl FnOnce(Payload),
+) -> Result<(), Refusal> {
+    let room = &join.room.name;
+    client.permit(room)?;
+    let max = context.config.max_rooms_per_client;
+    let already = client.membership(room).is_some();
+    if !already && max > 0 && client.room_count() as u64 >= max {
+        return Err(Refusal::new(
+            Code::TooManyRooms,
+            format!("a client may be in {max} rooms at the same time: leave one first"),
+        ));
+    }
+    let enter = |state: &mut RoomState, entered: &Arc<Room>, position: &JoinPosition| {
+        if !already {
+            self::enter(context, client, &join, state, entered);
+        }
+        let message = format!("Successfully joined room: {room}");
+        acknowledge(acknowledgement(client, &join.room, &message, Some(position)));
+    };
+    history::enter(context, client, room, join.recover.as_ref(), enter).await?;
+    if !already {
+        presence::moved(context, client);
+    }
+    Ok(())
+}
+
+/// Makes the client a member, and tells it and the others.
+fn enter(
+    context: &Context,
+    client: &Arc<Client>,
+    join: &Join,
+    state: &mut RoomState,
+    entered: &Arc<Room>,
+) {
+    let room = &join.room.name;
+    let packet = came(client, room, join.style);
+    state.deliver(&packet, None, |_| false);
+    context.broker.signal_room_elsewhere(&client.namespace, room, &packet, &Except::nobody());
+    state.insert(client.clone(), join.style);
+    let membership =
+        Membership { room: entered.clone(), style: join.style, echo: join.room.echo() };
+    client.add_membership(room.clone(), membership);
+    if let Some(observer) = &context.observer {
+        observer.joined(client, room);
+    }
+    client.sender.send(&entered_packet(&join.room, join.style));
+}

@@ -1,0 +1,71 @@
+//! `leave-room`, `unwatch-resource` and `leaveRoom`.
+
+use std::sync::Arc;
+
+use super::{
+    arguments::{NamedRoom, room_or_name},
+    context::Context,
+    event::{Caller, ClientEvent, Event, Feature, Incoming, Outcome},
+    room::{acknowledgement, depart, left_packet},
+};
+use crate::{
+    hub::{Client, EventStyle},
+    protocol::{payload::Payload, refusal::Refusal},
+};
+
+pub(super) const FEATURE: Feature = Feature {
+    client: &[
+        ClientEvent::new::<Leave>(
+            "leave-room",
+            "RoomOrName",
+            "RoomAcknowledge",
+            "Leave a room; the client gets `room-left`, the others `user-left`.",
+        ),
+        ClientEvent::new::<Leave>(
+            "unwatch-resource",
+            "RoomOrName",
+            "RoomAcknowledge",
+            "The same as `leave-room`.",
+        ),
+        ClientEvent::new::<Leave>(
+            "leaveRoom",
+            "RoomOrName",
+            "RoomAcknowledge",
+            "Leave a room; the client gets `leftRoom`, the others `userLeftRoom`.",
+        ),
+    ],
+    server: &[],
+    schemas: Vec::new,
+};
+
+/// The client wants to be a member of a room no longer.
+#[derive(Debug)]
+pub struct Leave {
+    /// The room.
+    pub room: NamedRoom,
+    /// The family of events to be answered with.
+    pub style: EventStyle,
+}
+
+impl Event for Leave {
+    fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
+        let (room, _) = room_or_name(incoming)?;
+        Ok(Self { room, style: EventStyle::of(incoming.name()) })
+    }
+
+    async fn run(self, caller: Caller) -> Outcome {
+        Ok(Some(leave(&caller.context, &caller.client, &self)))
+    }
+}
+
+/// Ends the client's membership of the room. Leaving a room that it is not in is a success that nobody is told
+/// of.
+pub(super) fn leave(context: &Context, client: &Arc<Client>, leave: &Leave) -> Payload {
+    let room = &leave.room.name;
+    if let Some(membership) = client.remove_membership(room) {
+        depart(context, client, &membership.room, leave.style);
+        client.sender.send(&left_packet(room, leave.style, &leave.room.echo()));
+    }
+    let message = format!("Successfully left room: {room}");
+    acknowledgement(client, &leave.room, &message, None)
+}

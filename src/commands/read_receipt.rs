@@ -1,0 +1,116 @@
+//! `readReceipt`.
+
+use serde_json::value::RawValue;
+
+use super::{
+    arguments::room_in,
+    context::Context,
+    event::{Caller, ClientEvent, Event, Feature, Incoming, Outcome, ServerEvent},
+    schema::{client_id, flag, id, object, of_room, room, time, user, yes},
+};
+use crate::{
+    hub::{Client, packet::Packet},
+    protocol::{
+        audience::Except,
+        message_id::MessageId,
+        names::RoomName,
+        payload::{ObjectBuilder, Payload},
+        refusal::Refusal,
+        timestamp::Timestamp,
+    },
+};
+
+const MESSAGE_READ: ServerEvent = ServerEvent::state(
+    "messageRead",
+    "MessageRead",
+    "To the room's members: somebody has read a message.",
+);
+
+pub(super) const FEATURE: Feature = Feature {
+    client: &[ClientEvent::new::<ReadReceipt>(
+        "readReceipt",
+        "ReadReceipt",
+        "ReceiptAcknowledge",
+        "Say that a message was read; the room's members get `messageRead`, and it is recorded with the message.",
+    )],
+    server: &[MESSAGE_READ],
+    schemas: || {
+        vec![
+            ("ReadReceipt", of_room("That a message of a room was read.", &[("messageId", id())])),
+            (
+                "ReceiptAcknowledge",
+                object(
+                    "The receipt was sent.",
+                    &[
+                        ("success", yes()),
+                        ("recorded", flag("Whether it was recorded with the message.")),
+                    ],
+                ),
+            ),
+            (
+                "MessageRead",
+                object(
+                    "Who has read which message.",
+                    &[
+                        ("messageId", id()),
+                        ("userId", user()),
+                        ("clientId", client_id()),
+                        ("roomId", room()),
+                        ("timestamp", time()),
+                    ],
+                ),
+            ),
+        ]
+    },
+};
+
+/// The client's user has read a message.
+struct ReadReceipt {
+    message: MessageId,
+    room: RoomName,
+}
+
+impl Event for ReadReceipt {
+    fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
+        let object = incoming.object()?;
+        let room = room_in(&object)?.name;
+        let message = object.get("messageId").and_then(MessageId::given);
+        let message =
+            message.ok_or_else(|| Refusal::invalid("messageId must be a string or a number"))?;
+        Ok(Self { message, room })
+    }
+
+    /// Records the receipt with the message, and tells the room's members.
+    async fn run(self, caller: Caller) -> Outcome {
+        let (context, client) = (&caller.context, &*caller.client);
+        client.permit(&self.room)?;
+        let id: &RawValue = &self.message.json;
+        let json = ObjectBuilder::default()
+            .raw("messageId", id)
+            .set("userId", &client.user())
+            .set("clientId", client.id.as_str())
+            .set("roomId", &self.room)
+            .set("timestamp", &Timestamp::now())
+            .build();
+        let packet = Packet::new(MESSAGE_READ.name, Payload::from_raw(json));
+        let recorded = self.record(context, client).await?;
+        context.broker.signal_room(&client.namespace, &self.room, &packet, &Except::nobody());
+        let ack = ObjectBuilder::default().set("success", &true).set("recorded", &recorded).build();
+        Ok(Some(Payload::from_raw(ack)))
+    }
+}
+
+impl ReadReceipt {
+    /// Records the receipt of a member with a user, if the message is in the history.
+    async fn record(&self, context: &Context, client: &Client) -> Result<bool, Refusal> {
+        let (Some(log), Some(user)) = (context.broker.log(), client.user()) else {
+            return Ok(false);
+        };
+        if !client.is_in(self.room.as_str()) {
+            return Ok(false);
+        }
+        let key = client.namespace.key(&self.room);
+        let now = Timestamp::now().as_millis();
+        Ok(log.record_receipt(key, self.message.text.clone(), user, now).await?)
+    }
+}

@@ -1,0 +1,54 @@
+//! How a client is told that its event was refused, and what all events share.
+
+use serde_json::json;
+
+use super::{
+    event::{Feature, ServerEvent},
+    schema::{common, count, object, reference, text},
+};
+
+/// Why an event was refused.
+pub(super) const FEATURE: Feature = Feature {
+    client: &[],
+    server: &[
+        ServerEvent::state("error", "EventError", "An event of this client was not honoured."),
+        ServerEvent::state(
+            "exception",
+            "Exception",
+            "The same, for the events in camelCase, as NestJS says it.",
+        ),
+    ],
+    schemas: || {
+        let mut schemas = common();
+        schemas.extend([
+            (
+                "EventError",
+                object(
+                    "Why an event was not honoured.",
+                    &[
+                        ("message", text("What was wrong, what is allowed, what to do.")),
+                        ("code", reference("Code")),
+                        ("event", text("The event.")),
+                        (
+                            "retryAfterMs?",
+                            count(
+                                "When trying again may succeed, in milliseconds; with `rate_limited`.",
+                            ),
+                        ),
+                    ],
+                ),
+            ),
+            (
+                "Exception",
+                object(
+                    "Why an event was not honoured.",
+                    &[
+                        ("status", json!({"const": "error"})),
+                        ("message", text("What was wrong, what is allowed, what to do.")),
+                    ],
+                ),
+            ),
+        ]);
+        schemas
+    },
+};

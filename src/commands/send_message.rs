@@ -1,0 +1,158 @@
+//! `sendMessage`: a chat message, of which the server says who sent it and when.
+
+use futures_util::{FutureExt, TryFutureExt, future::ready};
+use serde::Serialize;
+use serde_json::{json, value::RawValue};
+
+use super::{
+    arguments::room_in,
+    event::{Caller, ClientEvent, Event, Feature, Incoming, Outcome, ServerEvent},
+    publish::{Published, publish},
+    schema::{anything, client_id, id, object, of_room, offset, open, time, user},
+};
+use crate::{
+    broker::RoomMessage,
+    hub::{Client, packet::Packet},
+    protocol::{
+        audience::Except,
+        message_id::MessageId,
+        names::RoomName,
+        payload::{Object, ObjectBuilder, Payload},
+        refusal::Refusal,
+        timestamp::Timestamp,
+    },
+};
+
+const NEW_MESSAGE: ServerEvent = ServerEvent::message(
+    "newMessage",
+    "NewMessage",
+    "A chat message to a room: `sender`, `clientId` and `timestamp` are the server's word.",
+);
+const MESSAGE_SENT: ServerEvent = ServerEvent::state(
+    "messageSent",
+    "MessageSent",
+    "To the sender of a chat message: it was taken.",
+);
+
+pub(super) const FEATURE: Feature = Feature {
+    client: &[ClientEvent::new::<ChatMessage>(
+        "sendMessage",
+        "ChatMessage",
+        "MessageAcknowledge",
+        "Send a chat message to a room, the sender included, as `newMessage`; the sender gets `messageSent` besides.",
+    )],
+    server: &[NEW_MESSAGE, MESSAGE_SENT],
+    schemas: || {
+        vec![
+            (
+                "ChatMessage",
+                of_room(
+                    "A chat message; further fields go out with it.",
+                    &[("content", anything("What is said.")), ("id?", id())],
+                ),
+            ),
+            (
+                "NewMessage",
+                open(
+                    "A chat message, with the further fields of its payload.",
+                    &[
+                        ("id", id()),
+                        ("sender", user()),
+                        ("clientId", client_id()),
+                        ("content", anything("What is said.")),
+                        ("timestamp", time()),
+                        ("offset?", offset()),
+                    ],
+                ),
+            ),
+            (
+                "MessageSent",
+                object(
+                    "",
+                    &[("id", id()), ("timestamp", time()), ("status", json!({"const": "sent"}))],
+                ),
+            ),
+        ]
+    },
+};
+
+struct ChatMessage {
+    room: RoomName,
+    /// `content` and whatever else.
+    payload: Payload,
+    id: MessageId,
+}
+
+impl Event for ChatMessage {
+    fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
+        let object = incoming.object()?;
+        let room = room_in(&object)?.name;
+        if object.get("content").is_none() {
+            return Err(Refusal::invalid("content must be present"));
+        }
+        Ok(Self { room, payload: incoming.payload()?, id: MessageId::of(&object) })
+    }
+
+    fn is_pipelined(&self) -> bool {
+        true
+    }
+
+    fn run(self, caller: Caller) -> impl Future<Output = Outcome> + Send + 'static {
+        let Self { room, payload, id } = self;
+        let Caller { context, client, .. } = caller;
+        let timestamp = Timestamp::now();
+        let payload = match outgoing(&client, &payload, &id, timestamp) {
+            Ok(payload) => payload,
+            Err(refusal) => return ready(Err(refusal)).left_future(),
+        };
+        let message = RoomMessage {
+            namespace: client.namespace.clone(),
+            room,
+            event: NEW_MESSAGE.name.into(),
+            payload,
+            id: id.text.clone(),
+            timestamp,
+            except: Except::nobody(),
+            sender: Some(context.sender_id(&client)),
+        };
+        let published = publish(&context, &client, message, id);
+        let confirm = move |published: Published| {
+            #[derive(Serialize)]
+            struct MessageSent<'a> {
+                id: &'a RawValue,
+                timestamp: Timestamp,
+                status: &'static str,
+            }
+            let sent = MessageSent { id: &published.id.json, timestamp, status: "sent" };
+            client.sender.send(&Packet::of(MESSAGE_SENT.name, &sent));
+            Some(published.into())
+        };
+        published.map_ok(confirm).right_future()
+    }
+}
+
+/// The chat message as it goes out.
+fn outgoing(
+    client: &Client,
+    payload: &Payload,
+    id: &MessageId,
+    timestamp: Timestamp,
+) -> Result<Payload, Refusal> {
+    let text = payload.json();
+    let Some(object) = Object::parse(&text) else {
+        return Err(Refusal::invalid("the payload must be an object"));
+    };
+    let Some(content) = object.get("content") else {
+        return Err(Refusal::invalid("content must be present"));
+    };
+    let json = ObjectBuilder::default()
+        // A payload's id goes out as it is, even where it cannot serve as one.
+        .raw("id", object.get("id").unwrap_or(&id.json))
+        .set("sender", &client.user())
+        .set("clientId", client.id.as_str())
+        .raw("content", content)
+        .set("timestamp", &timestamp)
+        .rest_of(&object)
+        .build();
+    payload.with_json(json)
+}

@@ -1,0 +1,162 @@
+//! Who a client is and what it may do, from its beginning to its end.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::Serialize;
+use tokio::{sync::oneshot, task::AbortHandle};
+
+use super::{
+    context::Context,
+    event::{Feature, ServerEvent},
+    presence::{self, Place},
+    private_message,
+    schema::{object, text},
+};
+use crate::{
+    auth::{AuthError, Identity},
+    hub::{Client, Session, packet::Packet},
+    protocol::{
+        names::UserId,
+        refusal::{Code, Refusal},
+    },
+};
+
+const TOKEN_EXPIRED: ServerEvent = ServerEvent::state(
+    "token-expired",
+    "TokenExpired",
+    "The client's token has ended: it is disconnected.",
+);
+
+pub(super) const FEATURE: Feature = Feature {
+    client: &[],
+    server: &[TOKEN_EXPIRED],
+    schemas: || vec![("TokenExpired", object("", &[("message", text("What to do."))]))],
+};
+
+/// Who a handshake's token says the client is.
+impl From<Identity> for Session {
+    fn from(identity: Identity) -> Self {
+        Self {
+            user: Some(identity.user_id),
+            permissions: identity.rooms,
+            expires_at: identity.expires_at,
+        }
+    }
+}
+
+/// Gives a client that has just connected the session of its handshake.
+pub fn begin(context: &Context, client: &Arc<Client>) {
+    let session = client.session();
+    if session.user.is_some() {
+        client.set_session(Session { user: None, ..session.clone() });
+        set(context, client, session);
+    }
+}
+
+/// With other nodes, the answer comes when they can know of a user that is new to the client.
+pub(super) fn set(
+    context: &Context,
+    client: &Arc<Client>,
+    session: Session,
+) -> Option<oneshot::Receiver<()>> {
+    let before = client.user();
+    let after = session.user.clone();
+    let expires_at = session.expires_at;
+    client.set_session(session);
+    client.set_expiry(expires_at.map(|moment| watch_expiry(client, moment)));
+    if before == after {
+        return None;
+    }
+    if let Some(user) = before {
+        unbind(context, client, &user, presence::shared_rooms(client));
+    }
+    after.and_then(|user| bind(context, client, &user))
+}
+
+fn bind(context: &Context, client: &Arc<Client>, user: &UserId) -> Option<oneshot::Receiver<()>> {
+    let came_online = context.registry.users.bind(user, client.clone());
+    if let Some(cluster) = &context.cluster {
+        // Whether it came online is decided among the nodes: `presence::tell_online` follows, and its queue.
+        return Some(cluster.user_came(user, client));
+    }
+    if came_online {
+        presence::tell_online(context, user, Some((client.id, client.namespace.path.clone())));
+    }
+    private_message::deliver_queued(context, client, user);
+    None
+}
+
+/// Ends the binding of a client that has gone; `rooms` are those that it was in.
+pub fn end(context: &Context, client: &Arc<Client>, rooms: Vec<Place>) {
+    client.set_expiry(None);
+    if let Some(user) = client.user() {
+        unbind(context, client, &user, rooms);
+    }
+}
+
+/// Ends the binding of a client that has gone without a word: what is left to do where [`end`] has
+/// failed.
+pub fn forget(context: &Context, client: &Arc<Client>) {
+    let Some(user) = client.user() else { return };
+    if let Some(departure) = context.registry.users.unbind(&user, client) {
+        context.registry.users.expire(&user, departure);
+    }
+    if let Some(cluster) = &context.cluster {
+        cluster.user_went(&user, Vec::new());
+    }
+}
+
+fn unbind(context: &Context, client: &Arc<Client>, user: &UserId, rooms: Vec<Place>) {
+    let departure = context.registry.users.unbind(user, client);
+    let rooms = presence::places(rooms);
+    if let Some(cluster) = &context.cluster {
+        // The grace is the cluster's: the user may come back on any node.
+        if let Some(departure) = departure {
+            context.registry.users.expire(user, departure);
+        }
+        return cluster.user_went(user, rooms);
+    }
+    let Some(departure) = departure else { return };
+    let (context, user) = (context.clone(), user.clone());
+    let grace = context.config.presence_grace;
+    // A page reload ends one connection and begins another: nobody need know.
+    tokio::spawn(async move {
+        tokio::time::sleep(grace).await;
+        if let Some(gone) = context.registry.users.expire(&user, departure) {
+            presence::tell_offline(&context, &user, gone.last_active, rooms);
+        }
+    });
+}
+
+/// Ends the connection when the token ends, unless it was renewed by then.
+fn watch_expiry(client: &Arc<Client>, moment: SystemTime) -> AbortHandle {
+    #[derive(Serialize)]
+    struct Expired {
+        message: &'static str,
+    }
+    // Weak: the watch must not keep a client that has gone.
+    let weak = Arc::downgrade(client);
+    let wait = moment.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
+    let watch = tokio::spawn(async move {
+        tokio::time::sleep(wait).await;
+        let Some(client) = weak.upgrade() else { return };
+        if client.session().expires_at != Some(moment) {
+            return;
+        }
+        tracing::info!(client = %client.id, "token expired: disconnecting");
+        let expired = Expired { message: "The token has expired: authenticate in time to stay" };
+        client.sender.send(&Packet::of(TOKEN_EXPIRED.name, &expired));
+        client.sender.disconnect();
+    });
+    watch.abort_handle()
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        let code = if error.is_unavailable() { Code::Unavailable } else { Code::Unauthorized };
+        Self::new(code, error.to_string())
+    }
+}

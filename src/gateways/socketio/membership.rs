@@ -1,0 +1,16 @@
+//! What others want done to a client's memberships: it waits in the client's inbox, behind what the
+//! client has sent itself, as nobody but the inbox changes them.
+
+use std::sync::Arc;
+
+use super::{connection::Connection, inbox::Item};
+use crate::{commands::membership::MembershipCommand, hub::Client};
+
+/// Puts the command into the client's inbox; returns whether the client is still there to carry it out.
+pub fn change_membership(client: &Client, command: MembershipCommand) -> bool {
+    let socket = client.sender.socket();
+    let connection = socket.and_then(|socket| socket.extensions.get::<Arc<Connection>>());
+    connection.is_some_and(|connection| {
+        connection.inbox().push(&connection, Item::Membership(command)).is_ok()
+    })
+}
