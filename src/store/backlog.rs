@@ -1,17 +1,16 @@
-//! What waits to be written, in the order in which it was asked for, and within limits.
+//! The writes that wait for the writer, in the order of the requests, within limits.
 //!
-//! Taking in never waits, so that the callers' order is the log's order even where a caller does
-//! not poll. What bounds it are the callers, who bound how many of their writes are under way, and
-//! above that a hard limit beyond which writes are refused: a waiting caller would hold its message
-//! in memory all the same.
+//! Taking a write in never waits, so that the callers' order is the log's order even if a caller does not
+//! poll. Callers bound how many of their writes are under way. Above that, a hard limit refuses writes: a
+//! waiting caller would hold its message in memory all the same.
 
 use std::{collections::VecDeque, mem};
 
 use super::{pending::Reply, types::StoreError};
 
-/// One batch takes at most so many writes …
+/// The most writes in one batch.
 const BATCH: usize = 1_000;
-/// … and begins no further one beyond so many bytes.
+/// A batch that holds this many bytes takes no further write.
 const BATCH_BYTES: usize = 8_000_000;
 
 /// The hard limits.
@@ -29,10 +28,10 @@ impl Default for Limits {
 
 /// A write.
 pub trait Command {
-    /// What it holds in memory.
+    /// Its size in memory, in bytes.
     fn bytes(&self) -> usize;
 
-    /// Who waits for it.
+    /// Where its outcome is sent.
     fn into_reply(self) -> Reply;
 }
 
@@ -42,7 +41,7 @@ pub struct Backlog<C> {
     bytes: usize,
     closed: bool,
     limits: Limits,
-    /// What they wait for, in words.
+    /// What the writes wait for, as named in a refusal.
     destination: &'static str,
 }
 
@@ -51,7 +50,7 @@ impl<C: Command> Backlog<C> {
         Self { commands: VecDeque::new(), bytes: 0, closed: false, limits, destination }
     }
 
-    /// Takes the write in, or gives it back with the reason why not.
+    /// Takes the write in, or returns it with the reason for the refusal.
     pub fn push(&mut self, command: C) -> Result<(), Refused<C>> {
         let size = command.bytes();
         let is_full = self.commands.len() >= self.limits.commands
@@ -68,7 +67,7 @@ impl<C: Command> Backlog<C> {
         Ok(())
     }
 
-    /// Whether a batch could not take all that wait, or no more will come.
+    /// Whether a batch is full, or no more writes will come.
     pub fn fills_a_batch(&self) -> bool {
         self.closed || self.commands.len() >= BATCH || self.bytes >= BATCH_BYTES
     }
@@ -86,13 +85,13 @@ impl<C: Command> Backlog<C> {
         batch
     }
 
-    /// Refuses work from now on; what was taken in is still there to be done.
+    /// Refuses writes from now on; those taken in can still be done.
     pub fn close(&mut self) {
         self.closed = true;
     }
 
-    /// Closes, and hands out the work that was not done, to be dropped where nothing is locked: its
-    /// callers learn then that the writer has ended.
+    /// Closes, and returns the writes that were not done. They must be dropped where nothing is locked:
+    /// their callers then learn that the writer has ended.
     pub fn abandon(&mut self) -> VecDeque<C> {
         self.closed = true;
         self.bytes = 0;
@@ -120,7 +119,7 @@ pub struct Refused<C> {
 }
 
 impl<C: Command> Refused<C> {
-    /// Tells who waits for it.
+    /// Sends the refusal to the caller.
     pub fn tell(self) {
         let refused = Err(StoreError::Unavailable(self.reason));
         // A caller that is gone needs no answer.

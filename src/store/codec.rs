@@ -1,5 +1,5 @@
-//! How messages lie in Redis and travel over its channels: compact, binary-safe, and with a version,
-//! so that nodes of two releases refuse what they cannot read instead of misreading it.
+//! The encoding of messages in Redis and on its channels: compact, binary-safe and versioned, so that nodes
+//! of two releases refuse what they cannot read instead of misreading it.
 //!
 //! All numbers are big-endian; a text is its length (4 bytes) and its UTF-8. The Lua scripts read
 //! the head of an entry, up to its id.
@@ -16,8 +16,8 @@ use crate::protocol::{
     position::Position,
 };
 
-/// The first byte of a committed message on its room's channel; whatever else is published there
-/// begins with another.
+/// The first byte of a committed message on its room's channel. Everything else published there begins with
+/// another byte.
 pub const COMMITTED_TAG: u8 = b'm';
 
 /// The version of every encoding of this module.
@@ -28,7 +28,7 @@ const VERSION: u8 = 1;
 #[error("not a message of this version of the server; run the same version on all nodes")]
 pub struct DecodeError;
 
-/// An entry as bytes.
+/// Encodes an entry.
 pub fn encode_entry(entry: &Entry) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(25 + 4 * entry.attachments.len() + entry.size());
     bytes.put_u8(VERSION);
@@ -43,7 +43,7 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
     bytes
 }
 
-/// The entry that these bytes are.
+/// Decodes an entry.
 pub fn decode_entry(bytes: &[u8]) -> Result<Entry, DecodeError> {
     let mut rest = bytes;
     version(&mut rest)?;
@@ -59,7 +59,7 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, DecodeError> {
     Ok(Entry { id, event, json, attachments, timestamp_ms })
 }
 
-/// Who is left out, as bytes; none for nobody.
+/// Encodes the recipients to skip; empty for none.
 pub fn encode_except(except: &Except) -> Vec<u8> {
     let mut bytes = Vec::new();
     if *except == Except::nobody() {
@@ -83,7 +83,7 @@ pub fn encode_except(except: &Except) -> Vec<u8> {
     bytes
 }
 
-/// Who is left out according to these bytes.
+/// Decodes the recipients to skip.
 pub fn decode_except(bytes: &[u8]) -> Result<Except, DecodeError> {
     if bytes.is_empty() {
         return Ok(Except::nobody());
@@ -102,21 +102,21 @@ pub fn decode_except(bytes: &[u8]) -> Result<Except, DecodeError> {
     };
     end(rest)?;
     let except = Except { clients, users, rooms, namespace };
-    // Nobody has one form only, the empty one.
+    // "Nobody" has only one encoding, the empty one.
     if except == Except::nobody() { Err(DecodeError) } else { Ok(except) }
 }
 
-/// What the script of an append publishes.
+/// What the append script publishes.
 #[derive(Debug)]
 pub(super) struct Published<'a> {
-    /// The run of Redis in which it was.
+    /// The run of Redis that published it.
     pub run: &'a str,
     /// The message's place in the whole log.
     pub number: u64,
     pub committed: Committed,
 }
 
-/// Reads what the script of an append publishes.
+/// Decodes what the append script publishes.
 pub(super) fn decode_committed(
     room: RoomKey,
     payload: &[u8],
@@ -135,13 +135,13 @@ pub(super) fn decode_committed(
     Ok(Published { run, number, committed: Committed { room, position, entry, except } })
 }
 
-/// An epoch as the scripts write it.
+/// Parses an epoch as the scripts write it.
 pub(super) fn epoch(text: &str) -> Result<Epoch, DecodeError> {
     text.parse().map_err(|_| DecodeError)
 }
 
 fn put_len(bytes: &mut Vec<u8>, len: usize) {
-    // Nothing near that size passes the door.
+    // The gateways let nothing near 4 GB in.
     bytes.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
 }
 
@@ -218,7 +218,7 @@ mod tests {
         RoomKey { namespace: "/".into(), room: RoomName::parse("a").unwrap() }
     }
 
-    /// As the script of an append builds it.
+    /// Encodes a message as the append script does.
     fn committed(entry: &Entry, except: &Except) -> Vec<u8> {
         let mut bytes = vec![COMMITTED_TAG, VERSION];
         bytes.put_u64(7);
@@ -261,7 +261,7 @@ mod tests {
 
         #[test]
         fn garbage_is_refused_and_takes_no_memory(bytes in vec(any::<u8>(), 0..200)) {
-            // Beginning with the right version, so that the rest is looked at.
+            // A valid version at the start, so that the rest is read.
             let bytes = [vec![VERSION], bytes].concat();
             for read in [decode_entry(&bytes).map(|entry| encode_entry(&entry)), decode_except(&bytes).map(|except| encode_except(&except))] {
                 prop_assert!(read.is_err() || read == Ok(bytes.clone()), "only what it would write");

@@ -1,13 +1,12 @@
 //! The store: every room's log, the receipts of its messages, and the offline users' queues.
 //!
-//! [`Store`] is one handle with two ways to keep them: for one node in SQLite, in a file or in memory
-//! ([`Store::open`]), and for several nodes in the Redis that they share ([`Store::redis`]). Both
-//! promise the same:
+//! [`Store`] is one handle with two backends: SQLite for one node, in a file or in memory
+//! ([`Store::open`]), and Redis for several nodes that share it ([`Store::redis`]). Both guarantee:
 //!
-//! - **What is in the log is what is delivered**, in the order of the log; a message that is
-//!   refused reaches nobody and takes no offset.
-//! - **Nothing grows without a bound**: rooms are trimmed by number and age, forgotten rooms by
-//!   age, queues by both, what waits to be written by number and bytes.
+//! - **The log is what is delivered**, in the order of the log. A refused message reaches nobody and takes
+//!   no offset.
+//! - **Nothing grows without a bound**: rooms are trimmed by number and age, forgotten rooms by age, queues
+//!   by both, waiting writes by number and bytes.
 
 mod backlog;
 pub mod codec;
@@ -53,13 +52,13 @@ enum Backend {
 impl Store {
     /// Opens or creates the store of one node.
     ///
-    /// `tail` gets every committed room message, in the order of the log, on the writer's thread:
-    /// it must neither block nor own a handle to this store, which would then never end. `in_use`, with
-    /// the same duties, tells whether a room has members, so that it is not forgotten to make place for
-    /// another.
+    /// `tail` receives every committed room message, in log order, on the writer's thread. It must not
+    /// block, and must not own a handle to this store, which would then never end. `in_use` tells whether a
+    /// room has members; such a room is not forgotten to make place for another. `in_use` has the same
+    /// duties.
     ///
-    /// An existing file is examined first, so this takes up to some seconds; a file that is refused
-    /// is left untouched.
+    /// An existing file is examined first, which can take some seconds. A file that is refused is left
+    /// untouched.
     pub fn open(
         settings: Settings,
         tail: impl FnMut(&[Committed]) + Send + 'static,
@@ -70,32 +69,32 @@ impl Store {
         Ok(Self { backend: Backend::Embedded(Arc::new(embedded)) })
     }
 
-    /// The store that this node shares with others in Redis. It connects by itself, again and
-    /// again, and until it has, everything is refused with [`StoreError::Unavailable`]; so this
-    /// neither waits nor fails. It must be called inside a Tokio runtime.
+    /// The store that this node shares with others in Redis. It connects in the background and keeps
+    /// retrying. Until it is connected, calls are refused with [`StoreError::Unavailable`], so this neither
+    /// waits nor fails. It must be called inside a Tokio runtime.
     ///
-    /// Committed room messages come on their rooms' channels ([`room_channel`]) to the nodes that
-    /// subscribe to them, to be read by [`Store::committed`]; a room whose channel nobody subscribes to
-    /// has no members. What `settings` say of the location and of the disk does not apply.
+    /// Committed room messages arrive on their rooms' channels ([`room_channel`]). The nodes that subscribe
+    /// to them decode them with [`Store::committed`]. A room whose channel has no subscribers has no
+    /// members. The location and the disk settings do not apply.
     pub fn redis(settings: Settings, redis: RedisSettings) -> Self {
         let redis = Redis::start(settings, redis, redis::Tuning::default());
         Self { backend: Backend::Redis(Arc::new(redis)) }
     }
 
-    /// Whether other nodes may share it.
+    /// Whether the store is shared with other nodes.
     pub fn is_shared(&self) -> bool {
         matches!(self.backend, Backend::Redis(_))
     }
 
-    /// Adds a message to its room's log. It is taken in during this call, so the order of calls is
-    /// the order of the log; the answer comes when it is committed: after the tail got it, or, with
-    /// Redis, when it was published. Dropping the answer does not take the message back.
+    /// Adds a message to its room's log. The message is taken in during this call, so the order of calls is
+    /// the order of the log. The answer comes once the message is committed: after the log tail received
+    /// it, or, with Redis, when it was published. Dropping the answer does not take the message back.
     ///
-    /// Await one append before the next, or bound how many are under way: beyond 100,000 writes or
-    /// 512 MB that wait, further ones are refused.
+    /// Await one append before the next, or bound how many are under way: beyond 100,000 waiting writes or
+    /// 512 MB of them, further ones are refused.
     ///
-    /// Where the connection to Redis fails in between, the answer is `Unavailable` although the
-    /// message may have been stored and published: nobody can tell.
+    /// If the connection to Redis fails meanwhile, the answer is `Unavailable` although the message may
+    /// have been stored and published.
     pub fn append(&self, append: Append) -> Pending<Position> {
         let answer = match &self.backend {
             Backend::Embedded(store) => store.append(append),
@@ -107,9 +106,9 @@ impl Store {
         }
     }
 
-    /// Records that `user` has read the newest message of the room with this id: `false` if no such
-    /// message can be read or it has [`MAX_RECEIPTS`]. A user's first receipt of a message stays; a
-    /// second one is `true` and changes nothing.
+    /// Records that `user` has read the room's newest message with this id. `false` if no such message can
+    /// be read or if it already has [`MAX_RECEIPTS`]. A user's second receipt of a message is `true` and
+    /// changes nothing.
     pub fn record_receipt(
         &self,
         room: RoomKey,
@@ -124,9 +123,9 @@ impl Store {
         Pending { answer, read: |outcome| outcome.number == 1 }
     }
 
-    /// Queues a message for an offline user and returns its place. A `sender` (without: a backend) may
-    /// hold a tenth of the queue, rounded up, and of all queues together
-    /// [`queue_sender_limit`](Settings::queue_sender_limit).
+    /// Queues a message for an offline user and returns its place. A `sender` may hold a tenth of the
+    /// queue, rounded up, and [`queue_sender_limit`](Settings::queue_sender_limit) of all queues together.
+    /// Neither limit applies to a backend (`None`).
     pub fn enqueue(&self, user: UserId, sender: Option<SenderId>, entry: Entry) -> Pending<u64> {
         Self::number(match &self.backend {
             Backend::Embedded(store) => store.enqueue(user, sender, entry),
@@ -134,9 +133,9 @@ impl Store {
         })
     }
 
-    /// Removes the user's queued messages up to and with the place `up_to`; returns how many those
-    /// were. `None`, with nothing removed, if `holder` no longer has the [claim](Self::claim_queue):
-    /// whoever has it now delivers them once more.
+    /// Removes the user's queued messages up to and including the place `up_to`; returns how many. `None`,
+    /// with nothing removed, if `holder` no longer has the [claim](Self::claim_queue): the current holder
+    /// delivers them once more.
     pub fn confirm(&self, user: UserId, up_to: u64, holder: &str) -> Pending<Option<u64>> {
         match &self.backend {
             Backend::Embedded(store) => {
@@ -153,7 +152,7 @@ impl Store {
         Pending { answer, read: |outcome| outcome.number }
     }
 
-    /// Deletes now everything that is too old. The store does so by itself, too, a little at a time.
+    /// Deletes now everything that is too old. The store also does so by itself, a little at a time.
     pub async fn sweep(&self) -> Result<(), StoreError> {
         match &self.backend {
             Backend::Embedded(store) => Self::number(store.sweep()).await.map(|_| ()),
@@ -169,9 +168,9 @@ impl Store {
         }
     }
 
-    /// How far a room's history reaches. A room that was never written has a head of 0 and already
-    /// the epoch that its first message will have, though that may change while the room stays
-    /// unwritten; asking stores nothing.
+    /// How far a room's history reaches. A room that was never written has a head of 0 and the epoch that
+    /// its first message will have; that epoch may change while the room stays unwritten. Asking stores
+    /// nothing.
     pub async fn extent(&self, room: &RoomKey) -> Result<Extent, StoreError> {
         match &self.backend {
             Backend::Embedded(store) => store.extent(room).await,
@@ -214,8 +213,8 @@ impl Store {
         }
     }
 
-    /// Makes `holder` the one who delivers the user's queue, for so long: `false` while another
-    /// one is. Who is already goes on from now. Where nobody shares the store, always `true`.
+    /// Claims the delivery of the user's queue for `holder`, for `ttl`; `false` while another holder has
+    /// it. An existing holder renews its lease. Always `true` if the store is not shared.
     pub async fn claim_queue(
         &self,
         user: &UserId,
@@ -228,7 +227,7 @@ impl Store {
         }
     }
 
-    /// Prolongs the claim to `ttl` from now: `false` if `holder` no longer has it.
+    /// Renews the claim to `ttl` from now; `false` if `holder` no longer has it.
     pub async fn renew_queue(
         &self,
         user: &UserId,
@@ -249,8 +248,8 @@ impl Store {
         }
     }
 
-    /// Reads what came on the room's channel when a message was committed. Every such message must
-    /// be read by this, the node's own too: by the newest one the store notices later whether a
+    /// Decodes what arrived on the room's channel when a message was committed. Every such message must
+    /// pass through here, the node's own too: from the newest one the store later detects whether a
     /// restarted Redis has lost some.
     pub fn committed(&self, room: RoomKey, payload: &[u8]) -> Result<Committed, DecodeError> {
         match &self.backend {
@@ -275,8 +274,8 @@ impl Store {
         }
     }
 
-    /// Refuses everything from now on, finishes the writes that were taken in, and lets go of the
-    /// file or the connections.
+    /// Refuses everything from now on, finishes the writes that were taken in, and closes the file or the
+    /// connections.
     pub async fn close(&self) {
         match &self.backend {
             Backend::Embedded(store) => store.close().await,

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::types::StoreError;
 use crate::protocol::epoch::Epoch;
 
-/// What came of a write: the offset, the place or the count; the epoch is an append's.
+/// A write's outcome: the offset, the place or the count; only an append has an epoch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outcome {
     pub number: u64,
@@ -23,10 +23,10 @@ impl From<u64> for Outcome {
     }
 }
 
-/// Where a write's outcome is told.
+/// Where a write's outcome is sent.
 pub(super) type Reply = oneshot::Sender<Result<Outcome, StoreError>>;
 
-/// Where it is awaited.
+/// Where a write's outcome is awaited.
 pub(super) type Answer = oneshot::Receiver<Result<Outcome, StoreError>>;
 
 /// The answer to a write that was taken in.

@@ -18,23 +18,22 @@ use crate::{
 /// Where the store keeps its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// In this SQLite file; beside it lie its write-ahead log (`-wal`, `-shm`) and its lock
-    /// (`.lock`).
+    /// In this SQLite file. Its write-ahead log (`-wal`, `-shm`) and its lock (`.lock`) lie beside it.
     File(PathBuf),
-    /// In this process's memory; gone with it.
+    /// In this process's memory; lost when the process ends.
     Memory,
 }
 
 /// What an acknowledged write survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sync {
-    /// The end of the process, however sudden.
+    /// A crash of the process.
     Normal,
-    /// Also the end of the machine: every commit waits for the disk.
+    /// Also a crash of the machine: every commit waits for the disk.
     Full,
 }
 
-/// What time it is, in milliseconds since 1970-01-01 UTC: an input, so that tests need not wait.
+/// The time in milliseconds since 1970-01-01 UTC. It is an input, so that tests need not wait.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> i64 + Send + std::marker::Sync>);
 
@@ -69,32 +68,32 @@ impl fmt::Debug for Clock {
 /// How a store is opened.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the data lies.
+    /// Where the data is kept.
     pub location: Location,
     /// What an acknowledged write survives.
     pub sync: Sync,
-    /// The newest messages kept of each room.
+    /// How many of its newest messages each room keeps.
     pub history_size: u64,
     /// The age at which a message can no longer be read; `None`: no limit.
     pub history_ttl: Option<Duration>,
-    /// The messages kept at most for one offline user.
+    /// The most messages kept for one offline user.
     pub queue_size: u64,
-    /// The messages of one sender kept at most for all offline users together; 0: no limit.
+    /// The most messages of one sender kept for all offline users together; 0: no limit.
     pub queue_sender_limit: u64,
     /// The age at which a queued message is dropped; `None`: no limit.
     pub queue_ttl: Option<Duration>,
-    /// The rooms stored at most; 0: no limit.
+    /// The most rooms stored; 0: no limit.
     pub max_rooms: u64,
-    /// The stored rooms at most that one sender has begun; 0: no limit.
+    /// The most stored rooms that one sender has begun; 0: no limit.
     pub max_rooms_per_sender: u64,
-    /// The bytes that the embedded store may hold; 0: no limit.
+    /// The most bytes that the embedded store holds; 0: no limit.
     pub store_max_bytes: u64,
-    /// What time it is.
+    /// The source of the time.
     pub clock: Clock,
 }
 
 impl Settings {
-    /// The store of the configuration.
+    /// The store's settings, as configured.
     pub fn of(config: &Config) -> Self {
         Self {
             location: match &config.store_url {
@@ -117,8 +116,8 @@ impl Settings {
         }
     }
 
-    /// The bytes that go with [`queue_sender_limit`](Self::queue_sender_limit): as if each message had
-    /// 10 KB, so that a thousand small ones fit, or ten that are as large as may be.
+    /// The limit in bytes that goes with [`queue_sender_limit`](Self::queue_sender_limit): 10 KB for each
+    /// message, so that a thousand small ones fit, or ten of the greatest size.
     pub fn queue_sender_bytes(&self) -> u64 {
         self.queue_sender_limit.saturating_mul(10_000)
     }
@@ -138,19 +137,18 @@ pub struct RoomKey {
 pub struct Entry {
     /// The message's id, the client's or the server's; need not be unique.
     pub id: String,
-    /// The event as which it is delivered, such as `message-reply`.
+    /// The name of the event that delivers it, such as `message-reply`.
     pub event: String,
     /// The JSON text of the object, without its offset.
     pub json: Arc<str>,
     /// The binary attachments that placeholders in `json` refer to.
     pub attachments: Vec<Bytes>,
-    /// The server's time stamp, in milliseconds since 1970-01-01 UTC; the message's age counts from
-    /// it.
+    /// The server's time stamp, in milliseconds since 1970-01-01 UTC. The message's age counts from it.
     pub timestamp_ms: i64,
 }
 
 impl Entry {
-    /// The bytes that the entry holds, for limits on batches and pages.
+    /// The entry's size in bytes, for limits on batches and pages.
     pub fn size(&self) -> usize {
         let attached: usize = self.attachments.iter().map(Bytes::len).sum();
         self.id.len() + self.event.len() + self.json.len() + attached
@@ -164,29 +162,29 @@ pub struct Append {
     pub room: RoomKey,
     /// The message.
     pub entry: Entry,
-    /// Who is left out of the live delivery.
+    /// Recipients that the live delivery skips.
     pub except: Except,
-    /// Who is charged for the room, should this be its first message; a backend is not.
+    /// The sender charged for the room if this is its first message; `None`, a backend, is not charged.
     pub sender: Option<SenderId>,
 }
 
-/// A room message that was committed, as the tail gets it.
+/// A committed room message, as the log tail receives it.
 #[derive(Debug, Clone)]
 pub struct Committed {
     /// The room to which it belongs.
     pub room: RoomKey,
-    /// Where it stands in the room's log.
+    /// Its position in the room's log.
     pub position: Position,
     /// The message.
     pub entry: Arc<Entry>,
-    /// Who is left out of the live delivery.
+    /// Recipients that the live delivery skips.
     pub except: Except,
 }
 
 /// How far a room's history reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// Where the newest message stands; the start of its epoch if the room was never written. The epoch
+    /// The position of the newest message; the start of its epoch if the room was never written. The epoch
     /// changes only if the room's history was lost or forgotten.
     pub head: Position,
     /// The oldest offset that can be read; one after the head if none can.
@@ -198,9 +196,9 @@ pub struct Extent {
 pub struct Query {
     /// Only messages with a greater offset.
     pub after: u64,
-    /// At most so many messages.
+    /// The most messages to return.
     pub limit: usize,
-    /// At most so many bytes ([`Entry::size`]), but always one message if there is one.
+    /// The most bytes to return ([`Entry::size`]); one message is returned even if it is larger.
     pub max_bytes: usize,
     /// Whether to read the receipts too.
     pub receipts: bool,
@@ -211,10 +209,10 @@ pub struct Query {
 pub struct Page {
     /// The messages, with consecutive offsets.
     pub items: Vec<Stored>,
-    /// How far the history reaches. A reader of everything after `n` has missed messages that are
-    /// gone where `oldest > n + 1`.
+    /// How far the history reaches. If `oldest > n + 1`, a reader of everything after `n` has missed
+    /// messages that are gone.
     pub extent: Extent,
-    /// Whether nothing that can be read comes after the last item.
+    /// Whether nothing readable follows the last item.
     pub complete: bool,
 }
 
@@ -225,17 +223,17 @@ pub struct Stored {
     pub offset: u64,
     /// The message.
     pub entry: Entry,
-    /// Who is left out of the live delivery: what is read in order to deliver it late honours this, what is
-    /// read for a replay or a page does not.
+    /// Recipients that the live delivery skips. Reads for a late delivery honour this; replays and pages do
+    /// not.
     pub except: Except,
-    /// Who has read it, in the order in which it was recorded; empty unless asked for.
+    /// Its receipts in the order of recording; empty unless asked for.
     pub receipts: Vec<Receipt>,
 }
 
-/// So many users' receipts are kept of one message.
+/// The most receipts kept of one message.
 pub const MAX_RECEIPTS: u64 = 1_000;
 
-/// That a user has read a message.
+/// The record that a user has read a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// The user.
@@ -247,45 +245,45 @@ pub struct Receipt {
 /// A message that waits for an offline user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuedItem {
-    /// Its place; grows with every message of any user and is never used again.
+    /// Its place; grows with every message of any user and is never reused.
     pub seq: u64,
     /// The message.
     pub entry: Entry,
 }
 
-/// Why the store did not do what was asked. Nothing of it was stored, but where the connection to a
-/// shared store failed in between: then nobody can tell.
+/// Why the store did not do what was asked. Nothing was stored, except possibly when the connection to a
+/// shared store failed meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The store cannot do it now (the disk is full, the file locked, an I/O error, Redis away or
-    /// silent, overload) or ever again (closed).
+    /// The store cannot do it now (disk full, file locked, I/O error, Redis unreachable or silent,
+    /// overload) or ever again (closed).
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
     /// The store has no room for it: on its disk, or below `STORE_MAX_BYTES`.
     #[error("the store is full: {0}")]
     Full(String),
-    /// The room would be one more than may be stored.
+    /// The room would exceed the limit of stored rooms.
     #[error(
         "no more than {limit} rooms may be stored, and those that could make way have members; \
          raise MAX_ROOMS or use fewer rooms"
     )]
     TooManyRooms {
-        /// How many may be.
+        /// The limit.
         limit: u64,
     },
-    /// The room would be one more than one sender may begin.
+    /// The room would exceed the limit of rooms that one sender may begin.
     #[error(
         "no more than {limit} stored rooms may be begun by one sender, and those that could make way \
          have members; raise MAX_ROOMS_PER_SENDER or use fewer rooms"
     )]
     TooManyRoomsBegun {
-        /// How many may be.
+        /// The limit.
         limit: u64,
     },
     /// The user's queue, or the sender's tenth of it, is full.
     #[error("the user's offline queue is full; try again when the user has been online")]
     QueueFull,
-    /// As much as is allowed waits already of one sender, for whichever users.
+    /// The sender's queued messages, for all users together, have reached their limit.
     #[error(
         "too much that you sent waits for users that are offline (QUEUE_SENDER_LIMIT); \
          try again when some of them have been online"
@@ -294,7 +292,7 @@ pub enum StoreError {
 }
 
 impl From<StoreError> for Refusal {
-    /// What a client is told; why the store is unavailable is for the operator alone.
+    /// What a client is told. The reason of [`StoreError::Unavailable`] is for the operator only.
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Unavailable(_) => {
@@ -319,7 +317,7 @@ impl From<StoreError> for Refusal {
 pub enum Health {
     /// Writes succeed.
     Working,
-    /// Writes fail, or have until some seconds ago.
+    /// Writes fail, or failed until some seconds ago.
     Failing {
         /// Why.
         reason: String,
@@ -351,9 +349,9 @@ pub struct Stats {
     pub rooms: u64,
     /// Rooms forgotten to make place for others.
     pub evictions: u64,
-    /// The bytes that the store holds, as of a second ago; 0 in Redis, which tells them itself.
+    /// The bytes that the store holds, as of a second ago; 0 in Redis, which reports them itself.
     pub bytes: u64,
-    /// Room messages deleted before their time because of `STORE_MAX_BYTES`.
+    /// Room messages deleted early because of `STORE_MAX_BYTES`.
     pub trimmed: u64,
     /// Writes refused because the store or its disk was full.
     pub refused: u64,

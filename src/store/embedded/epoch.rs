@@ -19,7 +19,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::types::RoomKey;
 use crate::protocol::epoch::Epoch;
 
-/// So many counters of forgotten rooms are kept at most.
+/// The most counters of forgotten rooms.
 const BUCKETS: u64 = 65_536;
 
 /// What all epochs of one file are made from.

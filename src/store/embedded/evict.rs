@@ -1,18 +1,18 @@
 //! Making place for a new room: the least recently used one without members is forgotten.
 //!
-//! A room's row tells a time *not later* than its last use, so that an append need not write it. Where
-//! the first of that order turns out to have been used since, or to have members, that is noted and the
-//! next one is looked at. So each use costs at most one such look, and only when place is needed.
+//! A room's row holds a time *not later* than its last use, so that an append need not write it. If the
+//! first room in that order has been used since, or has members, its row is updated and the next room is
+//! checked. So each use costs at most one such check, and only when place is needed.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::types::{RoomKey, Settings, StoreError};
 use crate::{limits::SenderId, protocol::names::RoomName};
 
-/// Rooms looked at to make place for one.
+/// The most rooms checked to make place for one.
 const LOOKS: usize = 32;
 
-/// Tells whether a room has members; they would miss what is forgotten.
+/// Tells whether a room has members, who would miss its messages.
 pub(super) type InUse = Box<dyn Fn(&RoomKey) -> bool + Send>;
 
 /// How many rooms there may be, and which of them must stay.
@@ -55,8 +55,8 @@ impl Place {
         }
     }
 
-    /// The least recently used room without members, of those that `creator` has begun or of all;
-    /// `None` if none was found among those looked at.
+    /// The least recently used room without members, of those that `creator` has begun or of all; `None` if
+    /// none of the checked rooms may go.
     pub fn victim(
         &self,
         conn: &Connection,
@@ -75,7 +75,7 @@ impl Place {
     }
 }
 
-/// The room whose recorded use is the oldest, that time, and when it was last used as its messages tell.
+/// The room with the oldest recorded use, that time, and the time of its newest message.
 fn first(conn: &Connection, creator: Option<&str>) -> rusqlite::Result<Option<(Victim, i64, i64)>> {
     let (condition, order) = match creator {
         Some(_) => ("creator = ?1", "rooms_by_creator"),
@@ -97,7 +97,7 @@ fn first(conn: &Connection, creator: Option<&str>) -> rusqlite::Result<Option<(V
     .optional()
 }
 
-/// Notes that the room was used at a time.
+/// Records a use of the room.
 pub(super) fn record_use(conn: &Connection, room: i64, used: i64) -> rusqlite::Result<()> {
     conn.prepare_cached("UPDATE rooms SET used = ?2 WHERE id = ?1")?.execute([room, used])?;
     Ok(())
@@ -122,7 +122,7 @@ pub(super) fn count_room(conn: &Connection, creator: &str) -> rusqlite::Result<(
     Ok(())
 }
 
-/// Removes a room's row, and notes that its messages, if it has any, are to be deleted.
+/// Removes a room's row, and marks its messages, if any, for deletion.
 pub(super) fn drop_room(conn: &Connection, room: i64) -> rusqlite::Result<()> {
     let creator: Option<String> = conn
         .prepare_cached("DELETE FROM rooms WHERE id = ?1 RETURNING creator")?
@@ -140,7 +140,7 @@ pub(super) fn drop_room(conn: &Connection, room: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Deletes messages and receipts of forgotten rooms, at most `budget` rows, which shrinks by as many.
+/// Deletes messages and receipts of forgotten rooms: at most `budget` rows, which shrinks by as many.
 pub(super) fn purge(conn: &Connection, budget: &mut usize) -> rusqlite::Result<()> {
     while *budget > 0 {
         let next: Option<i64> = conn
@@ -157,7 +157,7 @@ pub(super) fn purge(conn: &Connection, budget: &mut usize) -> rusqlite::Result<(
         if *budget == 0 {
             return Ok(());
         }
-        // Offsets are consecutive.
+        // Offsets are consecutive, so this deletes at most `budget` messages.
         let messages = conn
             .prepare_cached(
                 "DELETE FROM messages WHERE room = ?1

@@ -1,4 +1,4 @@
-//! The writer's queue: what is asked of it, and when it is to begin.
+//! The writer's queue, and when the writer begins a commit.
 
 use std::{
     sync::Arc,
@@ -17,8 +17,8 @@ use crate::{
     store::backlog::{self, Backlog, Limits},
 };
 
-/// Commits begin at least so far apart, so that under load one commit serves many; a write after a
-/// pause does not wait.
+/// The least time between the starts of two commits, so that under load one commit serves many. A write
+/// after a pause does not wait.
 const SPACING: Duration = Duration::from_millis(1);
 
 /// What the writer is asked to do.
@@ -31,7 +31,7 @@ pub(super) enum Work {
 }
 
 impl Work {
-    /// Whether the store is larger afterwards.
+    /// Whether it makes the store larger.
     pub fn wants_room(&self) -> bool {
         match self {
             Self::Append { .. } | Self::Receipt { .. } | Self::Enqueue { .. } => true,
@@ -50,7 +50,7 @@ impl Work {
     }
 }
 
-/// Work and who waits for it.
+/// Work and where its answer goes.
 pub(super) struct Command {
     pub work: Work,
     pub reply: Reply,
@@ -73,7 +73,7 @@ pub(super) struct Intake {
 
 struct State {
     backlog: Backlog<Command>,
-    /// What the writer waits for; a push that does not fulfil it need not wake it.
+    /// What the writer waits for; a push that does not fulfil it need not wake the writer.
     awaits: Awaits,
 }
 
@@ -88,9 +88,9 @@ enum Awaits {
 pub(super) enum Taken {
     /// Work, in order.
     Batch(Vec<Command>),
-    /// None came until the time given.
+    /// No work came until the given time.
     Idle,
-    /// None is left and none will come.
+    /// No work is left, and none will come.
     Closed,
 }
 
@@ -100,7 +100,7 @@ impl Intake {
         Self { state: Mutex::new(state), arrived: Condvar::new() }
     }
 
-    /// Takes the work in, or says why not.
+    /// Takes the work in, or answers why not.
     pub fn push(&self, command: Command) {
         let mut state = self.state.lock();
         if let Err(refused) = state.backlog.push(command) {
@@ -119,8 +119,8 @@ impl Intake {
         }
     }
 
-    /// Waits until `idle_at` for work, and while there is little of it until [`SPACING`] after
-    /// `last_commit`; takes one batch.
+    /// Waits for work until `idle_at`. While there is less than a batch, waits for more until [`SPACING`]
+    /// after `last_commit`. Takes one batch.
     pub fn take(&self, last_commit: Instant, idle_at: Instant) -> Taken {
         let mut state = self.state.lock();
         state.awaits = Awaits::Any;

@@ -1,8 +1,7 @@
-//! The rooms' messages in SQL: where a room stands, appending, trimming.
+//! The rooms' messages in SQL: how far a room reaches, appending, trimming.
 //!
-//! **Trimming is lazy, reading is strict.** A room may hold somewhat more on disk than its limits
-//! allow, and is trimmed a chunk at a time; readers compute the oldest readable offset and never
-//! see the surplus.
+//! **Trimming is lazy, reading is strict.** A room may hold somewhat more on disk than its limits allow,
+//! and is trimmed in chunks. Readers compute the oldest readable offset and never see the surplus.
 
 use std::time::Duration;
 
@@ -18,11 +17,11 @@ use crate::{
     store::codec::{decode_except, encode_except},
 };
 
-/// What may be read of a room's messages at this moment.
+/// Which of a room's messages may be read now.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     pub size: u64,
-    /// Messages of this time and before are too old.
+    /// Messages with this time stamp or an older one are too old.
     pub expired_at: i64,
 }
 
@@ -51,7 +50,7 @@ pub(super) fn sql(number: u64) -> i64 {
 pub(super) struct Room {
     pub id: i64,
     pub epoch: Epoch,
-    /// The newest offset given.
+    /// The newest offset assigned.
     pub head: u64,
     /// The oldest message on disk; `head + 1` if there is none.
     pub first: u64,
@@ -80,7 +79,7 @@ impl Room {
         .optional()
     }
 
-    /// Gives `key` its row; its first message, of the time `now`, must follow in the same transaction.
+    /// Creates the row of `key`. Its first message, of the time `now`, must follow in the same transaction.
     pub fn create(
         conn: &Connection,
         epochs: Epochs,
@@ -89,7 +88,7 @@ impl Room {
         now: i64,
     ) -> rusqlite::Result<Self> {
         let raw = epochs.derived(conn, key)?;
-        // Messages of a forgotten room may still be there under its number.
+        // Messages of a forgotten room may still be stored under its id.
         conn.prepare_cached(
             "INSERT INTO rooms (id, namespace, name, epoch, head, emptied_at, creator, used)
              VALUES (1 + max(coalesce((SELECT max(id) FROM rooms), 0), coalesce((SELECT max(room) FROM dropped), 0)),
@@ -124,7 +123,7 @@ impl Room {
         Ok(())
     }
 
-    /// Where its newest message stands.
+    /// The position of its newest message.
     pub fn newest(&self) -> Position {
         Position { offset: self.head, epoch: self.epoch }
     }
@@ -148,8 +147,7 @@ impl Room {
         if until <= self.first {
             return Ok(());
         }
-        // Receipts first: a message may have a thousand of them, and may go only when they are
-        // gone.
+        // Receipts first: a message may have a thousand of them, and may go only after they are gone.
         let receipts = conn
             .prepare_cached(
                 "DELETE FROM receipts WHERE id IN
@@ -169,8 +167,8 @@ impl Room {
         Ok(())
     }
 
-    /// Notes that its last message was deleted at `now`. It makes way before all others, as nothing would
-    /// be lost.
+    /// Notes that the last message was deleted at `now`. The room makes way before all others, as nothing
+    /// would be lost.
     pub fn mark_emptied(&self, conn: &Connection, now: i64) -> rusqlite::Result<()> {
         conn.prepare_cached("UPDATE rooms SET head = ?2, emptied_at = ?3, used = 0 WHERE id = ?1")?
             .execute(params![self.id, sql(self.head), now])?;
@@ -213,7 +211,7 @@ impl Room {
     }
 }
 
-/// Where the room of `key` stands, stored or not.
+/// How far the room of `key` reaches, stored or not.
 pub(super) fn extent(
     conn: &Connection,
     epochs: Epochs,
@@ -243,14 +241,14 @@ pub(super) fn entry(row: &Row<'_>, from: usize) -> rusqlite::Result<Entry> {
     })
 }
 
-/// Reads who is left out from the column `at`.
+/// Reads the recipients to skip from the column `at`.
 pub(super) fn except(row: &Row<'_>, at: usize) -> rusqlite::Result<Except> {
     let bytes = row.get_ref(at)?.as_blob_or_null()?.unwrap_or_default();
     decode_except(bytes)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(at, Type::Blob, error.into()))
 }
 
-/// Attachments as one column: each behind its length, `None` for none.
+/// Attachments as one column, each after its length; `None` if there are none.
 pub(super) fn pack(attachments: &[Bytes]) -> Option<Vec<u8>> {
     if attachments.is_empty() {
         return None;

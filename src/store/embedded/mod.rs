@@ -6,17 +6,15 @@
 //!  read   ─► a connection of its own, beside the writer
 //! ```
 //!
-//! - **What is in the log is what was delivered**: the tail gets a message only when it is
-//!   committed, and in the order of the log; a batch that fails reaches nobody, takes no offset,
-//!   and every caller of it is told.
-//! - **Group commit**: whatever waits is written in one transaction; commits begin a millisecond
-//!   apart, so that a busy server pays for a thousand of them a second at most, and a quiet one
-//!   answers at once.
-//! - **Nothing grows without a bound**: rooms are trimmed by number and age, forgotten rooms by
-//!   age, queues by both, the intake by number and bytes; and trimming is spread over the commits.
-//! - **It gets out of what it got into**: where the whole store is bounded, history is trimmed before
-//!   anything is refused ([`trim`]); on a disk that is full, what is too old can still be deleted, as a
-//!   file beside the database keeps room for that ([`reserve`]).
+//! - **What is in the log is what was delivered**: the log tail gets a message only once it is committed,
+//!   in log order. A batch that fails reaches nobody and takes no offset, and all its callers are told.
+//! - **Group commit**: all waiting writes share one transaction. Commits begin a millisecond apart, so that
+//!   a busy server pays for at most a thousand of them a second, and a quiet one answers at once.
+//! - **Nothing grows without a bound**: rooms are trimmed by number and age, forgotten rooms by age, queues
+//!   by both, the intake by number and bytes. Trimming is spread over the commits.
+//! - **It recovers by itself**: if the whole store is bounded, history is trimmed before anything is
+//!   refused ([`trim`]). On a full disk, old data can still be deleted, because a file beside the database
+//!   keeps room for that ([`reserve`]).
 //!
 //! [`Location::Memory`] is the same code on a database that ends with the process.
 
@@ -83,18 +81,18 @@ pub(super) struct Embedded {
     writer: std::sync::Weak<Mutex<rusqlite::Connection>>,
 }
 
-/// What only tests set otherwise.
+/// What only tests change.
 pub(super) struct Tuning {
     pub limits: Limits,
-    /// This run of the machine.
+    /// Identifies this run of the machine.
     pub boot: Option<String>,
-    /// Rooms that the writer remembers; some 200 bytes each.
+    /// Rooms that the writer caches; some 200 bytes each.
     pub known_rooms: usize,
     /// How often the writer sweeps, and tries again after a failure.
     pub tick: Duration,
-    /// After so many ticks without a failure the store counts as working.
+    /// After this many ticks without a failure the store counts as working.
     pub settle: u32,
-    /// The bytes on the disk kept for deleting what is too old when the disk is full.
+    /// The bytes on the disk reserved for deleting old data when the disk is full.
     pub reserve: u64,
 }
 
@@ -262,8 +260,7 @@ impl Embedded {
         Stats { queued: queued as u64, queued_bytes: queued_bytes as u64, ..self.shared.stats() }
     }
 
-    /// Refuses everything from now on, finishes the writes that were taken in, and lets go of the
-    /// file.
+    /// Refuses everything from now on, finishes the writes that were taken in, and closes the file.
     pub async fn close(&self) {
         self.intake.close();
         self.readers.close();

@@ -10,8 +10,8 @@ use crate::{limits::SenderId, protocol::names::UserId};
 
 /// Puts `item` at the end of the user's queue and returns its place.
 ///
-/// A `sender` may hold a tenth of the queue (rounded up), and of all queues what the settings say; without
-/// one, all of it.
+/// A `sender` may hold a tenth of the queue, rounded up, and of all queues what the settings allow. Without
+/// a sender there is no such limit.
 pub(super) fn enqueue(
     conn: &Connection,
     settings: &Settings,
@@ -68,7 +68,7 @@ fn outstanding(conn: &Connection, expired_at: i64, sender: &str) -> rusqlite::Re
     })
 }
 
-/// The user's messages after `after`, in order: at most `limit`, and within `max_bytes` but for the
+/// The user's messages after `after`, in order: at most `limit`, and within `max_bytes` except for the
 /// first.
 pub(super) fn read(
     conn: &Connection,
@@ -102,7 +102,7 @@ pub(super) fn len(conn: &Connection, expired_at: i64, user: &UserId) -> rusqlite
         .map(i64::cast_unsigned)
 }
 
-/// Removes the user's messages up to and with `up_to`; returns how many those were.
+/// Removes the user's messages up to and including `up_to`; returns how many.
 pub(super) fn confirm(conn: &Connection, user: &UserId, up_to: u64) -> rusqlite::Result<u64> {
     conn.prepare_cached("DELETE FROM queue WHERE user = ?1 AND seq <= ?2")?
         .execute(params![user.as_str(), sql(up_to)])
@@ -115,8 +115,8 @@ pub(super) fn sweep(
     expired_at: i64,
     budget: &mut usize,
 ) -> rusqlite::Result<()> {
-    // Places follow time, so the expired ones are the first ones; looking at the first `budget`
-    // rows bounds the work.
+    // Places follow time, so the expired ones come first. Reading only the first `budget` rows bounds the
+    // work.
     let front: Vec<(i64, i64)> = conn
         .prepare_cached("SELECT seq, at FROM queue ORDER BY seq LIMIT ?1")?
         .query_map([sql(*budget as u64)], |row| Ok((row.get(0)?, row.get(1)?)))?

@@ -1,5 +1,5 @@
-//! Reading beside the writer: a few connections of their own, used on Tokio's blocking threads. A
-//! store in memory is read through the writer's connection, between two commits.
+//! Reads beside the writer, on a few connections of their own and on Tokio's blocking threads. A store in
+//! memory is read through the writer's connection, between two commits.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -14,7 +14,7 @@ use super::{
     types::{Page, Query, RoomKey, StoreError, Stored},
 };
 
-/// So many reads run at once; further ones wait in order.
+/// The most reads at once; further ones wait in order.
 const CONNECTIONS: usize = 4;
 
 /// Where reads are done.
@@ -50,7 +50,7 @@ impl Readers {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| gone())?;
         let source = Arc::clone(&self.source);
         let done = tokio::task::spawn_blocking(move || {
-            // Held to the end of the read, also when nobody waits for it any more.
+            // Held until the read ends, even if its caller is gone.
             let _permit = permit;
             source.run(read)
         });
@@ -80,7 +80,7 @@ impl Source {
                     None => schema::open_reader(path)?,
                 };
                 let result = snapshot(&conn, read);
-                // A connection that met an error is not worth keeping.
+                // A connection that met an error is not reused.
                 if result.is_ok() {
                     idle.lock().push(conn);
                 }

@@ -1,4 +1,4 @@
-//! Who has read what: receipts lie beside their message and are trimmed with it.
+//! Receipts: stored beside their message and trimmed with it.
 
 use rusqlite::{Connection, OptionalExtension, params, types::Type};
 
@@ -8,9 +8,8 @@ use super::{
 };
 use crate::protocol::names::UserId;
 
-/// Records that `user` has read the newest message with this id; `false` if no such message can be
-/// read, or it has as many receipts as it may. A second receipt of one user changes nothing and
-/// counts as recorded.
+/// Records that `user` has read the newest message with this id. `false` if no such message can be read, or
+/// if it has the most receipts allowed. A user's second receipt changes nothing and counts as recorded.
 pub(super) fn record(
     conn: &Connection,
     room: &Room,

@@ -1,5 +1,5 @@
-//! Room on the disk, beside the database, that is let go of when the disk is full: to delete what is too
-//! old the database must write, too.
+//! A file beside the database that reserves room on the disk. It is removed when the disk is full, because
+//! deleting old data makes the database write, too.
 
 use std::{
     fs::{self, File},
@@ -9,21 +9,21 @@ use std::{
 
 use super::types::Location;
 
-/// The file that holds the room.
+/// The reserve file.
 pub(super) struct Reserve {
     /// `None` in memory, where there is no disk.
     path: Option<PathBuf>,
     size: u64,
     held: u64,
-    /// For how many looks it is left alone, as there was no room.
+    /// How many more calls do nothing, after one found no room.
     pause: u32,
 }
 
-/// How many looks those are.
+/// How many calls those are.
 const PAUSE: u32 = 60;
 
 impl Reserve {
-    /// The reserve of a store, as an earlier process may have left it.
+    /// The reserve of a store; an earlier process may have left the file.
     pub fn of(location: &Location, size: u64) -> Self {
         let path = match location {
             Location::File(path) => Some(suffixed(path, ".reserve")),
@@ -33,12 +33,12 @@ impl Reserve {
         Self { path, size, held: left.map_or(0, |file| file.len()), pause: 0 }
     }
 
-    /// How much free room inside the database is worth as much as a free disk.
+    /// The free bytes inside the database that are worth as much as a free disk.
     pub fn worth(&self) -> u64 {
         self.size / 4
     }
 
-    /// Takes the room unless it is taken; where there was none, it is tried again some looks later.
+    /// Fills the reserve unless it is full; after a failure, tries again some calls later.
     pub fn take(&mut self) {
         self.pause = self.pause.saturating_sub(1);
         if self.held < self.size && self.pause == 0 && !self.fill(false) {
@@ -46,8 +46,7 @@ impl Reserve {
         }
     }
 
-    /// Takes the room once more and only then lets go of what it held: so the disk has room for more if
-    /// this succeeds.
+    /// Fills another file before it replaces the old one. If this succeeds, the disk has room for more.
     pub fn renew(&mut self) -> bool {
         self.fill(true)
     }
@@ -69,7 +68,7 @@ impl Reserve {
         }
     }
 
-    /// Lets go of the room; `false` if there was none.
+    /// Removes the file; `false` if there was none.
     pub fn release(&mut self) -> bool {
         let Some(path) = self.path.as_ref().filter(|_| self.held > 0) else { return false };
         self.held = 0;
@@ -83,7 +82,7 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     beside.into()
 }
 
-/// Fills a file with what no file system can compress.
+/// Fills a file with data that no file system can compress.
 fn fill(path: &Path, size: u64, to_the_disk: bool) -> io::Result<()> {
     let mut file = File::create(path)?;
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -98,11 +97,11 @@ fn fill(path: &Path, size: u64, to_the_disk: bool) -> io::Result<()> {
         file.write_all(&block)?;
         left -= block.len() as u64;
     }
-    // Some file systems find out only then whether there is room.
+    // Some file systems detect only here that there is no room.
     if to_the_disk { file.sync_data() } else { Ok(()) }
 }
 
-/// The next of a sequence of numbers that look random; not for secrets. `state` must not be 0.
+/// The next of a sequence of pseudo-random numbers; not for secrets. `state` must not be 0.
 pub(super) fn xorshift(mut state: u64) -> u64 {
     state ^= state << 13;
     state ^= state >> 7;

@@ -1,5 +1,4 @@
-//! The rooms that the writer knows by heart: as many as fit, so that an append to a busy room looks
-//! nothing up.
+//! The writer's cache of rooms, so that an append to a busy room looks nothing up.
 
 use hashlink::LruCache;
 use rusqlite::Connection;
@@ -12,8 +11,8 @@ use super::{
 };
 use crate::limits::SenderId;
 
-/// The writer's memory of the rooms. It follows the transaction that is under way; after a rollback
-/// it must be [`Rooms::reset`].
+/// The writer's cache of rooms. It follows the transaction that is under way; after a rollback it must be
+/// [`Rooms::reset`].
 pub(super) struct Rooms {
     known: LruCache<RoomKey, Room>,
     epochs: Epochs,
@@ -21,7 +20,7 @@ pub(super) struct Rooms {
     place: Place,
 }
 
-/// What is counted of the rooms.
+/// Counts of rooms.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counts {
     /// Rooms with a row.
@@ -31,7 +30,7 @@ pub(super) struct Counts {
 }
 
 impl Rooms {
-    /// Remembers at most `capacity` rooms; how many may have a row, `place` says.
+    /// Caches at most `capacity` rooms. `place` says how many may have a row.
     pub fn new(
         conn: &Connection,
         epochs: Epochs,
@@ -69,7 +68,7 @@ impl Rooms {
         Ok(self.known.get_mut(key))
     }
 
-    /// The room of `key`, which gets a row, for which `sender` is charged, if it has none.
+    /// The room of `key`. If it has no row, it gets one, and `sender` is charged for it.
     pub fn find_or_create(
         &mut self,
         conn: &Connection,
@@ -95,7 +94,7 @@ impl Rooms {
             self.counts.stored += 1;
             self.known.insert(key.clone(), room);
         }
-        // Just found or inserted, and the memory holds at least one room.
+        // Just found or inserted, and the cache holds at least one room.
         self.known.get_mut(key).map(Ok).ok_or(rusqlite::Error::QueryReturnedNoRows)
     }
 
@@ -112,7 +111,7 @@ impl Rooms {
         Ok(true)
     }
 
-    /// `room` was trimmed outside of this memory.
+    /// Updates the cache after `room` was trimmed outside of it.
     pub fn trimmed(&mut self, key: &RoomKey, room: &Room) {
         if let Some(known) = self.known.peek_mut(key) {
             *known = *room;
@@ -128,7 +127,7 @@ impl Rooms {
         Ok(())
     }
 
-    /// Forgets what a transaction that was rolled back did; `counts` are those before it.
+    /// Drops what a rolled-back transaction did; `counts` are those before it.
     pub fn reset(&mut self, counts: Counts) {
         self.known.clear();
         self.counts = counts;

@@ -1,5 +1,5 @@
-//! The SQLite file: finding out whether it is ours and sound *before* anything is written to it,
-//! locking it against a second server, its tables and their migrations.
+//! The SQLite file: checks that it is ours and sound *before* anything is written to it, locks it against a
+//! second server, and holds its tables and their migrations.
 
 use std::{
     fs::{File, TryLockError},
@@ -22,8 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/2.sql"),
     include_str!("migrations/3.sql"),
 ];
-/// Above this size only the small tables are checked at the start, which would otherwise take
-/// minutes.
+/// Above this size only the small tables are checked at start; a full check would take minutes.
 const FULL_CHECK_BYTES: u64 = 256_000_000;
 
 /// Why a store could not be opened. The file was left as it was.
@@ -116,10 +115,10 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-/// Notes that everything was written and is about to be checkpointed, and checkpoints.
+/// Marks everything as written, and checkpoints.
 pub(super) fn end_run(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute("UPDATE meta SET settled = 1", [])?;
-    // Busy readers only mean that the log stays; the next open reads it.
+    // If readers are busy, the write-ahead log stays; the next open reads it.
     conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
@@ -209,7 +208,7 @@ fn inspect(path: &Path) -> Result<(), OpenError> {
     for check in checks {
         let found: String = conn.query_row(check, [], |row| row.get(0)).map_err(sqlite(path))?;
         if found != "ok" {
-            // One fault a line, below a headline.
+            // One problem a line, below a headline.
             return Err(damaged(&found.lines().collect::<Vec<_>>().join(" ")));
         }
     }
@@ -236,8 +235,8 @@ fn prepare(conn: &mut Connection, settings: &Settings) -> rusqlite::Result<()> {
         Sync::Normal => "PRAGMA synchronous = NORMAL;",
         Sync::Full => "PRAGMA synchronous = FULL;",
     })?;
-    // A checkpoint each 4 MB of log holds the writer up for some milliseconds; larger ones cost as
-    // much CPU and hold it up longer.
+    // A checkpoint every 4 MB of log delays the writer by some milliseconds. Larger ones cost as much CPU
+    // and delay it longer.
     conn.execute_batch(
         "PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 67108864;
          PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;",
@@ -256,10 +255,9 @@ fn prepare(conn: &mut Connection, settings: &Settings) -> rusqlite::Result<()> {
 
 /// Reads what epochs are made from, and marks the file as being written.
 ///
-/// With [`Sync::Normal`] the power may take commits that were acknowledged, and their offsets would
-/// be handed out again. A file that was not closed in order and was last written in another run of
-/// the machine is taken to be in that state: all its epochs change, so that nobody trusts an offset
-/// of a message that is gone.
+/// With [`Sync::Normal`] a power failure may take acknowledged commits, whose offsets would be assigned
+/// again. A file that was not closed in order and was last written in another run of the machine is taken
+/// to be in that state. All its epochs change, so that nobody trusts the offset of a message that is gone.
 fn begin_run(conn: &Connection, sync: Sync, boot: Option<&str>) -> rusqlite::Result<Epochs> {
     conn.execute(
         "INSERT INTO meta (id, seed, salt, boot, settled) VALUES (1, random(), random(), NULL, 1)

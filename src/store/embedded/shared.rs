@@ -1,4 +1,4 @@
-//! What the writer tells the others: its counters, and whether it can write.
+//! What the writer shares with others: its counters, and whether it can write.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -26,12 +26,12 @@ struct Failing {
     reason: String,
     /// In milliseconds since 1970.
     since_ms: i64,
-    /// For how many looks in a row nothing has failed.
+    /// Ticks in a row without a failure.
     calm: u32,
 }
 
 impl Shared {
-    /// Writes fail, or are refused, for this reason.
+    /// Notes that writes fail or are refused, and why.
     pub fn fails(&self, reason: &str, now_ms: i64) {
         let mut failing = self.failing.lock();
         let since_ms = failing.as_ref().map(|failing| failing.since_ms);
@@ -45,8 +45,8 @@ impl Shared {
         *failing = Some(Failing { reason: reason.to_owned(), since_ms, calm: 0 });
     }
 
-    /// A look found that writes succeed. Only after `settle` of them in a row the store counts as
-    /// working, so that what is nearly full is not ready at one moment and not at the next.
+    /// Counts a tick without a failure. After `settle` of them in a row the store counts as working, so
+    /// that a nearly full one does not flap between ready and not ready.
     pub fn succeeds(&self, settle: u32) {
         let mut failing = self.failing.lock();
         let Some(known) = failing.as_mut() else { return };
@@ -57,7 +57,7 @@ impl Shared {
         }
     }
 
-    /// Whether writes have failed a moment ago.
+    /// Whether writes failed a moment ago.
     pub fn is_failing(&self) -> bool {
         self.failing.lock().is_some()
     }

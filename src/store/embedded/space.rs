@@ -4,17 +4,17 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::{reserve::Reserve, trim::Trim};
 
-/// What is known of the room that is left.
+/// How much room is left.
 pub(super) struct Space {
     pub reserve: Reserve,
     pub trim: Trim,
     /// 0: no limit.
     max_bytes: u64,
-    /// The bytes in use, as of the last look.
+    /// The bytes in use at the last measurement.
     used: u64,
-    /// Whether history is being trimmed for room.
+    /// Whether history is being trimmed to make room.
     pressed: bool,
-    /// Why the disk took no more.
+    /// Why the disk took no more, if it is full.
     disk_full: Option<String>,
 }
 
@@ -24,18 +24,18 @@ impl Space {
         Self { reserve, trim, max_bytes, used: 0, pressed: false, disk_full: None }
     }
 
-    /// Whether there is a limit, so that the bytes in use must be looked at after every commit.
+    /// Whether there is a limit. If so, the bytes in use must be measured after every commit.
     pub fn is_limited(&self) -> bool {
         self.max_bytes > 0
     }
 
-    /// The bytes in use, as of the last look.
+    /// The bytes in use at the last measurement.
     pub fn used(&self) -> u64 {
         self.used
     }
 
-    /// Looks at the bytes in use. Trimming begins a sixteenth below the limit, which is a reserve for what
-    /// must be written meanwhile, and ends an eighth below it.
+    /// Measures the bytes in use. Trimming begins a sixteenth below the limit, a reserve for what must be
+    /// written meanwhile, and ends an eighth below it.
     pub fn measure(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         let pages = pragma(conn, "PRAGMA page_count")? - pragma(conn, "PRAGMA freelist_count")?;
         self.used = pages * pragma(conn, "PRAGMA page_size")?;
@@ -50,12 +50,12 @@ impl Space {
         Ok(())
     }
 
-    /// Whether history is to be trimmed for room.
+    /// Whether history is to be trimmed to make room.
     pub fn is_pressed(&self) -> bool {
         self.pressed
     }
 
-    /// Why nothing more can be taken.
+    /// Why nothing more can be stored, if so.
     pub fn refusal(&self) -> Option<String> {
         if let Some(reason) = &self.disk_full {
             return Some(reason.clone());
@@ -74,15 +74,16 @@ impl Space {
         self.disk_full.is_some()
     }
 
-    /// A transaction failed: if for want of room, nothing more is taken until there is some.
+    /// Notes that a transaction failed. If there was no room for it, nothing more is stored until there is
+    /// some.
     pub fn note_failure(&mut self, error: &rusqlite::Error) {
         if is_want_of_room(error) {
             self.disk_full = Some(error.to_string());
         }
     }
 
-    /// After what is too old was deleted from a full disk: takes more again if there is room for it, on the
-    /// disk or inside the file.
+    /// After old data was deleted from a full disk: accepts writes again if there is room on the disk or
+    /// inside the file.
     pub fn look_for_room(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         let free = pragma(conn, "PRAGMA freelist_count")? * pragma(conn, "PRAGMA page_size")?;
         if self.reserve.renew() || free >= self.reserve.worth() {
@@ -92,7 +93,7 @@ impl Space {
     }
 }
 
-/// Whether a larger disk, or quota, would have helped; the system tells of some as of other failures.
+/// Whether a larger disk or quota would have helped; the system reports some such cases as I/O failures.
 pub(super) fn is_want_of_room(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
 }

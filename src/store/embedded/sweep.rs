@@ -1,6 +1,5 @@
-//! Deleting what is too old, a little at a time: the writer takes one bounded step a second, and
-//! the next at once while there is more to delete. Nothing waits for it, since what is too old can
-//! no longer be read anyway.
+//! Deletes what is too old, a little at a time: one bounded step a second, and the next at once while there
+//! is more to delete. Nothing waits for it, since what is too old can no longer be read anyway.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -13,9 +12,9 @@ use super::{
 };
 use crate::protocol::names::RoomName;
 
-/// Rooms looked at in one step.
+/// Rooms checked in one step.
 const ROOMS: usize = 256;
-/// How much later than it is recorded a room must have been used for that to be noted: ten minutes, in
+/// How much later than recorded a room must have been used for its row to be updated: ten minutes, in
 /// milliseconds.
 const USE_NOTED_AFTER: i64 = 600_000;
 /// Rows deleted in one step.
@@ -26,9 +25,9 @@ pub(super) const ROWS: usize = 500;
 pub(super) enum Progress {
     /// There is more to delete than one step may.
     More,
-    /// There are more rooms to look at.
+    /// There are more rooms to check.
     Later,
-    /// Every room was looked at since the pass began; the next step begins another.
+    /// Every room was checked since the pass began; the next step begins another.
     Finished,
 }
 
@@ -82,13 +81,13 @@ impl Sweep {
                 }
                 rooms.trimmed(&key, &room);
                 if budget == 0 {
-                    // Perhaps there is more in this one.
+                    // This room may have more to delete.
                     return Ok(Progress::More);
                 }
             } else if settings.history_ttl.is_some()
                 && emptied_at <= expired_at(now, settings.history_ttl)
             {
-                // Its last message was gone a lifetime ago, so it is at least two old.
+                // It was emptied a TTL ago, so its last message is at least two TTLs old.
                 rooms.forget(conn, &key, room.id)?;
             }
             self.after_room = room.id;
@@ -131,7 +130,7 @@ impl Sweep {
     }
 }
 
-/// The first message to keep, as far as the next `budget` messages tell.
+/// The first message to keep, judging by the next `budget` messages.
 fn keep_from(
     conn: &Connection,
     room: &Room,

@@ -1,9 +1,8 @@
-//! Trimming for room: what a store does about `STORE_MAX_BYTES` before it refuses anything.
+//! Trims history to make room: what a store does about `STORE_MAX_BYTES` before it refuses anything.
 //!
-//! The rooms with the largest histories give first, and their oldest messages: no room may hold more
-//! bytes than a *level*, which falls from pass to pass until enough has been freed. So whoever fills one
-//! room, or a thousand, loses what it wrote before anybody else does. What is gone shows in `oldest`, as
-//! after any other trimming.
+//! The largest rooms are trimmed first, and their oldest messages first: no room may hold more bytes than a
+//! *level*, which falls from pass to pass until enough is freed. So a sender that fills one room, or a
+//! thousand, loses its messages before others do. `oldest` shows what is gone, as after any other trimming.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -15,13 +14,13 @@ use super::{
 };
 use crate::protocol::names::RoomName;
 
-/// Rooms looked at in one step.
+/// Rooms checked in one step.
 const ROOMS: usize = 32;
-/// Messages whose size is looked up to estimate a room's; so many at most are counted exactly.
+/// The most messages measured to estimate a room's size; a room with no more than that is measured exactly.
 const SAMPLES: u64 = 8;
-/// What a message takes besides its content.
+/// The bytes that a message takes besides its content.
 const OVERHEAD: u64 = 120;
-/// The level does not fall below this: less would free no pages.
+/// The lowest level: a lower one would free no pages.
 const LOWEST: u64 = 65_536;
 
 /// How far the trimming has come.
@@ -29,29 +28,29 @@ pub(super) struct Trim {
     after_room: i64,
     /// The bytes that a room may hold.
     level: u64,
-    /// The most that a room was found to hold in this pass.
+    /// The most bytes that a room was found to hold in this pass.
     largest: u64,
     random: u64,
     /// The messages trimmed in this pass.
     trimmed: u64,
-    /// A whole pass at the lowest level has found nothing.
+    /// Whether a whole pass at the lowest level has found nothing.
     exhausted: bool,
 }
 
 impl Trim {
-    /// Nothing is trimmed yet; no room can hold more than `max_bytes`.
+    /// Begins with nothing trimmed; no room can hold more than `max_bytes`.
     pub fn new(max_bytes: u64) -> Self {
         let random = 0x2545_f491_4f6c_dd1d;
         Self { after_room: 0, level: max_bytes, largest: 0, random, trimmed: 0, exhausted: false }
     }
 
-    /// Enough was freed: next time a little more is allowed at first.
+    /// Notes that enough was freed: the next trimming begins at a higher level.
     pub fn relax(&mut self) {
         self.level = self.level.saturating_mul(2);
         self.exhausted = false;
     }
 
-    /// Whether all history that may give room has given it.
+    /// Whether no history is left to trim.
     pub fn is_exhausted(&self) -> bool {
         self.exhausted
     }
@@ -81,7 +80,7 @@ impl Trim {
                 }
                 rooms.trimmed(&key, &room);
                 if budget == 0 {
-                    // Perhaps there is more in this one.
+                    // This room may have more to trim.
                     return Ok(trimmed);
                 }
             }
@@ -117,7 +116,7 @@ impl Trim {
         Ok(found)
     }
 
-    /// About how many bytes the room's messages take.
+    /// Estimates the bytes that the room's messages take.
     fn estimate(&mut self, conn: &Connection, room: &Room) -> rusqlite::Result<u64> {
         let count = room.head + 1 - room.first;
         let samples = count.min(SAMPLES);
@@ -143,7 +142,7 @@ impl Trim {
     }
 }
 
-/// The first message to keep of a room that holds `bytes` where `level` are allowed.
+/// The first message to keep of a room that holds `bytes` and may hold `level`.
 fn keep_from(room: &Room, bytes: u64, level: u64) -> u64 {
     let count = room.head + 1 - room.first;
     let kept = u128::from(count) * u128::from(level) / u128::from(bytes.max(1));

@@ -1,5 +1,5 @@
-//! The one thread that writes: takes what is queued, stores it in one transaction, hands what was
-//! committed to the tail, answers.
+//! The one thread that writes: it takes what is queued, stores it in one transaction, hands what was
+//! committed to the log tail, and answers.
 
 use std::{
     fs::File,
@@ -25,16 +25,15 @@ use super::{
     types::{Committed, Settings, StoreError},
 };
 
-/// Steps of the sweep on a full disk, one after the other, and the rows of each: little enough for the
+/// Steps of the sweep on a full disk, one after the other, and the rows of each; few enough for the
 /// reserve.
 const SWEEPS: usize = 64;
 const SWEPT: usize = 100;
-/// Steps of trimming before a batch, and those before one is refused.
+/// Steps of trimming before a batch, and before one is refused.
 const TRIMS: usize = 4;
 const URGENT_TRIMS: usize = 64;
 
-/// Whatever way the thread ends, callers that wait learn of it, and the fields are closed in this
-/// order.
+/// However the thread ends, waiting callers learn of it. The fields are dropped in this order.
 pub(super) struct Writer<T> {
     pub intake: Arc<Intake>,
     pub shared: Arc<Shared>,
@@ -43,7 +42,7 @@ pub(super) struct Writer<T> {
     pub rooms: Rooms,
     pub sweep: Sweep,
     pub space: Space,
-    /// After so many ticks without a failure the store counts as working.
+    /// After this many ticks without a failure the store counts as working.
     pub settle: u32,
     /// How often the writer sweeps, and tries again after a failure.
     pub tick: Duration,
@@ -51,7 +50,7 @@ pub(super) struct Writer<T> {
     pub conn: Arc<Mutex<Connection>>,
     #[expect(dead_code, reason = "held, not read")]
     pub lock: Option<File>,
-    /// Dropped when everything above is.
+    /// Dropped after everything above.
     #[expect(dead_code, reason = "its end is the message")]
     pub alive: watch::Sender<()>,
 }
@@ -130,8 +129,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         }
     }
 
-    /// Deletes what is too old and makes room where some is wanted; returns whether there is more to do at
-    /// once.
+    /// Deletes what is too old and makes room if it is short; returns whether there is more to do at once.
     fn tick(&mut self) -> bool {
         if self.space.is_disk_full() {
             self.make_room();
@@ -149,7 +147,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         more
     }
 
-    /// Sweeps one step; `None` if that failed. While writes fail, this also finds out whether they succeed
+    /// Sweeps one step; `None` if that failed. While writes fail, this also tests whether they succeed
     /// again.
     fn sweep(&mut self, rows: usize) -> Option<Progress> {
         let mut sweep = std::mem::take(&mut self.sweep);
@@ -159,7 +157,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         progress.inspect(|_| self.sweep = sweep).ok()
     }
 
-    /// Trims history for room; returns whether there is more to trim.
+    /// Trims history to make room; returns whether there is more to trim.
     fn trim(&mut self, rows: usize) -> bool {
         let mut trim = std::mem::replace(&mut self.space.trim, Trim::new(0));
         let now = self.settings.clock.now_ms();
@@ -170,9 +168,9 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         trimmed.is_ok() && self.space.is_pressed() && !self.space.trim.is_exhausted()
     }
 
-    /// On a full disk: deletes what is too old, letting go of the reserve if that is what it takes.
+    /// On a full disk: deletes what is too old, giving up the reserve if necessary.
     fn make_room(&mut self) {
-        // What was committed goes into the file, so that its log begins anew in the room that it has.
+        // Writes the log back into the file, so that the log begins anew in the room that it has.
         self.checkpoint();
         if !self.sweep_all() && self.space.reserve.release() {
             tracing::warn!(
@@ -187,7 +185,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         }
     }
 
-    /// Sweeps in small steps, as far as that succeeds for now; `false` if one failed.
+    /// Sweeps in small steps, a bounded number of them; `false` if one failed.
     fn sweep_all(&mut self) -> bool {
         for _ in 0..SWEEPS {
             match self.sweep(SWEPT) {
@@ -213,7 +211,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         self.shared.bytes.store(self.space.used(), Relaxed);
     }
 
-    /// Trims history where room is short; refuses, where there is none, what would take some.
+    /// Trims history if room is short. If there is none, refuses the work that needs some.
     fn admit(&mut self, batch: Vec<Command>) -> Vec<Command> {
         let mut steps = 0;
         while self.space.is_pressed() && !self.space.is_disk_full() {
@@ -256,7 +254,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
             Ok(result)
         });
         if result.is_ok() && self.space.is_limited() {
-            // Asks for nothing that could fail where a transaction has not.
+            // Cannot fail where a transaction has just succeeded.
             let _ = self.space.measure(&conn);
         }
         drop(conn);

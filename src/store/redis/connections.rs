@@ -1,4 +1,4 @@
-//! Making connections: what is done on each before it is used.
+//! Makes connections and prepares each before it is used.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use redis::{
 
 use super::scripts;
 
-/// So long a connection may take to be made.
+/// The longest time that making a connection may take.
 const CONNECT: Duration = Duration::from_secs(2);
-/// So much of the name of a run of Redis (40 random digits) tells it from others.
+/// How much of the id of a run of Redis (40 random digits) is kept to tell runs apart.
 const RUN_DIGITS: usize = 8;
 
 /// Both connections of one attempt. Reads have their own, so that large answers do not hold up the
@@ -21,7 +21,7 @@ const RUN_DIGITS: usize = 8;
 pub struct Connections {
     pub writes: MultiplexedConnection,
     pub reads: MultiplexedConnection,
-    /// The run of Redis: another one after every restart.
+    /// The run of Redis; every restart begins another.
     pub run: String,
 }
 
@@ -33,15 +33,15 @@ pub struct Seen {
 
 #[derive(Default)]
 struct Newest {
-    /// The run of Redis that was last checked in to; empty before the first.
+    /// The run of Redis that this node last checked in to; empty before the first.
     run: String,
-    /// The newest number of the log, in that run or before it.
+    /// The newest log number seen, in that run or before it.
     number: u64,
 }
 
 impl Seen {
-    /// Notes a number that was given in this run. What was given in others is left out: in an
-    /// earlier one, it may have been lost since; in a later one, this node has yet to check in.
+    /// Notes a log number of this run. Numbers of other runs are ignored: an earlier run's may have been
+    /// lost since, and this node has yet to check in to a later run.
     pub fn note(&self, run: &str, number: u64) {
         let mut newest = self.newest.lock();
         if newest.run == run {
@@ -49,19 +49,19 @@ impl Seen {
         }
     }
 
-    /// Where it checked in to last, and the newest number it has seen.
+    /// The run that it last checked in to, and the newest number it has seen.
     pub fn newest(&self) -> (String, u64) {
         let newest = self.newest.lock();
         (newest.run.clone(), newest.number)
     }
 
-    /// It has checked in to this run.
+    /// Notes that this node has checked in to this run.
     pub fn checked_in(&self, run: &str) {
         run.clone_into(&mut self.newest.lock().run);
     }
 }
 
-/// Connects, and says who this is and how far the log was seen.
+/// Connects, names the connections, and reports how far the log was seen.
 pub async fn connect(
     client: &Client,
     name: &str,
@@ -83,7 +83,7 @@ pub async fn connect(
     Ok(Connections { writes, reads, run })
 }
 
-/// Makes the scripts known.
+/// Loads the scripts into Redis.
 pub async fn load_scripts(connection: &mut MultiplexedConnection) -> RedisResult<()> {
     let mut pipeline = redis::pipe();
     for script in scripts::ALL {
@@ -92,7 +92,7 @@ pub async fn load_scripts(connection: &mut MultiplexedConnection) -> RedisResult
     pipeline.exec_async(connection).await
 }
 
-/// Refuses a server that will not do; returns which run of Redis it is.
+/// Refuses an unsuitable server; returns the run of Redis.
 async fn examine(connection: &mut MultiplexedConnection) -> RedisResult<String> {
     let mut info = cmd("INFO");
     info.arg("server").arg("memory");
@@ -120,10 +120,10 @@ async fn examine(connection: &mut MultiplexedConnection) -> RedisResult<String> 
     Ok(field("run_id").chars().take(RUN_DIGITS).collect())
 }
 
-/// A restarted Redis may have lost what it had acknowledged. Then offsets that clients know would be
-/// given to other messages, unnoticed. So every node says how far it has seen the log, and all
-/// epochs change if that is further than it was when Redis came back; or if who comes first knows
-/// nothing of the time before, because then nobody can tell.
+/// A restarted Redis may have lost what it had acknowledged; it would then give offsets that clients know
+/// to other messages, unnoticed. So every node reports how far it has seen the log. All epochs change if
+/// that is further than the log reached when Redis came back. They also change if the first node to check
+/// in knows nothing of the time before, because then nobody can tell.
 async fn check_in(
     connection: &mut MultiplexedConnection,
     prefix: &str,

@@ -1,4 +1,4 @@
-//! The writes that wait for Redis, and when they are taken.
+//! The queue of writes for Redis.
 
 use parking_lot::Mutex;
 use redis::Cmd;
@@ -17,11 +17,11 @@ pub enum Kind {
     Count,
 }
 
-/// A write and who waits for it.
+/// A write and where its answer goes.
 pub struct Command {
     pub call: Cmd,
     pub kind: Kind,
-    /// What it holds in memory.
+    /// Its size in memory, in bytes.
     pub bytes: usize,
     pub arrived: Instant,
     pub reply: Reply,
@@ -47,7 +47,7 @@ impl Intake {
         Self { backlog: Mutex::new(Backlog::new(limits, "Redis")), arrived: Notify::new() }
     }
 
-    /// Takes the write in, or says why not.
+    /// Takes the write in, or answers why not.
     pub fn push(&self, command: Command) {
         let pushed = self.backlog.lock().push(command);
         match pushed {
@@ -56,7 +56,7 @@ impl Intake {
         }
     }
 
-    /// Waits for work and takes one batch; `None` once it is closed and empty. There is one taker.
+    /// Waits for work and takes one batch; `None` once closed and empty. Only one task may call this.
     pub async fn take(&self) -> Option<Vec<Command>> {
         loop {
             {
@@ -72,13 +72,13 @@ impl Intake {
         }
     }
 
-    /// Refuses work from now on; what was taken in is still done.
+    /// Refuses writes from now on; those taken in are still done.
     pub fn close(&self) {
         self.backlog.lock().close();
         self.arrived.notify_one();
     }
 
-    /// Closes, and drops the work that was not done.
+    /// Closes, and drops the writes that were not done.
     pub fn abandon(&self) {
         let abandoned = self.backlog.lock().abandon();
         drop(abandoned);

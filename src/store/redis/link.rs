@@ -1,5 +1,5 @@
-//! The connections to Redis: made at the start, made again whenever they fail, asked every second
-//! whether they still answer. What is asked meanwhile is refused, not kept.
+//! The connections to Redis: made at start, made again whenever they fail, and checked every second.
+//! Requests meanwhile are refused, not kept.
 
 use std::{
     sync::{
@@ -23,29 +23,28 @@ use tokio::{
 use super::connections::{self, Connections, Seen, load_scripts};
 use crate::store::types::{Clock, Health, StoreError};
 
-/// After a connection that failed, the next attempt comes so much later, …
+/// The pause after the first failed attempt to connect; it doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// … twice as much every time, and no more than so much.
+/// The longest pause between attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// What is said of a deadline that has passed.
+/// The reason given when a deadline has passed.
 const LATE: &str = "Redis did not answer in time";
-/// After so many looks at which it does again what it had refused, Redis counts as working.
+/// After this many successful checks in a row, a failing Redis counts as working again.
 const SETTLED: u32 = 5;
-/// Reads that are under way at once; further ones wait in order. It bounds the memory that the
-/// answers take.
+/// The most reads under way at once; further ones wait in order. This bounds the memory that answers take.
 const READS: usize = 32;
 
 struct Failing {
     reason: String,
     /// In milliseconds since 1970.
     since_ms: i64,
-    /// Looks in a row at which it did what it was asked.
+    /// Successful checks in a row.
     calm: u32,
 }
 
 #[derive(Clone)]
 enum State {
-    /// Not tried yet, or just lost: whoever asks waits for the attempt.
+    /// Not tried yet, or just lost: callers wait for the attempt.
     Connecting,
     Up(Arc<Connections>),
     /// The last attempt failed; others follow.
@@ -56,7 +55,7 @@ enum State {
 pub struct Link {
     client: Client,
     prefix: String,
-    /// What the connections are called in Redis.
+    /// The connections' name in Redis.
     name: String,
     deadline: Duration,
     clock: Clock,
@@ -66,7 +65,7 @@ pub struct Link {
     lost: Notify,
     reads: Semaphore,
     seen: Seen,
-    /// Why Redis does not do what it is asked.
+    /// Why Redis is failing, if it is.
     failing: Mutex<Option<Failing>>,
     rooms: AtomicU64,
 }
@@ -106,22 +105,20 @@ impl Link {
         self.deadline
     }
 
-    /// How many rooms are stored, as of some time ago.
+    /// How many rooms were stored at the last check.
     pub fn rooms(&self) -> u64 {
         self.rooms.load(Relaxed)
     }
 
-    /// Notes how many rooms are stored.
     pub fn note_rooms(&self, count: u64) {
         self.rooms.store(count, Relaxed);
     }
 
-    /// How far the log was seen.
     pub fn seen(&self) -> &Seen {
         &self.seen
     }
 
-    /// Keeps the connections until [`Link::close`]; looks after them every `tick`.
+    /// Keeps the connections up until [`Link::close`]; checks them every `tick`.
     pub async fn keep(&self, tick: Duration) {
         let mut closed = self.state.subscribe();
         tokio::select! {
@@ -157,7 +154,7 @@ impl Link {
         connections::connect(&self.client, &self.name, &self.prefix, &self.seen).await
     }
 
-    /// Returns when the connections are lost.
+    /// Checks the connections every `tick`; returns when they are lost.
     async fn look_after(&self, connections: &Arc<Connections>, tick: Duration) {
         loop {
             let pinged = async {
@@ -165,7 +162,7 @@ impl Link {
                 flatten(timeout(self.deadline, self.ping(connections)).await)
             };
             tokio::select! {
-                // Perhaps of others, before these.
+                // The notice may be about earlier connections.
                 () = self.lost.notified() => {}
                 pinged = pinged => {
                     if let Err(error) = pinged {
@@ -179,7 +176,7 @@ impl Link {
         }
     }
 
-    /// Asks both connections for something, and where writes failed, whether they succeed again.
+    /// Pings both connections. While Redis is failing, tests whether writes succeed again.
     async fn ping(&self, connections: &Connections) -> RedisResult<()> {
         let (mut writes, mut reads) = (connections.writes.clone(), connections.reads.clone());
         let failing = self.failing.lock().is_some();
@@ -203,7 +200,7 @@ impl Link {
         Ok(())
     }
 
-    /// The connections; waits for them while they are being made.
+    /// The connections; waits while they are being made.
     pub async fn connections(&self, deadline: Instant) -> Result<Arc<Connections>, StoreError> {
         let mut state = self.state.subscribe();
         let settled = state.wait_for(|state| !matches!(state, State::Connecting));
@@ -219,8 +216,8 @@ impl Link {
         Err(StoreError::Unavailable(refused))
     }
 
-    /// Sends writes as one pipeline, in order. An error tells that the connection failed, and
-    /// nothing of what became of the writes; what Redis itself refused is among the values.
+    /// Sends writes as one pipeline, in order. An error means that the connection failed and that the
+    /// outcome of the writes is unknown. Refusals by Redis are among the values.
     pub async fn write(
         &self,
         connections: &Arc<Connections>,
@@ -235,7 +232,7 @@ impl Link {
         let values = flatten(timeout_at(deadline, sent).await);
         match &values {
             Ok(values) => {
-                // It is a replica now; the address may lead to the new primary.
+                // Redis has become a replica; the address may lead to the new primary.
                 let read_only = |value: &&Value| is_error(value, ServerErrorKind::ReadOnly);
                 if let Some(Value::ServerError(error)) = values.iter().find(read_only) {
                     self.lose(connections, &error.clone().into());
@@ -246,7 +243,7 @@ impl Link {
         values
     }
 
-    /// Asks Redis on the connection for reads.
+    /// Sends a read to Redis, on the connection for reads.
     pub async fn read(&self, call: &Cmd) -> Result<Value, StoreError> {
         let deadline = Instant::now() + self.deadline;
         let late = |_| StoreError::Unavailable("too many reads wait for Redis".into());
@@ -272,12 +269,12 @@ impl Link {
                 self.lose(&connections, &error);
                 Err(StoreError::Unavailable(error.to_string()))
             }
-            // Perhaps it was much; whether the connection still works, the next ping tells.
+            // The answer may only be large. The next ping tells whether the connection still works.
             Err(_) => Err(StoreError::Unavailable(LATE.into())),
         }
     }
 
-    /// These connections failed; others are made.
+    /// Gives up failed connections; others are made.
     fn lose(&self, failed: &Arc<Connections>, error: &RedisError) {
         let lost = self.state.send_if_modified(|state| {
             let current = matches!(state, State::Up(current) if Arc::ptr_eq(current, failed));
@@ -296,7 +293,7 @@ impl Link {
         matches!(&*self.state.borrow(), State::Up(current) if Arc::ptr_eq(current, connections))
     }
 
-    /// Goes to another state, but for the last one, which stays.
+    /// Changes the state, unless it is closed, which is final.
     fn change(&self, to: State) {
         self.state.send_if_modified(|state| {
             let open = !matches!(state, State::Closed);
@@ -307,7 +304,7 @@ impl Link {
         });
     }
 
-    /// Redis does not do what it is asked.
+    /// Notes that Redis is failing.
     pub fn fails(&self, reason: &str) {
         let mut failing = self.failing.lock();
         let since = failing.take().map(|failing| failing.since_ms);
@@ -318,8 +315,8 @@ impl Link {
         *failing = Some(Failing { reason: reason.to_owned(), since_ms, calm: 0 });
     }
 
-    /// Redis did what it was asked at this look; when it has for a while, it works. So one that is nearly
-    /// full is not ready at one moment and not at the next.
+    /// Counts a successful check. After several in a row Redis counts as working, so that a nearly full one
+    /// does not flap between ready and not ready.
     fn calms(&self) {
         let mut failing = self.failing.lock();
         let Some(known) = failing.as_mut() else { return };
@@ -331,7 +328,7 @@ impl Link {
         }
     }
 
-    /// Redis does what it is asked.
+    /// Notes that Redis works.
     fn works(&self) {
         if self.failing.lock().take().is_some() {
             tracing::info!("Redis takes messages");
@@ -358,21 +355,21 @@ impl Link {
         self.reads.close();
     }
 
-    /// Returns once it is closed.
+    /// Returns once the link is closed.
     pub async fn closed(&self) {
-        // The sender is in this.
+        // Cannot fail: the sender is in `self`.
         let _ = self.state.subscribe().wait_for(|state| matches!(state, State::Closed)).await;
     }
 }
 
-/// Sends those writes again that Redis did not do because somebody had flushed its scripts.
+/// Sends those writes again that Redis skipped because somebody had flushed its scripts.
 async fn done_again(
     writes: &mut MultiplexedConnection,
     pipeline: &Pipeline,
     mut values: Vec<Value>,
 ) -> RedisResult<Vec<Value>> {
     let Some(first) = values.iter().position(is_no_script) else { return Ok(values) };
-    // If one after them was done, they would come after it, which is not their order.
+    // If a later write was done, repeating the earlier ones would break their order.
     if values[first..].iter().all(is_no_script) {
         load_scripts(writes).await?;
         let mut rest = Pipeline::with_capacity(values.len() - first);
@@ -394,7 +391,7 @@ fn is_error(value: &Value, kind: ServerErrorKind) -> bool {
     matches!(value, Value::ServerError(error) if error.kind() == Some(kind))
 }
 
-/// A deadline that has passed is an error of the connection like any other.
+/// Turns a passed deadline into an error of the connection.
 fn flatten<T>(result: Result<RedisResult<T>, tokio::time::error::Elapsed>) -> RedisResult<T> {
     result.unwrap_or_else(|_| Err((ErrorKind::Io, LATE).into()))
 }

@@ -6,16 +6,16 @@
 //!  read   ─► a connection of its own
 //! ```
 //!
-//! - **One script a write**: it numbers, stores, trims and publishes atomically, so what is in a
-//!   room's stream is what was published, in that order.
-//! - **No waiting without end**: every call is answered within five seconds. While Redis is away
-//!   calls are refused at once; what was under way then is answered `Unavailable`, and may have been
-//!   stored all the same.
-//! - **Epochs** come from a number that is never used twice (`scripts/common.lua`): a Redis that was
-//!   emptied, or has lost what it had acknowledged, has other epochs.
+//! - **One script per write**: it numbers, stores, trims and publishes atomically. So a room's stream holds
+//!   what was published, in that order.
+//! - **No endless wait**: every call is answered within five seconds. While Redis is unreachable, calls are
+//!   refused at once. Calls that were under way are answered `Unavailable`, and may have been stored all
+//!   the same.
+//! - **Epochs** come from a number that is never used twice (`scripts/common.lua`). A Redis that was
+//!   emptied, or that lost what it had acknowledged, has other epochs.
 //!
-//! One Redis (or Valkey) of version 7 or newer, which must not evict; a Redis Cluster will not do,
-//! as the scripts name their keys themselves.
+//! It needs one Redis (or Valkey) of version 7 or newer, which must not evict. A Redis Cluster does not
+//! work, because the scripts name their keys themselves.
 
 mod connections;
 mod intake;
@@ -54,19 +54,19 @@ use super::{
 };
 use crate::{limits::SenderId, protocol::names::UserId};
 
-/// Where the nodes meet.
+/// The shared Redis, and this node in it.
 #[derive(Clone)]
 pub struct RedisSettings {
     /// The server.
     pub client: Client,
-    /// What all keys and channels begin with, before a colon.
+    /// The prefix of all keys and channels, without the colon behind it.
     pub prefix: String,
-    /// Who this node is.
+    /// This node's id.
     pub node: String,
 }
 
 impl fmt::Debug for RedisSettings {
-    /// Without the client, which shows its password.
+    /// Leaves out the client, which shows its password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisSettings")
             .field("prefix", &self.prefix)
@@ -75,13 +75,13 @@ impl fmt::Debug for RedisSettings {
     }
 }
 
-/// What only tests set otherwise.
+/// What only tests change.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
     pub limits: Limits,
     /// Every call is answered within this.
     pub deadline: Duration,
-    /// How often the connections are looked after.
+    /// How often the connections are checked.
     pub tick: Duration,
     /// How often one of the nodes deletes what is too old.
     pub sweep_every: Duration,
@@ -98,10 +98,10 @@ impl Default for Tuning {
     }
 }
 
-/// The greatest number that a script can count on from.
+/// The greatest number passed to a script, which can still count on from it.
 const LAST: u64 = 1 << 52;
 
-/// Messages of one room that a step of the sweep deletes at most.
+/// The most messages of one room that a step of the sweep deletes.
 const SWEPT: usize = 64;
 
 /// The shared store; it ends with [`Redis::close`] or when it is dropped.
@@ -180,7 +180,7 @@ impl Redis {
         self.submit(call, Kind::Enqueue, bytes)
     }
 
-    /// Answers one more than were removed, or 0 if `holder` does not have the claim.
+    /// The answer is one more than the number removed, or 0 if `holder` does not have the claim.
     pub fn confirm(&self, user: &UserId, up_to: u64, holder: &str) -> Answer {
         let mut call = self.call(&scripts::CONFIRM);
         call.arg(user.as_str()).arg(up_to.min(LAST)).arg(holder);
@@ -319,7 +319,7 @@ impl Redis {
         script.call(self.link.prefix())
     }
 
-    /// The call of a script that looks into a room.
+    /// A call of a script that reads a room.
     fn room_call(&self, script: &Script, room: &RoomKey) -> Cmd {
         let mut call = self.call(script);
         call.arg(room_part(room))
@@ -334,13 +334,13 @@ impl Redis {
 }
 
 impl Drop for Redis {
-    /// What was taken in is still finished, as long as the runtime lives.
+    /// Writes that were taken in are still finished, as long as the runtime lives.
     fn drop(&mut self) {
         self.intake.close();
     }
 }
 
-/// The newest time stamp that is too old, as the scripts take it: nothing where there is no limit.
+/// The newest time stamp that is too old, as the scripts take it; empty if there is no limit.
 fn expired_at(settings: &Settings, ttl: Option<Duration>) -> String {
     ttl.map(|ttl| settings.clock.now_ms().saturating_sub(millis(ttl)).to_string())
         .unwrap_or_default()
@@ -350,8 +350,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Every now and then one of the nodes deletes what is too old. Should two of them do it at once,
-/// no harm is done.
+/// Every now and then, one of the nodes deletes what is too old. If two do so at once, no harm is done.
 async fn sweep_on(link: &Link, settings: &Settings, every: Duration) {
     let turn = every.mul_f32(0.9);
     loop {
@@ -365,11 +364,11 @@ async fn sweep_on(link: &Link, settings: &Settings, every: Duration) {
             .arg(millis(turn).max(1));
         let turn = link.read(&take_turn).await;
         if turn.as_ref().is_ok_and(|turn| *turn != Value::Okay) {
-            // Another one's.
+            // It is another node's turn.
             continue;
         }
-        // A Redis that is full refuses to note whose turn it is, and must be swept all the more. One that is
-        // away is told of elsewhere.
+        // A full Redis refuses to note whose turn it is, and needs the sweep all the more. An unreachable
+        // one is reported elsewhere.
         if let (Err(error), Ok(_)) = (sweep(link, settings).await, turn) {
             tracing::warn!(%error, "what is too old could not be deleted from Redis; it is tried again later");
         }

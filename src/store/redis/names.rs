@@ -1,8 +1,8 @@
-//! What rooms and channels are called in Redis.
+//! The names of rooms and channels in Redis.
 
 use crate::{protocol::names::RoomName, store::types::RoomKey};
 
-/// Between a namespace and a room; no name has a control character.
+/// Separates a namespace from a room; no name has a control character.
 const SEPARATOR: char = '\u{1f}';
 
 /// The room as a part of a key.

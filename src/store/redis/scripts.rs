@@ -1,5 +1,5 @@
-//! The Lua scripts: each is one step that Redis does atomically. They are known to it by their hash
-//! and loaded with every connection.
+//! The Lua scripts. Redis runs each as one atomic step. They are called by hash and loaded with every
+//! connection.
 
 use std::sync::LazyLock;
 
@@ -18,7 +18,7 @@ macro_rules! scripts {
             Script { code: CODE, hash: LazyLock::new(|| Hashed::new(CODE).get_hash().to_owned()) }
         };)*
 
-        /// All of them.
+        /// All scripts.
         pub static ALL: &[&Script] = &[$(&$name),*];
     };
 }
@@ -40,12 +40,12 @@ impl Script {
     /// A call of the script; its arguments follow, the prefix first.
     pub fn call(&self, prefix: &str) -> Cmd {
         let mut call = cmd("EVALSHA");
-        // No keys are declared: that would matter to a Redis Cluster only.
+        // No keys are declared: only a Redis Cluster needs that.
         call.arg(self.hash.as_str()).arg(0).arg(prefix);
         call
     }
 
-    /// The command that makes it known.
+    /// The command that loads the script.
     pub fn load(&self) -> Cmd {
         let mut load = cmd("SCRIPT");
         load.arg("LOAD").arg(self.code);

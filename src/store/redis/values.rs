@@ -1,4 +1,4 @@
-//! Reading what the scripts answer.
+//! Reads the answers of the scripts.
 
 use redis::Value;
 
@@ -16,14 +16,14 @@ impl From<DecodeError> for StoreError {
     }
 }
 
-/// What an append answers.
+/// The answer to an append.
 pub struct Appended {
     pub position: Position,
     /// The message's place in the whole log.
     pub number: u64,
-    /// How many rooms there are now, if there is one more.
+    /// How many rooms there are now, if this append added one.
     pub rooms: Option<u64>,
-    /// How many were forgotten for it.
+    /// How many rooms were forgotten to make place.
     pub evicted: u64,
 }
 
@@ -70,7 +70,7 @@ pub fn page(value: &Value, query: Query) -> Result<Page, DecodeError> {
         let except = codec::decode_except(bytes(except)?)?;
         items.push(Stored { offset, entry, except, receipts });
     }
-    // A script takes a number as it is written, and the greatest do not fit.
+    // Computed here: the greatest numbers do not fit into a script.
     let from = extent.oldest.max(query.after.saturating_add(1));
     let head = extent.head.offset;
     let complete = items.last().map_or(from > head, |last| last.offset == head);
@@ -92,7 +92,7 @@ fn receipts(value: &Value) -> Result<Vec<Receipt>, DecodeError> {
     Ok(placed.into_iter().map(|(_, receipt)| receipt).collect())
 }
 
-/// How many messages wait, and those that were read.
+/// The number of waiting messages, and those that were read.
 pub fn queued(value: &Value) -> Result<(u64, Vec<QueuedItem>), DecodeError> {
     let [count, items] = array(value)? else { return Err(DecodeError) };
     let items = array(items)?.chunks(2).map(|pair| {

@@ -1,5 +1,5 @@
-//! The one task that writes: takes what is queued, sends it as one pipeline, answers, and only then
-//! sends the next; so the order of the queue is the order in Redis.
+//! The one task that writes: it takes what is queued, sends it as one pipeline, answers, and only then
+//! sends the next. So the order of the queue is the order in Redis.
 
 use std::sync::{
     Arc,
@@ -34,7 +34,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// The counters as statistics, without what others count.
+    /// The writer's counters as statistics; the other fields are zero.
     pub fn stats(&self) -> Stats {
         Stats {
             commits: self.commits.load(Relaxed),
@@ -52,7 +52,7 @@ pub struct Writer {
     pub intake: Arc<Intake>,
     pub link: Arc<Link>,
     pub counters: Arc<Counters>,
-    /// The limits that a refused append tells.
+    /// The limits that a refused append names.
     pub max_rooms: u64,
     pub max_rooms_per_sender: u64,
 }
@@ -88,7 +88,7 @@ impl Writer {
         let mut waiting = Vec::with_capacity(batch.len());
         for Command { mut call, kind, reply, .. } in batch {
             if let Kind::Append = kind {
-                // Only now is it known.
+                // The run is known only now.
                 call.arg(&connections.run);
             }
             pipeline.add_command(call);
@@ -126,7 +126,7 @@ impl Writer {
 
     fn outcome(&self, kind: Kind, value: Value, run: &str) -> Result<Outcome, StoreError> {
         match (kind, value) {
-            // Redis did not do it: out of memory, a replica, a disk that it cannot write to.
+            // Redis refused it: out of memory, a replica, or a disk that it cannot write to.
             (_, Value::ServerError(error)) => {
                 Err(StoreError::Unavailable(RedisError::from(error).to_string()))
             }
@@ -159,7 +159,7 @@ impl Writer {
     }
 }
 
-/// However the task ends, with its runtime or by a panic, nobody is left waiting.
+/// No caller is left waiting, whether the task ends with its runtime or by a panic.
 struct End<'a>(&'a Writer);
 
 impl Drop for End<'_> {

@@ -5,7 +5,7 @@ use super::*;
 on_every! {
     async fn offsets_count_from_one_in_each_room_and_the_tail_follows_the_order_of_calls(world) {
         let (a, b) = (room("a"), room("b"));
-        // All are under way before the first one is awaited.
+        // All are submitted before the first one is awaited.
         let pending: Vec<_> =
             (0..300).map(|n| world.submit(if n % 3 == 0 { &b } else { &a }, &n.to_string())).collect();
         let mut expected = (0, 0);
@@ -121,7 +121,7 @@ on_every! {
         assert_ne!(after.head.epoch, before);
         assert_eq!((world.rows("rooms"), world.store.stats().rooms), (0, 0));
         assert_eq!(world.submit(&key, "m").await.unwrap(), after.head.at(1));
-        // One in 65,536 pairs of rooms shares its bucket; in a file the seed decides.
+        // One in 65,536 pairs of rooms shares a bucket; in a file the seed decides which.
         if let Backend::Embedded(store) = &world.store.backend
             && store.derived_alike(&key, &other)
         {
@@ -188,7 +188,7 @@ on_every! {
             let found = world.store.extent(&room(name)).await.unwrap().head;
             assert_eq!((found.offset, found.epoch), (head, epoch), "{name}");
         }
-        // It comes back as a new room, and the next one makes way.
+        // The forgotten room comes back as a new one, and the next room makes way.
         world.advance(1);
         assert_eq!(world.submit(&room("b"), "new").await.unwrap(), gone.extent.head.at(1));
         let page = world.all(&room("b")).await;
@@ -210,7 +210,7 @@ on_every! {
         }
         world.append(&room("d"), "1").await;
         assert_eq!(world.store.extent(&room("c")).await.unwrap().head.offset, 0);
-        // When they were in use last is remembered.
+        // The time of their last use was recorded.
         world.vacate().await;
         world.advance(1);
         world.append(&room("e"), "1").await;
@@ -230,7 +230,7 @@ on_every! {
         append(None, "backends").await.unwrap();
         for n in 0..50 {
             assert_eq!(append(eve.clone(), &format!("invented-{n}")).await, Ok(1));
-            // Whoever else writes there does not begin it.
+            // A later writer does not count as having begun the room.
             assert_eq!(append(joe.clone(), &format!("invented-{n}")).await, Ok(2));
         }
         assert_eq!(world.rows("rooms"), 4, "two of eve's, and the others'");
@@ -242,7 +242,7 @@ on_every! {
             append(None, &format!("backends-{n}")).await.unwrap();
         }
         assert_eq!(world.rows("rooms"), 9);
-        // What is forgotten by age is given back.
+        // Rooms that are forgotten by age no longer count.
         for _ in 0..2 {
             world.advance(200);
             world.store.sweep().await.unwrap();

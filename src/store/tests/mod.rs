@@ -79,7 +79,7 @@ pub(super) use on_every;
 pub(super) const ALL: Query =
     Query { after: 0, limit: 10_000, max_bytes: usize::MAX, receipts: true };
 
-/// A store with a clock that stands still, and everything that its tail got.
+/// A store whose clock stands still, and everything that its log tail received.
 pub(super) struct World {
     _dir: Option<TempDir>,
     /// The server and the prefix, in Redis.
@@ -92,7 +92,7 @@ pub(super) struct World {
     pub survives: bool,
     /// The rooms that have members.
     occupied: Arc<Mutex<HashSet<RoomKey>>>,
-    /// What listens to their channels.
+    /// The subscriptions to their channels.
     listening: Vec<PubSub>,
 }
 
@@ -113,7 +113,7 @@ pub(super) fn settings(location: Location, clock: &Arc<AtomicI64>) -> Settings {
     }
 }
 
-/// No sweep but those asked for, and a memory so small that rooms are looked up again and again.
+/// No sweeps but those asked for, and a cache so small that rooms are looked up again and again.
 pub(super) fn tuning() -> Tuning {
     Tuning {
         boot: Some("one".into()),
@@ -125,7 +125,7 @@ pub(super) fn tuning() -> Tuning {
     }
 }
 
-/// An entry without anything special.
+/// A plain entry.
 pub(super) fn entry() -> Entry {
     Entry {
         id: "m".into(),
@@ -173,7 +173,7 @@ impl World {
         }
     }
 
-    /// A member comes into the room and stays.
+    /// Adds a member to the room.
     pub async fn occupy(&mut self, room: &RoomKey) {
         self.occupied.lock().insert(room.clone());
         if let Some((server, prefix)) = &self.redis {
@@ -183,11 +183,11 @@ impl World {
         }
     }
 
-    /// Everybody leaves all rooms.
+    /// Removes the members of all rooms.
     pub async fn vacate(&mut self) {
         self.occupied.lock().clear();
         for mut listening in self.listening.drain(..) {
-            // Only when this is answered nobody listens any more.
+            // Nobody listens any more only once this is answered.
             listening.punsubscribe("*").await.unwrap();
             listening.unsubscribe("*").await.unwrap();
         }
@@ -208,8 +208,8 @@ impl World {
         Self { _dir: None, redis, clock, tail, settings, store, survives, occupied, listening }
     }
 
-    /// Ends the store without closing it and opens it again, with changed settings; in memory that
-    /// begins an empty one.
+    /// Ends the store without closing it and opens it again, with changed settings. In memory the new one
+    /// is empty.
     pub fn reopen(&mut self, change: impl FnOnce(&mut Settings, &mut Tuning)) {
         let mut tuning = tuning();
         change(&mut self.settings, &mut tuning);
@@ -223,7 +223,7 @@ impl World {
         self.store = open(&self.settings, tuning, &self.tail, &self.occupied);
     }
 
-    /// What the tail got, once it is so many.
+    /// What the log tail received, once there are `count` messages.
     pub async fn tail(&self, count: usize) -> Vec<Committed> {
         let mut tail = self.tail.subscribe();
         let arrived = tail.wait_for(|committed| committed.len() >= count);
@@ -280,7 +280,7 @@ impl World {
         self.store.record_receipt(room.clone(), id.into(), user(who), now).await.unwrap()
     }
 
-    /// How many rows `table` has, or what comes to the same in Redis.
+    /// How many rows `table` has, or its equivalent in Redis.
     pub fn rows(&self, table: &str) -> u64 {
         match (&self.store.backend, &self.redis) {
             (Backend::Embedded(store), _) => store.rows(table),

@@ -1,4 +1,4 @@
-//! The store beside a model of plain vectors, under random histories.
+//! The store compared with a model of plain vectors, under random histories.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ fn op() -> impl Strategy<Value = Op> {
 struct ModelRoom {
     head: u64,
     epoch: Option<Epoch>,
-    /// All that are younger than the newest `SIZE`: offset, id, time, receipts.
+    /// The newest `SIZE` messages: offset, id, time, receipts.
     items: Vec<(u64, String, i64, Vec<Receipt>)>,
     /// When a sweep found it empty.
     emptied_at: Option<i64>,
@@ -63,7 +63,7 @@ impl Model {
         for room in self.rooms.values_mut().filter(|room| room.emptied_at.is_none()) {
             if room.items.iter().all(|item| item.2 <= expired) {
                 room.items.clear();
-                // Not forgotten in the sweep that empties it.
+                // The sweep that empties a room does not forget it.
                 room.emptied_at = Some(now + 1);
                 room.used = 0;
             }
@@ -84,7 +84,7 @@ impl Model {
         self.queue.retain(|item| item.3 > expired);
     }
 
-    /// The least recently used of these rooms has made way; of several of one moment any.
+    /// Removes the room that made way: a least recently used one; any of them if several are equally old.
     async fn evict(&mut self, world: &World, of: impl Fn(&ModelRoom) -> bool) {
         let candidates = || self.rooms.iter().filter(|(_, room)| of(room));
         let oldest = candidates().map(|(_, room)| room.used).min().unwrap();
@@ -175,7 +175,7 @@ async fn run(mut world: World, ops: Vec<Op>) {
                 let confirmed = model.queue.extract_if(.., |item| item.1 == who && item.0 <= up_to);
                 let confirmed: Vec<_> = confirmed.collect();
                 let removed = world.confirm(who.as_str(), up_to).await;
-                // What is too old may have been deleted before.
+                // Expired messages may have been deleted before.
                 let fresh = confirmed.iter().filter(|item| item.3 > expired).count() as u64;
                 assert!((fresh..=confirmed.len() as u64).contains(&removed), "{removed}");
             }
@@ -251,7 +251,7 @@ async fn compare(world: &World, model: &Model) {
     }
 }
 
-/// Redis is asked over a socket, which takes its time.
+/// The number of cases is a parameter, because Redis is slower over its socket.
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }

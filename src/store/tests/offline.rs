@@ -7,7 +7,7 @@ impl World {
         self.store.enqueue(user(who), from.map(sender), self.entry(id)).await
     }
 
-    /// Confirms as the one who has the claim.
+    /// Confirms as the holder of the claim.
     pub(in crate::store) async fn confirm(&self, who: &str, up_to: u64) -> u64 {
         let claim = self.store.claim_queue(&user(who), "node", Duration::from_mins(1)).await;
         assert_eq!(claim, Ok(true));

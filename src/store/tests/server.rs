@@ -1,4 +1,4 @@
-//! A redis-server of one test, on a socket in a directory of its own.
+//! A redis-server for one test, on a socket in a directory of its own.
 
 use std::{
     io::{BufRead, BufReader},
@@ -12,36 +12,36 @@ use tempfile::TempDir;
 
 use crate::store::{Committed, RedisSettings, codec, room_of_channel};
 
-/// Held while a process is started, which for a moment has this one's files, and their locks.
+/// Held while a process is started: for a moment the child has this process's files and their locks.
 pub static SPAWNING: RwLock<()> = RwLock::new(());
 
-/// Ends with this value.
+/// A server that is killed when this is dropped.
 pub struct RedisServer {
     dir: TempDir,
     child: Mutex<Child>,
 }
 
 impl RedisServer {
-    /// Starts one that keeps nothing on disk unless it is told to.
+    /// Starts a server that keeps nothing on disk unless it is told to.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// Starts one with further settings.
+    /// Starts a server with further settings.
     pub fn start_with(arguments: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
         let child = Mutex::new(spawn(dir.path(), arguments));
         Self { dir, child }
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills the server at once, as a crash would.
     pub fn kill(&self) {
         let mut child = self.child.lock();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Starts it again after [`RedisServer::kill`] or a SHUTDOWN, with what it had saved.
+    /// Starts the server again after [`RedisServer::kill`] or a SHUTDOWN, with what it had saved.
     pub fn start_again(&self) {
         let mut child = self.child.lock();
         child.wait().unwrap();
@@ -60,7 +60,7 @@ impl RedisServer {
         self.client().get_connection().unwrap()
     }
 
-    /// Sends a command given as it would be typed.
+    /// Sends a command, written as it would be typed.
     pub fn command(&self, command: &str) -> Value {
         let mut words = command.split(' ');
         let mut command = redis::cmd(words.next().unwrap());
@@ -86,7 +86,7 @@ impl RedisServer {
         subscribed.recv().unwrap();
     }
 
-    /// How much of a kind lies under `prefix`.
+    /// How many items of a kind lie under `prefix`.
     pub fn rows(&self, prefix: &str, kind: &str) -> u64 {
         let mut connection = self.connection();
         let (pattern, count) = match kind {
@@ -131,7 +131,7 @@ fn spawn(dir: &Path, arguments: &[&str]) -> Child {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let ready = lines.any(|line| line.unwrap().to_ascii_lowercase().contains("ready to accept"));
     assert!(ready, "redis-server did not start");
-    // It goes on writing, and must not wait for a reader.
+    // The server keeps writing and must not wait for a reader.
     std::thread::spawn(move || lines.count());
     child
 }

@@ -18,7 +18,7 @@ impl World {
         });
     }
 
-    /// Has the writer look often enough for it to believe that all is well.
+    /// Ticks until the writer considers the store working.
     async fn settle(&self) {
         for _ in 0..tuning().settle {
             assert!(matches!(self.store.health(), Health::Failing { .. }), "too early");
@@ -42,7 +42,7 @@ on_both! {
     async fn a_full_disk_stores_nothing_takes_no_offset_and_heals_by_itself(world) {
         let epoch = world.submit(&room("a"), "1").await.unwrap().epoch;
         world.disk_full(2);
-        // Held, so that both come into one batch, whichever way the writer is just going.
+        // The connection is held, so that both come into one batch, whatever the writer is doing.
         let (small, large) = world.store.with_writer(|_| (world.submit(&room("a"), "2"), world.submit_large()));
         let (small, large) = (small.await, large.await);
         assert!(matches!(&large, Err(StoreError::Unavailable(reason)) if reason.contains("full")), "{large:?}");
@@ -115,7 +115,7 @@ async fn the_writer_finds_out_by_itself_that_the_disk_has_room_again() {
     world.disk_has_room();
     assert!(matches!(world.store.health(), Health::Failing { .. }));
     world.settle().await;
-    // The same without anybody asking.
+    // The same, on the writer's own ticks.
     world.reopen(|_, tuning| tuning.tick = Duration::from_millis(1));
     world.disk_full(2);
     world.submit_large().await.unwrap_err();

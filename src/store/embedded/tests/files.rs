@@ -9,7 +9,7 @@ fn refused(path: &Path) -> OpenError {
     Store::open(settings(Location::File(path.to_owned()), &clock), |_| {}, |_| false).unwrap_err()
 }
 
-/// What is in a directory, but for the lock and the reserve.
+/// The files of a directory, except the lock and the reserve.
 fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(dir)
         .unwrap()
@@ -76,7 +76,7 @@ async fn a_power_failure_that_may_have_taken_commits_changes_the_epochs() {
     let epoch = fill(&world).await.0.extent.head.epoch;
     let unwritten = world.store.extent(&room("b")).await.unwrap().head.epoch;
     let reopened = async |sync: Sync, boot: &str| {
-        // The file as it lies there, not closed.
+        // A copy of the file as it lies there, not closed.
         let copy = TempDir::new().unwrap();
         for (path, bytes) in contents(world.file().parent().unwrap()) {
             fs::write(copy.path().join(path.file_name().unwrap()), bytes).unwrap();
@@ -178,7 +178,7 @@ async fn a_damaged_page_is_found_before_anything_is_written() {
     }
     world.store.close().await;
     let mut bytes = fs::read(world.file()).unwrap();
-    // Whatever the page holds, this is no header of one.
+    // Whatever the page holds, these bytes are no valid header.
     let middle = bytes.len() / 4_096 * 2_048 / 4_096 * 4_096;
     bytes[middle..middle + 64].fill(0xee);
     fs::write(world.file(), &bytes).unwrap();
@@ -206,7 +206,7 @@ async fn a_newer_schema_is_refused_also_when_only_the_log_knows_of_it() {
     }
 }
 
-/// A file as the first version of the schema had it: two rooms, one of them emptied, and a queue.
+/// A file with the first version of the schema: two rooms, one of them emptied, and a queue.
 fn of_the_first_version(path: &Path) {
     let conn = Connection::open(path).unwrap();
     conn.execute_batch(include_str!("../migrations/1.sql")).unwrap();
@@ -238,7 +238,7 @@ async fn a_file_of_the_first_version_is_taken_over() {
         conn.query_row("SELECT sum(size) FROM queue", [], |row| row.get(0)).unwrap()
     });
     assert_eq!(sizes, 9, "each has an id, an event and {{}}, and one an attachment");
-    // The emptied room makes way first, then the one that is there.
+    // The emptied room makes way first, then the other one.
     world.reopen(|settings, _| settings.max_rooms = 2);
     for (name, left) in [("b", 2), ("c", 0)] {
         world.append(&room(name), "1").await;

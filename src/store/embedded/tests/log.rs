@@ -1,4 +1,4 @@
-//! The log, as far as it is the embedded one's own.
+//! What is special to the embedded log.
 
 use super::*;
 
@@ -58,7 +58,7 @@ fn a_sweep_step_is_bounded_and_the_next_goes_on() {
     }
     assert_eq!(seen, [75, 65, 55, 45, 35, 25, 15, 5]);
     assert_eq!(left(), 0);
-    // What the writer remembers followed.
+    // The writer's cache was updated.
     let room = rooms.find(&opened.conn, &room("c")).unwrap().unwrap();
     assert_eq!((room.head, room.first), (25, 26));
 }

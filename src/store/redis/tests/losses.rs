@@ -17,7 +17,7 @@ async fn a_restart_that_loses_nothing_goes_on_with_the_same_epoch() {
         assert!(is_unavailable(&node.read(&room("a"), ALL).await));
     }
     world.server.start_again();
-    // The scripts went with the old process.
+    // The scripts were lost with the old process.
     for node in [&one, &other] {
         until_working(node).await;
     }
@@ -37,7 +37,7 @@ async fn a_restart_that_loses_something_changes_every_epoch() {
     world.server.command("SAVE");
     assert_eq!(world.append(&one, "lost").await, before.at(3));
     world.server.kill();
-    // Both, so that neither mistakes the connection of before for a new one.
+    // Both nodes, so that neither mistakes the old connection for a new one.
     for node in [&one, &other] {
         until_failing(node).await;
     }
@@ -51,7 +51,7 @@ async fn a_restart_that_loses_something_changes_every_epoch() {
     assert_eq!(one.extent(&room("a")).await.unwrap().head.epoch, after.epoch);
     assert_ne!(one.extent(&room("b")).await.unwrap().head.epoch, unwritten);
     assert_eq!(ids(&one).await, ["1", "seen by both", "new"]);
-    // Both have checked in, and that was the only change.
+    // Both have checked in, and the epoch changed only once.
     assert_eq!(world.append(&one, "newer").await, after.at(4));
 }
 
@@ -69,7 +69,7 @@ async fn what_a_node_has_only_received_tells_it_of_a_loss_too() {
     let message = subscription.get_message().unwrap();
     let committed = other.committed(room("a"), message.get_payload_bytes()).unwrap();
     assert_eq!(committed.position, before.at(3));
-    // The one who has written it ends together with Redis.
+    // The node that wrote it ends together with Redis.
     one.close().await;
     world.server.kill();
     until_failing(&other).await;
@@ -117,7 +117,7 @@ async fn who_knows_nothing_of_the_time_before_a_restart_trusts_nothing() {
     newcomer.close().await;
     world.server.kill();
     world.server.start_again();
-    // Nobody is left who could tell whether something was lost.
+    // No node is left that could tell whether something was lost.
     let after = world.append(&world.node(), "2").await;
     assert_eq!(after.offset, 2);
     assert_ne!(after.epoch, before.epoch);

@@ -67,7 +67,7 @@ impl World {
     }
 }
 
-/// Waits for a health that `is` as wanted.
+/// Waits until the health is as wanted.
 async fn until(node: &Store, is: impl Fn(&Health) -> bool) -> Health {
     let waited = async {
         loop {

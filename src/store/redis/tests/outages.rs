@@ -23,7 +23,7 @@ async fn a_lost_connection_is_made_again() {
     let mut appended = 0;
     for n in 0..20 {
         world.server.command("CLIENT KILL TYPE normal");
-        // Refused or not, by the time the answer comes it is told which; and none hangs.
+        // Every append is answered, stored or refused; none hangs.
         let pending: Vec<_> = (0..10).map(|m| world.submit(&node, &format!("{n}:{m}"))).collect();
         for pending in pending {
             appended += u64::from(pending.await.is_ok());
@@ -56,7 +56,7 @@ async fn what_is_not_answered_in_time_is_refused_and_the_rest_goes_on_in_order()
     assert!(reason.contains("did not answer in time"), "{reason}");
     until_working(&node).await;
     let next = world.append(&node, "next").await;
-    // Nobody can tell whether the late ones were stored; if they were, they are in order.
+    // The late ones may have been stored or not; if they were, they are in order.
     let log = ids(&node).await;
     assert_eq!(log.len() as u64, next.offset);
     let late: Vec<_> = log.iter().filter(|id| id.starts_with("late")).collect();
@@ -149,7 +149,7 @@ async fn a_primary_that_becomes_a_replica_is_left_and_found_again() {
     let world = World::start();
     let node = world.node();
     let before = world.append(&node, "1").await;
-    // Of nobody, which is enough to be one.
+    // A replica of nobody is a replica, too.
     world.server.command("REPLICAOF 127.0.0.1 1");
     assert!(is_unavailable(&world.submit(&node, "2").await));
     let reason = until_failing(&node).await;

@@ -43,7 +43,7 @@ async fn too_many_waiting_writes_are_refused_and_the_others_keep_their_order() {
     let world = World::start();
     let node = world.tuned(|tuning| tuning.limits = Limits { commands: 5, bytes: 50_000 });
     until_working(&node).await;
-    // Nothing is taken before this task waits.
+    // The writer takes nothing before this task waits.
     let pending: Vec<_> = (0..8).map(|n| world.submit(&node, &n.to_string())).collect();
     let mut results = Vec::new();
     for pending in pending {
@@ -131,7 +131,7 @@ async fn several_nodes_sweep_and_a_forgotten_room_is_forgotten_once() {
     assert_eq!(world.server.rows(PREFIX, "rooms"), 0);
     let forgotten = world.server.command("HVALS test:log:forgotten");
     assert_eq!(forgotten, Value::Array(vec![Value::BulkString(b"1".to_vec())]));
-    // Nothing is left but what no number of rooms makes grow.
+    // Only keys are left that do not grow with the number of rooms.
     let Value::Array(mut keys) = world.server.command("KEYS test:*") else { panic!("no array") };
     keys.retain(|key| *key != Value::BulkString(b"test:ping".to_vec()));
     assert_eq!(keys.len(), 2, "{keys:?}");
@@ -187,7 +187,7 @@ async fn an_entry_without_a_word_of_who_is_left_out_leaves_nobody_out() {
         Append { room: room("a"), entry: world.entry("1"), except: left_out.clone(), sender: None };
     let _ = node.append(append).await.unwrap();
     world.append(&node, "2").await;
-    // As the former version wrote it, which knew of no such field.
+    // Without the field, as the former version wrote it.
     let Value::Int(fields) = world.server.command("EVAL return(#redis.call('XREVRANGE',KEYS[1],'+','-','COUNT',1)[1][2]) 1 test:stream:/\u{1f}a") else {
         panic!("no number");
     };
