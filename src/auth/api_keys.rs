@@ -1,4 +1,4 @@
-//! The keys by which backends are known to the HTTP door.
+//! The API keys by which backends authenticate to the HTTP gateway.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use subtle::{ConditionallySelectable, ConstantTimeEq};
 pub struct ApiKeys(Vec<[u8; 32]>);
 
 impl ApiKeys {
-    /// Takes the configured keys; empty ones are left out, as no caller may pass with nothing.
+    /// Takes the configured keys. Empty ones are left out: no caller may pass with an empty key.
     // By value: the configuration's plain keys have no further use.
     #[allow(clippy::needless_pass_by_value)]
     pub fn new(keys: Vec<String>) -> Self {
@@ -22,10 +22,10 @@ impl ApiKeys {
         self.0.is_empty()
     }
 
-    /// The number of the key that `candidate` is, if it is one.
+    /// The number of the configured key that `candidate` equals, if any.
     ///
-    /// Digests have one length, and each is compared to its end: the time taken tells neither
-    /// which key matched, nor how much of one, nor how long the keys are.
+    /// Digests have one length, and each is compared to its end. So the time taken tells neither which key
+    /// matched, nor how much of one, nor how long the keys are.
     pub fn find(&self, candidate: &str) -> Option<usize> {
         let candidate = sha256(candidate);
         let mut found = 0;

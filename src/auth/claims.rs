@@ -1,4 +1,4 @@
-//! What a token with a good signature says: whether it holds now and here, and for whom.
+//! What a token with a good signature says: whether it is valid here and now, and for whom.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,14 +7,14 @@ use serde_json::{Map, Value};
 use super::{AuthError, Identity};
 use crate::protocol::{names::UserId, permissions::Permissions};
 
-/// How far ahead an issuer's clock may be, so that a token is not too young for us. There is no
-/// leeway at the other end: a client let in after `exp` would be sent away at once.
+/// How far an issuer's clock may be ahead, so that a fresh token is not too young for us. `exp` has no
+/// leeway: a client let in after it would be disconnected at once.
 const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(30);
 
 /// The claims of a token whose signature was verified.
 pub(super) type Claims = Map<String, Value>;
 
-/// Judges `claims` at the time `now`.
+/// Checks `claims` at the time `now`, and returns the identity.
 pub(super) fn identity(
     claims: &Claims,
     issuer: Option<&str>,
@@ -60,7 +60,7 @@ fn permissions(claim: Option<&Value>) -> Result<Permissions, AuthError> {
     Permissions::patterns(patterns).map_err(|error| AuthError::claim("rooms", error.to_string()))
 }
 
-/// The time that a claim in seconds since 1970 names.
+/// The time in a claim, which is in seconds since 1970.
 pub(super) fn numeric_date(
     claims: &Claims,
     claim: &'static str,
@@ -96,7 +96,7 @@ fn user_id(claims: &Claims) -> Result<UserId, AuthError> {
     UserId::parse(&text).map_err(|error| AuthError::claim(claim, error.to_string()))
 }
 
-/// The name, if it is one: in the field `name` also holds objects, which name no client.
+/// The claim `name`, if it is a name: some issuers put an object there, which names no client.
 fn client_name(claims: &Claims) -> Option<String> {
     claims.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned)
 }

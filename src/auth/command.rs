@@ -44,8 +44,8 @@ impl fmt::Debug for TokenArgs {
     }
 }
 
-/// Does what the arguments ask for. `Ok` is the text to print; `Err` a message to print before
-/// leaving with exit code 1, which a token that is not valid is, too.
+/// Runs the command. `Ok` is the text to print; `Err` is a message to print before exiting with code 1. A
+/// checked token that is not valid is an `Err`.
 pub async fn run(args: &TokenArgs, settings: Settings) -> Result<String, String> {
     if let Some(token) = &args.check {
         let verifier = Verifier::new(settings).map_err(|error| error.to_string())?;
@@ -80,8 +80,8 @@ async fn make(args: &TokenArgs, settings: Settings) -> Result<String, String> {
             "the token would be larger than {MAX_TOKEN_BYTES} bytes, and refused: give fewer or wider --rooms"
         ));
     }
-    // What this server would refuse is not worth printing. A JWKS is left alone: its issuer need
-    // not be reachable from here.
+    // A token that this server would refuse is not printed. A JWKS is not tried: its issuer need not be
+    // reachable from here.
     if matches!(settings.key, Some(KeySource::Secret(_) | KeySource::PublicKeyPem(_))) {
         let verifier = Verifier::new(settings).map_err(|error| error.to_string())?;
         verifier.verify(&token).await.map_err(|error| {

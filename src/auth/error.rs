@@ -1,4 +1,4 @@
-//! Why a token or a key was refused, in words for a person. Neither tokens nor keys are quoted.
+//! Why a token or a key was refused, in words for people. Tokens and keys are never quoted.
 
 use std::borrow::Cow;
 
@@ -46,7 +46,7 @@ pub enum AuthError {
     /// `aud` does not hold the configured audience.
     #[error("token has the wrong audience")]
     Audience,
-    /// Neither `sub` nor `id` says who the user is.
+    /// Neither `sub` nor `id` names the user.
     #[error("token names no user: it needs a claim `sub` (or `id`)")]
     NoSubject,
     /// A claim has a value that it may not have.
@@ -57,19 +57,19 @@ pub enum AuthError {
         /// What is wrong with it, or what is allowed.
         problem: Cow<'static, str>,
     },
-    /// The issuer's keys could never be fetched, so that nothing can be said of the token.
+    /// The issuer's keys could never be fetched, so the token cannot be checked.
     #[error("the token issuer's keys cannot be fetched at the moment; try again later")]
     Unavailable,
 }
 
 impl AuthError {
-    /// Whether it was not the token's fault: the same token may be accepted later.
+    /// Whether the token is not at fault: it may be accepted later.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable)
     }
 
-    /// Whether the token may have been made up. One that is only too old, or too new, was issued:
-    /// whoever brings it guesses nothing.
+    /// Whether the token may be made up. A token that is only too old or too new was issued, so its bearer
+    /// guesses nothing.
     pub fn may_be_a_guess(&self) -> bool {
         !matches!(self, Self::Unavailable | Self::Disabled | Self::Expired | Self::NotYetValid)
     }

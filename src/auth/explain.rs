@@ -37,7 +37,7 @@ pub(super) async fn explain_at(
     }
 }
 
-/// What an unverified token says of itself, as far as it can be read; each line after a line break.
+/// What an unverified token says, as far as it can be read; each line after a line break.
 fn contents(token: &str, now: SystemTime) -> Result<String, AuthError> {
     let parts = Parts::of(token)?;
     let mut text = format!("\nalgorithm: {}", parts.header.alg);
@@ -73,7 +73,7 @@ fn date_in_words(at: SystemTime, now: SystemTime) -> String {
     date.map_or_else(|| distance.clone(), |date| format!("{date} ({distance})"))
 }
 
-/// A duration in its greatest unit, cut off.
+/// A duration in its greatest unit, rounded down.
 fn in_words(duration: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
     let seconds = duration.as_secs();
@@ -86,7 +86,7 @@ fn in_words(duration: Duration) -> String {
     )
 }
 
-/// Control characters of a token must not steer the terminal that it is shown on.
+/// Escapes control characters, which could steer the terminal that shows the token.
 fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {

@@ -1,4 +1,4 @@
-//! Tokens of our own making, for trying things out and for small set-ups without an issuer.
+//! Issues tokens, for trying things out and for small set-ups without an issuer.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::protocol::names::UserId;
 
-/// A key to sign tokens with, and the algorithm of its kind. Its `Debug` shows the latter only.
+/// A key to sign tokens with, and the algorithm of its kind. `Debug` shows only the algorithm.
 #[derive(Clone)]
 pub struct SigningKey {
     key: EncodingKey,
@@ -24,7 +24,7 @@ pub struct SigningKey {
 impl SigningKey {
     /// A shared secret: HS256.
     pub fn from_secret(secret: &str) -> Result<Self, KeyError> {
-        // What could not verify must not sign.
+        // A secret that cannot verify must not sign.
         VerifyingKey::from_secret(secret)?;
         Ok(Self { key: EncodingKey::from_secret(secret.as_bytes()), algorithm: Algorithm::HS256 })
     }
@@ -42,7 +42,7 @@ impl SigningKey {
         candidates
             .into_iter()
             .filter_map(|(key, algorithm)| Some(Self { key: key.ok()?, algorithm }))
-            // The kind does not tell the curve; a signature tried does.
+            // The kind does not tell the curve; a trial signature does.
             .find(|key| encode(&Header::new(key.algorithm), &Map::new(), &key.key).is_ok())
             .ok_or(KeyError::Signing)
     }
@@ -54,7 +54,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// What a token is to say.
+/// The content of a token.
 #[derive(Debug, Clone, Copy)]
 pub struct Grant<'a> {
     /// `sub`: the user.
@@ -73,7 +73,7 @@ pub struct Grant<'a> {
     pub key_id: Option<&'a str>,
 }
 
-/// Signs a token that says what `grant` does, from the time `now` on.
+/// Signs a token with the content of `grant`, issued at `now`.
 pub fn issue(key: &SigningKey, grant: &Grant<'_>, now: SystemTime) -> Result<String, KeyError> {
     let seconds =
         |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

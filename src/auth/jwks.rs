@@ -1,8 +1,8 @@
 //! The issuer's keys: a JSON Web Key Set, fetched, cached and kept fresh.
 //!
-//! Invariants: one fetch at a time, which all who need it wait for; no fetch within
-//! [`INTERVAL`] of the one before, nor within the back-off after a failure, however many tokens
-//! name keys that nobody knows; and a set that was good stays in use until a newer one is.
+//! Invariants: one fetch at a time, shared by all who need it; no fetch within [`INTERVAL`] of the one
+//! before, nor within the back-off after a failure, however many tokens name unknown keys; a good set stays
+//! in use until there is a newer one.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
@@ -16,11 +16,11 @@ use url::{Host, Url};
 
 use super::{AuthError, KeyError, keys::VerifyingKey};
 
-/// How long a set is used before a newer one is asked for, in the background.
+/// How long a set is used before a newer one is fetched in the background.
 pub(super) const MAX_AGE: Duration = Duration::from_mins(10);
 /// The least time between two fetches.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
-/// The longest time that failures put the next fetch off.
+/// The longest back-off after failures.
 pub(super) const MAX_BACK_OFF: Duration = Duration::from_mins(1);
 /// How long one fetch may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ struct Inner {
 struct State {
     /// The last good set.
     set: Option<Arc<KeySet>>,
-    /// When that set was asked for.
+    /// When that set was requested.
     asked: Option<Instant>,
     /// No fetch before this.
     not_before: Option<Instant>,
@@ -63,7 +63,7 @@ impl Jwks {
             .user_agent(concat!("roomcast/", env!("CARGO_PKG_VERSION")));
         builder = match url.scheme() {
             "https" => builder,
-            // Spares a machine without root certificates from failing over what it does not use.
+            // Plain HTTP needs no root certificates, which the machine may lack.
             "http" => builder.tls_certs_only([]),
             _ => return Err(KeyError::Url("it is of another scheme".to_owned())),
         };
@@ -71,7 +71,7 @@ impl Jwks {
         Ok(Self(Arc::new(Inner { url, client, state: Mutex::default() })))
     }
 
-    /// Whether somebody on the way could replace the keys: no TLS, to another machine.
+    /// Whether an attacker on the network could replace the keys: no TLS, to another machine.
     pub(super) fn is_exposed(&self) -> bool {
         let local = match self.0.url.host() {
             Some(Host::Domain(name)) => name == "localhost",
@@ -90,7 +90,7 @@ impl Jwks {
         self.0.state.lock().set.as_ref().map(|_| ()).ok_or(AuthError::Unavailable)
     }
 
-    /// The key that a token with this header is to be verified with.
+    /// The key that verifies a token with this header.
     pub(super) async fn key(
         &self,
         now: Instant,
@@ -103,7 +103,7 @@ impl Jwks {
         match self.find(kid, algorithm) {
             Ok(key) => {
                 if self.is_stale(now) {
-                    // Nobody waits for it: the task that fetches goes on by itself.
+                    // Nobody waits for the fetch: it is a task of its own.
                     self.0.fly(now);
                 }
                 Ok(key)
@@ -130,7 +130,7 @@ impl Jwks {
         asked.is_none_or(|asked| now.saturating_duration_since(asked) >= MAX_AGE)
     }
 
-    /// Waits for a fetch, where one is under way or may begin.
+    /// Waits for a fetch, if one is under way or may begin.
     async fn refresh(&self, now: Instant) {
         if let Some(mut flight) = self.0.fly(now) {
             // Nothing is ever sent: an error says that the fetch is over.
@@ -146,7 +146,7 @@ impl fmt::Debug for Jwks {
 }
 
 impl Inner {
-    /// The address without what may be secret in it: user, password and query.
+    /// The address without user, password and query, which may be secret.
     fn shown(&self) -> String {
         format!("{}{}", self.url.origin().ascii_serialization(), self.url.path())
     }
@@ -242,7 +242,7 @@ impl KeySet {
         if keys.len() > MAX_KEYS {
             return Err(FetchError::TooMany);
         }
-        // A key of a kind unknown to us leaves the others usable.
+        // A key of an unknown kind leaves the others usable.
         let usable: Vec<_> = keys
             .into_iter()
             .filter_map(|key| serde_json::from_value::<Jwk>(key).ok())
@@ -299,7 +299,7 @@ impl From<reqwest::Error> for FetchError {
     }
 }
 
-/// An error with its causes: reqwest's own text says only that something failed.
+/// An error with its causes; reqwest's own text says only that something failed.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Keys that verify. Each fixes the algorithms it is for, whatever a token's header says.
+//! Keys that verify tokens. Each key fixes its algorithms, whatever a token's header says.
 
 use aws_lc_rs::{
     rsa,
@@ -48,9 +48,9 @@ impl VerifyingKey {
         Ok(Self { key: DecodingKey::from_secret(secret.as_bytes()), algorithms: HMAC.to_vec() })
     }
 
-    /// A public key or a certificate in PEM. Environment files cannot hold line breaks, so the
-    /// two characters `\n` are taken as one. A certificate is taken for its key alone: neither
-    /// its dates nor its issuer are looked at.
+    /// A public key or a certificate in PEM. Environment files cannot hold line breaks, so the two
+    /// characters `\n` count as one. Of a certificate only the key is used: its dates and its issuer are
+    /// not checked.
     pub(super) fn from_public_pem(pem: &str) -> Result<Self, KeyError> {
         let pem = unescape(pem);
         if pem.contains("PRIVATE KEY-----") {
@@ -62,7 +62,7 @@ impl VerifyingKey {
             _ => return Err(KeyError::Pem("it holds several keys, and one is allowed")),
         }
         let pem = pem.as_bytes();
-        // Each constructor takes its own kind only, by the object identifier.
+        // Each constructor accepts only its own kind, by the object identifier.
         let key = DecodingKey::from_rsa_pem(pem)
             .or_else(|_| DecodingKey::from_ec_pem(pem))
             .or_else(|_| DecodingKey::from_ed_pem(pem))
@@ -70,7 +70,7 @@ impl VerifyingKey {
         Self::from_public(key).ok_or(KeyError::Unsupported)
     }
 
-    /// A public key for signatures out of a JWKS; `None` if it is anything else.
+    /// A public signature key from a JWKS; `None` if it is anything else.
     pub(super) fn from_jwk(jwk: &Jwk) -> Option<Self> {
         let common = &jwk.common;
         if common.public_key_use.as_ref().is_some_and(|usage| *usage != PublicKeyUse::Signature)
@@ -85,7 +85,7 @@ impl VerifyingKey {
             AlgorithmParameters::RSA(_) => None,
             AlgorithmParameters::EllipticCurve(key) => Some(&key.curve),
             AlgorithmParameters::OctetKeyPair(key) => Some(&key.curve),
-            // A symmetric key that is published is no secret.
+            // A published symmetric key is no secret.
             _ => return None,
         };
         let mut key = Self::from_public(DecodingKey::from_jwk(jwk).ok()?)?;
@@ -103,7 +103,7 @@ impl VerifyingKey {
         (fits && !key.algorithms.is_empty()).then_some(key)
     }
 
-    /// Reads the key to its end, so that one which could never verify is found at start.
+    /// Parses the whole key, so that a key that could never verify is found at start.
     fn from_public(key: DecodingKey) -> Option<Self> {
         let parses = |algorithm: &'static dyn VerificationAlgorithm| {
             key.try_get_as_bytes().is_ok_and(|bytes| ParsedPublicKey::new(algorithm, bytes).is_ok())
@@ -125,8 +125,8 @@ impl VerifyingKey {
         self.algorithms.contains(&algorithm)
     }
 
-    /// The token's claims, if it was signed by this key with one of its algorithms. The claims
-    /// themselves are not judged here.
+    /// The token's claims, if this key signed it with one of its algorithms. The claims are not checked
+    /// here.
     pub(super) fn verify(&self, token: &str) -> Result<Map<String, Value>, AuthError> {
         let mut signature_only = Validation::default();
         signature_only.algorithms.clone_from(&self.algorithms);

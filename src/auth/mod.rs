@@ -1,13 +1,12 @@
 //! Keys, tokens, identities, room permissions and API keys.
 //!
-//! A [`Verifier`] is built once from [`Settings`] and turns a token into an [`Identity`], or says
-//! why not. Which algorithms a token may be signed with is fixed by the key, never by the token:
-//! so a token that is not signed at all, or that is signed with the text of a public key as if it
-//! were a secret, has no key to be checked with.
+//! A [`Verifier`] is built once from [`Settings`] and turns a token into an [`Identity`] or an error. The
+//! key fixes the algorithms that tokens may be signed with; a token never does. So there is no key that
+//! accepts an unsigned token, or one signed with the text of a public key as if it were a secret.
 //!
-//! Cryptography is jsonwebtoken's over aws-lc-rs: it is what rustls runs on, so there is one
-//! implementation in the binary, and the alternative (`rust_crypto`) brings the `rsa` crate with
-//! its unresolved timing advisory (RUSTSEC-2023-0071).
+//! Cryptography is jsonwebtoken's over aws-lc-rs, on which rustls runs too, so the binary has one
+//! implementation. The alternative (`rust_crypto`) brings the `rsa` crate with its unresolved timing
+//! advisory (RUSTSEC-2023-0071).
 
 mod api_keys;
 mod claims;
@@ -35,7 +34,7 @@ use crate::{
     protocol::{names::UserId, permissions::Permissions},
 };
 
-/// Where the key comes from that tokens are checked with. Its `Debug` shows the kind only.
+/// Where the key that checks tokens comes from. `Debug` shows the kind only.
 #[derive(Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// A secret that is shared with the issuer: HS256, HS384, HS512.
@@ -87,14 +86,14 @@ impl Settings {
     }
 }
 
-/// Who a token speaks for.
+/// Whom a token speaks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The user: the token's `sub`, else its `id`.
     pub user_id: UserId,
     /// The token's `name`.
     pub client_name: Option<String>,
-    /// From when on the token is no longer valid; `None`: it does not expire.
+    /// When the token expires; `None`: never.
     pub expires_at: Option<SystemTime>,
     /// The rooms that it permits.
     pub rooms: Permissions,

@@ -15,7 +15,7 @@ use super::{
     keys::VerifyingKey,
 };
 
-/// An HMAC key shorter than the hash can be found by trying.
+/// An HMAC key shorter than the hash can be found by brute force.
 const STRONG_SECRET_BYTES: usize = 32;
 
 /// Checks tokens with the configured key. Cheap to clone; clones share the issuer's keys.
@@ -78,13 +78,13 @@ impl Verifier {
         self.enabled() && self.0.required
     }
 
-    /// What is unwise about the configured key, to be logged at start.
+    /// What is unwise about the configured key; to be logged at start.
     pub fn warnings(&self) -> &[&'static str] {
         &self.0.warnings
     }
 
-    /// Fetches the issuer's keys, if there is a JWKS, so that the first client need not wait.
-    /// Fails with [`AuthError::Unavailable`]; verifications try again by themselves.
+    /// Fetches the issuer's keys, if there is a JWKS, so that the first client need not wait. May fail with
+    /// [`AuthError::Unavailable`]; verifications then try again by themselves.
     pub async fn prepare(&self) -> Result<(), AuthError> {
         match &self.0.keys {
             Keys::Issuer(jwks) => jwks.prepare(Instant::now()).await,
@@ -92,13 +92,13 @@ impl Verifier {
         }
     }
 
-    /// Who `token` speaks for. Waits only where the issuer's keys have to be fetched.
+    /// Verifies `token` and returns whom it speaks for. Waits only if the issuer's keys have to be fetched.
     pub async fn verify(&self, token: &str) -> Result<Identity, AuthError> {
         self.verify_at(token, SystemTime::now(), Instant::now()).await
     }
 
-    /// As [`Self::verify`], with the time of day by which claims are judged, and the instant by
-    /// which the age of the issuer's keys is.
+    /// Like [`Self::verify`], with the time of day for checking the claims, and the instant for the age of
+    /// the issuer's keys.
     pub(super) async fn verify_at(
         &self,
         token: &str,
@@ -109,7 +109,7 @@ impl Verifier {
         if header.crit.is_some() {
             return Err(AuthError::Critical);
         }
-        // `none` is no algorithm here, and neither is one that no key of ours could have.
+        // `none` is no algorithm here, and neither is one that no key here can have.
         let algorithm: Algorithm = header.alg.parse().map_err(|_| AuthError::Algorithm)?;
         let claims = match &self.0.keys {
             Keys::Off => return Err(AuthError::Disabled),
@@ -122,7 +122,7 @@ impl Verifier {
     }
 }
 
-/// What of a token's header matters for choosing the key.
+/// The parts of a token's header that choose the key.
 #[derive(Debug, Deserialize)]
 pub(super) struct Header {
     pub(super) alg: String,
@@ -130,7 +130,7 @@ pub(super) struct Header {
     crit: Option<Value>,
 }
 
-/// A token taken apart; nothing in it is to be believed before its signature is verified.
+/// A token taken apart; nothing in it may be trusted before its signature is verified.
 pub(super) struct Parts<'a> {
     pub(super) header: Header,
     payload: &'a str,

@@ -1,4 +1,4 @@
-//! The documents that are made from the table of settings.
+//! The documents that are generated from the table of settings.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, said so that it can be put right.
+//! Configuration errors, worded so that they can be corrected.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use super::types::REDACTED;
 pub struct ConfigError {
     /// The variable, the key of the TOML file, or the file itself.
     pub variable: String,
-    /// What was given, as it may be shown (never a secret); `None` where the fault is not in a value.
+    /// What was given, as it may be shown (never a secret); `None` if the error is not in a value.
     pub given: Option<String>,
-    /// What is allowed; without `given` a sentence that says what is wrong, too.
+    /// What is allowed; without `given`, a sentence that also says what is wrong.
     pub allowed: String,
     /// Where the value came from: `the environment`, or a file.
     pub source: String,
@@ -27,7 +27,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Everything that is wrong with the configuration; never empty. Displayed one fault a line.
+/// Everything that is wrong with the configuration; never empty. Displayed one error a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
@@ -45,11 +45,11 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// The most of a value that a fault repeats, in characters.
+/// The most characters of a value that an error repeats.
 const SHOWN_CHARS: usize = 100;
 
-/// A value as a fault may show it: quoted, on one line, shortened, and without what could be a
-/// secret in the wrong place (a key's text, the password of a URL).
+/// A value as an error may show it: quoted, on one line, shortened, and without what could be a secret in
+/// the wrong place (a key's text, the password of a URL).
 pub(super) fn shown(value: &str, secret: bool) -> String {
     if secret || value.contains("-----BEGIN") {
         return REDACTED.to_owned();

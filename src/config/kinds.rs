@@ -14,7 +14,7 @@ use super::{
 };
 use crate::protocol::permissions::Permissions;
 
-/// A kind that is one of a few words, in any case.
+/// A kind with a few fixed words, case-insensitive.
 macro_rules! words {
     ($(#[$doc:meta])* $kind:ident: $type:ty, $expects:literal, $($word:literal => $value:expr),+) => {
         $(#[$doc])*
@@ -139,7 +139,7 @@ pub(super) const HOSTS: Kind<Vec<String>> = Kind::new(
 )
 .list();
 
-/// Patterns of rooms; none for all of them, and the word `none` for none of them.
+/// Patterns of rooms. Empty means all rooms; the word `none` means none of them.
 pub(super) const ROOM_PATTERNS: Kind<Permissions> = Kind::new(
     "a list of rooms such as lobby,public-*, or none",
     |text| {
@@ -213,7 +213,7 @@ pub(super) const API_KEYS: Kind<Vec<Secret>> = Kind::new(
     |text| {
         let keys: Vec<_> = items(text).map(Secret::new).collect();
         let sendable = |key: &Secret| key.expose().bytes().all(|byte| byte.is_ascii_graphic());
-        // A list of commas alone names no key: whoever wrote it did not mean "no keys".
+        // A list of commas alone names no key, but its author did not mean "no keys".
         let meant = text.is_empty() || !keys.is_empty();
         if meant && keys.iter().all(sendable) { Ok(keys) } else { Err(ParseError::Other) }
     },
@@ -222,8 +222,8 @@ pub(super) const API_KEYS: Kind<Vec<Secret>> = Kind::new(
 .list()
 .secret();
 
-/// The hash of a password, or none. Alone among the kinds it does not read what it shows: what stands
-/// for a hash is none.
+/// The hash of a password, or none. Unlike every other kind, it does not read what it shows: the text shown
+/// in place of a hash is not a hash.
 pub(super) const PASSWORD_HASH: Kind<Option<PasswordHash>> = Kind::new(
     "an argon2 or bcrypt hash of the password, not the password itself: `roomcast hash-password` makes one \
      (in a .env file it stands between single quotes; in compose files each $ is written $$)",

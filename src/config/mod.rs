@@ -1,13 +1,13 @@
 //! Every setting: its default, where it comes from, and what is checked.
 //!
-//! The environment wins over a `.env` file, that over a TOML file, that over the defaults. Where a
-//! setting has two names (`PORT` and `WS_PORT`) the first wins wherever it is given, even in a lower
-//! source: `WS_PORT` is heard only where nobody says `PORT`. An empty value counts as unset. Only the
-//! value that wins is checked.
+//! The environment wins over a `.env` file, which wins over a TOML file, which wins over the defaults. If a
+//! setting has two names (`PORT` and `WS_PORT`), the first wins wherever it is given, even in a lower
+//! source: `WS_PORT` counts only if `PORT` is given nowhere. An empty value counts as unset. Only the value
+//! that wins is checked.
 //!
-//! [`Config::load`] finds every fault before it gives up, so that one start is enough to see them all.
-//! The settings themselves stand in one table, in `settings.rs`, from which `.env.example` and the
-//! README's table are made as well.
+//! [`Config::load`] reports every error at once, so that one start is enough to see them all. The settings
+//! stand in one table, in `settings.rs`, from which `.env.example` and the README's table are generated
+//! too.
 
 mod documents;
 mod fault;
@@ -38,17 +38,17 @@ pub use self::{
     },
 };
 
-/// The Admin UI's namespace, which no namespace of the application may be.
+/// The Admin UI's namespace, which the application must not use.
 pub const ADMIN_NAMESPACE: &str = "/admin";
 
-/// A shorter secret than this can be guessed from one token: HS256 asks for as many bytes as its hash has.
+/// A shorter secret can be guessed from one token: HS256 asks for as many bytes as its hash has.
 const SOUND_SECRET_BYTES: usize = 32;
 
-/// The settings that turn authentication on; one at a time.
+/// The settings that turn authentication on; only one may be set.
 const KEYS: [&str; 3] = ["JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL"];
 
 impl Config {
-    /// Loads the configuration, or says everything that is wrong with it.
+    /// Loads the configuration, or returns every error in it.
     pub fn load(sources: Sources) -> Result<Self, ConfigErrors> {
         let (values, faults) = sources.merge();
         let mut reader = Reader::new(values, faults);
@@ -58,7 +58,7 @@ impl Config {
         if reader.faults.is_empty() { Ok(config) } else { Err(ConfigErrors(reader.faults)) }
     }
 
-    /// Gives the values that follow from other settings.
+    /// Sets the values that follow from other settings.
     fn settle(&mut self, reader: &Reader) {
         if self.environment == Environment::Development && reader.source("LOG_LEVEL").is_none() {
             self.log_level = Level::DEBUG;
@@ -83,14 +83,14 @@ impl Config {
         self.auth_enabled() && self.auth_required.unwrap_or(true)
     }
 
-    /// Whether what `peer` says in `X-Forwarded-For` is believed.
+    /// Whether `X-Forwarded-For` from `peer` is trusted.
     pub fn trusts_proxy(&self, peer: IpAddr) -> bool {
         // A socket that listens on :: sees IPv4 peers as ::ffff:a.b.c.d.
         let peer = IpNet::from(peer.to_canonical());
         self.trust_proxy.iter().any(|network| network.contains(&peer))
     }
 
-    /// What is allowed but should be known, a sentence each; to be logged at start.
+    /// What is allowed but worth a warning, a sentence each; to be logged at start.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let mut warn = |condition: bool, text: &str| {
@@ -151,9 +151,9 @@ impl Default for Config {
     }
 }
 
-/// Checks what the settings say together.
+/// Checks the settings against one another.
 fn check_together(config: &Config, reader: &mut Reader) {
-    // By what was given, not by what was read: a key with a fault of its own is still meant.
+    // Counts what was given, not what could be read: a key with an error of its own counts too.
     let keys: Vec<_> = KEYS.into_iter().filter(|name| reader.source(name).is_some()).collect();
     if keys.len() > 1 {
         reader.conflict(&keys, "only one of them may be set: the key fixes how tokens are checked");

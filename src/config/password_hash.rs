@@ -1,4 +1,4 @@
-//! The operator's password, of which only a hash is known.
+//! The operator's password, kept only as a hash.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use argon2::{
     password_hash::{PasswordHasher, PasswordVerifier, phc},
 };
 
-/// A password's hash, in the one of two forms in which it was given: argon2 as a PHC string
-/// (`$argon2id$v=19$…`), or bcrypt (`$2a$`, `$2b$`, `$2y$`).
+/// A password's hash in one of two forms: argon2 as a PHC string (`$argon2id$v=19$…`), or bcrypt (`$2a$`,
+/// `$2b$`, `$2y$`).
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(Form);
 
@@ -18,7 +18,7 @@ enum Form {
     Bcrypt(String),
 }
 
-/// The text is no hash that a password can be checked with.
+/// The text is not a hash that a password can be checked with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("neither an argon2 nor a bcrypt hash")]
 pub struct NotAHash;
@@ -59,8 +59,8 @@ impl PasswordHash {
         Ok(hash.to_string())
     }
 
-    /// Whether this is the password. Takes a good part of a second of a processor's time, as it is
-    /// meant to: not to be called on a thread that others wait for.
+    /// Whether this is the password. By design this takes a good part of a second of CPU time: do not call
+    /// it on a thread that others wait for.
     pub fn verify(&self, password: &str) -> bool {
         match &self.0 {
             Form::Argon2(hash) => {
@@ -71,13 +71,13 @@ impl PasswordHash {
     }
 }
 
-/// What bcrypt itself defines.
+/// The range of costs that bcrypt defines.
 mod bcrypt_cost {
     pub const LEAST: u32 = 4;
     pub const MOST: u32 = 31;
 }
 
-/// The hash, if it is whole and its parameters can be used.
+/// The hash, if it is complete and its parameters can be used.
 fn argon2_hash(text: &str) -> Option<phc::PasswordHash> {
     let hash = phc::PasswordHash::new(text).ok()?;
     Algorithm::new(hash.algorithm.as_str()).ok()?;

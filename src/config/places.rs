@@ -33,7 +33,7 @@ pub(super) const STORE_URL: Kind<StoreUrl> = Kind::new(
     },
 );
 
-/// A Redis server; a secret, for the password in it.
+/// A Redis server; a secret, because its URL may hold a password.
 pub(super) const REDIS_URL: Kind<Option<Secret>> = Kind {
     expects: "a URL such as redis://localhost:6379/0, or rediss:// for TLS",
     parse: |text| {
@@ -55,12 +55,12 @@ pub(super) const REDIS_URL: Kind<Option<Secret>> = Kind {
     ..SECRET
 };
 
-/// What the keys in Redis begin with.
+/// The prefix of the keys in Redis.
 pub(super) const PREFIX: Kind<String> = Kind::new(
     "1 to 64 characters, none of them a blank or one of { } * ? [ ] \\",
     |text| {
         let length = text.chars().count();
-        // Braces would pick a cluster's slot; the others are the wildcards of Redis' patterns.
+        // Braces would choose a cluster's slot; the others are wildcards of Redis' patterns.
         let strange = |character: char| {
             character.is_whitespace() || character.is_control() || "{}*?[]\\".contains(character)
         };
@@ -81,7 +81,7 @@ pub(super) const PUBLIC_KEY: Kind<Option<String>> = Kind::new(
             return Ok(None);
         }
         let pem = if text.starts_with("-----BEGIN") {
-            // Where a value is one line, line ends are commonly written as \n.
+            // In a value of one line, line ends are commonly written as \n.
             text.replace("\\r", "").replace("\\n", "\n")
         } else {
             std::fs::read_to_string(text)
@@ -139,7 +139,7 @@ pub(super) const EVENT_LOG: Kind<Option<EventLog>> = Kind::new(
     },
 );
 
-/// A directory that is there, or none.
+/// A directory that exists, or none.
 pub(super) const DIRECTORY: Kind<Option<PathBuf>> = Kind::new(
     "the path of a directory",
     |text| match text {

@@ -1,4 +1,4 @@
-//! Reads values out of the merged sources and gathers what is wrong with them.
+//! Reads values from the merged sources and collects the errors.
 
 use figment::{Figment, value::Value};
 
@@ -7,7 +7,7 @@ use super::{
     value::{Kind, ParseError},
 };
 
-/// The merged sources, and the faults found so far.
+/// The merged sources, and the errors found so far.
 pub(super) struct Reader {
     values: Figment,
     /// Everything that is wrong so far.
@@ -25,8 +25,8 @@ impl Reader {
         self.find(name).map(|(_, source)| source)
     }
 
-    /// The value of the first of `names` that was given, else the default. A value that is no good
-    /// becomes a fault, and the default stands in for it so that the rest can be checked.
+    /// The value of the first of `names` that was given, else the default. A wrong value becomes an error,
+    /// and the default stands in for it so that the rest can be checked.
     pub(super) fn read<T>(&mut self, names: &[&'static str], default: &str, kind: &Kind<T>) -> T {
         let given = names
             .iter()
@@ -44,12 +44,12 @@ impl Reader {
                 }
             }
         }
-        // Held by a test of this module's parent: every default is a value of its kind.
+        // Cannot fail: a test of this module's parent checks that every default is a value of its kind.
         (kind.parse)(default)
             .unwrap_or_else(|_| unreachable!("{names:?} has a default that it cannot have"))
     }
 
-    /// A fault of `names` together; it is attributed to wherever they were given.
+    /// Reports an error of `names` together, attributed to wherever they were given.
     pub(super) fn conflict(&mut self, names: &[&str], allowed: impl Into<String>) {
         let mut sources: Vec<_> = names.iter().filter_map(|name| self.source(name)).collect();
         sources.dedup();
@@ -69,7 +69,7 @@ impl Reader {
     }
 }
 
-/// Reads one value, or says what was given and what is allowed.
+/// Reads one value. The error is what was given and what is allowed.
 fn read<T>(value: &Value, kind: &Kind<T>) -> Result<T, (String, String)> {
     let text =
         as_text(value, kind.list).map_err(|what| (what.to_owned(), kind.expects.to_owned()))?;
@@ -80,7 +80,7 @@ fn read<T>(value: &Value, kind: &Kind<T>) -> Result<T, (String, String)> {
         };
         (shown(&text, kind.secret), allowed)
     };
-    // An empty text would mean "none" to the kind; a blank one must not.
+    // The kind reads an empty text as "none"; a blank one must not pass as that.
     if text.trim().is_empty() {
         return Err(refused(Some("the value is blank".to_owned())));
     }
@@ -91,7 +91,7 @@ fn read<T>(value: &Value, kind: &Kind<T>) -> Result<T, (String, String)> {
     })
 }
 
-/// A value of the TOML file, or any other, as an environment variable would have it.
+/// A value of the TOML file, or any other, in the form of an environment variable.
 fn as_text(value: &Value, list: bool) -> Result<String, &'static str> {
     match value {
         Value::String(_, text) => Ok(text.clone()),

@@ -1,8 +1,8 @@
 //! The table of every setting: the one source of [`Config`], of what is read, of `.env.example`
 //! and of the table in the README.
 //!
-//! A row is `NAME | ALIAS => field: type = kind, "default";` below its documentation. The default
-//! is text, read as any other value is; `""` means that there is none.
+//! A row is `NAME | ALIAS => field: type = kind, "default";` below its documentation. The default is text,
+//! read like any other value; `""` means none.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -27,7 +27,7 @@ pub(super) struct Setting {
     pub group: &'static str,
     /// The variable.
     pub name: &'static str,
-    /// Other names for it, which the first wins over.
+    /// Other names for it; the first name wins over them.
     pub aliases: &'static [&'static str],
     /// Its default as text; empty for none.
     pub default: &'static str,
@@ -72,7 +72,7 @@ macro_rules! settings {
         )+)+];
 
         impl Config {
-            /// Reads every setting; what is wrong stays with the reader.
+            /// Reads every setting; errors are kept by the reader.
             pub(super) fn read(reader: &mut Reader) -> Self {
                 Self {
                     $($($field: reader.read(&[stringify!($name) $(, stringify!($alias))?], $default, &$kind),)+)+
@@ -97,10 +97,10 @@ settings! {
         HOST => host: IpAddr = value::ADDRESS, "0.0.0.0";
         /// The origins whose pages may connect, on HTTP and on the websocket upgrade: `*`, or a list.
         CORS_ORIGIN => cors_origin: CorsOrigin = kinds::ORIGINS, "*";
-        /// The names by which browsers reach the server: where `CORS_ORIGIN` is a list, the playground's page works under
-        /// them, under `localhost` and under addresses.
+        /// The host names by which browsers reach the server. If `CORS_ORIGIN` is a list, the playground's
+        /// page works under them, under `localhost` and under IP addresses.
         PUBLIC_HOSTS => public_hosts: Vec<String> = kinds::HOSTS, "";
-        /// Addresses and networks (CIDR) of the proxies whose `X-Forwarded-For` is believed.
+        /// Addresses and networks (CIDR) of the proxies whose `X-Forwarded-For` is trusted.
         TRUST_PROXY => trust_proxy: Vec<IpNet> = kinds::NETWORKS, "";
         /// `production`, or `development`: debug logs, open management routes, and an Admin UI that shows
         /// clients and events.
@@ -119,9 +119,11 @@ settings! {
         PING_INTERVAL => ping_interval: Duration = value::POSITIVE_DURATION, "25s";
         /// How long a client may take to answer a ping before it counts as gone.
         PING_TIMEOUT => ping_timeout: Duration = value::POSITIVE_DURATION, "20s";
-        /// How many bytes a client may have unsent before it is disconnected; as many (or six times `MAX_PAYLOAD`, if that is more) may wait to be processed.
+        /// How many unsent bytes a client may have before it is disconnected; as many (or six times
+        /// `MAX_PAYLOAD`, if that is more) may wait to be processed.
         SEND_BUFFER => send_buffer: u64 = value::SIZE, "4MB";
-        /// Within what time a client must take all that is unsent, or 16 KB for each second of it, before it is disconnected.
+        /// A client is disconnected if within this time it takes neither all that is unsent nor 16 KB for
+        /// each second of it.
         SEND_TIMEOUT => send_timeout: Duration = value::POSITIVE_DURATION, "10s";
         /// A directory with the Socket.IO client's browser bundles, to be served.
         CLIENT_BUNDLE_DIR => client_bundle_dir: Option<PathBuf> = places::DIRECTORY, "";
@@ -139,10 +141,10 @@ settings! {
         JWT_AUDIENCE => jwt_audience: Option<String> = value::TEXT, "";
         /// Whether a client needs a token; true once a key is set. With false, a bad token is still refused.
         AUTH_REQUIRED => auth_required: Option<bool> = value::OPTIONAL_FLAG, "";
-        /// The rooms that a client without a token may use, as patterns with `*`, or `none`; without it all of them. With a
-        /// list, such a client may not send to the whole namespace either.
+        /// The rooms that a client without a token may use, as patterns with `*`, or `none`; unset, all of
+        /// them. With a list, such a client may not send to the whole namespace either.
         ANONYMOUS_ROOMS => anonymous_rooms: Permissions = kinds::ROOM_PATTERNS, "";
-        /// The keys that HTTP callers need one of; without any, the management routes are closed.
+        /// The keys of which HTTP callers need one; without any, the management routes are closed.
         API_KEYS => api_keys: Vec<Secret> = kinds::API_KEYS, "";
         /// The user name of the Socket.IO Admin UI; without it the Admin UI is off.
         ADMIN_USERNAME => admin_username: Option<String> = value::TEXT, "";
@@ -154,14 +156,14 @@ settings! {
         STORE_URL => store_url: StoreUrl = places::STORE_URL, "sqlite:data/roomcast.db";
         /// What an acknowledged message survives: `normal` a crash of the process, `full` of the machine.
         STORE_SYNC => store_sync: StoreSync = kinds::STORE_SYNC, "normal";
-        /// The bytes that the store on disk (or in memory) may hold; 0 for no limit. Near it the largest rooms' oldest
-        /// messages are deleted early; where nothing is left to delete, messages are refused. Not for Redis, which has
-        /// its own `maxmemory`.
+        /// The bytes that the store on disk (or in memory) may hold; 0 for no limit. Near it the largest
+        /// rooms' oldest messages are deleted early; once nothing is left to delete, messages are refused.
+        /// Not for Redis, which has its own `maxmemory`.
         STORE_MAX_BYTES => store_max_bytes: u64 = value::SIZE_LIMIT, "0";
-        /// The Redis (or Valkey) 7 or newer that several nodes share, which then are one server; without it there is
-        /// one node.
+        /// The Redis (or Valkey) 7 or newer that several nodes share; together they act as one server.
+        /// Without it there is one node.
         REDIS_URL | WS_REDIS_URL => redis_url: Option<Secret> = places::REDIS_URL, "";
-        /// What the keys and channels in Redis begin with; the same on all nodes of one server.
+        /// The prefix of the keys and channels in Redis; the same on all nodes of one server.
         REDIS_PREFIX => redis_prefix: String = places::PREFIX, "roomcast";
     }
     "History and offline queue" {
@@ -173,12 +175,12 @@ settings! {
         RECOVERY_LIMIT => recovery_limit: u64 = value::COUNT, "1000";
         /// How many messages are queued per offline user; 0 turns the queue off.
         QUEUE_SIZE => queue_size: u64 = value::COUNT, "1000";
-        /// How many queued messages one sender may have over all users, and 10 KB for each of them together; backends
-        /// are not counted; 0 for no limit.
+        /// How many queued messages one sender may have over all users, and how many bytes: 10 KB times
+        /// this number. Backends are not counted; 0 for no limit.
         QUEUE_SENDER_LIMIT => queue_sender_limit: u64 = value::COUNT, "1000";
         /// How long messages stay queued; 0 for no age limit.
         QUEUE_TTL => queue_ttl: Option<Duration> = value::AGE, "7d";
-        /// How long a client must hold its connection before what was queued counts as delivered.
+        /// How long a client must stay connected before what was queued counts as delivered.
         QUEUE_CONFIRM => queue_confirm: Duration = value::DURATION, "2s";
     }
     "Presence" {
@@ -192,32 +194,37 @@ settings! {
         ANNOUNCE_MAX => announce_max: u64 = value::COUNT, "1000";
     }
     "Limits" {
-        /// Events a second and connection, connecting to a namespace and leaving it among them; 0 for no limit.
+        /// Events per second and connection, including connecting to a namespace and leaving it; 0 for no
+        /// limit.
         RATE_LIMIT_EVENTS => rate_limit_events: u32 = value::RATE, "200";
-        /// Events that a connection may send at once; 0 for as many as `RATE_LIMIT_EVENTS`. Ten times as many refused within 10 s disconnect it.
+        /// Events that a connection may send at once; 0 for as many as `RATE_LIMIT_EVENTS`. A connection
+        /// with ten times as many refused within 10 s is disconnected.
         RATE_LIMIT_BURST => rate_limit_burst: u32 = value::RATE, "400";
-        /// Failed authentications a minute and address, a tenth of them from one client; 0 for no limit.
+        /// Failed authentications per minute and address, at most a tenth of them from one client; 0 for no
+        /// limit.
         RATE_LIMIT_AUTH => rate_limit_auth: u32 = value::RATE, "300";
-        /// HTTP requests a second and API key, or address without one; 0 for no limit.
+        /// HTTP requests per second and API key, or address without one; 0 for no limit.
         RATE_LIMIT_HTTP => rate_limit_http: u32 = value::RATE, "0";
-        /// New Socket.IO connections a second and address; 0 for no limit.
+        /// New Socket.IO connections per second and address; 0 for no limit.
         RATE_LIMIT_CONNECTIONS => rate_limit_connections: u32 = value::RATE, "0";
         /// Rooms that one client may be in; 0 for no limit.
         MAX_ROOMS_PER_CLIENT => max_rooms_per_client: u64 = value::COUNT, "100";
         /// Namespaces that one connection may be in; 0 for no limit.
         MAX_NAMESPACES_PER_CONNECTION => max_namespaces_per_connection: u64 = value::COUNT, "32";
-        /// Rooms that live or are stored, on the node or in the cluster; 0 for no limit. A stored room more makes
-        /// the least recently used one without members be forgotten.
+        /// Rooms that have members or are stored, on the node or in the cluster; 0 for no limit. For one
+        /// stored room more, the least recently used one without members is forgotten.
         MAX_ROOMS => max_rooms: u64 = value::COUNT, "1000000";
-        /// Stored rooms that one sender (a user, or the address of clients without one) has begun; 0 for no limit. One
-        /// more makes its own least recently used one without members be forgotten. Backends are not counted.
+        /// Stored rooms that one sender (a user, or the address of clients without one) has begun; 0 for no
+        /// limit. For one more, its own least recently used one without members is forgotten. Backends are
+        /// not counted.
         MAX_ROOMS_PER_SENDER => max_rooms_per_sender: u64 = value::COUNT, "10000";
         /// Connections at a time, whatever namespaces they use; 0 for no limit.
         MAX_CONNECTIONS => max_connections: u64 = value::COUNT, "0";
         /// Connections at a time and address; 0 for no limit.
         MAX_CONNECTIONS_PER_IP => max_connections_per_ip: u64 = value::COUNT, "0";
-        /// The memory that the process may use, as a size or as a part of what its control group or the machine has; 0 for
-        /// no limit. From nine tenths of it on, new connections are refused and those that hold most are cut off.
+        /// The memory that the process may use, as a size or as a part of what its control group or the
+        /// machine has; 0 for no limit. From nine tenths of it on, new connections are refused and the
+        /// connections that hold most are disconnected.
         MEMORY_LIMIT => memory_limit: MemoryLimit = value::MEMORY, "80%";
     }
     "Logs and pages" {
@@ -227,7 +234,8 @@ settings! {
         RUST_LOG => rust_log: Option<String> = kinds::LOG_FILTER, "";
         /// `pretty` for people, `json` for machines.
         LOG_FORMAT => log_format: LogFormat = kinds::LOG_FORMAT, "pretty";
-        /// A file, or `stdout`, for a JSON line about every connection, refusal, failed authentication and slow consumer; SIGHUP opens the file anew.
+        /// A file, or `stdout`, for a JSON line about every connection, refusal, failed authentication and
+        /// slow consumer; SIGHUP reopens the file.
         EVENT_LOG => event_log: Option<EventLog> = places::EVENT_LOG, "";
         /// Whether `/` serves the playground page.
         PLAYGROUND => playground: bool = value::FLAG, "true";

@@ -17,7 +17,7 @@ use figment::{
 
 use super::{fault::ConfigError, settings::SETTINGS};
 
-/// Where a configuration is loaded from. The default is nowhere: the defaults alone.
+/// Where a configuration is loaded from. By default there is no source, only the defaults.
 #[derive(Clone, Default)]
 pub struct Sources {
     /// The environment. Variables that are no settings are ignored.
@@ -34,7 +34,7 @@ impl Sources {
         Self { env: std::env::vars_os().collect(), dotenv: Some(".env".into()), toml }
     }
 
-    /// The sources, merged, and what is wrong with them as a whole.
+    /// The merged sources, and the errors of whole sources.
     pub(super) fn merge(self) -> (Figment, Vec<ConfigError>) {
         let mut faults = Vec::new();
         let mut values = Figment::new();
@@ -85,7 +85,7 @@ fn environment(variables: Vec<(OsString, OsString)>, faults: &mut Vec<ConfigErro
     const NAME: &str = "the environment";
     let mut readable = BTreeMap::new();
     for (variable, value) in variables {
-        // A name that is not Unicode is nobody's setting.
+        // A name that is not Unicode is not a setting.
         let Ok(variable) = variable.into_string() else { continue };
         match value.into_string() {
             Ok(value) => {
@@ -103,7 +103,7 @@ fn environment(variables: Vec<(OsString, OsString)>, faults: &mut Vec<ConfigErro
     Layer::of_variables(NAME, readable)
 }
 
-/// The `.env` file. Where it names a variable twice, the last one counts.
+/// Reads the `.env` file. If it names a variable twice, the last one counts.
 fn dotenv(path: &Path, faults: &mut Vec<ConfigError>) -> Layer {
     let mut variables = BTreeMap::new();
     let name = path.display().to_string();
@@ -123,8 +123,8 @@ fn dotenv(path: &Path, faults: &mut Vec<ConfigError>) -> Layer {
             String::new()
         }
     };
-    // A byte order mark would become part of the first name; and the parser takes blanks at the end
-    // of a last line without its line end for an unfinished value.
+    // A byte order mark would become part of the first name. Without a last line end, the parser takes
+    // trailing blanks for an unfinished value.
     let text = format!("{}\n", text.trim_start_matches('\u{feff}'));
     let taken = Cell::new(0);
     let mut entries = dotenvy::from_read_iter(Lines { rest: text.as_bytes(), taken: &taken });
@@ -135,7 +135,7 @@ fn dotenv(path: &Path, faults: &mut Vec<ConfigError>) -> Layer {
             Some(Ok((variable, value))) => {
                 variables.insert(variable, value);
             }
-            // The error repeats what it stumbled over, which may be a secret: only the line is named.
+            // The error repeats its input, which may be a secret, so only the line is named.
             Some(Err(dotenvy::Error::LineParse(..))) => {
                 let line = first_entry(&text, before);
                 refuse(format!(
@@ -148,7 +148,7 @@ fn dotenv(path: &Path, faults: &mut Vec<ConfigError>) -> Layer {
     Layer::of_variables(&name, variables)
 }
 
-/// Gives a text line by line, so that how far its reader has come can be told.
+/// Yields a text line by line, and counts the lines that the reader has taken.
 struct Lines<'a> {
     rest: &'a [u8],
     /// How many lines the reader has taken.
@@ -196,7 +196,7 @@ fn toml(path: &Path, faults: &mut Vec<ConfigError>) -> Layer {
             Ok(given) => {
                 for (key, value) in given {
                     if key == key.to_ascii_lowercase() && is_setting(&key.to_ascii_uppercase()) {
-                        // As in the environment: empty is unset.
+                        // As in the environment, empty means unset.
                         if value.as_str() != Some("") {
                             values.insert(key, value);
                         }
@@ -214,7 +214,7 @@ fn toml(path: &Path, faults: &mut Vec<ConfigError>) -> Layer {
     Layer { name, values }
 }
 
-/// The key that `key` was probably meant to be.
+/// The setting that `key` was probably meant to be.
 fn nearest(key: &str) -> Option<String> {
     let key = key.to_ascii_lowercase().replace('-', "_");
     SETTINGS

@@ -51,7 +51,7 @@ impl Given {
         self.load().unwrap_err().0
     }
 
-    /// The one fault there is, as a line without its source.
+    /// The only error, as a line without its source.
     fn fault(self) -> String {
         let faults = self.faults();
         assert_eq!(faults.len(), 1, "{faults:?}");

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-/// A text that must not be seen: its `Debug` and `Display` say only that there is one.
+/// A text that must not be shown: its `Debug` and `Display` say only that there is one.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -30,7 +30,7 @@ impl fmt::Display for Secret {
     }
 }
 
-/// What stands in a secret's place.
+/// The text shown in place of a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
 /// The origins whose pages may talk to the server (`CORS_ORIGIN`).
@@ -100,9 +100,9 @@ pub enum StoreSync {
 /// How much memory the process may use (`MEMORY_LIMIT`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryLimit {
-    /// So many bytes; 0 for no limit.
+    /// A number of bytes; 0 for no limit.
     Bytes(u64),
-    /// This part, in percent, of what its control group or the machine has.
+    /// A percentage of the memory that its control group or the machine has.
     Percent(u8),
 }
 

@@ -6,26 +6,26 @@ use std::{net::IpAddr, time::Duration};
 
 use super::types::{MemoryLimit, REDACTED, Secret};
 
-/// Why a text is no value of a kind.
+/// Why a text is not a value of a kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ParseError {
     /// It is not what the kind expects.
     Other,
-    /// It is nearly; this says what is in the way.
+    /// It is nearly such a value; this says what is wrong.
     Because(String),
 }
 
 /// How a value of one kind is read and written.
 pub(super) struct Kind<T> {
-    /// What a fault says is allowed, after the word "expected".
+    /// What an error says is allowed, after the word "expected".
     pub expects: &'static str,
-    /// Reads a text. An empty text is only ever a default: it means that there is no value.
+    /// Reads a text. Only a default can be empty, which means that there is no value.
     pub parse: fn(&str) -> Result<T, ParseError>,
     /// Writes a value as it may be shown, in a syntax that `parse` reads.
     pub show: fn(&T) -> String,
     /// Whether a list of the TOML file may stand for it.
     pub list: bool,
-    /// Whether it is never to be shown. A secret is read as it stands, blanks included.
+    /// Whether it must never be shown. A secret is read as it stands, blanks included.
     pub secret: bool,
 }
 
@@ -133,7 +133,7 @@ pub(super) const POSITIVE_DURATION: Kind<Duration> = Kind::new(
     |duration| show_duration(*duration),
 );
 
-/// A greatest age; 0 for none.
+/// A maximum age; 0 for none.
 pub(super) const AGE: Kind<Option<Duration>> = Kind::new(
     "a duration up to 3650d, such as 10m, 24h or 7d, or 0 for no age limit",
     |text| {
@@ -147,7 +147,7 @@ pub(super) const AGE: Kind<Option<Duration>> = Kind::new(
 pub(super) const FLAG: Kind<bool> =
     Kind::new("true or false (also 1, 0, yes, no, on, off)", flag, ToString::to_string);
 
-/// Yes, no, or not said.
+/// Yes, no, or unset.
 pub(super) const OPTIONAL_FLAG: Kind<Option<bool>> = Kind::new(
     "true or false (also 1, 0, yes, no, on, off)",
     |text| if text.is_empty() { Ok(None) } else { flag(text).map(Some) },

@@ -1,4 +1,4 @@
-//! Tokens that must be refused, and the words in which they are.
+//! Tokens that must be refused, and the error messages.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -172,7 +172,7 @@ async fn garbage_is_refused() {
     for token in garbage {
         assert_eq!(refusal(&with_secret(), &token).await, AuthError::Malformed, "{token:?}");
     }
-    // Signed well, but what is signed is no set of claims.
+    // The signature is good, but the content is no set of claims.
     for claims in [json!([1]), json!("alice"), json!(null), json!(7)] {
         let token = sign(Algorithm::HS256, &secret(), &claims);
         assert_eq!(refusal(&with_secret(), &token).await, AuthError::Malformed, "{claims}");

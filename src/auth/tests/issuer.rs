@@ -20,12 +20,12 @@ use super::*;
 
 pub(super) type Answer = Arc<dyn Fn() -> Response + Send + Sync>;
 
-/// An issuer on this machine, which counts how often it is asked.
+/// An issuer on this machine that counts its requests.
 pub(super) struct Issuer {
     pub(super) url: String,
     answer: Arc<Mutex<Answer>>,
     pub(super) asked: watch::Receiver<usize>,
-    /// Held for writing: answers wait.
+    /// While this is held for writing, answers wait.
     pub(super) gate: Arc<RwLock<()>>,
     pub(super) server: JoinHandle<()>,
 }
@@ -78,7 +78,7 @@ impl Drop for Issuer {
     }
 }
 
-/// A verifier whose clock stands where the test says, counted from the start.
+/// A verifier with a clock set by the test, counted from the start.
 pub(super) struct At {
     pub(super) verifier: Verifier,
     start: Instant,

@@ -1,4 +1,4 @@
-//! The issuer's keys over real HTTP; the age of what was fetched is an argument.
+//! The issuer's keys over real HTTP. The age of the fetched keys is an argument.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::auth::jwks::{INTERVAL, MAX_AGE, MAX_BACK_OFF, MAX_BYTES, MAX_KEYS};
 
-/// The public half of a key as a JWK, with more fields laid over it.
+/// The public half of a key as a JWK, with the fields of `more` added or replaced.
 fn jwk(name: &str, algorithm: Algorithm, more: Value) -> Value {
     let jwk = Jwk::from_encoding_key(&private_key(name), algorithm).unwrap();
     let mut jwk = serde_json::to_value(jwk).unwrap();
@@ -211,7 +211,7 @@ async fn an_old_set_is_used_while_a_newer_one_is_fetched() {
     assert_eq!(issuer.asked(), 1);
     issuer.now_publishes(&[ec("new")]);
     let closed = issuer.gate.clone().write_owned().await;
-    // The issuer does not answer, and nobody has to wait for it.
+    // The issuer does not answer, and no verification waits for it.
     for _ in 0..3 {
         let outcome = verifier.verify(MAX_AGE, &by_rsa("old")).now_or_never();
         assert_eq!(outcome.unwrap().as_deref(), Ok(ALICE));
@@ -315,7 +315,7 @@ async fn an_answer_is_bounded_in_bytes_keys_and_redirects() {
     assert_eq!(redirect_target.asked(), 0);
 }
 
-/// The clock is paused, and runs on to the time-out as soon as everything waits.
+/// The clock is paused; it advances to the timeout once every task waits.
 #[tokio::test(start_paused = true)]
 async fn an_issuer_that_does_not_answer_is_given_up() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
