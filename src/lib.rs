@@ -1,7 +1,7 @@
 //! roomcast: a Socket.IO compatible room server.
 //!
-//! Two doors, one hallway: every gateway turns what comes in, once, into a valid typed command, calls the
-//! same function for it, and maps the outcome or the [refusal](protocol::refusal) back. Commands know no gateway.
+//! Every gateway turns its input, once, into a valid typed command, calls the same function for it, and maps
+//! the outcome or the [refusal](protocol::refusal) back. Commands know no gateway.
 //!
 //! ```text
 //! Socket.IO frame ─► inbox (one client, in order) ─► command ─┐
@@ -10,21 +10,21 @@
 //!                        ack / 201  ◄──────── outcome or refusal ◄───┘
 //! ```
 //!
-//! Each module is a layer. It may use those that stand below it in this list, and no others; a test reads the
-//! imports and holds that (`tests/layers.rs`).
+//! Each module is a layer. It may use the layers below it in this list, and no others; `tests/layers.rs`
+//! reads the imports and enforces that.
 //!
 //! - [`server`]: composition, start, stop, the command line;
 //! - [`gateways`]: Socket.IO, HTTP, the Admin UI, the other nodes, and the description of the events;
 //! - [`commands`]: what clients and backends can ask for;
-//! - [`broker`]: from one to many, through the log, and to the other nodes;
+//! - [`broker`]: delivers one message to many clients, through the log, and to the other nodes;
 //! - [`hub`]: the clients, rooms and users of this node;
 //! - [`store`]: the log and the queues, in SQLite on one node or in Redis for several;
 //!   [`transport`]: the byte streams of all connections;
-//! - [`limits`]: how much is too much; [`memory`]: the bytes held for each connection, and for all;
+//! - [`limits`]: rates, connections, flooding; [`memory`]: the bytes held for each connection, and for all;
 //!   [`telemetry`]: logs, metrics, the event log;
 //! - [`auth`]: keys, tokens, permissions;
 //! - [`config`]: every setting;
-//! - [`protocol`]: the words that all share.
+//! - [`protocol`]: the types that all layers share, without I/O.
 
 pub mod auth;
 pub mod broker;
@@ -40,7 +40,7 @@ pub mod store;
 pub mod telemetry;
 pub mod transport;
 
-/// So that this crate's own tests can use what the black box tests share.
+/// Lets this crate's own tests use the support module of the black box tests.
 #[cfg(test)]
 extern crate self as roomcast;
 #[cfg(test)]

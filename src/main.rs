@@ -12,7 +12,7 @@ use roomcast::{
 };
 use tokio::sync::oneshot;
 
-/// The exit code after a second signal: 128 + SIGINT, as shells have it.
+/// The exit code after a second signal: 128 + SIGINT, by the shells' convention.
 const EXIT_INTERRUPTED: i32 = 130;
 
 /// How long work that blocks a thread may go on after the server has stopped.
@@ -30,11 +30,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: &Cli) -> ExitCode {
-    // These need no configuration, or not all of it.
+    // These commands need no configuration, or only a part of it.
     match &cli.command {
         Some(Command::Health(args)) => return cli::health(cli, args).await,
         Some(Command::Completions(args)) => return cli::completions(args),
-        // Needs no configuration: it is for one that is still to be written.
+        // Its output is needed to write the configuration.
         Some(Command::HashPassword) => return cli::hash_password(),
         _ => {}
     }
@@ -55,7 +55,7 @@ async fn serve(config: Config) -> ExitCode {
         Err(error) => return failed("cannot start its log", &error),
     };
     tokio::spawn(log.clone().account());
-    // Before anything is bound, so that no signal is missed from here on.
+    // Registered before anything is bound, so that no signal is missed.
     let stop = match on_signal() {
         Ok(stop) => stop,
         Err(error) => return failed("cannot listen for signals", &error),
@@ -77,7 +77,7 @@ async fn serve(config: Config) -> ExitCode {
     }
 }
 
-/// The start line, with all that was configured, and what should be known about it.
+/// Logs the start line with every setting, then the configuration's warnings.
 fn announce(config: &Config) {
     let settings: Vec<_> = config
         .summary()
@@ -98,7 +98,7 @@ fn on_signal() -> io::Result<oneshot::Receiver<()>> {
     tokio::spawn(async move {
         let name = signals.next().await;
         tracing::info!(signal = name, "stopping; a second signal stops at once");
-        // Nobody listens any more when the server is stopping by itself.
+        // Fails if the server has already stopped by itself.
         let _ = stop.send(());
         signals.next().await;
         std::process::exit(EXIT_INTERRUPTED);
@@ -122,7 +122,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal; its name.
+    /// Waits for the next signal and returns its name.
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -140,20 +140,20 @@ impl Signals {
         tokio::signal::windows::ctrl_c().map(Self)
     }
 
-    /// Waits for the next signal; its name.
+    /// Waits for the next signal and returns its name.
     async fn next(&mut self) -> &'static str {
         self.0.recv().await;
         "Ctrl-C"
     }
 }
 
-/// Says on the standard error why the server cannot run, down to the cause.
+/// Prints to standard error why the server cannot run, down to the root cause.
 fn failed(what: &str, error: &dyn std::error::Error) -> ExitCode {
     let mut line = format!("roomcast {what}: {error}");
     let mut cause = error.source();
     while let Some(inner) = cause {
         let text = inner.to_string();
-        // Some errors say their cause themselves.
+        // Some errors include their cause in their own text.
         if !line.contains(&text) {
             line = format!("{line}: {text}");
         }

@@ -1,4 +1,4 @@
-//! What clients are told of connections: their own, and those of the others.
+//! `connected`, `client-connected` and `client-disconnected`.
 
 use std::sync::Arc;
 
@@ -119,7 +119,7 @@ fn announcement(event: &'static str, client: &Client, message: &'static str) -> 
     Packet::of(event, &Announcement { client_id, client_name, message })
 }
 
-/// Whether the clients of a namespace on this node are told of one another: not where there are too many.
+/// Whether a namespace's clients on this node are told of one another: not above `ANNOUNCE_MAX` clients.
 pub fn announces(context: &Context, namespace: &Namespace) -> bool {
     let max = context.config.announce_max;
     context.config.announce_connections && (max == 0 || namespace.connections() as u64 <= max)

@@ -1,4 +1,4 @@
-//! What several events read from their arguments: names, rooms, integers.
+//! The parsers that several events share: names, rooms, integers.
 
 use std::sync::Arc;
 
@@ -24,12 +24,12 @@ pub struct NamedRoom {
     pub name: RoomName,
     /// The field that named it; `None` where the payload was itself the name.
     pub field: Option<&'static str>,
-    /// The field's value (or the payload) as it was given, to be repeated.
+    /// The field's value (or the payload) as it was given, to echo.
     pub value: Arc<str>,
 }
 
 impl NamedRoom {
-    /// The payload's shape again: only the key that names the room.
+    /// The payload's shape, with only the key that names the room.
     pub(super) fn echo(&self) -> Arc<str> {
         match self.field {
             Some(field) => format!("{{\"{field}\":{}}}", self.value).into(),
@@ -47,7 +47,7 @@ pub(super) fn text(value: &RawValue) -> Option<String> {
     }
 }
 
-/// The name that a field's value gives.
+/// Parses a field's value as a name.
 pub(super) fn named<T>(
     field: &str,
     value: &RawValue,
@@ -99,7 +99,7 @@ pub(super) fn room_or_name<'a>(
     Ok((NamedRoom { name, field: None, value: argument.get().into() }, None))
 }
 
-/// The integer that a field's value gives.
+/// Parses a field's value as an integer from `min` to `max`.
 pub(super) fn integer(field: &str, value: &RawValue, min: u64, max: u64) -> Result<u64, Refusal> {
     let number = value.get().parse().ok().filter(|number| (min..=max).contains(number));
     number

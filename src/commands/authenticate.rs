@@ -1,4 +1,4 @@
-//! `authenticate`: a client says who it is, or renews what it may do.
+//! `authenticate`: a client says who it is, or renews its permissions.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// How long an authentication waits until the other nodes can know of it.
+/// How long `authenticate` waits until the other nodes know of the user.
 const SHARED_WITHIN: Duration = Duration::from_secs(1);
 
 const AUTHENTICATED: ServerEvent =
@@ -67,9 +67,9 @@ pub(super) const FEATURE: Feature = Feature {
 };
 
 struct Authenticate {
-    /// Who the client says it is.
+    /// The user that the client claims to be.
     user: Option<UserId>,
-    /// The proof.
+    /// The token that proves it.
     token: Option<String>,
 }
 
@@ -93,9 +93,9 @@ impl Event for Authenticate {
         Ok(Self { user, token })
     }
 
-    /// Binds the client to the user that it proves to be, or renews what it may do. It is refused as
-    /// `unauthorized` without a valid token, as `forbidden` with somebody else's. With authentication off
-    /// the claim is believed.
+    /// Binds the client to the user that its token names, or renews its permissions. Refused as
+    /// `unauthorized` without a valid token, as `forbidden` with another user's. With authentication off the
+    /// claim is accepted.
     async fn run(self, caller: Caller) -> Outcome {
         #[derive(Serialize)]
         struct Ack {
@@ -133,7 +133,7 @@ impl Event for Authenticate {
                 }
                 Session::from(identity)
             }
-            // The claim proves nothing: what it may do stays as it is.
+            // The claim proves nothing: it changes no permissions.
             None => Session { user: self.user, ..Session::anonymous(&context.config) },
         };
         let Some(user) = session.user.clone() else {
@@ -148,8 +148,8 @@ impl Event for Authenticate {
         let shared = session::set(context, client, session);
         room::leave_forbidden(context, client);
         if let Some(shared) = shared {
-            // So that what is sent to the user from another node, once this is acknowledged, finds it. While
-            // Redis is away, it is on this node alone.
+            // Events that another node sends to the user after this acknowledgement then find the client.
+            // While Redis is away, only this node knows of it.
             let _shared_or_late = timeout(SHARED_WITHIN, shared).await;
         }
         Ok(Some(Payload::of(&Ack { success: true, message })))

@@ -32,20 +32,20 @@ pub struct BackendEvent {
     pub event: String,
     /// Its argument.
     pub data: Payload,
-    /// To whom.
+    /// The recipients.
     pub audience: Audience,
-    /// Who is left out of the live delivery.
+    /// The clients that live delivery excludes.
     pub except: Except,
-    /// Whether only those are meant who are there at this moment: nothing is stored.
+    /// Whether it goes only to clients that are connected now: nothing is stored.
     pub volatile: bool,
 }
 
-/// To whom an event goes.
+/// The recipients of an event.
 #[derive(Debug)]
 pub enum Audience {
     /// Every client of the namespace.
     Everyone,
-    /// These, each list a sending of its own: who is in two of them gets the event twice.
+    /// Each list is a delivery of its own: a client that is in two of them gets the event twice.
     These {
         /// The members of these rooms.
         rooms: Vec<RoomName>,
@@ -56,14 +56,14 @@ pub enum Audience {
     },
 }
 
-/// What became of an event.
+/// The result of sending an event.
 #[derive(Debug)]
 pub struct Sent {
     /// The data's id if it has one, else the server's.
     pub id: MessageId,
     /// The event's number in each of the rooms that keep it.
     pub offsets: BTreeMap<RoomName, u64>,
-    /// The users without a client for whom it is kept.
+    /// The users without a client for whom it is queued.
     pub queued: Vec<UserId>,
     /// The users without a client whose queue is full.
     pub refused: Vec<UserId>,
@@ -71,11 +71,11 @@ pub struct Sent {
 
 /// Sends a backend's event.
 ///
-/// An object to rooms is a message of each of them, numbered and stored. What is volatile, or no
+/// An object to rooms is a message: each room numbers and stores it. A volatile event, or data that is no
 /// object, is a signal, and a client that is in two of the rooms gets it once.
 ///
 /// # Errors
-/// `too_many_rooms`, `unavailable`; other rooms than the one that failed may have the message then.
+/// `too_many_rooms`, `unavailable`. Rooms other than the one that failed may have the message then.
 pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusal> {
     let BackendEvent { namespace, event, data, audience, except, volatile } = event;
     let text = data.json();
@@ -89,7 +89,7 @@ pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusa
         context.broker.signal_namespace(&namespace, &packet, &except);
         return Ok(sent);
     };
-    // Before anything is sent: who is refused may send all of it again.
+    // Checked before anything is sent, so that a refused caller can send all of it again.
     try_join_all(rooms.iter().map(|room| context.broker.admit(&namespace, Some(room)))).await?;
     if is_kept {
         let message_to = |room: &RoomName| RoomMessage {
@@ -102,7 +102,7 @@ pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusa
             except: except.clone(),
             sender: None,
         };
-        // Together, so that many rooms share a commit.
+        // Concurrent, so that many rooms share a commit.
         let published = rooms.iter().map(|room| context.broker.publish(message_to(room)));
         let offsets = try_join_all(published).await?;
         let numbered = rooms.into_iter().zip(offsets);
@@ -118,7 +118,7 @@ pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusa
         timestamp_ms: Timestamp::now().as_millis(),
     };
     let kept = (!volatile).then_some(&kept);
-    // Together, so that nobody waits for the nodes of those before.
+    // Concurrent, so that no user waits for another user's nodes.
     let reached = users.iter().map(|user| to_user(context, user, &packet, &except, kept));
     for (user, outcome) in users.iter().zip(try_join_all(reached).await?) {
         match outcome {
@@ -131,17 +131,17 @@ pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusa
     Ok(sent)
 }
 
-/// What became of an event for a user.
+/// The result of an event for one user.
 enum ToUser {
-    /// Its clients have it, or are not meant, or nothing is kept for it.
+    /// Its clients have it or are excluded, or nothing is queued for it.
     Done,
-    /// It waits for the user.
+    /// The event is queued.
     Queued,
     /// The user's queue is full.
     Refused,
 }
 
-/// Sends an event to a user, for whom it is `kept`, where it is, if the user is not there.
+/// Sends an event to a user. If the user has no client, queues `kept`, if given.
 async fn to_user(
     context: &Context,
     user: &UserId,
@@ -150,12 +150,12 @@ async fn to_user(
     kept: Option<&Entry>,
 ) -> Result<ToUser, Refusal> {
     let reached = private_message::to_user(context, user, packet, except).await?;
-    // Whoever is left out on purpose is not offline.
+    // A user whose clients are all excluded is not offline.
     let Some(entry) = kept.filter(|_| reached == Reached::Nobody) else { return Ok(ToUser::Done) };
     match private_message::queue(context, user, None, entry.clone()).await {
         Ok(()) => Ok(ToUser::Queued),
         Err(refusal) if refusal.code == Code::QueueFull => Ok(ToUser::Refused),
-        // There is no queue: then a user that is not there is not reached.
+        // Without a queue, an offline user is not reached.
         Err(refusal) if refusal.code == Code::NotFound => Ok(ToUser::Done),
         Err(refusal) => Err(refusal),
     }

@@ -28,7 +28,7 @@ pub struct Broadcast {
     pub payload: Payload,
     /// Its id.
     pub id: String,
-    /// The client that is left out.
+    /// The client that is excluded.
     pub except: Option<Sid>,
 }
 
@@ -51,11 +51,10 @@ pub async fn broadcast(context: &Context, message: Broadcast) -> Result<Option<u
     context.broker.publish(message).await
 }
 
-/// Sends a backend's packet to one client, in whichever namespace it is (or in this one), on whichever
-/// node.
+/// Sends a backend's packet to one client on any node: in `namespace`, or in any namespace if that is `None`.
 ///
 /// # Errors
-/// `not_found` if it is not connected; `unavailable` where that is not known.
+/// `not_found` if the client is not connected; `unavailable` if a node did not answer.
 pub async fn to_client(
     context: &Context,
     namespace: Option<&str>,

@@ -14,7 +14,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// What commands need: a cheap clone of one shared whole.
+/// What commands need, behind one `Arc`: cheap to clone.
 #[derive(Clone)]
 pub struct Context(Arc<Shared>);
 
@@ -22,25 +22,25 @@ pub struct Context(Arc<Shared>);
 pub struct Shared {
     /// The effective configuration.
     pub config: Arc<Config>,
-    /// Who is where.
+    /// The clients, rooms and users of this node.
     pub registry: Arc<Registry>,
-    /// The way from one to many.
+    /// Delivers messages and signals.
     pub broker: Broker,
-    /// The other nodes; `None` where there is but this one.
+    /// The other nodes; `None` for a single node.
     pub cluster: Option<Cluster>,
-    /// What is kept: the log and the offline users' queues; `None` where both are off.
+    /// The log and the offline users' queues; `None` where both are off.
     pub store: Option<Store>,
-    /// Whose queues are being delivered.
+    /// The offline queues that are being delivered.
     pub deliveries: Deliveries,
-    /// Who checks tokens; `None` where authentication is off.
+    /// Verifies tokens; `None` where authentication is off.
     pub verifier: Option<Verifier>,
-    /// How much one client, address or caller may ask.
+    /// The limits on clients, addresses and callers.
     pub limits: Limits,
-    /// Is told what clients do; `None` where nobody is.
+    /// Is notified of what clients do; `None` without an observer.
     pub observer: Option<Arc<dyn Observer>>,
-    /// The figures.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// This node's name among others.
+    /// This node's name in the cluster.
     pub node: String,
     /// When this node started.
     pub started_at: Timestamp,
@@ -52,9 +52,9 @@ impl Context {
         Self(Arc::new(parts))
     }
 
-    /// Who is charged for what this client leaves in the store.
+    /// The id that this client's data in the store is charged to.
     pub fn sender_id(&self, client: &Client) -> SenderId {
-        // Without authentication anybody can say to be anybody.
+        // Without authentication a user name proves nothing.
         client.sender_id(self.verifier.is_some())
     }
 }

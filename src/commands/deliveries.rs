@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::protocol::names::UserId;
 
-/// The users whose queues are being delivered, so that one client at a time gets them.
+/// The users whose queues are being delivered. At most one client at a time gets a user's queue.
 #[derive(Debug, Default)]
 pub struct Deliveries {
     users: Mutex<HashMap<UserId, Delivery>>,
@@ -15,17 +15,17 @@ pub struct Deliveries {
 
 #[derive(Debug, Default)]
 struct Delivery {
-    /// Somebody asked once more while it was running.
+    /// Another delivery was requested while this one ran.
     asked: bool,
-    /// Another node is to have the queue.
+    /// Another node is to take the queue.
     gives_way: bool,
-    /// Told of it, so that nobody waits for the time of confirmation.
+    /// Notified of either, so that the delivery reacts before `QUEUE_CONFIRM` is over.
     wake: Arc<Notify>,
 }
 
 impl Deliveries {
-    /// Begins a delivery, which is told through the answer when it should look once more; `None` if
-    /// one is running, which is told.
+    /// Begins a delivery and returns the signal that tells it to look again. If one is running, signals that
+    /// one and returns `None`.
     pub(super) fn begin(&self, user: &UserId) -> Option<Arc<Notify>> {
         let mut users = self.users.lock();
         if let Some(delivery) = users.get_mut(user) {
@@ -39,7 +39,7 @@ impl Deliveries {
         Some(wake)
     }
 
-    /// The delivery that is running is to leave the queue to another node.
+    /// Tells the running delivery to leave the queue to another node.
     pub(super) fn give_way(&self, user: &UserId) {
         if let Some(delivery) = self.users.lock().get_mut(user) {
             delivery.gives_way = true;
@@ -47,14 +47,14 @@ impl Deliveries {
         }
     }
 
-    /// Whether the delivery has been told so.
+    /// Takes the request to leave the queue to another node, if there is one.
     pub(super) fn gives_way(&self, user: &UserId) -> bool {
         let mut users = self.users.lock();
         users.get_mut(user).is_some_and(|delivery| std::mem::take(&mut delivery.gives_way))
     }
 
-    /// Whether the delivery goes on, because it should or because somebody asked meanwhile; if not,
-    /// it has ended.
+    /// Whether the delivery goes on, because it should or because another one was requested; if not, it has
+    /// ended.
     pub(super) fn go_on(&self, user: &UserId, should: bool) -> bool {
         let mut users = self.users.lock();
         let asked = users.get_mut(user).is_some_and(|delivery| std::mem::take(&mut delivery.asked));

@@ -1,4 +1,4 @@
-//! What all events of clients have in common: how they come in, and what each says of itself.
+//! What all clients' events share: how they are parsed and run, and how each describes itself.
 
 use std::{future::ready, sync::Arc};
 
@@ -31,7 +31,7 @@ pub struct ClientEvent {
     pub name: &'static str,
     /// The schema of its argument.
     pub argument: &'static str,
-    /// The schema of its acknowledgement where it was honoured.
+    /// The schema of its acknowledgement on success.
     pub ack: &'static str,
     /// What it is for, in one line of Markdown.
     pub summary: &'static str,
@@ -41,7 +41,7 @@ pub struct ClientEvent {
 }
 
 impl ClientEvent {
-    /// The event `name`, which `E` carries out.
+    /// The event `name`, implemented by `E`.
     pub(super) const fn new<E: Event>(
         name: &'static str,
         argument: &'static str,
@@ -59,7 +59,7 @@ impl ClientEvent {
         }
     }
 
-    /// Begins what an event asks for, or refuses it.
+    /// Begins an event, or refuses it.
     pub fn begin(&self, incoming: &Incoming<'_>, caller: Caller) -> Begun {
         (self.begin)(incoming, caller)
     }
@@ -73,8 +73,8 @@ pub struct ServerEvent {
     pub payload: &'static str,
     /// When it is sent, in one line of Markdown.
     pub summary: &'static str,
-    /// Whether it carries a message, so that a backend may send it, too. All others tell a client its state:
-    /// only the server itself may send them.
+    /// Whether it carries a message, so that a backend may send it, too. All others tell a client its state,
+    /// and only the server itself may send them.
     pub is_message: bool,
 }
 
@@ -98,33 +98,33 @@ impl ServerEvent {
     }
 }
 
-/// The arguments of an event, valid; and what they bring about.
+/// The valid arguments of an event, and its effect.
 pub(super) trait Event: Sized + Send + 'static {
-    /// Reads the first argument; further ones are not looked at.
+    /// Reads the first argument; further ones are ignored.
     ///
     /// # Errors
-    /// `no_room`, `invalid_payload`, `forbidden`: what the contract says of it.
+    /// `no_room`, `invalid_payload`, `forbidden`, as the contract says.
     fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal>;
 
-    /// Whether the client's next event may begin before this one is done: what decides about the order is
-    /// then done before [`run`](Self::run) returns its future.
+    /// Whether the client's next event may begin before this one is done. If so, [`run`](Self::run) settles
+    /// this event's place in the order before it returns its future.
     fn is_pipelined(&self) -> bool {
         false
     }
 
-    /// Carries it out.
+    /// Runs the event.
     ///
     /// # Errors
-    /// As the event's own documentation says. Then it has changed nothing.
+    /// As the event's own documentation says. A refused event has changed nothing.
     fn run(self, caller: Caller) -> impl Future<Output = Outcome> + Send + 'static;
 }
 
-/// What came of an event: its acknowledgement, or why it was refused. `None`: it has acknowledged itself.
+/// The result of an event: its acknowledgement, or its refusal. `None`: it has acknowledged itself.
 pub type Outcome = Result<Option<Payload>, Refusal>;
 
 /// An event that was begun.
 pub struct Begun {
-    /// The rest of it.
+    /// The work that remains.
     pub work: BoxFuture<'static, Outcome>,
     /// Whether the client's next event may begin before this one is done.
     pub is_pipelined: bool,
@@ -147,7 +147,7 @@ fn begin<E: Event>(incoming: &Incoming<'_>, caller: Caller) -> Begun {
     }
 }
 
-/// The client that sent an event, and how it wants to be answered.
+/// The client that sent an event, and how to acknowledge it.
 pub struct Caller {
     /// What commands need.
     pub context: Context,
@@ -158,7 +158,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Acknowledges the event now, where the client asks for that: it is then not acknowledged again.
+    /// Acknowledges the event now, if the client asks for that; it is then not acknowledged again.
     pub(super) fn acknowledge(&self, answer: &Payload) {
         if let Some(id) = self.ack {
             self.client.sender.acknowledge(id, answer);
@@ -166,17 +166,17 @@ impl Caller {
     }
 }
 
-/// An event as it came.
+/// An event as it arrived.
 pub struct Incoming<'a> {
     name: &'a str,
     /// The first argument, in JSON.
     argument: &'a RawValue,
-    /// What the placeholders in it refer to.
+    /// The attachments that its placeholders refer to.
     attachments: Arc<[Bytes]>,
 }
 
 impl<'a> Incoming<'a> {
-    /// An event with this first argument: without one it is as one with `null`.
+    /// An event with this first argument; a missing one counts as `null`.
     pub fn new(name: &'a str, argument: Option<&'a RawValue>, attachments: Arc<[Bytes]>) -> Self {
         Self { name, argument: argument.unwrap_or(RawValue::NULL), attachments }
     }
@@ -203,8 +203,8 @@ impl<'a> Incoming<'a> {
 
     /// The argument as an object, if it is one.
     ///
-    /// An object that stands for an attachment is refused: receivers put the attachment's bytes in its
-    /// place, and nothing that the server has put inside would reach them.
+    /// A placeholder of an attachment is refused: receivers replace it by the attachment's bytes, and would
+    /// lose every field that the server adds.
     pub(super) fn object_if_any(&self) -> Result<Option<Object<'a>>, Refusal> {
         match Object::parse(self.argument.get()) {
             Some(object) if object.is_placeholder() => Err(Refusal::invalid(

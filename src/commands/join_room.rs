@@ -69,9 +69,9 @@ pub(super) const FEATURE: Feature = Feature {
 pub struct Join {
     /// The room.
     pub room: NamedRoom,
-    /// The family of events to be answered with.
+    /// The style of the events that answer it.
     pub style: EventStyle,
-    /// What the client has already, if it asks for the rest.
+    /// What the client already has, if it asks to recover.
     pub recover: Option<Recovery>,
 }
 
@@ -101,9 +101,9 @@ impl Event for Join {
     }
 }
 
-/// Makes the client a member of the room, after it has been sent what it asked to recover. `acknowledge` is
-/// called as it enters, under the room's lock, so that the client has the answer before the first message that
-/// is newer than the offset in it.
+/// Replays what the client asked to recover, then makes it a member of the room. `acknowledge` is called as
+/// it enters, under the room's lock, so that the client has the answer before the first message that is newer
+/// than the offset in it.
 ///
 /// # Errors
 /// `forbidden`, `too_many_rooms`, or `unavailable` while the history cannot be read.

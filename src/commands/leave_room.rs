@@ -38,12 +38,12 @@ pub(super) const FEATURE: Feature = Feature {
     schemas: Vec::new,
 };
 
-/// The client wants to be a member of a room no longer.
+/// The client no longer wants to be a member of a room.
 #[derive(Debug)]
 pub struct Leave {
     /// The room.
     pub room: NamedRoom,
-    /// The family of events to be answered with.
+    /// The style of the events that answer it.
     pub style: EventStyle,
 }
 
@@ -58,8 +58,7 @@ impl Event for Leave {
     }
 }
 
-/// Ends the client's membership of the room. Leaving a room that it is not in is a success that nobody is told
-/// of.
+/// Ends the client's membership of the room. Leaving a room that it is not in succeeds, and nobody is told.
 pub(super) fn leave(context: &Context, client: &Arc<Client>, leave: &Leave) -> Payload {
     let room = &leave.room.name;
     if let Some(membership) = client.remove_membership(room) {

@@ -1,4 +1,4 @@
-//! What others than the client want done to its memberships.
+//! Changes of a client's memberships that others ask for.
 
 use std::sync::Arc;
 
@@ -18,19 +18,19 @@ use crate::{
 pub enum MembershipCommand {
     /// It becomes a member of the room, as if it had sent `join-room`.
     Join(RoomName),
-    /// It leaves the room, in the style in which it has joined.
+    /// It leaves the room, in the event style of its join.
     Leave(RoomName),
 }
 
-/// Changes the client's memberships. What is refused is logged: there is nobody to be told.
+/// Changes the client's memberships. Refusals are logged, as there is nobody to tell.
 pub async fn apply(context: &Context, client: &Arc<Client>, command: MembershipCommand) {
-    // A client that has gone meanwhile must not come into a room again.
+    // A client that has gone meanwhile must not enter a room again.
     let known = client.namespace.client(client.id);
     if !known.is_some_and(|known| Arc::ptr_eq(&known, client)) {
         return;
     }
     match command {
-        // It would change nothing, but hold back for a moment what the room is told.
+        // It would change nothing, but pause delivery for a moment.
         MembershipCommand::Join(name) if client.membership(&name).is_some() => {}
         MembershipCommand::Join(name) => {
             let value = json_of(&name).get().into();

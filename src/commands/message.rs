@@ -92,12 +92,12 @@ pub(super) const FEATURE: Feature = Feature {
     },
 };
 
-/// A client's object, which goes to a room as it is.
+/// A client's object, which goes to a room unchanged.
 pub(super) struct ToRoom {
     room: RoomName,
     payload: Payload,
     id: MessageId,
-    /// The event as which it goes out.
+    /// The event as which it is delivered.
     event: &'static str,
     /// Whether the sender gets its own copy.
     to_sender: bool,

@@ -1,8 +1,8 @@
-//! What clients and backends can ask for, whichever gateway they come by.
+//! What clients and backends can ask for, through any gateway.
 //!
-//! An event stands in one file: its arguments, how they are read, what it brings about, and the schemas of what
-//! it carries. [`FEATURES`] names them all, and is what parsing, the metrics' labels, the `AsyncAPI` document and
-//! the types are made from. To add one, write its file and add its line.
+//! Each event has one file: its arguments, how they are parsed, its effect, and its schemas. [`FEATURES`]
+//! lists them all; parsing, the metrics' labels, the `AsyncAPI` document and the types are made from it. To
+//! add an event, write its file and add its line.
 
 pub mod announcement;
 mod arguments;

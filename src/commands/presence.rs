@@ -1,4 +1,4 @@
-//! `presenceUpdate`, and who is told that users come, go and say how they are.
+//! `presenceUpdate`, and who is told that users come, go and change their status.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -65,13 +65,13 @@ pub(super) const FEATURE: Feature = Feature {
     },
 };
 
-/// A user says how it is.
+/// A user sets its status.
 struct PresenceUpdate(Status);
 
 impl Event for PresenceUpdate {
     fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
         let object = incoming.object()?;
-        // A text, as serde takes `{"online":null}` for a variant, too.
+        // Only a string: serde takes `{"online":null}` for a variant, too.
         let status = object.get("status").filter(|status| status.get().starts_with('"'));
         status
             .and_then(|status| serde_json::from_str(status.get()).ok())
@@ -79,7 +79,7 @@ impl Event for PresenceUpdate {
             .ok_or_else(|| Refusal::invalid("status must be one of online, away, busy, offline"))
     }
 
-    /// Tells everyone who may know of the user. It is refused as `unauthorized` without a user.
+    /// Tells everyone who may see the user. Refused as `unauthorized` without a user.
     async fn run(self, caller: Caller) -> Outcome {
         let (context, client, status) = (&caller.context, &caller.client, self.0);
         let unknown =
@@ -90,7 +90,7 @@ impl Event for PresenceUpdate {
         if let Some(cluster) = &context.cluster {
             cluster.user_says(&user, status);
             if is_told_by_rooms(context) {
-                // While Redis is away other nodes' clients are not told anyway.
+                // While Redis is away, clients on other nodes are not told anyway.
                 rooms = cluster.user(&user).await.map(|user| user.rooms).unwrap_or_default();
             }
         }
@@ -101,7 +101,7 @@ impl Event for PresenceUpdate {
     }
 }
 
-/// Tells that a user has come online, by this client.
+/// Announces that a user has come online, by the client `subject`.
 pub fn tell_online(context: &Context, user: &UserId, subject: Option<(Sid, Arc<str>)>) {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -117,7 +117,7 @@ pub fn tell_online(context: &Context, user: &UserId, subject: Option<(Sid, Arc<s
     tell(context, &packet, News { rooms, own: None, subject });
 }
 
-/// Tells that a user has gone offline, where it was seen in these rooms.
+/// Announces that a user has gone offline; `rooms` are those in which others saw it.
 pub fn tell_offline(
     context: &Context,
     user: &UserId,
@@ -145,7 +145,7 @@ struct Update<'a> {
     last_active: Timestamp,
 }
 
-/// A client has come into a room or left one, which other nodes may have to know to tell who sees its user.
+/// A client has entered or left a room: other nodes may need this to decide who sees its user.
 pub fn moved(context: &Context, client: &Client) {
     let Some(cluster) = context.cluster.as_ref().filter(|_| is_told_by_rooms(context)) else {
         return;
@@ -155,7 +155,7 @@ pub fn moved(context: &Context, client: &Client) {
     }
 }
 
-/// Whether there are clients who are told of a user only if they share a room with it.
+/// Whether some clients see a user only if they share a room with it.
 fn is_told_by_rooms(context: &Context) -> bool {
     match context.config.presence_scope {
         PresenceScope::Rooms => true,
@@ -183,7 +183,7 @@ pub(super) fn places(rooms: Vec<Place>) -> Vec<cluster::Place> {
     rooms.into_iter().map(|(namespace, room)| (namespace.path.clone(), room)).collect()
 }
 
-/// Tells those who may know of a user, on all nodes.
+/// Tells those who may see a user, on all nodes.
 fn tell(context: &Context, packet: &Packet, news: News) {
     tell_here(context, packet, &news);
     if let Some(cluster) =
@@ -193,9 +193,8 @@ fn tell(context: &Context, packet: &Packet, news: News) {
     }
 }
 
-/// Tells those on this node who may know of a user: everyone, or the members of its rooms and its own
-/// clients, as the configuration has it, but not the subject itself. In a crowded namespace everyone
-/// would be too many.
+/// Tells those on this node who may see a user, except the subject itself: everyone, or the members of its
+/// rooms and its own clients, as `PRESENCE_SCOPE` says. A crowded namespace never tells everyone.
 pub fn tell_here(context: &Context, packet: &Packet, news: &News) {
     let everyone = |namespace: &Namespace| {
         context.config.presence_scope == PresenceScope::All && !is_crowded(context, namespace)
@@ -208,7 +207,7 @@ pub fn tell_here(context: &Context, packet: &Packet, news: &News) {
     let seen_in = own.iter().flat_map(|client| places(shared_rooms(client)));
     let rooms = seen_in.chain(news.rooms.iter().cloned()).collect::<HashSet<_>>();
     for namespace in context.registry.namespaces() {
-        // One connection has the same id in every namespace, and is another client in each.
+        // One connection has the same id in every namespace, but is another client in each.
         let subject = news.subject.as_ref().filter(|(_, path)| *path == namespace.path);
         let except = Except::client(subject.map(|(id, _)| *id));
         if everyone(namespace) {

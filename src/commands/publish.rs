@@ -39,11 +39,11 @@ pub(super) const FEATURE: Feature = Feature {
     },
 };
 
-/// A message that was taken, as its sender is told of it.
+/// A published message, as its sender is told of it.
 #[derive(Debug)]
 pub(super) struct Published {
     pub id: MessageId,
-    /// `None`: all of the namespace.
+    /// `None`: the whole namespace.
     pub room: Option<RoomName>,
     pub timestamp: Timestamp,
     pub offset: Option<u64>,
@@ -72,13 +72,13 @@ impl From<Published> for Payload {
     }
 }
 
-/// A message on its way.
+/// A message that is being published.
 pub(super) trait Publishing: Future<Output = Result<Published, Refusal>> + Send {}
 
 impl<F: Future<Output = Result<Published, Refusal>> + Send> Publishing for F {}
 
-/// Publishes a client's message with this id: it has its place among the client's messages when this
-/// returns, and is stored when what it returns is done.
+/// Publishes a client's message with this id. The message has its place among the client's messages when this
+/// returns, and is stored when the returned future completes.
 ///
 /// # Errors
 /// `forbidden` where the client may not send to the room; `too_many_rooms`, `unavailable`. Then nobody

@@ -101,7 +101,7 @@ impl Event for ReadReceipt {
 }
 
 impl ReadReceipt {
-    /// Records the receipt of a member with a user, if the message is in the history.
+    /// Records the receipt if the client is a member with a user, and the message is in the history.
     async fn record(&self, context: &Context, client: &Client) -> Result<bool, Refusal> {
         let (Some(log), Some(user)) = (context.broker.log(), client.user()) else {
             return Ok(false);

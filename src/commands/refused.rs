@@ -1,4 +1,4 @@
-//! How a client is told that its event was refused, and what all events share.
+//! `error` and `exception`, and the schemas that all events share.
 
 use serde_json::json;
 

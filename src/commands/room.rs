@@ -1,4 +1,4 @@
-//! What joining and leaving rooms have in common: what the client is answered, and what others are told.
+//! What joining and leaving rooms share: the answers to the client, and the announcements to others.
 
 use std::sync::Arc;
 
@@ -167,8 +167,7 @@ pub fn announce_departure(context: &Context, client: &Client) {
     }
 }
 
-/// Takes a client that has gone out of these rooms without a word: what is left to do where
-/// [`leave_all`] has failed.
+/// Removes a client that has gone from these rooms without telling anyone, if [`leave_all`] has failed.
 pub fn forget(client: &Client, places: &[Place]) {
     for (namespace, name) in places {
         if let Some(room) = namespace.room(name.as_str()) {
@@ -192,8 +191,8 @@ pub fn leave_forbidden(context: &Context, client: &Arc<Client>) {
     }
 }
 
-/// Takes the client out of the room and tells the others: by the style of its `leave`, or, where
-/// it sent none, of its join.
+/// Takes the client out of the room and tells the others, in the event style of its `leave`, or of its join
+/// if it sent none.
 pub(super) fn depart(context: &Context, client: &Arc<Client>, room: &Arc<Room>, style: EventStyle) {
     typing_indicator::stop(context, client, &room.name);
     {
@@ -215,7 +214,7 @@ pub(super) fn depart(context: &Context, client: &Arc<Client>, room: &Arc<Room>, 
     }
 }
 
-/// What the other members are told of a client that comes or goes.
+/// What the other members are told when a client comes or goes.
 fn move_of(client: &Client, room: &RoomName, style: EventStyle) -> Payload {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]

@@ -34,7 +34,7 @@ pub(super) fn object(description: &str, fields: &[(&str, Value)]) -> Value {
     schema
 }
 
-/// The same, and whatever other fields the sender likes; they are forwarded.
+/// The same, with any other fields that the sender adds; they are forwarded.
 pub(super) fn open(description: &str, fields: &[(&str, Value)]) -> Value {
     let mut schema = object(description, fields);
     schema["additionalProperties"] = true.into();
@@ -66,7 +66,7 @@ pub(super) fn yes() -> Value {
     json!({"const": true})
 }
 
-/// `userId`, `clientId` and so on of whoever did something.
+/// The fields of the acting client: `userId`, `clientId` and so on.
 pub(super) fn user() -> Value {
     json!({"type": ["string", "null"], "description": "The user; null for a client without one."})
 }
@@ -99,14 +99,14 @@ pub(super) fn epoch() -> Value {
     text("Which history the offset belongs to; it changes only where the history was lost.")
 }
 
-/// The words that arguments are made of, and how an event is refused.
+/// The schemas that all events share: parts of arguments, acknowledgements and the refusal.
 pub(super) fn common() -> Schemas {
     let mut schemas = words();
     schemas.extend(acknowledgements());
     schemas
 }
 
-/// What the others are made of.
+/// The parts of arguments.
 fn words() -> Schemas {
     let by = |field: &str, description: &str| {
         let mut schema = open("", &[(field, reference("Name"))]);
@@ -156,7 +156,7 @@ fn words() -> Schemas {
     ]
 }
 
-/// How events are acknowledged that have nothing of their own to say, or were refused.
+/// The acknowledgements of events that add nothing of their own, and the refusal.
 fn acknowledgements() -> Schemas {
     vec![
         (

@@ -1,4 +1,4 @@
-//! `sendMessage`: a chat message, of which the server says who sent it and when.
+//! `sendMessage`: a chat message, to which the server adds its sender and its time.
 
 use futures_util::{FutureExt, TryFutureExt, future::ready};
 use serde::Serialize;
@@ -78,7 +78,7 @@ pub(super) const FEATURE: Feature = Feature {
 
 struct ChatMessage {
     room: RoomName,
-    /// `content` and whatever else.
+    /// `content` and any other fields.
     payload: Payload,
     id: MessageId,
 }
@@ -131,7 +131,7 @@ impl Event for ChatMessage {
     }
 }
 
-/// The chat message as it goes out.
+/// The chat message as it is delivered.
 fn outgoing(
     client: &Client,
     payload: &Payload,
@@ -146,7 +146,7 @@ fn outgoing(
         return Err(Refusal::invalid("content must be present"));
     };
     let json = ObjectBuilder::default()
-        // A payload's id goes out as it is, even where it cannot serve as one.
+        // The payload's id goes out unchanged, even where it cannot serve as one.
         .raw("id", object.get("id").unwrap_or(&id.json))
         .set("sender", &client.user())
         .set("clientId", client.id.as_str())

@@ -1,4 +1,4 @@
-//! Who a client is and what it may do, from its beginning to its end.
+//! A client's user and permissions, from connect to disconnect.
 
 use std::{
     sync::Arc,
@@ -36,7 +36,7 @@ pub(super) const FEATURE: Feature = Feature {
     schemas: || vec![("TokenExpired", object("", &[("message", text("What to do."))]))],
 };
 
-/// Who a handshake's token says the client is.
+/// The session that a handshake's token gives.
 impl From<Identity> for Session {
     fn from(identity: Identity) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl From<Identity> for Session {
     }
 }
 
-/// Gives a client that has just connected the session of its handshake.
+/// Gives a newly connected client the session of its handshake.
 pub fn begin(context: &Context, client: &Arc<Client>) {
     let session = client.session();
     if session.user.is_some() {
@@ -56,7 +56,7 @@ pub fn begin(context: &Context, client: &Arc<Client>) {
     }
 }
 
-/// With other nodes, the answer comes when they can know of a user that is new to the client.
+/// Sets the client's session. With other nodes, the receiver completes when they know of a new user.
 pub(super) fn set(
     context: &Context,
     client: &Arc<Client>,
@@ -79,7 +79,7 @@ pub(super) fn set(
 fn bind(context: &Context, client: &Arc<Client>, user: &UserId) -> Option<oneshot::Receiver<()>> {
     let came_online = context.registry.users.bind(user, client.clone());
     if let Some(cluster) = &context.cluster {
-        // Whether it came online is decided among the nodes: `presence::tell_online` follows, and its queue.
+        // The nodes decide whether the user came online; `presence::tell_online` and its queue follow then.
         return Some(cluster.user_came(user, client));
     }
     if came_online {
@@ -89,7 +89,7 @@ fn bind(context: &Context, client: &Arc<Client>, user: &UserId) -> Option<onesho
     None
 }
 
-/// Ends the binding of a client that has gone; `rooms` are those that it was in.
+/// Unbinds a client that has gone from its user; `rooms` are those that it was in.
 pub fn end(context: &Context, client: &Arc<Client>, rooms: Vec<Place>) {
     client.set_expiry(None);
     if let Some(user) = client.user() {
@@ -97,8 +97,7 @@ pub fn end(context: &Context, client: &Arc<Client>, rooms: Vec<Place>) {
     }
 }
 
-/// Ends the binding of a client that has gone without a word: what is left to do where [`end`] has
-/// failed.
+/// Unbinds a client that has gone without telling anyone, if [`end`] has failed.
 pub fn forget(context: &Context, client: &Arc<Client>) {
     let Some(user) = client.user() else { return };
     if let Some(departure) = context.registry.users.unbind(&user, client) {
@@ -113,7 +112,7 @@ fn unbind(context: &Context, client: &Arc<Client>, user: &UserId, rooms: Vec<Pla
     let departure = context.registry.users.unbind(user, client);
     let rooms = presence::places(rooms);
     if let Some(cluster) = &context.cluster {
-        // The grace is the cluster's: the user may come back on any node.
+        // The cluster counts the grace: the user may come back on any node.
         if let Some(departure) = departure {
             context.registry.users.expire(user, departure);
         }
@@ -122,7 +121,7 @@ fn unbind(context: &Context, client: &Arc<Client>, user: &UserId, rooms: Vec<Pla
     let Some(departure) = departure else { return };
     let (context, user) = (context.clone(), user.clone());
     let grace = context.config.presence_grace;
-    // A page reload ends one connection and begins another: nobody need know.
+    // A page reload ends one connection and begins another: nobody needs to know.
     tokio::spawn(async move {
         tokio::time::sleep(grace).await;
         if let Some(gone) = context.registry.users.expire(&user, departure) {
@@ -131,7 +130,7 @@ fn unbind(context: &Context, client: &Arc<Client>, user: &UserId, rooms: Vec<Pla
     });
 }
 
-/// Ends the connection when the token ends, unless it was renewed by then.
+/// Ends the connection when the token expires, unless it was renewed by then.
 fn watch_expiry(client: &Arc<Client>, moment: SystemTime) -> AbortHandle {
     #[derive(Serialize)]
     struct Expired {

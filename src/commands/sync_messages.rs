@@ -71,7 +71,7 @@ enum From {
     Message(MessageId),
     /// After this offset.
     Offset(u64),
-    /// With the oldest that is kept.
+    /// From the oldest kept message on.
     Oldest,
 }
 
@@ -106,15 +106,15 @@ impl Event for SyncMessages {
         Ok(Self { room, from, limit })
     }
 
-    /// Sends the messages as the events that they were, then `syncComplete`. The `offset` of the answer is
-    /// where the next page begins. It is refused as `not_found` for an unknown message; as `unavailable`
-    /// without history, or while it cannot be read.
+    /// Sends the messages as their original events, then `syncComplete`. The `offset` of the answer is where
+    /// the next page begins. Refused as `not_found` for an unknown message, as `unavailable` without history
+    /// or while it cannot be read.
     async fn run(self, caller: Caller) -> Outcome {
         let (context, client) = (&caller.context, &*caller.client);
         let room = &self.room;
         client.permit(room)?;
         if client.sender.is_over() {
-            // It may have asked for much before it was cut off.
+            // It may have asked for many pages before it was cut off.
             return Err(Refusal::new(Code::Unavailable, "the connection is over"));
         }
         let log = log(context)?;
@@ -146,20 +146,19 @@ impl Event for SyncMessages {
     }
 }
 
-/// What a page was, once it is sent.
+/// The result of sending a page.
 #[derive(Debug)]
 struct SentPage {
     count: usize,
-    /// The newest message that was sent; the head where there was none.
+    /// The offset of the newest message that was sent; the head if none was.
     newest: u64,
     epoch: Epoch,
-    /// Whether nothing came after it when the page began.
+    /// Whether nothing came after the page when it began.
     complete: bool,
 }
 
-/// Sends a page of what comes after an offset, piece by piece as the client reads. It ends, at the
-/// latest, with the message that was the newest when it began, and before a message that was dropped
-/// from the history meanwhile.
+/// Sends a page of what comes after an offset, piece by piece as the client reads. It ends at the latest with
+/// the message that was the newest when it began, and before a message that was trimmed meanwhile.
 async fn send_page(
     log: &Store,
     client: &Client,
@@ -197,7 +196,7 @@ async fn send_page(
     }
 }
 
-/// The first of these messages, up to the offset `head`, that have so many bytes together.
+/// The first of these messages, up to the offset `head`, that fit into `bytes` together.
 fn fitting(mut items: Vec<Stored>, head: u64, mut bytes: usize) -> Vec<Stored> {
     let fits = |item: &&Stored| match bytes.checked_sub(item.entry.size()) {
         Some(left) if item.offset <= head => {

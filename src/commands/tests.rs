@@ -1,4 +1,4 @@
-//! How events are read, all of them alike.
+//! How all events are parsed.
 
 use bytes::Bytes;
 use proptest::{prelude::*, sample::select};
@@ -10,7 +10,7 @@ use crate::protocol::{
     refusal::{Code, Refusal},
 };
 
-/// Reads an event with so many attachments.
+/// Reads an event with that many attachments.
 fn read(event: &str, argument: Option<&RawValue>, attachments: usize) -> Result<(), Refusal> {
     let attachments = vec![Bytes::from_static(b"x"); attachments].into();
     let incoming = Incoming::new(event, argument, attachments);
@@ -80,7 +80,7 @@ fn a_refusal_says_which_field_it_is_about() {
     assert_eq!(code("custom-event", &json!({"event": "pong"})), Code::Forbidden);
 }
 
-/// Any JSON, in which the fields that mean something are frequent.
+/// Any JSON, in which the fields that events read are frequent.
 fn any_json() -> impl Strategy<Value = Value> {
     let key = prop_oneof![
         4 => select(vec![
@@ -120,7 +120,7 @@ proptest! {
     }
 }
 
-/// The argument of an event with one attachment.
+/// Reads an event with one attachment.
 fn parse_binary(event: &str, argument: &str) -> Result<(), Refusal> {
     let argument: Box<RawValue> = serde_json::from_str(argument).unwrap();
     read(event, Some(&argument), 1)

@@ -81,7 +81,7 @@ impl Event for Typing {
         let Self { room, is_typing } = self;
         let client = &caller.client;
         client.permit(&room)?;
-        // Only a member's typing ends by itself when it leaves, so only a member's is remembered.
+        // A member's typing ends by itself when it leaves, so only a member's is remembered.
         if client.is_in(room.as_str()) {
             client.set_typing(&room, is_typing);
         }
@@ -90,7 +90,7 @@ impl Event for Typing {
     }
 }
 
-/// Stops a client's typing for the others, as it leaves the room.
+/// Tells the others that a client that leaves the room has stopped typing.
 pub(super) fn stop(context: &Context, client: &Arc<Client>, room: &RoomName) {
     if client.set_typing(room, false) {
         tell(context, client, room, false);

@@ -1,4 +1,4 @@
-//! What gateways need: the commands' context, and what they alone use.
+//! What gateways need: the commands' context, and what only gateways use.
 
 use std::{
     ops::Deref,
@@ -12,7 +12,7 @@ use crate::{
     transport::Wire,
 };
 
-/// What gateways need: a cheap clone of one shared whole.
+/// What gateways need, behind one `Arc`: cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Parts>);
 
@@ -20,19 +20,19 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// What commands need.
     pub context: Context,
-    /// The keys of backends.
+    /// The API keys of backends.
     pub api_keys: ApiKeys,
-    /// What is held for clients, and how much more may be.
+    /// The memory budget, and what is charged to it.
     pub memory: Memory,
     /// The event log.
     pub event_log: EventLog,
     /// What the clients' connections share.
     pub wire: Wire,
-    /// Raised when the server is about to stop, while it still serves: it is no longer ready.
+    /// Set when the server is about to stop but still serves: it is no longer ready.
     pub leaving: AtomicBool,
-    /// Raised when the server stops: what comes from then on is refused.
+    /// Set when the server stops: what comes from then on is refused.
     pub draining: AtomicBool,
-    /// What is being done for clients and must be finished before the end.
+    /// Work for clients that must finish before the server stops.
     pub tasks: TaskTracker,
 }
 
@@ -50,7 +50,7 @@ impl Deref for App {
     }
 }
 
-/// So that what commands need is at hand where a gateway calls one.
+/// Gives gateways direct access to what commands need.
 impl Deref for Parts {
     type Target = Context;
     fn deref(&self) -> &Context {

@@ -1,4 +1,4 @@
-//! The door for the other nodes: what they tell and ask, and what becomes of it here.
+//! The gateway for the other nodes: handles their node messages, and answers their surveys.
 
 use serde_json::value::RawValue;
 
@@ -15,7 +15,7 @@ use crate::{
     protocol::payload::json_of,
 };
 
-/// Deals with what happens in the cluster.
+/// Handles an event of the cluster.
 pub fn deal(context: &Context, event: Event) {
     match event {
         Event::Message(message) => hear(context, *message),
@@ -27,13 +27,13 @@ pub fn deal(context: &Context, event: Event) {
     }
 }
 
-/// Does what another node says.
+/// Handles a node message.
 fn hear(context: &Context, message: Message) {
     let Message { from, word, packet } = message;
     let here = &context.broker.here;
     match (word, packet) {
         (NodeMessage::Ask { id, question }, packet) => {
-            // What a node of another version asks is not answered: it will name this one.
+            // A question of an unknown kind is not answered: its node reports this one as unreachable.
             if let Ok(question) = serde_json::from_str(question.get())
                 && let Some(cluster) = &context.cluster
             {
@@ -66,7 +66,7 @@ fn hear(context: &Context, message: Message) {
             here.to_ids(&clients, &packet, &except);
         }
         (NodeMessage::Presence(news), Some(packet)) => presence::tell_here(context, &packet, &news),
-        // What is dealt with before it comes here, or carries no packet and should.
+        // Messages that are handled before they come here, or lack the packet that they should carry.
         _ => {}
     }
 }
@@ -107,7 +107,7 @@ fn answer(context: &Context, question: Survey, packet: Option<&Packet>) -> Box<R
     }
 }
 
-/// Tells the other nodes of the clients of a node that stops: they have gone. They come back on other
+/// Tells the other nodes that this node's clients have gone, as it stops. The clients come back on other
 /// nodes by themselves.
 pub fn announce_departures(context: &Context) {
     for client in context.registry.namespaces().iter().flat_map(|namespace| namespace.clients()) {

@@ -1,4 +1,4 @@
-//! How the HTTP door says what went wrong: NestJS's body, for every answer that is no success.
+//! The HTTP gateway's errors: NestJS's body, for every answer that is no success.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -56,7 +56,7 @@ impl HttpError {
         Self { status: StatusCode::BAD_REQUEST, message, retry_after: None }
     }
 
-    /// 400, for what is not even a set of fields.
+    /// 400, for input that is not even a set of fields.
     pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
@@ -89,7 +89,7 @@ impl IntoResponse for HttpError {
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         if let Some(wait) = self.retry_after {
-            // The header counts whole seconds: rounded up, so that who obeys is not refused again.
+            // The header counts whole seconds: rounded up, so that a caller that obeys is not refused again.
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
                 headers.insert(header::RETRY_AFTER, value);

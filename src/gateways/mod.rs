@@ -1,5 +1,5 @@
-//! The ways into the server. Each turns what comes in, once, into a valid command, calls the same function
-//! for it, and maps the outcome or refusal back.
+//! The ways into the server. Each turns its input, once, into a valid command, calls the same function for
+//! it, and maps the outcome or refusal back.
 
 pub mod admin_ui;
 pub mod app;

@@ -13,13 +13,13 @@ use crate::{
     config::{Config, Sources},
 };
 
-/// The exit code of a configuration, or a command line, with a fault in it.
+/// The exit code for an invalid configuration or command line.
 pub const EXIT_FAULTS: u8 = 2;
 
 /// How long `health` waits for an answer.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What stands below the help.
+/// The text below the help.
 const EXAMPLES: &str = "\
 Examples:
   roomcast                            serve; to try it, open http://localhost:3001
@@ -86,7 +86,7 @@ pub struct HealthArgs {
 }
 
 impl Cli {
-    /// Reads the process' arguments; prints what is wrong with them, the help or the version, and exits.
+    /// Reads the process's arguments. On an error, `--help` or `--version` it prints and exits.
     pub fn of_process() -> Self {
         let cli = Self::parse();
         if cli.check_config && cli.command.is_some() {
@@ -96,7 +96,7 @@ impl Cli {
         cli
     }
 
-    /// The configuration, or the exit code after every fault of it was printed.
+    /// The configuration. If it is invalid, prints every error and returns the exit code.
     pub fn load_config(&self) -> Result<Config, ExitCode> {
         Config::load(Sources::of_process(self.config.clone())).map_err(|faults| {
             eprintln!("{faults}");
@@ -105,7 +105,7 @@ impl Cli {
     }
 }
 
-/// `--check-config`: says that the configuration is valid, and what it is.
+/// `--check-config`: prints that the configuration is valid, its settings and its warnings.
 pub fn check_config(config: &Config) -> ExitCode {
     println!("configuration is valid");
     for (name, value) in config.summary().into_iter().filter(|(_, value)| !value.is_empty()) {
@@ -117,11 +117,11 @@ pub fn check_config(config: &Config) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// `health`: asks, prints one line, and says by the exit code whether the server is ready.
+/// `health`: prints one line, and tells by the exit code whether the server is ready.
 pub async fn health(cli: &Cli, args: &HealthArgs) -> ExitCode {
     let url = match &args.url {
         Some(url) => url.clone(),
-        // 1 rather than 2, which container runtimes keep for themselves.
+        // Exit code 1, not 2: container runtimes reserve 2.
         None => match cli.load_config() {
             Err(_) => return ExitCode::FAILURE,
             Ok(config) if config.port == 0 => {
@@ -153,12 +153,12 @@ pub fn completions(args: &CompletionsArgs) -> ExitCode {
     clap_complete::generate(args.shell, &mut Cli::command(), "roomcast", &mut text);
     match std::io::stdout().write_all(&text) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads it, `head` for one, has had enough.
+        // The reader, such as `head`, has closed its end.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// `token`: prints a signed token, or what there is to say of one.
+/// `token`: prints a signed token, or the result of checking one.
 pub async fn token(config: &Config, args: &TokenArgs) -> ExitCode {
     match command::run(args, auth::Settings::of(config)).await {
         Ok(text) => {
@@ -186,7 +186,7 @@ pub fn hash_password() -> ExitCode {
     }
 }
 
-/// Where a server on `host` and `port` says whether it is ready, as seen from the same machine.
+/// The readiness URL of a server on `host` and `port`, as seen from the same machine.
 fn ready_url(host: IpAddr, port: u16) -> String {
     // Both unspecified addresses accept IPv4's loopback, unless :: was made IPv6 only.
     let host = if host.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { host };
@@ -196,7 +196,7 @@ fn ready_url(host: IpAddr, port: u16) -> String {
 /// The status that `url` answers with, or the innermost reason why it does not answer.
 async fn ask(url: &str) -> Result<reqwest::StatusCode, String> {
     let answer = async {
-        // The server is near: a proxy of the environment would only be in the way.
+        // The server is nearby: a proxy from the environment would only get in the way.
         let client = reqwest::Client::builder()
             .no_proxy()
             .timeout(HEALTH_TIMEOUT)

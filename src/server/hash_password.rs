@@ -4,14 +4,14 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::config::PasswordHash;
 
-/// Reads a password, one line, from the standard input; the hash to be printed, or what to say
-/// before leaving with exit code 1.
+/// Reads a password, one line, from standard input. Returns its hash, or the message to print before exit
+/// code 1.
 pub fn hash_password() -> Result<String, String> {
     let input = io::stdin();
     if input.is_terminal() {
-        // On the standard error, so that what is printed can be taken as it is.
+        // On standard error, so that standard output holds the hash alone.
         eprint!("Password (shown as you type): ");
-        // A prompt that cannot be shown is not missed.
+        // The prompt is optional: a failed flush does not matter.
         let _unseen = io::stderr().flush();
     }
     let mut line = String::new();

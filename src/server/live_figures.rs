@@ -1,4 +1,4 @@
-//! What is counted when it is asked for, and so cannot drift.
+//! Metrics that are computed when they are read, and so cannot drift.
 
 use std::{collections::HashMap, fmt::Error, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
     protocol::timestamp::Timestamp, store::Store, telemetry::event_log::EventLog,
 };
 
-/// Counts what is there at the moment.
+/// Computes the current figures.
 #[derive(Debug)]
 pub(super) struct LiveFigures {
     pub registry: Arc<Registry>,
@@ -166,7 +166,7 @@ fn of_cluster(sheet: &mut Sheet<'_>, cluster: &Cluster) -> Result<(), Error> {
     sheet.counter("cluster_nodes_reaped", help, None, counters.reaped.get())
 }
 
-/// The figures of the scheduler; none where the figures are asked for from outside of it.
+/// The async runtime's figures; none when called outside the runtime.
 fn runtime(sheet: &mut Sheet<'_>) -> Result<(), Error> {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return Ok(()) };
     let metrics = runtime.metrics();
@@ -176,7 +176,7 @@ fn runtime(sheet: &mut Sheet<'_>) -> Result<(), Error> {
     sheet.gauge("runtime_tasks_waiting", help, None, metrics.global_queue_depth())
 }
 
-/// Where the figures are written.
+/// The encoder that the figures are written to.
 struct Sheet<'a>(DescriptorEncoder<'a>);
 
 impl Sheet<'_> {

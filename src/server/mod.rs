@@ -1,4 +1,4 @@
-//! Composes everything, and runs it until it is told to stop.
+//! Builds the server, and runs it until it is told to stop.
 
 pub mod cli;
 mod hash_password;
@@ -46,37 +46,36 @@ use crate::{
     transport::{self, Wire},
 };
 
-/// How long the server goes on after it has said that it is no longer ready, at most; a tenth of the
-/// grace if that is less. Long enough for a balancer to have heard of it and to look away, so that
-/// nobody is sent to a door that is closed.
+/// How long the server goes on serving after it reports that it is not ready, or a tenth of the grace if that
+/// is less. Load balancers have this time to notice, and stop sending clients before the listener closes.
 const NOTICE: Duration = Duration::from_secs(1);
 
-/// For how long the nodes remember when a user was last active.
+/// How long the nodes remember when a user was last active.
 const USER_REMEMBERED: Duration = Duration::from_hours(30 * 24);
 
-/// The same where nobody proves who it is: a client may claim to be one user after the other, each of which
-/// leaves something behind.
+/// The same without authentication, where one client can claim one user after another, each of which leaves
+/// an entry.
 const CLAIM_REMEMBERED: Duration = Duration::from_mins(1);
 
-/// How long answers may take to leave when everything else is done.
+/// How long the last answers, and the last lines of the event log, may take when everything else is done.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// How long the store may take to close, also when the grace is over: the next start is quicker then.
+/// How long the store may take to close even after the grace: a clean close makes the next start faster.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// The parts of a stop that have a deadline of their own, as parts of the grace in percent: whatever hangs
-/// in one of them, the next one begins in time.
+/// The deadlines of a stop's parts, in percent of the grace. If one part hangs, the next still begins in
+/// time.
 struct Stop {
     began: Instant,
     grace: Duration,
 }
 
 impl Stop {
-    /// What was taken from clients and callers is finished.
+    /// Events and requests that were taken are finished.
     const EVENTS: u32 = 50;
-    /// The other nodes are told, and the node's users are taken out.
+    /// The other nodes are told, and this node's users are removed from the cluster.
     const CLUSTER: u32 = 70;
-    /// The clients are told, and what is unsent is written.
+    /// The clients are disconnected, and unsent data is written.
     const CLIENTS: u32 = 90;
     /// The store is closed.
     const STORE: u32 = 100;
@@ -85,7 +84,7 @@ impl Stop {
         self.began + self.grace * percent / 100
     }
 
-    /// Does a part of the stop, and goes on at its deadline.
+    /// Runs one part of the stop, until its deadline at the latest.
     async fn part(&self, name: &str, percent: u32, work: impl Future<Output = ()>) {
         self.part_until(name, self.until(percent), work).await;
     }
@@ -111,7 +110,7 @@ pub enum StartError {
     /// A configured key cannot be used.
     #[error(transparent)]
     Key(#[from] crate::auth::KeyError),
-    /// What `REDIS_URL` names cannot be used.
+    /// `REDIS_URL` cannot be used.
     #[error("REDIS_URL names what cannot be used: the database's number, or TLS")]
     Redis,
     /// The event log cannot be written.
@@ -122,7 +121,7 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
-    /// The system has no thread for the watch over the memory.
+    /// The system cannot start a thread for the memory watch.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
     /// The store cannot be opened.
@@ -130,7 +129,7 @@ pub enum StartError {
     Store(#[from] store::OpenError),
 }
 
-/// A server that listens, and serves once it is [`run`](Self::run).
+/// A server that listens; [`run`](Self::run) makes it serve.
 pub struct Server {
     app: App,
     io: SocketIo,
@@ -207,8 +206,8 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         tasks: TaskTracker::new(),
     });
     if let Some(verifier) = app.verifier.clone() {
-        // So that the first client need not wait for the issuer's keys; if they cannot be fetched
-        // now, they will be when a token comes.
+        // Fetched early, so that the first client need not wait for the issuer's keys. If this fails, they
+        // are fetched with the first token.
         tokio::spawn(async move {
             if let Err(error) = verifier.prepare().await {
                 tracing::warn!(%error, "the issuer's keys are not there yet");
@@ -240,7 +239,7 @@ fn open_event_log(config: &Config) -> Result<EventLog, StartError> {
     })
 }
 
-/// Opens the store, unless nothing is to be kept.
+/// Opens the store; `None` if nothing is to be kept.
 async fn open_store(
     config: &Config,
     here: &Fanout,
@@ -270,20 +269,20 @@ async fn open_store(
 }
 
 impl Server {
-    /// The address that it listens on; tells the port where the configuration says 0.
+    /// The address that it listens on, with the actual port if the configuration says 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What both doors hand to the features.
+    /// The state that all gateways share.
     pub fn app(&self) -> &App {
         &self.app
     }
 
-    /// Serves until `shutdown` is ready, then stops gracefully: it first says that it is not ready any
-    /// more, and serves on for a moment; then there are no new connections, what was taken is finished
-    /// and acknowledged, clients are told by the closing of their transport (and so reconnect by
-    /// themselves), all within the configured grace.
+    /// Serves until `shutdown` is ready, then stops gracefully, all within the configured grace. First the
+    /// server reports that it is not ready, and serves on for a moment. Then it accepts no new connections,
+    /// finishes and acknowledges what was taken, and closes the clients' transports, so that they reconnect
+    /// by themselves.
     ///
     /// # Errors
     /// When the listener fails for good.
@@ -310,12 +309,12 @@ impl Server {
         app.draining.store(true, Ordering::Release);
         stop.cancel();
         finish(&app, &io, &stopping).await;
-        // What is still open then are polling requests of sessions that are in no namespace, which the
-        // library has no way to close, and connections whose other end does not read.
+        // Still open are polling requests of sessions that are in no namespace, which the library cannot
+        // close, and connections whose other end does not read.
         if let Ok(served) = tokio::time::timeout(LINGER, &mut serving).await {
             served.map_err(io::Error::from)?;
         }
-        // After the grace, too: what has happened until now is worth a moment.
+        // The event log gets this moment even after the grace, to write its last entries.
         let clients = app.registry.namespaces().iter().flat_map(|namespace| namespace.clients());
         let clients = clients.collect::<Vec<_>>();
         let last = clients.iter().map(|client| {
@@ -330,7 +329,7 @@ impl Server {
 
 /// Finishes what was taken, tells the clients, and closes the store, each within its own part of the grace.
 async fn finish(app: &App, io: &SocketIo, stopping: &Stop) {
-    // A page, a replay and a publisher are not waited for while somebody reads slowly.
+    // Pages, replays and publishers stop waiting for slow readers.
     app.wire.hurry();
     // What was taken is finished first, so that its answers go out before the close.
     app.tasks.close();

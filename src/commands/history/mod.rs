@@ -1,4 +1,4 @@
-//! What was sent before: recovery on join, paging, and what they promise.
+//! A room's history: recovery on join, and paging.
 
 mod page;
 mod recovery;
@@ -15,14 +15,14 @@ pub const MAX_PAGE: u64 = 1000;
 /// The greatest size of a page or a replay, in bytes.
 pub(super) const MAX_PAGE_BYTES: usize = 8_000_000;
 
-/// Sends messages at the client's pace: what it asked for does not make it a slow one. Returns the
-/// newest; what it is sent no more, as it is gone, counts as sent.
+/// Sends messages at the client's pace, so that a long reply does not make it a slow consumer. Returns the
+/// newest offset; messages to a client that is gone count as sent.
 pub(super) async fn send_items(client: &Client, items: Vec<Stored>, mut seen: u64) -> u64 {
     let bytes = items.iter().map(|item| item.entry.size()).sum();
     let mut charge = client.sender.account().charge_outgoing(bytes);
     for item in items {
         client.sender.room().await;
-        // From here on it is charged as a part of what is unsent.
+        // From here on it is charged as unsent data.
         charge.give_back(item.entry.size());
         client.sender.send(&stored_packet(&item.entry, item.offset));
         seen = item.offset;

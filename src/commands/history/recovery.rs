@@ -1,9 +1,9 @@
 //! Recovery on join.
 //!
-//! A client that (re)joins a room gets every message exactly once, in order, while others send at
-//! full speed. First what the room delivers is held back for it; then the log is read up to its
-//! head and replayed; then, under the room's lock, it becomes a member and gets what was held back
-//! and is newer than the replay.
+//! A client that (re)joins a room gets every message exactly once, in order, while others send at full speed.
+//! First the room pauses delivery to the client; then the log is read up to its head and replayed; then,
+//! under the room's lock, the client becomes a member and gets the paused messages that are newer than the
+//! replay.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     store::{Extent, Page, Query, RoomKey, Store, StoreError},
 };
 
-/// What a client has of a room already.
+/// What a client already has of a room.
 #[derive(Debug, Clone)]
 pub struct Recovery {
     /// The newest offset it has.
@@ -24,7 +24,7 @@ pub struct Recovery {
     pub epoch: Option<String>,
 }
 
-/// Where the client entered a room; nothing without history.
+/// Where the client entered a room; empty without history.
 #[derive(Debug, Clone, Default)]
 pub struct JoinPosition {
     position: Option<Position>,
@@ -54,7 +54,7 @@ impl JoinPosition {
     }
 }
 
-/// What is read of the rooms' logs in order to bring a client up to date.
+/// What joins read of the rooms' logs; the model test has a log of its own.
 pub(super) trait Log: Sync {
     fn extent(&self, room: &RoomKey) -> impl Future<Output = Result<Extent, StoreError>> + Send;
     fn read(
@@ -74,8 +74,8 @@ impl Log for Store {
     }
 }
 
-/// Calls `enter` under the room's lock, once the client has been sent what it asked to recover: whatever
-/// `enter` sends the client comes before all messages that are newer than where it stands.
+/// Replays what the client asked to recover, then calls `enter` under the room's lock. Whatever `enter` sends
+/// precedes all messages that are newer than the join position.
 ///
 /// # Errors
 /// `too_many_rooms`; `unavailable` while the history cannot be read, or other nodes cannot be reached.
@@ -89,7 +89,7 @@ pub async fn enter(
 ) -> Result<(), Refusal> {
     let held = Held::begin(client, room)?;
     if let Some(cluster) = &context.cluster {
-        // Before the log is read, so that nothing falls in between.
+        // Before the log is read, so that no message falls in between.
         held.room.keep_subscription(cluster.subscribe(&client.namespace.key(room)).await?);
     }
     let Some(log) = context.broker.log() else {
@@ -117,11 +117,11 @@ pub(super) async fn enter_from(
         None => None,
     };
     let mut is_replayed = replayed.is_some();
-    // Without a replay, members go on where they were, or with a history that has yet to begin.
+    // Without a replay, members keep their position, or start with a new history that is still empty.
     let begins_at = extent.head;
     let has_restarted = |at: &Position| at.epoch != begins_at.epoch && begins_at.offset == 0;
     let goes_on = !is_replayed && held.member.is_some_and(|at| !has_restarted(&at));
-    // Up to where the client is up to date; `None` for a newcomer, which begins at the head.
+    // The position up to which the client has everything; `None` for a newcomer, which starts at the head.
     let member = held.member.map(|at| if has_restarted(&at) { begins_at } else { at });
     let mut reached = replayed.or(member);
     let mut from = (!goes_on).then(|| reached.unwrap_or(begins_at));
@@ -141,13 +141,13 @@ pub(super) async fn enter_from(
         if released {
             return Ok(());
         }
-        // A newcomer begins later; the others must get all that came.
+        // A newcomer starts later; the others must get everything that came.
         extent = log.extent(&key).await?;
         if let Some(at) = reached {
             let purpose = if is_replayed { Purpose::Replay } else { Purpose::Delivery };
             reached = send_up_to(log, client, &key, at, &mut extent, purpose).await?;
             if reached.is_none() {
-                // It is not kept any more: report `recovered: false`, or disconnect so that the client recovers.
+                // Trimmed: report `recovered: false`, or disconnect so that the client recovers.
                 is_replayed = false;
                 if recover.is_none() {
                     client.sender.break_off();
@@ -158,11 +158,11 @@ pub(super) async fn enter_from(
     }
 }
 
-/// The room's messages are held back for a client, until it is released or this is dropped.
+/// The room's delivery to a client is paused, until it is resumed or this is dropped.
 pub(super) struct Held<'a> {
     client: &'a Client,
     room: Arc<Room>,
-    /// Up to where the client is up to date, if it is a member already.
+    /// The position up to which a member has everything; `None` for a newcomer.
     member: Option<Position>,
 }
 
@@ -182,9 +182,9 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Sends the client everything after what it has and returns up to where it is up to date now, or
-/// sends nothing: `None` where the history does not reach back, the offset is not of this history,
-/// or too much was missed. The `extent` is brought up to date where the log is read.
+/// Sends the client everything after its offset and returns its new position. Sends nothing and returns
+/// `None` if the history does not reach back, the offset is of another history, or too much was missed.
+/// Updates `extent` where it reads the log.
 async fn replay(
     log: &impl Log,
     client: &Client,
@@ -211,7 +211,7 @@ async fn replay(
     }
     let mut until = *extent;
     let (mut at, mut bytes, mut first) = (after, 0, None);
-    // All of it is sent, or nothing: what is more than one piece is read once only to see that it is there.
+    // All of it is sent, or nothing: several pieces are first read once, to see that all of it is there.
     while !at.covers(head) {
         let piece = read_piece(log, client, key, at).await?;
         *extent = piece.extent;
@@ -230,7 +230,7 @@ async fn replay(
     Ok(sent)
 }
 
-/// The next piece of what comes after a position.
+/// The next piece of the log after a position.
 async fn read_piece(
     log: &impl Log,
     client: &Client,
@@ -242,18 +242,17 @@ async fn read_piece(
     Ok(log.read(key, query).await?)
 }
 
-/// What messages of the log are sent for.
+/// Why messages of the log are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// The client asked for them: all of them.
+    /// The client asked for them: it gets all.
     Replay,
-    /// They would have been delivered to a member: those that do not leave it out.
+    /// Live delivery would have sent them: those that exclude the client are skipped.
     Delivery,
 }
 
-/// Sends what comes after `at` up to the extent's head, piece by piece as the client reads; returns up to
-/// where the client is up to date now, or `None`, with the extent brought up to date, where what comes next
-/// is not kept any more.
+/// Sends everything after `at` up to the extent's head, piece by piece as the client reads. Returns the
+/// client's new position, or `None`, with `extent` updated, if the next message is trimmed.
 async fn send_up_to(
     log: &impl Log,
     client: &Client,
@@ -280,7 +279,7 @@ async fn send_up_to(
     Ok(Some(at))
 }
 
-/// Whether the page goes on right after this position, in its epoch.
+/// Whether the page continues right after this position, in its epoch.
 fn follows(page: &Page, at: Position) -> bool {
     page.extent.head.epoch == at.epoch
         && page.items.first().is_some_and(|item| at.is_followed_by(at.at(item.offset)))

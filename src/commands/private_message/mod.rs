@@ -124,9 +124,9 @@ struct PrivateMessage {
     target: UserId,
     /// The target as the client gave it, in JSON.
     echo: Box<RawValue>,
-    /// What to say, in JSON.
+    /// The content, in JSON.
     content: Box<RawValue>,
-    /// What kind of content it is.
+    /// The kind of content.
     kind: &'static str,
     id: MessageId,
     /// The payload it came in, for its attachments.
@@ -168,8 +168,8 @@ impl Event for PrivateMessage {
         })
     }
 
-    /// Sends the message to every client of the user, or queues it. It is refused as `not_found` where the
-    /// user has no client and nothing may be queued for it.
+    /// Sends the message to every client of the user, or queues it. Refused as `not_found` if the user has no
+    /// client and nothing may be queued for it.
     async fn run(self, caller: Caller) -> Outcome {
         #[derive(Serialize)]
         struct Said<'a> {
@@ -201,7 +201,7 @@ impl Event for PrivateMessage {
                 attachments: payload.attachments().to_vec(),
                 timestamp_ms: timestamp.as_millis(),
             };
-            // Whoever writes to offline users may fill but a part of their queues.
+            // One sender may fill only a part of a user's queue.
             queue(context, &self.target, Some(context.sender_id(client)), entry).await?;
         }
         let sent = ObjectBuilder::default()
@@ -223,22 +223,22 @@ impl Event for PrivateMessage {
     }
 }
 
-/// Whom a packet for a user has reached.
+/// Whether a packet reached a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Reached {
-    /// Nobody: it has no client on any node.
+    /// Nobody: the user has no client.
     Nobody,
-    /// Nobody, as its clients are left out on purpose.
+    /// Nobody: all its clients are excluded.
     LeftOut,
     /// At least one of its clients.
     Someone,
 }
 
-/// Sends a packet to all clients of a user, on whichever node they are.
+/// Sends a packet to all clients of a user, on any node.
 ///
 /// # Errors
-/// `unavailable` where it is not known on which nodes the user is; then nobody has it.
+/// `unavailable` if the user's nodes are not known; then nobody has it.
 pub async fn to_user(
     context: &Context,
     user: &UserId,
@@ -254,7 +254,7 @@ pub async fn to_user(
         return Ok(here);
     };
     let question = Survey::ToUser { user: user.clone(), except: except.clone() };
-    // A node that does not answer is dying: what it had is not counted on.
+    // A node that does not answer is dying: its clients do not count.
     let answers = cluster.ask_nodes::<Reached>(elsewhere, &question, Some(packet)).await;
     let answers = match answers {
         Ok(answers) => answers.answers,

@@ -1,4 +1,4 @@
-//! What waits for users without a client, and how it is delivered when one comes.
+//! The queues of users without a client, and their delivery.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     store::{Entry, QueuedItem, Store},
 };
 
-/// Stores a message for a user without a client, until it next connects.
+/// Stores a message for a user without a client, until the user next connects.
 ///
 /// # Errors
 /// `not_found` where nothing is queued: without authentication anyone could claim to be the user
@@ -33,7 +33,7 @@ pub async fn queue(
         return Err(Refusal::new(Code::NotFound, "Target user not found or offline"));
     };
     store.enqueue(user.clone(), sender, entry).await?;
-    // The user may have come while the message was being stored.
+    // The user may have connected while the message was being stored.
     wake(context, user);
     if let Some(cluster) = &context.cluster
         && !cluster.nodes_of(user).await?.is_empty()
@@ -50,7 +50,7 @@ pub fn wake(context: &Context, user: &UserId) {
     }
 }
 
-/// The number of messages that wait for a user.
+/// The number of messages queued for a user.
 ///
 /// # Errors
 /// `unavailable` while the store cannot be read.
@@ -65,10 +65,10 @@ fn queue_store(context: &Context) -> Option<&Store> {
     context.store.as_ref().filter(|_| context.verifier.is_some() && context.config.queue_size > 0)
 }
 
-/// How much longer than a confirmation takes a node may hold a queue to itself without a sign of life.
+/// How much longer than `QUEUE_CONFIRM` a claim on a queue lasts without renewal.
 const CLAIM: Duration = Duration::from_secs(10);
 
-/// How often a node asks for a queue that another one holds.
+/// How often a node asks for a queue that another node holds.
 const CLAIM_RETRY: Duration = Duration::from_secs(1);
 
 /// How often a node renews its claim on a queue that it delivers.
@@ -77,9 +77,9 @@ const CLAIM_RENEWAL: Duration = Duration::from_secs(2);
 /// How many messages of a queue are read and sent at a time, at most.
 const QUEUE_PAGE: usize = 100;
 
-/// Sends what was queued for a user to one of its clients, page by page. A page is removed only after
-/// that client has answered something that was sent behind it, and has then held its connection for
-/// `QUEUE_CONFIRM`: so it may arrive twice, and never zero times.
+/// Sends a user's queue to one of its clients, page by page. A page is removed only after the client has
+/// answered a probe sent behind it and has then stayed connected for `QUEUE_CONFIRM`. So a page may arrive
+/// twice, but is never lost.
 pub fn deliver_queued(context: &Context, client: &Arc<Client>, user: &UserId) {
     if queue_store(context).is_none() {
         return;
@@ -102,8 +102,8 @@ pub fn deliver_queued(context: &Context, client: &Arc<Client>, user: &UserId) {
     });
 }
 
-/// Another node has a client of the user that connected at this moment, and would deliver what is
-/// queued. The newest client gets it: an older one may have lost its network without a word.
+/// Another node asks for the queue, for a client of the user that connected at `to`. The newest client gets
+/// it: an older one may have lost its network unnoticed.
 pub fn give_way(context: &Context, user: &UserId, to: (Timestamp, &str)) {
     let own = newest_client(context, user);
     if own.is_none_or(|client| (client.connected_at, &*context.node) < to) {
@@ -119,20 +119,20 @@ fn newest_client(context: &Context, user: &UserId) -> Option<Arc<Client>> {
 enum Ended {
     /// There is nothing left.
     Done,
-    /// The client did not hold on, or is not the newest one any more: to be delivered again.
+    /// The client left too early, or is no longer the newest: the queue must be delivered again.
     Unconfirmed,
-    /// Another node has the queue.
+    /// Another node holds the queue.
     Elsewhere,
 }
 
-/// Delivers the queue as it stands; returns whether it is to be tried again.
+/// Delivers the queue once; returns whether to try again.
 async fn deliver_to(context: &Context, client: &Arc<Client>, user: &UserId, wake: &Notify) -> bool {
     let Some(store) = queue_store(context) else { return false };
     let ended = match deliver_if_claimed(context, store, client, user, wake).await {
         Ok(ended) => ended,
         Err(refusal) => {
             tracing::warn!(reason = %refusal.message, "an offline queue could not be delivered; it is kept");
-            // Another node's failure, or Redis', may be over soon, while the client stays.
+            // A failure of another node or of Redis may be over soon, while the client stays.
             if store.is_shared() { Ended::Elsewhere } else { Ended::Done }
         }
     };
@@ -155,7 +155,7 @@ async fn deliver_if_claimed(
     let Some(cluster) = &context.cluster else {
         return deliver_claimed(context, store, client, user, wake).await;
     };
-    // A claim is a write: most users have nothing waiting.
+    // Checked first: a claim is a write, and most users have nothing queued.
     if store.queue_len(user).await? == 0 {
         return Ok(Ended::Done);
     }
@@ -168,22 +168,22 @@ async fn deliver_if_claimed(
         ended = deliver_claimed(context, store, client, user, wake) => ended,
         () = keep_claim(context, store, user) => Ok(Ended::Unconfirmed),
     };
-    // If this fails, the claim ends by itself.
+    // If this fails, the claim expires by itself.
     let _released = store.release_queue(user, &context.node).await;
     if !matches!(ended, Ok(Ended::Done)) {
-        // Whoever waits for the queue need not wait any longer.
+        // A node that waits for the queue need not wait any longer.
         cluster.tell(&NodeMessage::Wake { user: user.clone() }, None);
     }
     ended
 }
 
-/// How long a queue is claimed for: longer than it takes to confirm what was sent.
+/// How long a claim lasts: longer than a confirmation takes.
 fn claim_time(context: &Context) -> Duration {
     context.config.queue_confirm + CLAIM
 }
 
-/// Renews the claim for as long as that succeeds. While Redis cannot be asked, nobody can tell; whether
-/// the claim was kept is seen at the confirmation.
+/// Renews the claim until a renewal is refused. A failure of Redis does not end it: the confirmation tells
+/// whether the claim was kept.
 async fn keep_claim(context: &Context, store: &Store, user: &UserId) {
     loop {
         tokio::time::sleep(CLAIM_RENEWAL).await;
@@ -201,7 +201,7 @@ async fn deliver_claimed(
     wake: &Notify,
 ) -> Result<Ended, Refusal> {
     let mut sent_up_to = 0;
-    // The last places of the pages that the client has, and when it will have held them for long enough.
+    // The last sequence number of each page that the client has, and when the page counts as confirmed.
     let mut held = VecDeque::new();
     loop {
         while let Some(last) = send_page(store, client, user, sent_up_to).await? {
@@ -237,7 +237,7 @@ async fn deliver_claimed(
     }
 }
 
-/// Waits until the client is not to have the queue any more.
+/// Waits until this client is no longer to have the queue.
 async fn interruption(
     context: &Context,
     client: &Arc<Client>,
@@ -252,7 +252,7 @@ async fn interruption(
     }
 }
 
-/// How the delivery to this client ends, if somebody else is to have the queue.
+/// How the delivery to this client ends, if another client or node is to have the queue.
 fn interrupted(context: &Context, client: &Arc<Client>, user: &UserId) -> Option<Ended> {
     if context.deliveries.gives_way(user) {
         return Some(Ended::Elsewhere);
@@ -262,8 +262,8 @@ fn interrupted(context: &Context, client: &Arc<Client>, user: &UserId) -> Option
     (!is_newest).then_some(Ended::Unconfirmed)
 }
 
-/// Removes what the client has, up to this place, if it is still there, and the claim still this
-/// node's; whether that is so.
+/// Removes what the client has, up to this sequence number. Returns false if the client is gone, or the claim
+/// is no longer this node's.
 async fn confirm(
     context: &Context,
     store: &Store,
@@ -278,7 +278,7 @@ async fn confirm(
     Ok(store.confirm(user.clone(), up_to, &context.node).await?.is_some())
 }
 
-/// Sends a page of what is queued after the place `after`; returns the last place that was sent.
+/// Sends a page of the queue from after `after` on; returns the last sequence number sent.
 async fn send_page(
     store: &Store,
     client: &Client,
@@ -291,7 +291,7 @@ async fn send_page(
     let mut charge = client.sender.account().charge_outgoing(bytes);
     for QueuedItem { entry, .. } in items {
         client.sender.room().await;
-        // From here on it is charged as a part of what is unsent.
+        // From here on it is charged as unsent data.
         charge.give_back(entry.size());
         let payload = Payload::stored(entry.json, &entry.attachments);
         client.sender.send(&Packet::new(entry.event, payload));

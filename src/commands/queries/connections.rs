@@ -72,7 +72,7 @@ pub async fn connections(
 ) -> Page<Connection> {
     let question = Survey::Connections { wanted: wanted.clone(), page: page.clone() };
     let elsewhere = context.broker.survey(&question, None).await;
-    // One connection is on one node.
+    // A connection is on one node only: there is nothing to merge.
     Page::of(connections_here(context, wanted, page), elsewhere, page, |_, _| {})
 }
 
@@ -99,7 +99,7 @@ pub fn connections_here(
 /// The connection of this id: the one in `namespace`, or the first where none is named.
 ///
 /// # Errors
-/// `not_found`; `unavailable` where that is not known.
+/// `not_found`; `unavailable` if a node did not answer.
 pub async fn connection(
     context: &Context,
     id: &str,
@@ -115,7 +115,7 @@ pub async fn connection(
     connection.ok_or_else(|| found.or_unreachable(unknown(id)))
 }
 
-/// The same, of this node.
+/// The same, on this node only.
 pub fn connection_here(context: &Context, id: Sid, namespace: Option<&str>) -> Option<Connection> {
     let clients = context.registry.clients(id);
     let wanted = clients
@@ -127,7 +127,7 @@ pub fn connection_here(context: &Context, id: Sid, namespace: Option<&str>) -> O
 /// Ends the connections of this id, in all namespaces.
 ///
 /// # Errors
-/// `not_found`; `unavailable` where that is not known.
+/// `not_found`; `unavailable` if a node did not answer.
 pub async fn disconnect(context: &Context, id: &str) -> Result<(), Refusal> {
     let client = id.parse().map_err(|_| unknown(id))?;
     if disconnect_here(context, client) {

@@ -1,7 +1,7 @@
-//! Who and what is there, on all nodes: what a backend may see of clients, rooms and users.
+//! What backends may see of clients, rooms and users, on all nodes.
 //!
-//! Each node is asked for its own, and what it has is put together here. A node that does not answer is
-//! named in what is shown; where something was looked for and not found, that is no "not found" then.
+//! Each node is asked for its own part; the parts are merged here. The result names the nodes that did not
+//! answer. A lookup that found nothing is then `unavailable`, not `not_found`.
 
 mod connections;
 mod page;

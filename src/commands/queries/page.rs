@@ -1,4 +1,4 @@
-//! Lists, part by part.
+//! Pages of lists, merged from the parts of all nodes.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -25,14 +25,14 @@ pub struct Page<T> {
     pub coverage: Coverage,
 }
 
-/// What one node has of a page.
+/// One node's part of a page.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Part<T> {
-    /// The items after the request's key, as many as a page may hold, each with its key.
+    /// The items after the request's key, up to the page's limit, each with its key.
     items: Vec<(String, T)>,
     /// Whether there are more.
     more: bool,
-    /// The hashes of all keys of the list: an item may be on several nodes, and counts once.
+    /// The hashes of all keys of the list: an item that is on several nodes counts once.
     keys: Vec<u64>,
 }
 
@@ -41,7 +41,7 @@ pub fn decode_cursor(cursor: &str) -> Option<String> {
     String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
 }
 
-/// FNV-1a, which is the same on every node, of whatever build.
+/// FNV-1a: the same on every node and in every build.
 pub(super) fn hash(key: &str) -> u64 {
     key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -49,8 +49,8 @@ pub(super) fn hash(key: &str) -> u64 {
 }
 
 impl<T> Part<T> {
-    /// The items after the key of the request, in the order of their keys. Keys instead of numbers,
-    /// so that what comes and goes meanwhile makes nobody miss an item that stays.
+    /// The items after the request's key, in the order of their keys. A cursor is a key, not a number: items
+    /// that come and go meanwhile hide none that stays.
     pub(super) fn of<S>(
         all: Vec<(String, S)>,
         request: &PageRequest,
@@ -68,8 +68,8 @@ impl<T> Part<T> {
 }
 
 impl<T> Page<T> {
-    /// The page that this node and the others have together. Where several have an item, `join` puts
-    /// the second's into the first's.
+    /// The page made of this node's part and the others'. `join` merges an item of several parts into the
+    /// first.
     pub(super) fn of(
         here: Part<T>,
         elsewhere: Answers<Part<T>>,

@@ -51,7 +51,7 @@ impl Room {
         }
     }
 
-    /// The same room, as another node has it.
+    /// Adds the same room of another node.
     fn join(&mut self, other: &Self) {
         self.connections += other.connections;
         self.created_at = [self.created_at, other.created_at].into_iter().flatten().min();
@@ -114,8 +114,7 @@ pub fn rooms_here(namespace: &Namespace, page: &PageRequest) -> Part<Room> {
 /// A room that has a member or a history.
 ///
 /// # Errors
-/// `not_found`; `unavailable` while the history cannot be read, or where it is not known whether it has
-/// members.
+/// `not_found`; `unavailable` while the history cannot be read, or if a node did not answer.
 pub async fn room(
     context: &Context,
     namespace: &Namespace,
@@ -155,7 +154,7 @@ pub async fn room(
 pub fn room_here(namespace: &Namespace, name: &RoomName) -> Option<LiveRoom> {
     let room = namespace.room(name.as_str())?;
     let members = members(&room);
-    // Members come and go: the number is that of the list.
+    // Members come and go: the number must match the list.
     Some(LiveRoom { room: Room { connections: members.len(), ..Room::of(&room) }, members })
 }
 

@@ -40,7 +40,7 @@ pub struct Presence {
 /// The presence of a user, known or not.
 ///
 /// # Errors
-/// `unavailable` while the queue cannot be read, or it is not known where the user is.
+/// `unavailable` while the queue cannot be read, or if the user's nodes are not known.
 pub async fn user(context: &Context, id: &UserId) -> Result<Presence, Refusal> {
     let queued = private_message::queue_len(context, id).await?;
     match &context.cluster {
@@ -73,7 +73,7 @@ async fn shared_user(
     queued: u64,
 ) -> Result<Presence, Refusal> {
     let shared = cluster.user(id).await?;
-    // What clients send is not written with every event: their nodes know when they were active last.
+    // Redis is not written with every event: each node knows when its own clients were last active.
     let elsewhere = shared.clients.keys().filter(|node| **node != context.node).cloned().collect();
     let question = Survey::LastActivity { user: id.clone() };
     let answers = cluster.ask_nodes::<Option<Timestamp>>(elsewhere, &question, None).await?;

@@ -1,4 +1,4 @@
-//! How often somebody may guess the password.
+//! The limit on guesses of the password.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -57,7 +57,7 @@ impl Attempts {
         Ok(())
     }
 
-    /// The attempt was none of guessing.
+    /// The attempt succeeded: the address's failures are forgotten.
     pub fn succeeded(&self, address: Option<IpAddr>) {
         self.failures.lock().remove(&address.map(network));
     }
@@ -70,7 +70,7 @@ fn wait_after(failures: u32) -> Duration {
     }
 }
 
-/// Whose address it is: a customer of IPv6 has a whole /64.
+/// The network of an address: an IPv6 customer has a whole /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

@@ -18,11 +18,11 @@ use crate::{
     },
 };
 
-/// Does what the event asks for, whose name and arguments `text` has in JSON; returns to how many
-/// clients.
+/// Runs an operator's event, whose name and arguments `text` has in JSON; returns the number of clients that
+/// it applies to.
 ///
-/// A change of memberships is done by each client's own inbox, behind what the client has sent: it
-/// may still be refused there, as it would be if the client had asked for it.
+/// Each client's own inbox changes its memberships, behind what the client has sent. A change may still be
+/// refused there, as if the client had asked for it.
 ///
 /// # Errors
 /// `unknown_event`, `invalid_payload`, `not_found` for a namespace.
@@ -124,7 +124,7 @@ impl Arguments<'_> {
         }
     }
 
-    /// The one client of this id, else the members of this room; without either everybody.
+    /// The client of this id, else the members of this room; everybody if none is named.
     fn clients(&self, namespace: &Namespace, at: usize) -> Result<Vec<Arc<Client>>, Refusal> {
         let Some(filter) = self.text(at, "the room or client")? else {
             return Ok(namespace.clients());
@@ -137,7 +137,7 @@ impl Arguments<'_> {
         Ok(members.members().map(|member| member.client.clone()).collect())
     }
 
-    /// An event for clients, named at `at` with its argument behind.
+    /// The event for clients that is named at `at`, with the argument behind it.
     fn packet(&self, at: usize, attachments: Arc<[Bytes]>) -> Result<Packet, Refusal> {
         let event = self.needed(at, "the event")?;
         if event.is_empty() || is_protocol_event(&event) || is_state_event(&event) {

@@ -1,4 +1,4 @@
-//! Who may come in: by user name and password, or by the session that these have opened.
+//! Who may log in: by user name and password, or by the session of an earlier login.
 
 use std::{
     fmt,
@@ -15,14 +15,14 @@ use tokio::sync::Semaphore;
 use super::attempts::Attempts;
 use crate::config::PasswordHash;
 
-/// How long a session may be used to come back.
+/// How long after its login a session is valid.
 const SESSION: Duration = Duration::from_hours(24);
 /// How many sessions are remembered; the oldest go first.
 const SESSIONS: usize = 1000;
-/// How many passwords are checked side by side: each takes a processor, and 19 MB with argon2.
+/// How many passwords are checked at a time: each takes a processor, and 19 MB with argon2.
 const CHECKS: usize = 2;
 
-/// What a client gives of itself.
+/// What a client gives to log in.
 #[derive(Default)]
 pub struct Credentials {
     /// The session of an earlier login.
@@ -33,7 +33,7 @@ pub struct Credentials {
     pub password: Option<String>,
 }
 
-/// How a client came in.
+/// How a client logged in.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Admission {
     /// By a session.
@@ -42,17 +42,17 @@ pub enum Admission {
     New(String),
 }
 
-/// Why a client did not come in.
+/// Why a login was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
-    /// It did not know the user name and the password.
+    /// Wrong user name or password.
     Credentials,
     /// Its address has failed too often and must wait.
     TooMany(Duration),
 }
 
 impl fmt::Display for Denied {
-    /// As the client is told: the official page knows the first text.
+    /// The text that the client gets; the official page knows the first one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Credentials => f.write_str("invalid credentials"),
@@ -64,7 +64,7 @@ impl fmt::Display for Denied {
     }
 }
 
-/// The one user, and what is known of those who came.
+/// The one user, with the open sessions and the failed attempts.
 #[derive(Debug)]
 pub struct Login {
     username: String,
@@ -75,7 +75,7 @@ pub struct Login {
 }
 
 impl Login {
-    /// For this user.
+    /// A login for this user.
     pub fn new(username: String, password: PasswordHash) -> Self {
         Self {
             username,
@@ -86,8 +86,8 @@ impl Login {
         }
     }
 
-    /// Lets a client in, or not. Whoever gives a user name or a password waits for a check of the
-    /// password, whether the name is right or not: the time that it takes tells nothing.
+    /// Checks a login. With a wrong user name, too, the password is checked, so that the time it takes tells
+    /// nothing about the name.
     pub async fn admit(
         &self,
         given: Credentials,
@@ -97,7 +97,7 @@ impl Login {
         if given.session.is_some_and(|session| self.is_open(&session, now)) {
             return Ok(Admission::Known);
         }
-        // A page that comes back with a session that has ended has guessed nothing.
+        // A page that comes back with an expired session has guessed nothing.
         if given.username.is_none() && given.password.is_none() {
             return Err(Denied::Credentials);
         }
@@ -115,16 +115,16 @@ impl Login {
     }
 
     fn is_open(&self, session: &str, now: Instant) -> bool {
-        // Not `get`, which would make it the newest: it ends a day after the login.
+        // Not `get`, which would make it the newest: a session ends a day after its login.
         let since = self.sessions.lock().peek(session).copied();
         since.is_some_and(|since| now.saturating_duration_since(since) < SESSION)
     }
 
     async fn check(&self, password: String) -> bool {
-        // Never closed, so it fails only where there is nobody to wait.
+        // The semaphore is never closed, so this never fails.
         let Ok(_permit) = self.checks.acquire().await else { return false };
         let hash = self.password.clone();
-        // A panic of the check is no password.
+        // A panic in the check counts as a wrong password.
         tokio::task::spawn_blocking(move || hash.verify(&password)).await.unwrap_or(false)
     }
 }

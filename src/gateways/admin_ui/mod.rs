@@ -1,13 +1,13 @@
-//! The official Admin UI's other end: the protocol of `@socket.io/admin-ui` 0.5.
+//! The server side of the official Admin UI: the protocol of `@socket.io/admin-ui` 0.5.
 //!
-//! Operators connect to a namespace of their own, [`ADMIN_NAMESPACE`](crate::config::ADMIN_NAMESPACE), which is none of the contract's:
-//! nobody there is a client, and no token opens it (`login`). What they see comes in by the
-//! hooks of [`Admin`], which clients' code calls where something has happened; one task
-//! (`watch`) keeps what is shown and tells it. What they do (`command`) goes through the same
-//! features as everything else.
+//! Operators connect to a namespace of their own, [`ADMIN_NAMESPACE`](crate::config::ADMIN_NAMESPACE), which
+//! is not part of the contract: nobody there is a client, and no token opens it (`login`). The hooks of
+//! [`Admin`], which are called where something happens to clients, bring in what operators see; one task
+//! (`watch`) keeps and sends it. What operators do (`command`) goes through the same commands as everything
+//! else.
 //!
-//! Where it is off there is no [`Admin`], and a hook is a look at an `Option`; where nobody watches,
-//! a hook is a look at one flag. In production mode operators see counts alone.
+//! If the Admin UI is off, there is no [`Admin`], and a hook only checks an `Option`; if nobody watches, a
+//! hook only checks one flag. In production mode operators see only counts.
 
 mod attempts;
 mod command;
@@ -43,13 +43,13 @@ use crate::{
     protocol::{names::RoomName, timestamp::Timestamp},
 };
 
-/// How much news may wait to be told. What is over makes the operators' pictures be sent anew.
+/// How many pieces of news may wait. If there are more, operators get the whole picture anew.
 const MAX_NEWS: usize = 16_384;
 
-/// How many of the clients' events are shown in a second; of more, these are a sample.
+/// How many of the clients' events are shown a second; a sample if there are more.
 const MAX_EVENTS: u32 = 500;
 
-/// The Admin UI, where it is on: a cheap clone of one shared whole.
+/// The Admin UI, behind one `Arc`: cheap to clone.
 #[derive(Clone)]
 pub struct Admin(Arc<Hub>);
 
@@ -61,14 +61,14 @@ struct Hub {
     shown: Throttle,
 }
 
-/// What the hooks and the watcher have in common.
+/// What the hooks and the watcher share.
 #[derive(Debug, Default)]
 struct Shared {
-    /// Whether the operators see clients and events, or counts alone.
+    /// Whether operators see clients and events, or only counts.
     detailed: bool,
-    /// Somebody is there to be told.
+    /// At least one operator watches.
     watched: AtomicBool,
-    /// There was more news than may wait.
+    /// More news came than may wait.
     overflown: AtomicBool,
     counts: Counts,
 }
@@ -167,7 +167,7 @@ impl Observer for Admin {
     }
 }
 
-/// So many a second, and no more.
+/// Allows a number of events a second, and no more.
 #[derive(Debug, Default)]
 struct Throttle {
     second: AtomicI64,

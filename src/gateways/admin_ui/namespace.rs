@@ -1,4 +1,4 @@
-//! The namespace of the Admin UI: its door, and what comes in by it.
+//! The Admin UI's namespace: its login, and the operators' events.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Instant};
 
@@ -22,7 +22,7 @@ use crate::{
     config::ADMIN_NAMESPACE, gateways::app::App, limits::client_address, protocol::payload::Object,
 };
 
-/// What the page may do: as Node's server of version 4 says it.
+/// What the page may do, as Node's server of version 4 announces it.
 const FEATURES: [&str; 8] =
     ["EMIT", "JOIN", "LEAVE", "DISCONNECT", "MJOIN", "MLEAVE", "MDISCONNECT", "AGGREGATED_EVENTS"];
 
@@ -42,7 +42,7 @@ type Refused = Box<dyn fmt::Display + Send>;
 /// Names this module's own handlers among the library's.
 enum Operators {}
 
-/// The session that a login has opened, on its way to the page.
+/// The session that a login opened, on its way to the page.
 #[derive(Clone)]
 struct Session(String);
 
@@ -69,7 +69,7 @@ impl ConnectHandler<LocalAdapter, Operators> for Door {
                     return Err(Box::new(denied) as Refused);
                 }
             }
-            // Here, as an early event would be lost later.
+            // Registered here, as an early event would be lost later.
             socket.on_fallback(Commands(self.app.clone()));
             Ok(())
         })
@@ -81,7 +81,7 @@ impl ConnectHandler<LocalAdapter, Operators> for Door {
         struct Config {
             supported_features: Vec<&'static str>,
         }
-        // What cannot be sent finds nobody there.
+        // A failed send means that the operator is gone.
         if let Some(Session(session)) = socket.extensions.remove::<Session>() {
             let _gone = socket.emit("session", &session);
         }

@@ -1,9 +1,9 @@
-//! What an operator's screen must not show: whatever would let somebody in.
+//! Hides from operators' screens what would let somebody in.
 
 use axum::http::{HeaderMap, Uri};
 use serde_json::{Map, Value, json, value::RawValue};
 
-/// What stands for it.
+/// The text in place of a secret.
 const REDACTED: &str = "[redacted]";
 
 /// The largest event that is shown whole, in bytes.
@@ -92,7 +92,7 @@ fn without_query(url: &str) -> String {
     url.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
-/// Whether there is a JSON Web Token in it: its header, `{"`, in base64, and two dots.
+/// Whether the text holds a JSON Web Token: its header, `{"`, in base64, and two dots.
 fn looks_like_token(text: &str) -> bool {
     text.find("eyJ").is_some_and(|at| text[at..].matches('.').count() >= 2)
 }
@@ -104,7 +104,7 @@ pub fn event(text: &str) -> Box<RawValue> {
             hide(&mut value);
             value
         }
-        // No JSON, or too deep.
+        // No JSON, or nested too deep.
         Err(_) => json!(["(cannot be shown)"]),
     };
     crate::protocol::payload::json_of(&shown)

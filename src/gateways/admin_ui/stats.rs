@@ -13,7 +13,7 @@ use socketioxide::socket::DisconnectReason;
 
 use crate::{config::ADMIN_NAMESPACE, hub::Registry, protocol::timestamp::Timestamp};
 
-/// What has happened since it was last told. A client of two namespaces counts twice, and bytes are
+/// What has happened since the counts were last taken. A client of two namespaces counts twice; bytes are
 /// those of events, without acks and frames.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -25,7 +25,7 @@ pub struct Counts {
     bytes_out: AtomicU64,
 }
 
-/// So many of one kind.
+/// The count of one kind.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Aggregated {
@@ -47,19 +47,19 @@ impl Counts {
         *self.disconnections.lock().entry(reason).or_default() += 1;
     }
 
-    /// An event of so many bytes has come.
+    /// An event of that many bytes has come.
     pub fn received(&self, bytes: usize) {
         self.packets_in.fetch_add(1, Ordering::Relaxed);
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// An event of so many bytes has been handed to a client.
+    /// An event of that many bytes has been handed to a client.
     pub fn sent(&self, bytes: usize) {
         self.packets_out.fetch_add(1, Ordering::Relaxed);
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Takes what there is and begins at zero.
+    /// Takes the counts and resets them to zero.
     pub fn take(&self, now: Timestamp) -> Vec<Aggregated> {
         let timestamp = now.as_millis() / 1000 * 1000;
         let mut taken = Vec::new();
@@ -84,7 +84,7 @@ impl Counts {
 /// The process, as operators tell it from others.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Its host's name and its port: stays over a restart, and tells two on one machine apart.
+    /// The host's name and the port: stable over restarts, and distinct for two processes of one machine.
     id: String,
     hostname: String,
     started: Instant,
@@ -93,7 +93,7 @@ pub struct Node {
 impl Node {
     /// This process, which listens on `port`.
     pub fn of_process(port: u16) -> Self {
-        // The standard library has no call for it.
+        // The standard library has no call for the host's name.
         let named = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
         let named = named.or_else(|| std::env::var("HOSTNAME").ok());
         let hostname = named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
@@ -124,14 +124,14 @@ struct Named<'a> {
 }
 
 impl<'a> ServerStats<'a> {
-    /// How it stands at this moment, with `admins` operators there.
+    /// The figures at this moment; `admins` is the number of operators.
     pub fn now(
         node: &'a Node,
         registry: &'a Registry,
         admins: usize,
         aggregated_events: Vec<Aggregated>,
     ) -> Self {
-        // A connection is one client id in each of its namespaces.
+        // A connection has one client id in all its namespaces.
         let (mut all, mut polling) = (HashSet::new(), HashSet::new());
         let mut namespaces = Vec::new();
         for namespace in registry.namespaces() {
@@ -158,7 +158,7 @@ impl<'a> ServerStats<'a> {
     }
 }
 
-/// Why a client has gone, in the words of Node's server.
+/// Why a client has gone, in the terms of Node's server.
 pub fn reason(reason: DisconnectReason) -> &'static str {
     match reason {
         DisconnectReason::TransportClose => "transport close",

@@ -9,10 +9,10 @@ use crate::{
     protocol::names::{RoomName, UserId},
 };
 
-/// How much of a connection's id names the connection, as Node's server has it.
+/// How much of a client's id names its connection, as in Node's server, in characters.
 const CLIENT_ID: usize = 12;
 
-/// What of a client may change while it is connected.
+/// What may change of a client while it is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changing {
     /// `websocket` or `polling`: an upgrade changes it.
@@ -21,7 +21,7 @@ pub struct Changing {
 }
 
 impl Changing {
-    /// As it is at this moment.
+    /// The state at this moment.
     pub fn of(client: &Client) -> Self {
         Self { transport: client.sender.transport(), user: client.user() }
     }
@@ -41,7 +41,7 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// The client in these rooms; as everywhere in Socket.IO, it is also in one of its own id.
+    /// The client in these rooms; as everywhere in Socket.IO, it is also in the room of its own id.
     pub fn new<'a>(
         client: &Client,
         changing: &Changing,
@@ -78,7 +78,7 @@ fn data(client: &Client, changing: &Changing) -> Value {
     })
 }
 
-/// The request that opened the connection, without what would let somebody else in.
+/// The request that opened the connection, without its secrets.
 fn handshake(client: &Client) -> Value {
     let address = client.address.map(|address| address.to_canonical().to_string());
     let (issued, time) = (client.connected_at.as_millis(), client.connected_at);

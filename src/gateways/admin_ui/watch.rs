@@ -1,8 +1,8 @@
-//! The one task that tells the operators what happens.
+//! The one task that tells operators what happens.
 //!
-//! What is told is what is in its [`Picture`], which changes by the news alone, in the order in
-//! which it came: what an operator is shown first (`all_sockets`) and what it is told then fit
-//! together, whatever happened in between. News that the picture has already is not told.
+//! The task tells what is in its [`Picture`], which only the news changes, in the order in which it came. So
+//! what an operator is shown first (`all_sockets`) and what it is told later fit together. News that the
+//! picture already has is not told.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -30,8 +30,7 @@ use crate::{
     protocol::{names::RoomName, timestamp::Timestamp},
 };
 
-/// How often the operators get the counts: the page holds a server for dead that says nothing for
-/// ten seconds.
+/// How often operators get the counts: the page takes a server that says nothing for ten seconds for dead.
 const TICK: Duration = Duration::from_secs(2);
 
 /// A client of a namespace.
@@ -57,7 +56,7 @@ pub enum News {
     Gone(Place, &'static str, Timestamp),
     Joined(Place, RoomName, Timestamp),
     Left(Place, RoomName, Timestamp),
-    /// `event` is the event's name alone where it is as large as `size` says.
+    /// `event` is only the event's name if the event is large; `size` is then its size.
     Received {
         at: Place,
         event: String,
@@ -72,7 +71,7 @@ pub enum News {
 }
 
 impl News {
-    /// Whether it may be lost without making anybody's picture wrong.
+    /// Whether it may be lost without making the picture wrong.
     pub fn is_event(&self) -> bool {
         matches!(self, Self::Received { .. } | Self::Sent { .. })
     }
@@ -87,10 +86,10 @@ pub struct Watcher {
     picture: Picture,
 }
 
-/// Somebody who watches.
+/// An operator who watches.
 struct Operator {
     socket: Arc<Socket>,
-    /// It missed something, and gets everything anew.
+    /// It missed something, and gets the whole picture anew.
     is_behind: bool,
 }
 
@@ -100,7 +99,7 @@ impl Watcher {
         Self { shared, registry, node, operators: Vec::new(), picture: Picture::default() }
     }
 
-    /// Tells, until the server is gone.
+    /// Runs until the server is gone.
     pub async fn run(
         mut self,
         mut arrivals: UnboundedReceiver<Arc<Socket>>,
@@ -127,12 +126,12 @@ impl Watcher {
         }
     }
 
-    /// What was counted and said for those who watched last is nothing to those who come.
+    /// Drops the news and the counts that were left over from earlier operators.
     fn begin(&mut self, news: &mut Receiver<News>) {
         while news.try_recv().is_ok() {}
         let _stale = self.shared.counts.take(Timestamp::now());
-        // First the flag, then the look: what happens in between is both seen and told, and so
-        // told once.
+        // The flag comes before the look: what happens in between is both in the picture and in the news, and
+        // so told once.
         self.shared.watched.store(true, Ordering::Release);
         self.look();
     }
@@ -171,7 +170,7 @@ impl Watcher {
         let counted = self.shared.counts.take(Timestamp::now());
         let stats = ServerStats::now(&self.node, &self.registry, self.operators.len(), counted);
         for operator in &mut self.operators {
-            // Of counts only the newest matter.
+            // Only the newest counts matter.
             operator.try_tell("server_stats", &(&stats,));
         }
     }
@@ -188,7 +187,7 @@ impl Watcher {
                 let Some(rooms) = self.picture.remove(&at) else { return };
                 let (path, id) = (&*at.namespace, at.id.as_str());
                 self.tell_all("socket_disconnected", &(path, id, reason, now));
-                // It is in none of its rooms any more, nor in the one of its own id.
+                // It has left all its rooms, the one of its own id among them.
                 for room in rooms.iter().map(RoomName::as_str).chain([id]) {
                     self.tell_all("room_left", &(path, room, id, now));
                 }
@@ -237,12 +236,12 @@ impl Watcher {
 }
 
 impl Operator {
-    /// Tells what must not be missed.
+    /// Sends what must not be missed.
     fn tell<T: Serialize>(&mut self, event: &str, arguments: &T) {
         self.is_behind |= !self.try_tell(event, arguments);
     }
 
-    /// Returns whether it was told, or is gone.
+    /// Returns whether the event was sent, or the operator is gone.
     fn try_tell<T: Serialize>(&self, event: &str, arguments: &T) -> bool {
         let told = self.socket.emit(event, arguments);
         !matches!(told, Err(SendError::Socket(SocketError::InternalChannelFull)))
@@ -283,7 +282,7 @@ impl Picture {
         self.0.values().map(Known::shown).collect()
     }
 
-    /// The client, if it is new.
+    /// Adds the client, and returns it if it is new.
     fn connect(&mut self, at: &Place, client: Arc<Client>) -> Option<Shown> {
         if self.0.contains_key(at) {
             return None;
@@ -295,7 +294,7 @@ impl Picture {
         Some(shown)
     }
 
-    /// The rooms of the client that has gone, if it was known.
+    /// Removes the client, and returns its rooms if it was known.
     fn remove(&mut self, at: &Place) -> Option<BTreeSet<RoomName>> {
         self.0.remove(at).map(|known| known.rooms)
     }
@@ -308,7 +307,7 @@ impl Picture {
         self.0.get_mut(at).is_some_and(|known| known.rooms.remove(room))
     }
 
-    /// What has changed of the clients since the last look.
+    /// The changes of the clients since the last call.
     fn updates(&mut self) -> Vec<serde_json::Value> {
         let mut updates = Vec::new();
         for known in self.0.values_mut() {

@@ -1,7 +1,7 @@
-//! Every event, described: as an `AsyncAPI` 3 document, and as a TypeScript declaration made from it.
+//! The description of every event: an `AsyncAPI` 3 document, and a TypeScript declaration made from it.
 //!
-//! The commands are the source of both: each describes its events. A test of the documents holds their
-//! schemas to what a server really sends and takes, by making it send every event there is.
+//! The commands are the source of both: each describes its events. A test compares the schemas with what a
+//! server really sends and takes, by making it send every event there is.
 
 #[cfg(test)]
 mod tests;
@@ -96,7 +96,7 @@ pub fn document() -> Value {
     })
 }
 
-/// What the server does with an event of a client: it takes it, and acknowledges.
+/// What the server does with a client's event: it receives and acknowledges it.
 fn receive(event: &ClientEvent, sent: &str, ack: &str) -> Value {
     let channel = json!({"$ref": "#/channels/namespace"});
     json!({

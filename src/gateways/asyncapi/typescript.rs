@@ -84,7 +84,7 @@ fn kind(schema: &Value, depth: usize) -> String {
         let parts = schema[key].as_array()?;
         let parts = parts.iter().map(|part| {
             let text = kind(part, depth);
-            // `A & B | C` means something else.
+            // `&` binds tighter than `|`.
             if part["anyOf"].is_array() && between == " & " { format!("({text})") } else { text }
         });
         Some(parts.collect::<Vec<_>>().join(between))

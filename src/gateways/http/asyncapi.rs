@@ -6,7 +6,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use bytes::Bytes;
 
-/// It is the same for every server of this version, so it is made once.
+/// Made once, as it is the same for every server of this version.
 static DOCUMENT: LazyLock<Bytes> =
     LazyLock::new(|| format!("{:#}", crate::gateways::asyncapi::document()).into());
 

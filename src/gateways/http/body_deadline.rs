@@ -1,6 +1,6 @@
-//! Bodies that never end.
+//! The deadline of request bodies.
 //!
-//! Who announces a body and sends a byte now and then would hold a connection, and the handler that
+//! A caller that announces a body and sends a byte now and then would hold a connection, and the handler that
 //! waits for it, for as long as it likes.
 
 use std::{io, time::Duration};
@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 /// How long a body may take to arrive. A megabyte takes half of it at 33 KB a second.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// Makes the request's body fail when it has not arrived in time.
+/// Makes the request's body fail if it does not arrive in time.
 pub fn set(request: Request) -> Request {
     if request.body().is_end_stream() {
         return request;
@@ -44,7 +44,7 @@ mod tests {
 
     use super::*;
 
-    /// Passes a request with this body through; what a handler reads of it.
+    /// Passes a request with this body through; returns what a handler reads of it.
     async fn read(body: Body) -> Result<Bytes, axum::Error> {
         let request = set(Request::new(body));
         axum::body::to_bytes(request.into_body(), 1000).await

@@ -1,7 +1,7 @@
-//! The official client's bundles for browsers, below `/socket.io/` as Node's server has them.
+//! The official client's bundles for browsers, below `/socket.io/` as on Node's server.
 //!
-//! The files have fixed names and are read once, when the server starts: no request touches the file
-//! system, so that no path can lead out of the directory.
+//! The files have fixed names and are read once, at start: no request touches the file system, so no path can
+//! lead out of the directory.
 
 use std::{collections::HashMap, io, path::Path, sync::Arc};
 
@@ -16,7 +16,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 
-/// What the npm package `socket.io-client` has in `dist`.
+/// The files that the npm package `socket.io-client` has in `dist`.
 const FILES: [&str; 8] = [
     "socket.io.js",
     "socket.io.js.map",
@@ -28,7 +28,7 @@ const FILES: [&str; 8] = [
     "socket.io.msgpack.min.js.map",
 ];
 
-/// The bundles that there are.
+/// The bundles that were found.
 pub struct Bundle {
     /// Whether a directory is configured at all.
     configured: bool,
@@ -41,7 +41,7 @@ struct File {
 }
 
 impl Bundle {
-    /// Reads the bundles in `directory`. What is not there, or cannot be read, is not served; the log says so.
+    /// Reads the bundles in `directory`. A missing or unreadable one is logged, and not served.
     pub fn read(directory: Option<&Path>) -> Self {
         let mut files = HashMap::new();
         for name in FILES {
@@ -97,7 +97,7 @@ impl File {
         };
         let described = [
             (header::ETAG, self.tag.clone()),
-            // Kept by browsers, and asked for anew each time: the same name holds another version some day.
+            // Browsers keep it, and ask anew each time: the same name will hold another version some day.
             (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=0, must-revalidate")),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         ];
@@ -107,7 +107,7 @@ impl File {
         (described, [(header::CONTENT_TYPE, kind)], self.content.clone()).into_response()
     }
 
-    /// Whether `If-None-Match` names this content; a weak tag does, as a proxy that compresses makes it weak.
+    /// Whether `If-None-Match` names this content. A weak tag counts: proxies that compress make it weak.
     fn is_known_to(&self, headers: &HeaderMap) -> bool {
         let values = headers.get_all(header::IF_NONE_MATCH).iter();
         let mut tags =
@@ -119,7 +119,7 @@ impl File {
     }
 }
 
-/// Answers the requests for a bundle; every other one goes on.
+/// Answers requests for a bundle; all others go on.
 pub async fn serve(State(bundle): State<Arc<Bundle>>, request: Request, next: Next) -> Response {
     let name = request.uri().path().strip_prefix("/socket.io/");
     match name.filter(|name| FILES.contains(name)) {

@@ -15,7 +15,7 @@ use crate::{
     protocol::names::{NameError, RoomName, UserId},
 };
 
-/// Which connections are wanted: those for which all holds that is given.
+/// The filter: connections that match everything that is given.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(rename_all = "camelCase")]
@@ -75,7 +75,7 @@ pub async fn list(
     Ok(Json(queries::connections(&app, &wanted, &paging.read()?).await))
 }
 
-/// In which namespace a client is looked for.
+/// The namespace in which a client is looked up.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Where {

@@ -117,13 +117,13 @@ pub async fn send(
     Ok((StatusCode::CREATED, Json(sent)))
 }
 
-/// Takes the body as an event, or says everything that is wrong with it.
+/// Reads the body as an event, or returns everything that is wrong with it.
 fn read(app: &App, body: &Object<'_>) -> Result<BackendEvent, Vec<String>> {
     let mut fields = Fields { object: body, prefix: "", faults: Vec::new() };
     let event = fields.event();
     let data = body.get("data").unwrap_or(RawValue::NULL);
     if Object::parse(data.get()).is_some_and(|data| data.is_placeholder()) {
-        // Receivers would look for an attachment to put in its place.
+        // Receivers would put an attachment in its place.
         fields.fault("data must not be the placeholder of a binary attachment");
     }
     let rooms = fields.targets("rooms", RoomName::parse);
@@ -167,16 +167,16 @@ fn read(app: &App, body: &Object<'_>) -> Result<BackendEvent, Vec<String>> {
     }
 }
 
-/// A client's id; `None` for what none can have, so that nobody is reached by it.
+/// A client's id; `None` for a text that can be no id, and so reaches nobody.
 #[allow(clippy::unnecessary_wraps, reason = "as the other names are parsed")]
 fn client(text: &str) -> Result<Option<socketioxide::socket::Sid>, NameError> {
     Ok(text.parse().ok())
 }
 
-/// Reads fields, and collects what is wrong with them.
+/// Reads fields, and collects their errors.
 struct Fields<'o, 'a> {
     object: &'o Object<'a>,
-    /// What stands before a field's name in a fault.
+    /// The prefix of a field's name in an error.
     prefix: &'static str,
     faults: Vec<String>,
 }
@@ -217,7 +217,7 @@ impl Fields<'_, '_> {
         }
     }
 
-    /// A list that must name somebody if it is there: an empty one must never mean everyone.
+    /// A list that must not be empty if it is given: an empty one must never mean everyone.
     fn targets<T>(
         &mut self,
         field: &str,
@@ -264,7 +264,7 @@ impl Fields<'_, '_> {
         }
     }
 
-    /// Who is left out; the rooms are those of the namespace at `path`.
+    /// The excluded clients; the rooms are those of the namespace at `path`.
     fn except(&mut self, path: Arc<str>) -> Except {
         let Some(value) = self.object.get("except") else { return Except::nobody() };
         let Some(object) = Object::parse(value.get()) else {
@@ -284,7 +284,7 @@ impl Fields<'_, '_> {
         except
     }
 
-    /// A field that is misspelt would widen the audience unnoticed.
+    /// Rejects unknown fields: a misspelt one would widen the audience unnoticed.
     fn nothing_but(&mut self, known: &[&str]) {
         let object = self.object;
         for (name, _) in object.fields().filter(|(name, _)| !known.contains(name)) {

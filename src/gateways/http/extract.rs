@@ -1,4 +1,4 @@
-//! What comes in, taken out of the request; what cannot be is refused in NestJS's shape.
+//! Extractors: typed input from a request, or a refusal in NestJS's shape.
 
 use std::{fmt::Display, ops::RangeInclusive, sync::Arc};
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// A JSON body, to the letter.
+/// A JSON body, exactly as it was sent.
 pub struct JsonText(pub Box<RawValue>);
 
 impl FromRequest<App> for JsonText {
@@ -60,11 +60,11 @@ impl JsonText {
     }
 }
 
-/// How much of a body that is too large is still read and thrown away: a caller that is cut off while
-/// it writes may never see why.
+/// How much of a too large body is still read and discarded, in bytes: a caller that is cut off while it
+/// writes may never see why.
 const THROWN_AWAY: usize = 32_000_000;
 
-/// How much is set aside on a mere announcement of a body, in bytes.
+/// How much memory an announced body reserves, at most, in bytes.
 const FIRST_BUFFER: usize = 64_000;
 
 /// The body, of at most `limit` bytes.
@@ -77,7 +77,7 @@ async fn read(request: Request, limit: usize) -> Result<Vec<u8>, HttpError> {
     let length = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    // Who asks before it sends need not send in vain.
+    // A caller that asks before it sends is refused before it sends.
     if headers.contains_key(header::EXPECT) && length.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
@@ -135,7 +135,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
 }
 
 impl Segment {
-    /// The path's name of `what`.
+    /// Parses the segment as the name of `what`.
     pub fn name<T>(
         &self,
         what: &str,
@@ -144,7 +144,7 @@ impl Segment {
         parse(&self.0).map_err(|error| HttpError::faults(vec![format!("{what} {error}")]))
     }
 
-    /// The path's room.
+    /// Parses the segment as a room's name.
     pub fn room(&self) -> Result<RoomName, HttpError> {
         self.name("room", RoomName::parse)
     }
@@ -167,7 +167,7 @@ impl InNamespace {
     }
 }
 
-/// The namespace at `path`, with or without its slash; or what is wrong with it.
+/// The namespace at `path`, with or without its leading slash, or the error.
 pub fn namespace(app: &App, path: &str) -> Result<Arc<Namespace>, String> {
     let trimmed = path.strip_prefix('/').unwrap_or(path);
     let all = app.registry.namespaces();
@@ -189,7 +189,7 @@ pub struct Paging {
 }
 
 impl Paging {
-    /// What is asked for, or all that is wrong with it.
+    /// The page request, or everything that is wrong with it.
     pub fn read(&self) -> Result<PageRequest, HttpError> {
         let mut faults = Vec::new();
         let limit = page_limit(self.limit.as_deref(), &mut faults);
@@ -213,7 +213,7 @@ pub fn page_limit(given: Option<&str>, faults: &mut Vec<String>) -> usize {
     usize::try_from(integer("limit", given, 1..=1000, 100, faults)).unwrap_or(usize::MAX)
 }
 
-/// An integer of the query within its range; without it, the default.
+/// An integer of the query within its range; the default if none is given.
 pub fn integer<T>(
     field: &str,
     given: Option<&str>,
@@ -225,7 +225,7 @@ where
     T: std::str::FromStr + PartialOrd + Display,
 {
     let Some(given) = given else { return default };
-    // `parse` would take a sign, too.
+    // `parse` would accept a sign, too.
     let digits = given.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(number) = given.parse().ok().filter(|number| digits && range.contains(number)) {
         return number;

@@ -1,4 +1,4 @@
-//! What orchestrators and Prometheus ask for.
+//! Health checks and metrics, for orchestrators and Prometheus.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::atomic::Ordering};
 
@@ -60,7 +60,7 @@ fn server(app: &App) -> Indicator {
     Indicator::UP
 }
 
-/// Where nothing is to be kept there is nothing that could fail.
+/// Without a store, nothing can fail.
 fn store(app: &App) -> Indicator {
     match app.store.as_ref().map(Store::health) {
         None | Some(store::Health::Working) => Indicator::UP,
@@ -69,7 +69,7 @@ fn store(app: &App) -> Indicator {
     }
 }
 
-/// `None` where there is but one node.
+/// `None` for a single node.
 fn redis(app: &App) -> Option<Indicator> {
     let cluster = app.cluster.as_ref()?;
     Some(cluster.health().map_or_else(Indicator::down, |()| Indicator::UP))
@@ -153,7 +153,7 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> impl IntoRes
     let kind = if accepts.into_iter().any(|accepted| accepted.contains(OPEN_METRICS)) {
         "application/openmetrics-text; version=1.0.0; charset=utf-8"
     } else {
-        // What OpenMetrics has besides is comments in the older format.
+        // What OpenMetrics adds is comments in the older format.
         "text/plain; version=0.0.4; charset=utf-8"
     };
     ([(header::CONTENT_TYPE, kind)], app.metrics.encode())

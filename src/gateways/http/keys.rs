@@ -1,4 +1,4 @@
-//! Who may use which routes: the API keys.
+//! Which routes require an API key.
 
 use axum::{
     extract::{Request, State},
@@ -15,7 +15,7 @@ use crate::{
     telemetry::event_log::{Entry, Kind},
 };
 
-/// Lets in who brings one of the API keys; everyone, where there are none.
+/// Requires one of the API keys, if any are configured.
 pub async fn require_key_if_set(
     State(app): State<App>,
     request: Request,
@@ -25,7 +25,7 @@ pub async fn require_key_if_set(
     Ok(next.run(request).await)
 }
 
-/// Lets in who brings one of the API keys; nobody, where there are none, but in development.
+/// Requires one of the API keys. Without configured keys, only development lets callers in.
 pub async fn require_key(
     State(app): State<App>,
     request: Request,
@@ -47,7 +47,7 @@ pub fn key_of(app: &App, headers: &HeaderMap) -> Option<usize> {
     given(headers).find_map(|key| app.api_keys.find(key))
 }
 
-/// What the request brings as a key.
+/// The keys that the request brings, valid or not.
 fn given(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(
         |value| {

@@ -1,4 +1,4 @@
-//! How much callers may ask: the rate of requests, and the number of Socket.IO connections.
+//! The limits on callers: the rate of requests, and the number of Socket.IO connections.
 
 use axum::{
     extract::{Request, State},
@@ -18,8 +18,8 @@ use crate::{
     },
 };
 
-/// Whether the request keeps to `RATE_LIMIT_HTTP`, and there is memory for it. What the machinery around the server asks for is
-/// never refused, as it would take the server for dead.
+/// Refuses a request over `RATE_LIMIT_HTTP`, or while memory is short. Health checks and metrics are never
+/// refused: orchestrators would take the server for dead.
 pub fn request(app: &App, request: &Request) -> Result<(), HttpError> {
     let path = request.uri().path();
     let exempt = path == "/metrics" || path == "/health" || path.starts_with("/health/");
@@ -40,8 +40,8 @@ pub fn request(app: &App, request: &Request) -> Result<(), HttpError> {
     app.limits.request(caller).map_err(|refusal| refuse(app, request, refusal, Limit::Http))
 }
 
-/// Refuses new Socket.IO connections over the limits, with the handshake's answer: of all refusals
-/// the only one after which clients try again by themselves.
+/// Refuses new Socket.IO connections over the limits, in the answer to the handshake: the only refusal after
+/// which clients try again by themselves.
 pub async fn handshakes(State(app): State<App>, mut request: Request, next: Next) -> Response {
     if !is_new_session(request.method(), request.uri()) {
         return next.run(request).await;
@@ -67,7 +67,7 @@ pub async fn handshakes(State(app): State<App>, mut request: Request, next: Next
     }
 }
 
-/// What belongs to a session names it.
+/// Requests of an existing session name it.
 fn is_new_session(method: &Method, uri: &Uri) -> bool {
     let names_session = |query: &str| query.split('&').any(|pair| pair.starts_with("sid="));
     *method == Method::GET && !uri.query().is_some_and(names_session)

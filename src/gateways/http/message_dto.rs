@@ -1,8 +1,8 @@
-//! The body of the two `/messages` routes: what it must have, and what is said where it has not.
+//! The body of the two `/messages` routes: its properties, and the errors of an invalid one.
 //!
-//! Faults are in class-validator's words and, property by property, in the order of the table
-//! below; where a property has two, `should not be empty` comes first, as from `@IsString()` above
-//! `@IsNotEmpty()`. Unknown properties come last.
+//! Errors have class-validator's texts and, property by property, the order of the table below. Where a
+//! property has two, `should not be empty` comes first, as from `@IsString()` above `@IsNotEmpty()`. Unknown
+//! properties come last.
 
 use std::sync::LazyLock;
 
@@ -66,12 +66,12 @@ pub struct MessageDto {
     timestamp: String,
 }
 
-/// A property as it came, if it came. Not an `Option`: absence, too, is to be judged.
+/// A property's value, if it came. Not an `Option`: absence is validated, too.
 #[derive(Clone, Copy)]
 struct Property<'a>(Option<&'a RawValue>);
 
-/// The validator keeps a copy of the value with each fault. Nobody looks at it, and not everything
-/// that may come in could be copied.
+/// The validator copies the value into each error. Nobody reads the copy, and not every input could be
+/// copied.
 impl Serialize for Property<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_unit()
@@ -84,7 +84,7 @@ impl Property<'_> {
     }
 }
 
-/// The properties, to be checked all at once.
+/// The properties, validated all at once.
 #[derive(Validate)]
 struct Properties<'a> {
     #[validate(custom(function = uuid))]
@@ -103,8 +103,8 @@ struct Properties<'a> {
     timestamp: Property<'a>,
 }
 
-/// The properties in the order in which faults are told: the field above and the name on the wire.
-/// `None`: the room, which has three names and rules of its own.
+/// The properties in the order of their errors: the field above and the name on the wire. `None` is the room,
+/// which has three names and rules of its own.
 const ORDER: [(Option<&str>, &str); 8] = [
     (Some("id"), "id"),
     (Some("client_id"), "clientId"),
@@ -123,21 +123,21 @@ const ROOM: [&str; 3] = ["roomName", "roomId", "resourceId"];
 static KNOWN: LazyLock<Vec<&str>> =
     LazyLock::new(|| ORDER.iter().map(|(_, name)| *name).chain(ROOM).collect());
 
-/// What of a valid message counts here.
+/// The parts of a valid message that the server uses.
 #[derive(Debug)]
 pub struct Message {
     /// Its id.
     pub id: String,
-    /// The client that it is from.
+    /// The client that sent it.
     pub client_id: String,
     /// The room that it is for.
     pub room: RoomName,
-    /// Whether the client it is from gets it, too.
+    /// Whether the client that sent it gets it, too.
     pub to_sender: bool,
 }
 
 impl Message {
-    /// Checks the body, or says everything that is wrong with it.
+    /// Validates the body, or returns all its errors.
     pub fn read(body: &Object<'_>) -> Result<Self, Vec<String>> {
         let property = |name| Property(body.get(name));
         let properties = Properties {
@@ -165,7 +165,7 @@ impl Message {
     }
 }
 
-/// All faults in their order.
+/// All errors, in their order.
 fn told(errors: &ValidationErrors, room: Option<&Vec<String>>) -> Vec<String> {
     let errors = errors.field_errors();
     let mut faults = Vec::new();
@@ -185,7 +185,7 @@ fn room(body: &Object<'_>) -> Result<RoomName, Vec<String>> {
     let Some((name, value)) = present else {
         return Err(vec![format!("{} {EMPTY}", ROOM[0]), format!("{} {NO_STRING}", ROOM[0])]);
     };
-    // As everywhere, a number where a name is expected is its decimal string.
+    // As everywhere, a number in place of a name is its decimal string.
     let text = match value.get().as_bytes() {
         [b'-' | b'0'..=b'9', ..] => Some(value.get().to_owned()),
         _ => Property(Some(value)).text(),
@@ -207,7 +207,7 @@ const NO_STRING: &str = "must be a string";
 
 type Checked = Result<(), ValidationError>;
 
-/// The code of a fault is what is said of the property.
+/// The code of an error is its text.
 fn unless(fine: bool, fault: &'static str) -> Checked {
     if fine { Ok(()) } else { Err(ValidationError::new(fault)) }
 }
@@ -231,7 +231,7 @@ fn boolean(property: &Property<'_>) -> Checked {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as the validator calls it")]
 fn uuid(property: &Property<'_>) -> Checked {
     let fine = property.text().is_some_and(|text| {
-        // The hyphenated form only: the parser takes others besides.
+        // Only the hyphenated form: the parser takes others, too.
         let id = uuid::Uuid::try_parse(&text).ok().filter(|_| text.len() == 36);
         id.is_some_and(|id| id.get_version_num() == 4 && id.get_variant() == uuid::Variant::RFC4122)
     });
@@ -246,8 +246,8 @@ fn iso8601(property: &Property<'_>) -> Checked {
     )
 }
 
-/// A date, or a date and a time with or without its offset; as in class-validator, a blank may stand
-/// in the place of the `T`.
+/// A date, or a date and a time with or without its offset; as in class-validator, a space may replace the
+/// `T`.
 fn is_iso8601(text: &str) -> bool {
     let text = text.replacen(' ', "T", 1);
     OffsetDateTime::parse(&text, &Iso8601::PARSING).is_ok()

@@ -118,7 +118,7 @@ pub async fn to_client(
     Ok(created(&payload))
 }
 
-/// What is wrong with an event that a backend names, if anything.
+/// The error in an event name that a backend gives, if any.
 pub fn event_fault(field: &str, event: &str) -> Option<String> {
     if event.is_empty() {
         return Some(format!("{field} should not be empty"));

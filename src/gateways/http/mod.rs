@@ -1,4 +1,4 @@
-//! The HTTP door: it takes requests apart, calls the features, and maps their answers back.
+//! The HTTP gateway: parses requests, calls the commands, and maps their results back.
 
 mod asyncapi;
 mod body_deadline;
@@ -50,14 +50,14 @@ use crate::{
     transport::Serves,
 };
 
-/// Every route, and Socket.IO.
+/// All routes, and Socket.IO.
 ///
-/// From the outside, for both: panics, the log, CORS, the bodies' deadline. Then for Socket.IO: the
-/// origin check, the client's bundle, the limit on connections, session ids, the library; for
-/// everything else: the account of requests, their limit, the routes.
+/// The layers for both, outermost first: panics, the log, CORS, the bodies' deadline. Then for Socket.IO: the
+/// origin check, the client's bundle, the limit on connections, session ids, the library; for everything
+/// else: the account of requests, their limit, the routes.
 ///
-/// Composed as one service, and not by `Router::layer`, which would have every request make a copy
-/// of every layer below each layer; what axum's `from_fn` makes copies below itself alone.
+/// Composed as one service: with `Router::layer`, every request would copy all layers below each layer.
+/// axum's `from_fn` copies only what is below itself.
 pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
     let cors = Cors::new(&app.config.cors_origin, app.config.has_admin_ui());
     let metrics = app.metrics.clone();
@@ -107,7 +107,7 @@ pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
         .service(Doors { socket, routes })
 }
 
-/// The two doors: Socket.IO, and all other routes.
+/// Socket.IO, and all other routes.
 #[derive(Clone)]
 struct Doors<S, R> {
     socket: S,
@@ -137,12 +137,12 @@ where
     }
 }
 
-/// What the applications that roomcast replaces had: open unless keys are configured.
+/// The routes of the applications that roomcast replaces: open unless keys are configured.
 fn message_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(messages::broadcast)).routes(routes!(messages::to_client))
 }
 
-/// What only a trusted backend may do.
+/// The routes for trusted backends only.
 fn management_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(events::send))
@@ -155,7 +155,7 @@ fn management_routes() -> OpenApiRouter<App> {
         .routes(routes!(users::stats))
 }
 
-/// What the machinery around the server asks for; always open.
+/// The routes that are always open: health, metrics, and the events' description.
 fn operation_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(health::health))
@@ -165,8 +165,7 @@ fn operation_routes() -> OpenApiRouter<App> {
         .routes(routes!(asyncapi::document))
 }
 
-/// Answers what keeps to the limit, and counts it: a stop waits for it. What an answer is said to be, it
-/// is: no browser is to guess.
+/// Answers requests within the limits, and counts all of them; a stop waits for them. Sets `nosniff`.
 async fn account(State(app): State<App>, request: Request, next: Next) -> Response {
     const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
     let _until_answered = app.tasks.token();
@@ -179,12 +178,12 @@ async fn account(State(app): State<App>, request: Request, next: Next) -> Respon
     response
 }
 
-/// No such route, or not with this method: in both cases what NestJS says.
+/// No such route, or not with this method: NestJS says the same in both cases.
 async fn cannot(method: Method, uri: Uri) -> HttpError {
     HttpError::new(StatusCode::NOT_FOUND, format!("Cannot {method} {}", uri.path()))
 }
 
-/// The panic hook has logged what it was.
+/// The panic hook has already logged the panic.
 fn panicked(metrics: &Metrics) -> Response {
     metrics.panicked();
     let message = "the server made a mistake; its log says which";

@@ -23,7 +23,7 @@ use crate::gateways::{
     http_error::{ErrorBody, HttpError},
 };
 
-/// What the document says beside the routes.
+/// The document's parts beside the routes.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -42,7 +42,7 @@ use crate::gateways::{
 )]
 struct Document;
 
-/// How callers say who they are.
+/// How callers authenticate.
 struct Keys;
 
 impl Modify for Keys {
@@ -64,7 +64,7 @@ pub fn base() -> utoipa::openapi::OpenApi {
 
 type Responses = BTreeMap<String, RefOr<utoipa::openapi::Response>>;
 
-/// Answers that are no success, by status.
+/// Unsuccessful answers, by status.
 fn errors<const N: usize>(list: [(StatusCode, &str, Value); N]) -> Responses {
     let error = |(status, description, message): (StatusCode, &str, Value)| {
         let example = json!({
@@ -84,7 +84,7 @@ fn errors<const N: usize>(list: [(StatusCode, &str, Value); N]) -> Responses {
     list.into_iter().map(error).collect()
 }
 
-/// A body that cannot be taken.
+/// The answers to an invalid body.
 pub enum BodyErrors {}
 
 impl IntoResponses for BodyErrors {
@@ -109,7 +109,7 @@ impl IntoResponses for BodyErrors {
     }
 }
 
-/// A path or a query that cannot be taken.
+/// The answers to an invalid path or query.
 pub enum QueryErrors {}
 
 impl IntoResponses for QueryErrors {
@@ -122,7 +122,7 @@ impl IntoResponses for QueryErrors {
     }
 }
 
-/// A caller that may not, or not so often.
+/// The answers to a caller without a valid key, or over its rate limit.
 pub enum KeyErrors {}
 
 impl IntoResponses for KeyErrors {
@@ -147,7 +147,7 @@ impl IntoResponses for KeyErrors {
     }
 }
 
-/// Something that is not there.
+/// The answer if something does not exist.
 pub enum NotFound {}
 
 impl IntoResponses for NotFound {
@@ -156,7 +156,7 @@ impl IntoResponses for NotFound {
     }
 }
 
-/// What may succeed later.
+/// The answers to a request that may succeed later.
 pub enum Busy {}
 
 impl IntoResponses for Busy {
@@ -206,7 +206,7 @@ fn swagger(config: &Arc<Config<'static>>, path: &str) -> Response {
     };
     let kind = [(header::CONTENT_TYPE, found.content_type)];
     if path == "/api" {
-        // The page names its files relative to the folder that this path is not.
+        // The page's file names are relative to `/api/`; this path lacks the last slash.
         let page = String::from_utf8_lossy(&found.bytes).replacen(
             "<head>",
             "<head><base href=\"api/\">",

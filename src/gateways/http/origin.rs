@@ -1,7 +1,7 @@
-//! Which pages may talk to the server: CORS, and the check that CORS does not make.
+//! Which pages may talk to the server: CORS, and the check that CORS lacks.
 //!
-//! A browser asks for permission before a page reads an answer of another origin, but not before a
-//! page opens a websocket: there only the `Origin` header tells, and the server must look at it.
+//! A browser asks for permission before a page reads an answer of another origin, but not before a page opens
+//! a websocket: there the server itself must check the `Origin` header.
 
 use std::{
     convert::Infallible,
@@ -29,7 +29,7 @@ use crate::{
 pub struct Cors {
     usual: CorsLayer,
     with_credentials: CorsLayer,
-    /// The Admin UI is on, whose page polls with credentials.
+    /// The Admin UI is on: its page polls with credentials.
     admin: bool,
 }
 
@@ -94,7 +94,7 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let uri = request.uri();
-        // The Admin UI's page says nothing by which its requests could be told from others.
+        // Nothing tells the requests of the Admin UI's page from others.
         let with_credentials = sends_credentials(uri) || self.admin && is_socket_io(uri);
         let headers = if with_credentials { &mut self.with_credentials } else { &mut self.usual };
         headers.call(request)
@@ -107,8 +107,8 @@ fn sends_credentials(uri: &Uri) -> bool {
     is_socket_io(uri) && uri.query().is_some_and(eio3)
 }
 
-/// Refuses Socket.IO to the pages of other origins than the allowed ones and, where there is one, the
-/// server's own page. What names no origin is no page and is let in.
+/// Refuses Socket.IO to pages, unless their origin is allowed or they are the server's own page, where there
+/// is one. A request without an origin comes from no page and is let in.
 pub async fn check(State(config): State<Arc<Config>>, request: Request, next: Next) -> Response {
     let allowed = &config.cors_origin;
     let refused = request.headers().get(header::ORIGIN).is_some_and(|origin| {
@@ -126,9 +126,9 @@ pub async fn check(State(config): State<Arc<Config>>, request: Request, next: Ne
     next.run(request).await
 }
 
-/// Whether a page of this origin came from this server: from where the request goes to, by a name that
-/// leads nowhere else. Any page can have a name of its own lead here (DNS rebinding); it cannot have an
-/// address. The scheme is left out of it: behind a proxy that ends TLS the server does not know its own.
+/// Whether a page of this origin came from this server: its host is the request's, and a host that leads
+/// nowhere else. Any page can have a name of its own resolve to this server (DNS rebinding); it cannot have
+/// an address. The scheme is ignored: behind a proxy that ends TLS the server does not know its own.
 fn is_own(origin: &str, request: &Request, public_hosts: &[String]) -> bool {
     let Some((scheme, place)) = origin.split_once("://") else { return false };
     let default_port = match scheme {
@@ -137,7 +137,7 @@ fn is_own(origin: &str, request: &Request, public_hosts: &[String]) -> bool {
         _ => return false,
     };
     let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    // HTTP/2 says it in the URI.
+    // HTTP/2 has the host in the URI.
     let host = header.or_else(|| request.uri().authority().map(Authority::as_str));
     host.is_some_and(|host| {
         let host = host.strip_suffix(default_port).unwrap_or(host);
@@ -189,7 +189,7 @@ mod tests {
             ("http://localhost", "localhost:443"),
             ("https://rt.example", "rt.example:80"),
             ("http://evil.example", "localhost"),
-            // Names that were made to lead here.
+            // Names that an attacker made resolve to this server.
             ("http://evil.example", "evil.example"),
             ("http://evil.example:3001", "evil.example:3001"),
             ("http://192.0.2.1.evil.example:3001", "192.0.2.1.evil.example:3001"),

@@ -1,8 +1,8 @@
 //! The life of one connection to a namespace: handshake, events, end.
 //!
-//! The library sends the CONNECT packet before its connect handler runs, so everything is prepared
-//! in the middleware that runs before: no event is lost, and a client that is gone again at once
-//! leaves nothing behind.
+//! The library sends the CONNECT packet before its connect handler runs. So everything is prepared in the
+//! middleware, which runs earlier: no event is lost, and a client that disconnects at once leaves nothing
+//! behind.
 
 use std::{
     fmt,
@@ -43,10 +43,10 @@ use crate::{
     },
 };
 
-/// The library's handler for everything that connects to one namespace.
+/// The library's handler for connections to one namespace.
 #[derive(Clone)]
 pub struct NamespaceHandler {
-    /// What the features get.
+    /// The state that all gateways share.
     pub app: App,
     /// The namespace.
     pub namespace: Arc<Namespace>,
@@ -56,16 +56,16 @@ pub struct NamespaceHandler {
 pub struct Connection {
     pub(super) app: App,
     pub(super) client: OnceLock<Arc<Client>>,
-    /// Taken over by the client when the connection is established.
+    /// Taken by the client when the connection is established.
     prepared: OnceLock<Prepared>,
     inbox: Inbox,
-    /// What is held for the client.
+    /// The account of the bytes held for the client.
     pub(super) account: Arc<Account>,
     /// The Engine.IO session that it belongs to.
     pub(super) connects: Arc<Connects>,
-    /// Weak: the place is free as soon as the library lets go of the connection.
+    /// Weak: the permit is released as soon as the library drops the connection.
     pub(super) permit: Weak<ConnectionPermit>,
-    /// Why the server has ended it, where it did.
+    /// Why the server ended it, if it did.
     pub(super) ended: OnceLock<&'static str>,
 }
 
@@ -76,7 +76,7 @@ struct Prepared {
     session: Session,
 }
 
-/// The shortest wait that a client is told, since it counts in whole milliseconds.
+/// The shortest wait that a client is told: waits are in whole milliseconds.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// How long a client is told to wait when too many of its own events wait.
@@ -192,7 +192,7 @@ impl MessageHandler<LocalAdapter, Direct> for EventHandler {
             self.0.app.metrics.limited(Limit::Memory);
             return self.0.turn_away(text.as_str(), ack, &refusal);
         }
-        // Who is not established yet cannot be told anything; the inbox bounds what it may send.
+        // A client that is not established yet cannot be told anything; the inbox bounds what it may send.
         if let Err(wait) = self.0.connects.throttle.take()
             && self.0.client.get().is_some()
         {
@@ -218,7 +218,7 @@ impl MessageHandler<LocalAdapter, Direct> for EventHandler {
     }
 }
 
-/// Takes the end of the connection.
+/// The disconnect handler.
 struct Farewell(Arc<Connection>);
 
 impl DisconnectHandler<LocalAdapter, Direct> for Farewell {
@@ -229,7 +229,7 @@ impl DisconnectHandler<LocalAdapter, Direct> for Farewell {
         defer: fn(Arc<Socket>),
     ) {
         self.0.connects.left(socket.ns());
-        // The client may connect anew on the same connection: nothing of before may follow then.
+        // The client may connect anew on the same connection: nothing of the old session may follow then.
         if let Some(client) = self.0.client.get() {
             client.sender.close();
         }
@@ -240,7 +240,7 @@ impl DisconnectHandler<LocalAdapter, Direct> for Farewell {
 }
 
 impl Connection {
-    /// What the features get.
+    /// The state that all gateways share.
     pub fn app(&self) -> &App {
         &self.app
     }
@@ -250,12 +250,12 @@ impl Connection {
         self.client.get()
     }
 
-    /// What has come and is not processed yet.
+    /// The events that are not processed yet.
     pub fn inbox(&self) -> &Inbox {
         &self.inbox
     }
 
-    /// Enters the client. The inbox opens last, so that its end, too, is processed after this.
+    /// Establishes the client. The inbox opens last, so that the disconnection, too, is processed after this.
     fn establish(self: &Arc<Self>, socket: &Arc<Socket>) {
         let Some(prepared) = self.prepared.get() else { return };
         let protocol = if socket.protocol() == ProtocolVersion::V4 { 3 } else { 4 };
@@ -279,9 +279,9 @@ impl Connection {
         let app = &self.app;
         app.metrics.connected();
         app.event_log.write(|| client.entry(Kind::Connect));
-        // Whatever fails, the inbox must open: the end of the connection comes through it.
+        // Whatever fails, the inbox must open: the disconnection comes through it.
         let step = |name, work: &dyn Fn()| step(&app.metrics, &client, name, work);
-        // The welcome is the first that it hears: before it is among those that broadcasts reach.
+        // The welcome is the first event: only then do broadcasts reach the client.
         step("welcoming", &|| announcement::welcome(&client));
         client.namespace.add(client.clone());
         step("announcing the beginning", &|| announcement::announce_connected(app, &client));
@@ -293,7 +293,7 @@ impl Connection {
         self.inbox.open(self);
     }
 
-    /// Ends what the client was part of.
+    /// Ends everything that the client was part of.
     pub(super) fn on_gone(&self, client: &Arc<Client>, reason: DisconnectReason) {
         let app = &self.app;
         let places = presence::shared_rooms(client);
@@ -306,7 +306,7 @@ impl Connection {
         tracing::debug!(client = %client.id, namespace = %client.namespace.path, %reason, "disconnected");
         app.event_log
             .write(|| Entry { reason: Some(reason.into()), ..client.entry(Kind::Disconnect) });
-        // Whatever fails, the rest must be done: nothing of a client may stay.
+        // Whatever fails, the rest must be done: nothing of a client may remain.
         let metrics = &app.metrics;
         if !step(metrics, client, "leaving rooms", || room::leave_all(app, client)) {
             room::forget(client, &places);

@@ -1,16 +1,15 @@
-//! The packets that open and close namespaces on one connection: an Engine.IO session, whatever
-//! transport it has.
+//! The packets that open and close namespaces on one connection: an Engine.IO session, over any transport.
 //!
-//! The library has no hook for most of them. It answers a CONNECT to a namespace that it does not know by
-//! itself, and passes over one to a namespace that the connection is being let into: also while the
-//! handler of a session that has just ended has not returned, so that a client that leaves and comes
-//! back at once would never be answered. So they are looked at before the library gets them:
+//! The library has no hook for most of them. It answers a CONNECT to an unknown namespace by itself, and
+//! ignores one to a namespace that the connection is entering: also while the handler of a session that has
+//! just ended has not returned, so that a client that leaves and comes back at once would never be answered.
+//! So these packets are inspected before the library gets them:
 //!
-//! - each but the first costs an event of the connection's one bucket, the refused ones, too; a
-//!   connection that goes on regardless is cut off;
+//! - each but the first costs an event of the connection's one bucket, even a refused one; a connection that
+//!   goes on regardless is cut off;
 //! - a CONNECT to one of roomcast's namespaces is *offered* to the library until its handler has
-//!   [taken](Connects::take) it, and what the client sends behind it waits. A handler that is called for
-//!   none that was offered (one offered twice, and taken twice) lets nobody in.
+//!   [taken](Connects::take) it, and what the client sends behind it waits. A handler that is called without
+//!   an offer (for a CONNECT that was offered twice, and taken twice) refuses the client.
 
 use std::{
     collections::HashMap,
@@ -43,9 +42,9 @@ use crate::{
 pub struct Shared {
     /// The limits.
     pub config: Arc<Config>,
-    /// The namespaces whose handlers take what is offered.
+    /// The namespaces whose handlers take offers.
     pub namespaces: Vec<Arc<str>>,
-    /// The figures.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The event log.
     pub event_log: EventLog,
@@ -58,31 +57,31 @@ pub struct Connects {
     address: Option<IpAddr>,
     /// The bucket.
     pub throttle: Throttle,
-    /// No packet has come yet: the first one belongs to the connection itself.
+    /// No packet has come yet: the first one belongs to opening the connection, and is free.
     first: AtomicBool,
     places: Mutex<HashMap<Arc<str>, Place>>,
-    /// Told when an offer is taken.
+    /// Woken when an offer is taken.
     reader: AtomicWaker,
 }
 
 /// A connection's place in a namespace.
 #[derive(Debug)]
 enum Place {
-    /// A CONNECT has come, over the limit where it has to wait for so long.
+    /// A CONNECT has come; with a wait if it was over the rate limit.
     Offered(Option<Duration>),
-    /// It is being let in, or is in.
+    /// The client is entering, or is in.
     Inside(Weak<Connection>),
     /// Its DISCONNECT has come.
     Leaving,
 }
 
 impl Place {
-    /// Whether a CONNECT is to be answered, and not one too many.
+    /// Whether a CONNECT is answered, and not ignored as one too many.
     fn is_free(&self) -> bool {
         match self {
             Self::Offered(_) => false,
             Self::Leaving => true,
-            // It is being disconnected by the server, and knows it before the library does.
+            // The server is disconnecting it, and the library does not know yet.
             Self::Inside(connection) => connection
                 .upgrade()
                 .and_then(|connection| connection.client().map(|client| client.sender.is_closed()))
@@ -91,7 +90,7 @@ impl Place {
     }
 }
 
-/// A CONNECT that a handler has taken: unless the client [enters](Self::enter), it is out again.
+/// A CONNECT that a handler has taken. Dropped before the client [enters](Self::enter), it frees the place.
 #[derive(Debug)]
 pub struct Taken {
     connects: Arc<Connects>,
@@ -100,7 +99,7 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// The client is let in.
+    /// The client enters.
     pub fn enter(mut self, connection: &Arc<Connection>) {
         self.entered = true;
         let place = Place::Inside(Arc::downgrade(connection));
@@ -117,8 +116,7 @@ impl Drop for Taken {
 }
 
 impl Connects {
-    /// A new connection from this address; of Engine.IO 3, with which the library lets it into `/` by
-    /// itself, or not.
+    /// A new connection from this address. With Engine.IO 3 (`v3`), the library lets it into `/` by itself.
     pub fn new(shared: Arc<Shared>, address: Option<IpAddr>, v3: bool) -> Arc<Self> {
         let root = v3.then(|| ("/".into(), Place::Offered(None)));
         Arc::new(Self {
@@ -134,7 +132,7 @@ impl Connects {
     /// Takes what was offered to a namespace.
     ///
     /// # Errors
-    /// Where nothing was, or it was over a limit.
+    /// If nothing was offered, or the offer was over a limit.
     pub fn take(self: &Arc<Self>, namespace: &Arc<str>) -> Result<Taken, Refusal> {
         let taken = {
             let mut places = self.places.lock();
@@ -170,7 +168,7 @@ impl Connects {
         })
     }
 
-    /// The session in a namespace has ended. What was offered since stays.
+    /// The session in a namespace has ended. A newer offer stays.
     pub fn left(&self, namespace: &str) {
         let mut places = self.places.lock();
         if !matches!(places.get(namespace), Some(Place::Offered(_))) {
@@ -182,8 +180,8 @@ impl Connects {
         self.places.lock().values().any(|place| matches!(place, Place::Offered(_)))
     }
 
-    /// Takes an event's worth out of the bucket; how long until there is one again where there is
-    /// none. `None`: the connection has gone on for too long.
+    /// Takes one event from the bucket; if it is empty, returns the wait until it is not. `None`: the
+    /// connection has gone on for too long.
     fn count(&self) -> Option<Result<(), Duration>> {
         if self.first.swap(false, Ordering::Relaxed) {
             return Some(Ok(()));
@@ -206,7 +204,7 @@ impl Connects {
         None
     }
 
-    /// Takes note of a CONNECT to one of roomcast's namespaces; whether it is to be offered.
+    /// Records a CONNECT to one of roomcast's namespaces; returns whether to offer it.
     fn offer(&self, namespace: &str, limited: Option<Duration>) -> bool {
         let known = self.shared.namespaces.iter().find(|known| &***known == namespace);
         let Some(namespace) = known else { return false };
@@ -239,7 +237,7 @@ impl Packets for Connects {
     }
 }
 
-/// Whether the text of a packet is a CONNECT (and not a DISCONNECT), and its namespace.
+/// Parses the text of a packet: whether it is a CONNECT (or a DISCONNECT), and its namespace.
 fn parse(packet: &[u8]) -> Option<(bool, &str)> {
     let is_connect = packet.starts_with(b"40");
     if !is_connect && !packet.starts_with(b"41") {
@@ -249,7 +247,7 @@ fn parse(packet: &[u8]) -> Option<(bool, &str)> {
     if rest.first() != Some(&b'/') {
         return Some((is_connect, "/"));
     }
-    // With Engine.IO 3 there may be a query.
+    // With Engine.IO 3 a query may follow.
     let end = rest.iter().position(|byte| matches!(byte, b',' | b'?')).unwrap_or(rest.len());
     Some((is_connect, str::from_utf8(&rest[..end]).ok()?))
 }

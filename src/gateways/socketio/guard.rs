@@ -1,5 +1,4 @@
-//! A fault of the server's own ends what it was in, and nothing else: not the client, not its
-//! clean-up, not the server.
+//! A panic ends the step it was in, and nothing else: not the client, not its clean-up, not the server.
 
 use std::{
     future::Future,
@@ -10,18 +9,18 @@ use futures_util::FutureExt;
 
 use crate::{hub::Client, telemetry::metrics::Metrics};
 
-/// What `begin` does; `None` where it panics. The panic hook has told where.
+/// Calls `begin`; `None` if it panics. The panic hook has logged where.
 pub fn catch_panic<R>(begin: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(begin)).ok()
 }
 
-/// What the work comes to; `None` where it panics.
+/// The output of `work`; `None` if it panics.
 pub fn catch_panic_async<F: Future>(work: F) -> impl Future<Output = Option<F::Output>> {
     AssertUnwindSafe(work).catch_unwind().map(Result::ok)
 }
 
-/// Takes one step of a client's coming or going, and says whether it was taken to its end. A panic in
-/// it is counted, and ends the step alone.
+/// Runs one step of a client's connect or disconnect, and returns whether it completed. A panic is counted,
+/// and ends only this step.
 pub fn step(metrics: &Metrics, client: &Client, name: &str, work: impl FnOnce()) -> bool {
     let work = || {
         failpoint(client, name);
@@ -35,7 +34,7 @@ pub fn step(metrics: &Metrics, client: &Client, name: &str, work: impl FnOnce())
     taken
 }
 
-/// In this crate's own tests a client can ask for a panic: by its name.
+/// In this crate's own tests a client can ask for a panic, by its name.
 #[cfg(test)]
 pub fn failpoint(client: &Client, place: &str) {
     assert!(*client.name != format!("panics at {place}"), "as the test asked for");
@@ -82,7 +81,7 @@ mod tests {
             client.join("r").await;
             client.authenticate("u").await;
             client.disconnect().await;
-            // The end is processed in one go, so that whatever it tells the witness tells of all.
+            // The end is processed in one go: once the witness is told of a part, all of it is done.
             let told =
                 if place == "announcing the end" { "user-left" } else { "client-disconnected" };
             witness.next(told).await;

@@ -7,7 +7,7 @@ use socketioxide_core::Value;
 
 use crate::{config::Config, limits::client_address, protocol::payload::Object};
 
-/// The facts of a handshake that count here.
+/// The parts of a handshake that the server uses.
 #[derive(Default)]
 pub struct Handshake {
     /// The token, from `auth.token`, else query `token`, else `Authorization: Bearer`.
@@ -24,7 +24,7 @@ impl Handshake {
         let auth = auth.and_then(Value::as_str).and_then(|text| Object::parse(text.as_str()));
         let auth = |key: &str| Some(auth.as_ref()?.get(key)?.get());
         let text = |json: &str| serde_json::from_str::<String>(json).ok();
-        // What stands in a token's place and is no text is a bad token, not a missing one.
+        // A token that is no string is a bad token, not a missing one.
         let given_token =
             || auth("token").map(|json| text(json).unwrap_or_else(|| json.to_owned()));
         let query = |key: &str| {
@@ -55,7 +55,7 @@ impl Handshake {
 /// The greatest length of a client's name, in Unicode code points; the rest is cut off.
 const MAX_CLIENT_NAME: usize = 200;
 
-/// What a client is called: the token's name before the handshake's.
+/// A client's name: the token's, else the handshake's.
 pub fn client_name(token: Option<String>, handshake: Option<String>) -> Arc<str> {
     match token.filter(|name| !name.is_empty()).or(handshake) {
         Some(name) => name.chars().take(MAX_CLIENT_NAME).collect::<String>().into(),

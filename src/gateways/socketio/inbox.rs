@@ -1,13 +1,13 @@
 //! The ordered inbox of one client.
 //!
-//! The library calls handlers in the order of the frames, but runs their futures side by side, so
-//! that one client's events would overtake one another. Here they queue, and one at a time takes them
-//! out: what a client sends is processed in the order in which it was sent, its disconnection last.
-//! Most events are done as they come; a task lives only while one of them has to wait.
+//! The library calls handlers in the order of the frames, but runs their futures concurrently, so that one
+//! client's events would overtake one another. Here they queue, and are taken out one at a time: a client's
+//! events are processed in the order in which they were sent, its disconnection last. Most events are done as
+//! they come; a task lives only while one of them has to wait.
 //!
-//! Messages to rooms that follow one another are handed to the log without waiting for the one before
-//! to be stored: the log keeps their order, and they are answered in it. So a client that sends fast
-//! shares its commits with itself. Everything else waits until they are all done.
+//! Consecutive messages to rooms are handed to the log without waiting for the one before to be stored: the
+//! log keeps their order, and they are acknowledged in it. So a fast client gets many messages into one
+//! commit. Everything else waits until they are all done.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -22,18 +22,18 @@ use super::{
 };
 use crate::{commands::membership::MembershipCommand, memory::Charge, transport::Pause};
 
-/// How many events of one client may wait; the bytes of those that wait, and of those under way, are
-/// bounded by its account. What is over is refused, which a client that awaits its acks never sees, nor
-/// one on the wire, which is not read from any more long before.
+/// How many events of one client may wait. Their bytes, and those of events under way, are bounded by its
+/// account. Events beyond the limit are refused. Clients that wait for their acks never reach it, nor do
+/// websockets, whose reading pauses long before.
 const CAPACITY: usize = 4096;
 
 /// What an event takes in memory besides its text and its attachments, in bytes.
 const OVERHEAD: usize = 256;
 
-/// With so many events waiting, or their bytes, a client is not read from any more.
+/// With this many events waiting, or their bytes, reading from the client pauses.
 const CROWDED: usize = 256;
 
-/// With so few waiting, it is read from again.
+/// With this few waiting, reading resumes.
 const CALM: usize = 64;
 
 /// How many messages of one client may be on their way to the log at the same time.
@@ -54,13 +54,13 @@ pub enum Item {
         /// Its bytes.
         charge: Charge,
     },
-    /// A change of the client's memberships that somebody else wants.
+    /// A change of the client's memberships that somebody else asks for.
     Membership(MembershipCommand),
     /// The connection has ended.
     Gone(DisconnectReason),
 }
 
-/// The queue, and whether somebody is taking from it.
+/// The queue, and whether it is being drained.
 #[derive(Default)]
 pub struct Inbox {
     state: Mutex<State>,
@@ -69,16 +69,16 @@ pub struct Inbox {
 #[derive(Default)]
 struct State {
     items: VecDeque<Item>,
-    /// The connection is established: what came before waits until it is.
+    /// The connection is established: earlier items wait until it is.
     open: bool,
-    /// The connection has ended: what comes after its end must not bring it back.
+    /// The connection has ended: later items must not bring it back.
     ended: bool,
     running: bool,
-    /// Keeps the client from being read while too many wait.
+    /// Pauses reading from the client while too many events wait.
     pause: Option<Pause>,
 }
 
-/// What an event of this text and these attachments is charged.
+/// The bytes that an event of this text and these attachments is charged.
 pub fn size_of_event(text: &str, attachments: &[Bytes]) -> usize {
     OVERHEAD + text.len() + attachments.iter().map(Bytes::len).sum::<usize>()
 }
@@ -106,11 +106,11 @@ impl Inbox {
         let starts = state.starts();
         drop(state);
         if starts {
-            // A stop waits for it, task or not.
+            // A stop waits for this work, task or not.
             let _until_done = connection.app().tasks.token();
             let mut work = Box::pin(drain(connection.clone()));
-            // Most events are done at once: only what has to wait becomes a task. What is no event may
-            // come from within the library, which would not like to be called back.
+            // Most events are done at once: only work that has to wait becomes a task. Items that are no
+            // events may come from within the library, which must not be called back: they always become one.
             if !is_event || work.as_mut().now_or_never().is_none() {
                 connection.app().tasks.spawn(work);
             }
@@ -118,7 +118,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// Lets the items be processed, those that came early among them.
+    /// Starts the processing, early items first.
     pub fn open(&self, connection: &Arc<Connection>) {
         let mut state = self.state.lock();
         state.open = true;
@@ -127,7 +127,7 @@ impl Inbox {
         }
     }
 
-    /// The next item. Where there is none, and nothing is under way, the task is over.
+    /// The next item. Without one, and with nothing under way, draining ends.
     fn next(&self, connection: &Connection, is_idle: bool) -> Option<Item> {
         let mut state = self.state.lock();
         let item = state.items.pop_front();
@@ -140,7 +140,7 @@ impl Inbox {
         }
         if is_done {
             state.running = false;
-            // Gives back what a burst has taken.
+            // Frees the memory of a burst.
             state.items.shrink_to(16);
         }
         item
@@ -148,7 +148,7 @@ impl Inbox {
 }
 
 impl State {
-    /// Whether somebody has to begin to take items out, who is then the one to do so.
+    /// Claims the drain loop; returns whether the caller has to run it.
     fn starts(&mut self) -> bool {
         let starts = self.open && !self.running && !self.items.is_empty();
         self.running |= starts;
@@ -157,7 +157,7 @@ impl State {
 }
 
 async fn drain(connection: Arc<Connection>) {
-    // Without a log there is nothing to be shared, and who publishes is held back message by message.
+    // Without a log there are no commits to share, and publishers are slowed down message by message.
     let most = if connection.app().broker.log().is_some() { UNDER_WAY } else { 0 };
     let mut under_way = VecDeque::new();
     loop {
@@ -184,7 +184,7 @@ async fn drain(connection: Arc<Connection>) {
     }
 }
 
-/// What came before the connection was established, where it never was, waits no more.
+/// If the connection was never established, its early events no longer count as waiting.
 impl Drop for Connection {
     fn drop(&mut self) {
         let state = self.inbox().state.lock();

@@ -7,23 +7,23 @@ use socketioxide::{ParserConfig, SocketIo, TransportType};
 use super::{PATH, connection::NamespaceHandler, connects::Shared, polling, upgrade::SocketLayer};
 use crate::{config::Config, gateways::app::App};
 
-/// How much is read at once from a WebSocket; what a connection holds while it is idle.
+/// How much is read at once from a WebSocket, in bytes; an idle connection holds this much.
 const READ_BUFFER: usize = 512;
 
-/// How many packets of its own the library may have on their way to a connection's queue, which takes
-/// whatever comes and has bounds of its own.
+/// How many packets of its own the library may have on their way to a connection's queue, which takes all of
+/// them and has bounds of its own.
 const MAX_WAITING_PACKETS: usize = 1024;
 
 /// How many binary attachments one event may have.
 const MAX_ATTACHMENTS: usize = 10;
 
-/// The longest that a connection may take to ask for its first namespace. The library's 45 seconds are
-/// generous to nobody but who wants to hold connections open.
+/// The longest that a connection may take to ask for its first namespace. The library's 45 seconds help only
+/// those that want to hold connections open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long a connection may take to ask for its first namespace.
 pub fn connect_timeout(config: &Config) -> Duration {
-    // Whoever is to answer a ping in time can answer this in time.
+    // A client that must answer a ping in this time can do this in it, too.
     CONNECT_TIMEOUT.min(config.ping_timeout)
 }
 
@@ -48,7 +48,7 @@ pub fn build(app: &App) -> (SocketLayer, SocketIo) {
         .ws_max_frame_size(max_payload)
         .max_buffer_size(MAX_WAITING_PACKETS)
         .with_parser(parser);
-    // Clients that poll have websockets of ours, as far as the library knows.
+    // To the library, clients that poll have websockets, which are ours.
     let (library, io) = builder.transports([TransportType::Websocket]).build_layer();
     let polling = polling::Settings {
         wire: app.wire.clone(),

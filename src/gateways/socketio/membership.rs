@@ -1,5 +1,5 @@
-//! What others want done to a client's memberships: it waits in the client's inbox, behind what the
-//! client has sent itself, as nobody but the inbox changes them.
+//! Changes of a client's memberships that others ask for. They wait in the client's inbox, behind what the
+//! client has sent, as only the inbox changes memberships.
 
 use std::sync::Arc;
 

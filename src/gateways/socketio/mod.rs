@@ -1,5 +1,5 @@
-//! The Socket.IO door: it turns what clients send, once, into typed events, calls the features, and
-//! maps their answers back to acks and `error` events.
+//! The Socket.IO gateway: turns what clients send, once, into typed events, calls their commands, and maps
+//! the results back to acks and `error` events.
 
 mod connection;
 mod connects;
@@ -25,7 +25,7 @@ pub use self::{
 
 use axum::http::Uri;
 
-/// Where Socket.IO lives.
+/// The path of Socket.IO.
 const PATH: &str = "/socket.io";
 
 /// Whether a request is Socket.IO's.
@@ -33,8 +33,8 @@ pub fn is_socket_io(uri: &Uri) -> bool {
     uri.path().strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The first parameter of that name in the query, which is the one that the library looks at, as it
-/// stands there: Engine.IO's own need no percent-encoding.
+/// The first parameter of that name in the query, which is the one that the library reads. It is not decoded:
+/// Engine.IO's own parameters need no percent-encoding.
 fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
     uri.query()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }

@@ -1,4 +1,4 @@
-//! What becomes of who is not let in, of events that are refused, and of clients that do not stop.
+//! Refused connections, refused events, flooding.
 
 use std::{
     net::IpAddr,
@@ -21,10 +21,10 @@ use crate::{
     transport::Handle,
 };
 
-/// How long a client that is thrown out has to read why.
+/// How long a client that floods has to read why it is disconnected.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Counts and logs a client that is not let into a namespace.
+/// Counts and logs a client whose CONNECT is refused.
 pub fn record_refused_connect(
     app: &App,
     socket: &Socket,
@@ -49,9 +49,8 @@ pub fn record_refused_connect(
     });
 }
 
-/// Ends a connection that is in no namespace in time, though it asked for one. The library does so only
-/// for those that never asked; clients of Engine.IO 3 always have. There is one timer for all refusals of
-/// a connection.
+/// Ends a connection that asked for a namespace and is in none in time. The library ends only those that
+/// never asked, and clients of Engine.IO 3 always have. One timer serves all refusals of a connection.
 pub fn close_if_unjoined(app: &App, socket: &Socket) {
     let Some(connection) = socket.req_parts().extensions.get::<Handle>() else { return };
     if !connection.watch() {
@@ -60,7 +59,7 @@ pub fn close_if_unjoined(app: &App, socket: &Socket) {
     let (app, connection, id) = (app.clone(), connection.clone(), socket.id);
     tokio::spawn(async move {
         tokio::time::sleep(connect_timeout(&app.config)).await;
-        // A refusal from here on begins anew.
+        // A later refusal starts a new timer.
         connection.unwatch();
         if app.registry.clients(id).is_empty() {
             connection.break_off();
@@ -73,7 +72,7 @@ fn kind_of(code: Code, authenticates: bool) -> Kind {
 }
 
 impl Connection {
-    /// Tells a client that its event was refused; one that goes on regardless is thrown out.
+    /// Tells a client that its event was refused. A client that goes on regardless is disconnected.
     pub(super) fn refuse(
         &self,
         client: &Arc<Client>,
@@ -89,7 +88,7 @@ impl Connection {
                 Reaction::Tell(refusals) => count = Some(refusals.into()).filter(|n| *n > 1),
                 Reaction::Silence => return reply::acknowledge_refusal(client, ack, refusal),
                 Reaction::Disconnect => return self.disconnect_flooder(client, name, ack),
-                // In another namespace of the connection.
+                // It was told in another namespace of the connection.
                 Reaction::CutOff => return client.sender.break_off(),
             }
         }
@@ -103,7 +102,7 @@ impl Connection {
         reply::refuse(client, name, ack, refusal);
     }
 
-    /// Disconnects a client that floods, after it was told so.
+    /// Disconnects a client that floods, after telling it why.
     fn disconnect_flooder(&self, client: &Arc<Client>, name: &str, ack: Option<i64>) {
         const MESSAGE: &str = "too many events, and none fewer after being refused: disconnected";
         let address = client.address.map(tracing::field::display);
@@ -121,8 +120,8 @@ impl Connection {
             permit.ban();
         }
         reply::refuse(client, name, ack, &Refusal::new(Code::RateLimited, MESSAGE));
-        // The library closes the transport, with whatever is still unsent, over an event that comes
-        // after the end; a client that floods sends some.
+        // Waits, because the library closes the transport, unsent data included, when an event comes
+        // after the end, and a client that floods sends some.
         let client = client.clone();
         tokio::spawn(async move {
             tokio::time::sleep(LAST_WORDS).await;
@@ -130,8 +129,7 @@ impl Connection {
         });
     }
 
-    /// Why the connection has ended, in the words of Socket.IO where it has some; a slow consumer
-    /// is counted.
+    /// Why the connection has ended, in Socket.IO's terms where it has one; counts slow consumers.
     pub(super) fn end_of(&self, client: &Arc<Client>, reason: DisconnectReason) -> &'static str {
         if let Some(why) = client.sender.slow() {
             self.app.metrics.slow_consumer(why);

@@ -1,4 +1,4 @@
-//! How the Socket.IO door says what became of an event.
+//! How the Socket.IO gateway tells the result of an event.
 
 use serde::Serialize;
 
@@ -15,15 +15,14 @@ pub fn refuse(client: &Client, event: &str, ack: Option<i64>, refusal: &Refusal)
     tell(client, event, refusal);
 }
 
-/// Tells the client what came of its event, if it asked for an ack; nothing is made for one that did
-/// not.
+/// Acknowledges the client's event, if it asked for an ack; otherwise nothing is encoded.
 pub fn acknowledge(client: &Client, ack: Option<i64>, answer: &Payload) {
     if let Some(id) = ack {
         client.sender.acknowledge(id, answer);
     }
 }
 
-/// Tells the client what became of its event by the ack alone, if it asked for one.
+/// Tells the client by the ack alone that its event was refused, if it asked for one.
 pub fn acknowledge_refusal(client: &Client, ack: Option<i64>, refusal: &Refusal) {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]

@@ -1,18 +1,18 @@
 //! Session ids that only their owner knows.
 //!
-//! A client's socket id is the id of its Engine.IO session, and everyone in a room sees socket ids.
-//! By itself that id would let anyone post as a client that polls, read what is meant for it, or take
-//! its session over by a websocket upgrade. So a polling client is told its session id with a
-//! signature, `<id>.<mac>`, and a request that names a session must bring both; the library behind
-//! sees the bare id. Socket.IO 3 and later take the socket id from the CONNECT packet and never show
-//! the signed one; the older clients take it for their `socket.id`.
+//! A client's socket id is the id of its Engine.IO session, and everyone in a room sees socket ids. By itself
+//! that id would let anyone post as a client that polls, read its messages, or take its session over by a
+//! websocket upgrade. So a polling client gets its session id with a signature, `<id>.<mac>`, and a request
+//! that names a session must bring both; the library behind sees the bare id. Socket.IO 3 and later take the
+//! socket id from the CONNECT packet and never show the signed one; older clients take the signed one for
+//! their `socket.id`.
 //!
-//! The open packet of a websocket carries the bare id: a session that is on a websocket is joined by
-//! no request at all, and without the signature none gets as far as asking.
+//! The open packet of a websocket carries the bare id: no request can join a session that is on a websocket,
+//! and without the signature none gets as far as asking.
 //!
-//! The key is random and lives as long as the process. A session does, too, so a restart makes no
-//! signature invalid whose session it has not ended, and of several nodes only the one that holds the
-//! session can serve its requests in any case: a balancer has to be sticky for polling.
+//! The key is random and lives as long as the process. A session does, too, so a restart invalidates only
+//! signatures of sessions that it ends. Of several nodes, only the one that holds the session can serve its
+//! requests in any case: a balancer has to be sticky for polling.
 
 use std::sync::Arc;
 
@@ -32,13 +32,13 @@ use subtle::ConstantTimeEq;
 
 use super::parameter;
 
-/// What stands between the id and its signature; it occurs in neither.
+/// The separator of an id and its signature; it occurs in neither.
 const SEPARATOR: char = '.';
 
-/// How much of the HMAC goes on the wire, in bytes: as many bits as nobody can guess.
+/// How much of the HMAC goes on the wire, in bytes: too many bits to guess.
 const SIGNATURE: usize = 16;
 
-/// No session has this id, nor could have: the library answers as for any session it does not know.
+/// An id that no session can have: the library answers as for any unknown session.
 const NO_SESSION: &str = "none";
 
 /// The greatest open packet, in bytes.
@@ -49,10 +49,10 @@ const MAX_OPEN_PACKET: usize = 4096;
 pub struct SessionIds(Arc<Key>);
 
 impl SessionIds {
-    /// With a key of its own.
+    /// Session ids with a new random key.
     ///
     /// # Panics
-    /// When the system has no randomness to give, which it does not do.
+    /// If the system has no randomness, which does not happen.
     pub fn new() -> Self {
         #[allow(clippy::expect_used, reason = "the system's random source cannot fail")]
         let key = Key::generate(HMAC_SHA256, &SystemRandom::new()).expect("there is randomness");
@@ -83,7 +83,7 @@ impl Default for SessionIds {
     }
 }
 
-/// Stands before the library: signs the session ids it hands out, and lets only signed ones in.
+/// In front of the library: signs the session ids that it hands out, and lets only signed ones in.
 pub async fn guard(State(ids): State<SessionIds>, request: Request, next: Next) -> Response {
     if let Some(signed) = parameter(request.uri(), "sid") {
         let query = request.uri().query().unwrap_or_default();
@@ -104,7 +104,7 @@ pub async fn guard(State(ids): State<SessionIds>, request: Request, next: Next) 
     answer
 }
 
-/// The query with this session in place of the one it names; whatever else is called so is left out.
+/// The query with this session id; every other `sid` is dropped.
 fn with_session(query: &str, session: &str) -> String {
     let others = query.split('&').filter(|pair| !pair.starts_with("sid="));
     let mut query = String::from("sid=");
@@ -148,7 +148,7 @@ fn sign_payload(ids: &SessionIds, payload: &str) -> Option<String> {
     }
     let (length, packets) = payload.split_once(':')?;
     let length = length.parse::<usize>().ok()?;
-    // Lengths are in characters; a packet is ASCII up to the end of its id at the least.
+    // Lengths are in characters; a packet is ASCII at least up to the end of its id.
     let end = packets.char_indices().nth(length).map_or(packets.len(), |(at, _)| at);
     let (packet, rest) = packets.split_at(end);
     let packet = sign_packet(ids, packet)?;

@@ -1,4 +1,4 @@
-//! What a client's inbox has done: an event is read, handed to its command, and answered.
+//! What a client's inbox does with an item: an event is read, handed to its command, and answered.
 
 use std::{
     future::{Future, ready},
@@ -32,14 +32,14 @@ use crate::{
     telemetry::metrics::Limit,
 };
 
-/// How much of an unknown event's name is told back, in Unicode code points.
+/// How much of an unknown event's name a refusal repeats, in Unicode code points.
 const MAX_SHOWN: usize = 50;
 
-/// What was begun for a client.
+/// Work that was begun for a client.
 pub struct Task {
-    /// The rest of it, its answer at the end.
+    /// The work that remains, with the answer at the end.
     pub work: BoxFuture<'static, ()>,
-    /// Whether what follows may begin before this is done.
+    /// Whether the next item may begin before this work is done.
     pub is_pipelined: bool,
 }
 
@@ -49,20 +49,20 @@ impl Task {
     }
 }
 
-/// An event, for its answer.
+/// What the answer to an event needs of it.
 struct Asked {
     name: String,
     /// The number to acknowledge it with.
     ack: Option<i64>,
     /// When it came.
     came: Instant,
-    /// Its bytes, which it holds until it is answered.
+    /// Its bytes, charged until it is answered.
     _charge: Charge,
 }
 
 impl Connection {
-    /// Begins what an item asks for: a message to a room is handed over during this call, all else
-    /// waits for the work to be polled. Called by the inbox, for one item after the other.
+    /// Begins an item: a message to a room is handed over during this call, all else waits for the work to be
+    /// polled. The inbox calls this for one item after the other.
     pub fn begin(self: &Arc<Self>, item: Item) -> Task {
         let Some(client) = self.client.get().cloned() else { return Task::alone(ready(())) };
         let of = self.clone();
@@ -97,14 +97,14 @@ impl Connection {
             None => ready(None).right_future(),
         };
         let asked = Asked { name, ack, came, _charge: charge };
-        // Made of combinators, because an `async` block has room for what it is given twice.
+        // Made of combinators, because an `async` block would hold its captures twice.
         let work = Box::pin(work.map(move |done| of.answered(&asked, done)));
         Task { work, is_pipelined }
     }
 
-    /// Counts the event, and tells who listens.
+    /// Counts the event, and notifies the observer.
     fn note(&self, client: &Client, name: &str, text: &str) {
-        // Names are the clients' choice: only the known ones may become labels.
+        // Clients choose the names: only known ones may become labels.
         self.app.metrics.received(client_event(name).map_or("unknown", |event| event.name));
         client.touch();
         tracing::debug!(client = %client.id, event = ?name, bytes = text.len(), "event");
@@ -113,7 +113,7 @@ impl Connection {
         }
     }
 
-    /// Tells the client what became of its event; `None`: it ended in a panic.
+    /// Tells the client the result of its event; `None`: the event panicked.
     fn answered(&self, asked: &Asked, done: Option<Outcome>) {
         let Asked { name, ack, came, .. } = asked;
         let Some(client) = self.client.get() else { return };
@@ -129,7 +129,7 @@ impl Connection {
             Ok(None) => {}
             Err(refusal) => {
                 if refusal.code == Code::RateLimited {
-                    // The one rate that an event itself can be over.
+                    // The only rate limit that an event itself checks.
                     self.app.metrics.limited(Limit::Authentication);
                 }
                 self.refuse(client, name, *ack, &refusal);

@@ -1,10 +1,8 @@
-//! Around the library: from an HTTP request to a WebSocket on the wire, or to [polling].
+//! In front of the library: from an HTTP request to a WebSocket on the wire, or to [polling].
 //!
-//! The library answers the request for a WebSocket; but where it would go on with the HTTP server's
-//! connection, it
-//! is given a [stream](crate::transport::Stream) of our own instead, which begins behind the HTTP head,
-//! and only that of the request which is needed later: a request keeps the whole buffer alive that
-//! it was read into.
+//! The library answers the request for a WebSocket. Instead of the HTTP server's connection it is then given
+//! a [stream](crate::transport::Stream) of our own, which begins behind the HTTP head, and only the parts of
+//! the request that are needed later: a request keeps the whole buffer alive that it was read into.
 
 use std::{
     convert::Infallible,
@@ -49,7 +47,7 @@ const KEPT: [HeaderName; 5] = [
 /// How much may be kept of a request, in bytes: as much as Node's server takes of a request's head.
 const MAX_KEPT: usize = 16 * 1024;
 
-/// Socket.IO in front of the other routes, and what speaks WebSocket on the wire.
+/// The layer that puts Socket.IO in front of the other routes.
 #[derive(Clone)]
 pub struct SocketLayer {
     library: SocketIoLayer,
@@ -107,7 +105,7 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        // The one that is ready is used up, a clone of it takes its place.
+        // The service that is ready is used; a clone takes its place.
         let clone = self.library.clone();
         let mut library = mem::replace(&mut self.library, clone);
         if !is_socket_io(request.uri()) {
@@ -129,7 +127,7 @@ where
         if is_websocket && !self.transports.websocket {
             return Box::pin(async move { Ok(polling::refuse_transport()) });
         }
-        // Without it, the library has an answer but no connection to go on with.
+        // Without it, the library answers, but has no connection to go on with.
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let connects = self.connects_of(&request);
         Box::pin(async move {
@@ -154,7 +152,7 @@ where
 }
 
 impl<S: Clone> SocketService<S> {
-    /// What counts the packets of a new session that open and close namespaces.
+    /// The limits on packets that open and close namespaces, for a new session.
     fn connects_of(&self, request: &Request) -> Arc<Connects> {
         let config = &self.connects.config;
         let address = client_address(request.headers(), request.extensions(), config);
@@ -162,7 +160,7 @@ impl<S: Clone> SocketService<S> {
     }
 }
 
-/// Gives the library the stream.
+/// Gives the library the stream of the new session.
 async fn open<S>(
     library: SocketIoService<S>,
     wire: Wire,
@@ -180,7 +178,7 @@ async fn open<S>(
     let account = Account::of(&kept.parts.extensions, wire.memory());
     let stream = wire.stream(raw, peer, &account, connects.clone());
     let request = kept.request(&stream, account, connects);
-    // What is refused now was refused before.
+    // Not refused: the library has accepted this request before.
     let _opened = if eio3::speaks(request.uri()) {
         library.oneshot((eio3::Stream::new(stream), request)).await
     } else {
@@ -188,7 +186,7 @@ async fn open<S>(
     };
 }
 
-/// What is needed of a request as long as its session lives, in memory of its own.
+/// The parts of a request that are needed as long as its session lives, in memory of their own.
 pub(super) struct Kept {
     /// The request.
     pub parts: Parts,
@@ -214,7 +212,7 @@ impl Kept {
     }
 }
 
-/// What is kept of a request; `None` where that is more than may be.
+/// Copies the parts to keep; `None` if they are larger than `MAX_KEPT`.
 pub(super) fn keep(request: &Request) -> Option<Kept> {
     let (mut kept, ()) = Request::new(()).into_parts();
     let uri = request.uri().to_string();
@@ -241,7 +239,7 @@ pub(super) fn keep(request: &Request) -> Option<Kept> {
     (size <= MAX_KEPT).then_some(Kept { parts: kept, size })
 }
 
-/// The answer to a request of which more would have to be kept than may be.
+/// The answer to a request whose parts to keep are too large.
 pub(super) fn refuse_size() -> Response {
     let message = format!(
         "the address and the headers that say who the client is may have {MAX_KEPT} bytes in all"

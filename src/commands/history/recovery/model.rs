@@ -1,8 +1,8 @@
-//! Members get what they must get, whatever becomes of the room's log while they come and go.
+//! Members get what they must get, whatever happens to the room's log while they come and go.
 //!
-//! Random steps drive the real room, fan-out and joins over a log that is a plain vector. Joins are polled step
-//! by step, and each look into the log takes some steps, so that everything else happens in between. Every
-//! client's events are recorded, and judged by [`Judge`] afterwards.
+//! Random steps drive the real room, fan-out and joins over a log that is a plain vector. Joins are polled
+//! step by step, and each read of the log takes several polls, so that everything else happens in between.
+//! Every client's events are recorded, and [`Judge`] checks them afterwards.
 
 use std::{
     collections::VecDeque,
@@ -33,24 +33,24 @@ use crate::{
 };
 
 const PEOPLE: usize = 3;
-/// More than a room holds back.
+/// More than a room buffers while delivery is paused.
 const BURST: usize = 600;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Begins a join, and asks to recover.
+    /// Begins a join, which may ask to recover.
     Join(usize, Ask),
-    /// Goes on with it, so many looks.
+    /// Polls the join that many times.
     Poll(usize, usize),
-    /// It fails, as the log cannot be read.
+    /// The join fails, as if the log could not be read.
     Fail(usize),
     Leave(usize),
-    /// So many messages are stored, of which the first leaves somebody out.
+    /// Stores that many messages, the first of which excludes the given client.
     Send(usize, Option<usize>),
-    /// So many of what is stored are delivered.
+    /// Delivers that many of the stored messages.
     Deliver(usize),
     Trim(u64),
-    /// The history begins anew; what is not delivered yet still is, where the news is late.
+    /// The history begins anew. If `is_late`, undelivered messages are still delivered.
     Restart {
         is_late: bool,
     },
@@ -59,9 +59,9 @@ enum Step {
 #[derive(Debug, Clone)]
 enum Ask {
     Nothing,
-    /// What came after the newest that it has.
+    /// Everything after the newest message that it has.
     Rest,
-    /// What came after this offset of whatever epoch.
+    /// Everything after this offset, in whatever epoch.
     After(u64),
 }
 
@@ -88,7 +88,7 @@ struct Histories {
     starts: Vec<usize>,
     messages: Vec<(Entry, Except)>,
     oldest: u64,
-    /// How often something was lost.
+    /// How often messages were lost.
     losses: usize,
 }
 
@@ -108,13 +108,13 @@ impl Histories {
         Position { offset: (self.messages.len() - start) as u64, epoch: Self::epoch(number) }
     }
 
-    /// Where the message of this number among all stands.
+    /// The position of message number `n`, counted over all histories.
     fn position(&self, n: usize) -> Position {
         let number = self.starts.partition_point(|start| *start <= n) - 1;
         Position { offset: (n + 1 - self.starts[number]) as u64, epoch: Self::epoch(number) }
     }
 
-    /// How many messages there are up to a position, over all histories.
+    /// The number of messages up to a position, counted over all histories.
     fn count(&self, position: Position) -> usize {
         let number = (0..self.starts.len()).find(|number| Self::epoch(*number) == position.epoch);
         let number = number.expect("an epoch that there never was");
@@ -124,7 +124,7 @@ impl Histories {
         count
     }
 
-    /// Whether all that was asked for could be replayed now.
+    /// Whether everything asked for could be replayed now.
     fn reaches_back_to(&self, ask: &Recovery) -> bool {
         let head = self.head();
         let is_its_epoch = ask.epoch.as_ref().is_none_or(|epoch| *epoch == head.epoch.to_string());
@@ -139,7 +139,7 @@ impl Histories {
 /// The log as joins see it.
 struct SlowLog(Mutex<Histories>);
 
-/// Lets others do something, once.
+/// Yields once, so that other steps can run.
 async fn pause() {
     let mut is_over = false;
     poll_fn(
@@ -178,13 +178,13 @@ impl Log for SlowLog {
 #[derive(Debug)]
 enum Event {
     Asked(Asked),
-    /// It is in, and so often something was lost.
+    /// It has entered; with the number of losses so far.
     Entered(JoinPosition, usize),
-    /// It did not enter.
+    /// The join failed.
     Failed,
-    /// It gets the message of this number in all histories.
+    /// It gets message number `n`, counted over all histories.
     Message(usize),
-    /// It has left, and so many were delivered.
+    /// It has left; with the number of messages delivered so far.
     Left(usize),
     CutOff,
 }
@@ -192,9 +192,9 @@ enum Event {
 /// A client asks to enter.
 #[derive(Debug, Clone)]
 struct Asked {
-    /// How many messages there were.
+    /// The number of messages stored so far.
     stored: usize,
-    /// How often something was lost.
+    /// The number of losses so far.
     losses: usize,
     recover: Option<Recovery>,
     /// Whether that could be replayed.
@@ -229,7 +229,7 @@ struct World {
     wire: Wire,
     name: RoomName,
     people: Vec<Person>,
-    /// What is stored and not delivered yet.
+    /// Messages that are stored and not delivered yet.
     stream: VecDeque<Committed>,
     delivered: usize,
 }
@@ -304,7 +304,7 @@ impl World {
         }
     }
 
-    /// Whoever is cut off is gone, and somebody else comes in its place.
+    /// Replaces every client that was cut off by a newcomer; returns the clients that were.
     fn replace_cut_off(&mut self) -> Vec<(Sid, Arc<Record>)> {
         let mut gone = Vec::new();
         for who in 0..PEOPLE {
@@ -335,7 +335,7 @@ impl World {
     }
 
     fn begin_join(&mut self, who: usize, ask: &Ask) {
-        // A room that begins to live subscribes: of an epoch that is over it hears nothing any more.
+        // A new room subscribes anew, so it receives nothing of an epoch that is over.
         if self.namespace.room(self.name.as_str()).is_none() {
             let epoch = self.log.0.lock().head().epoch;
             while self.stream.front().is_some_and(|next| next.position.epoch != epoch) {
@@ -379,7 +379,7 @@ impl World {
             };
             enter_from(&*log, &held, recover.as_ref(), limit, entered).await
         }));
-        // It holds back from now on.
+        // Delivery is paused from now on.
         self.poll(who, 1);
     }
 
@@ -423,7 +423,7 @@ impl World {
                 log.losses += 1;
             }
             Step::Restart { is_late } => {
-                // A room that has heard nothing of an epoch cannot tell its late news from those of the next.
+                // A room that received nothing of an epoch cannot tell its messages from the next one's.
                 let has_heard = self.delivered > *self.log.0.lock().starts.last().unwrap();
                 let is_late = *is_late && has_heard && (0..PEOPLE).any(|who| self.is_member(who));
                 if !is_late {
@@ -434,7 +434,7 @@ impl World {
         }
     }
 
-    /// Lets everything come to its end.
+    /// Runs everything to its end.
     fn finish(&mut self) {
         for who in 0..PEOPLE {
             self.poll(who, 10_000);
@@ -444,12 +444,12 @@ impl World {
     }
 }
 
-/// Goes through what happened to one client; panics where something is missing, comes twice, out of order, or
-/// to who is left out.
+/// Goes through one client's events. Panics if a message is missing, comes twice, out of order, or to an
+/// excluded client.
 struct Judge<'a> {
     log: &'a Histories,
     id: Sid,
-    /// Up to where it has everything, as far as it can know.
+    /// The position up to which it has everything, as far as it can know.
     has: Option<Position>,
     is_member: bool,
     joining: Option<(Asked, Vec<usize>)>,
@@ -471,7 +471,7 @@ impl<'a> Judge<'a> {
         self.has.map_or(0, |has| self.log.count(has))
     }
 
-    /// The messages between these two that it must get where they are delivered.
+    /// The messages between these two that must be delivered to it.
     fn due(&self, from: usize, to: usize) -> Vec<usize> {
         let left_out = |n: &usize| self.log.messages[*n].1.clients.contains(&self.id);
         (from..to).filter(|n| !left_out(n)).collect()
@@ -513,7 +513,7 @@ impl<'a> Judge<'a> {
         let (asked, got) = self.joining.take().unwrap();
         let position = entered.position.unwrap();
         let reached = self.log.count(position);
-        // Of the history that the client was in, and the log with it.
+        // Nothing was lost during the join, and a member is still in the epoch that it was in.
         let was_in = self.has.filter(|_| self.is_member);
         let is_whole = losses == asked.losses && was_in.is_none_or(|at| at.epoch == position.epoch);
         let recovered = entered.recovery.as_ref().filter(|recovery| recovery.recovered);

@@ -63,7 +63,7 @@ async fn who_fails_too_often_must_wait_even_with_the_right_password() {
     assert_eq!(denied.to_string(), "too many failed logins from this address: try again in 1 s");
     let elsewhere = login.admit(given("admin", "changeit"), from("192.0.2.2"), now).await;
     assert!(matches!(elsewhere, Ok(Admission::New(_))));
-    // A session that has ended, as a page brings after a restart, guesses nothing.
+    // An expired session, as a page brings it after a restart, guesses nothing.
     for _ in 0..9 {
         let ended = Credentials { session: Some("ended".into()), ..Credentials::default() };
         assert_eq!(login.admit(ended, from("192.0.2.3"), now).await, Err(Denied::Credentials));
@@ -83,7 +83,7 @@ fn the_wait_grows_and_ends() {
     for _ in 0..11 {
         let wait = attempts.begin(address, now).unwrap_err();
         waits.push(wait.as_secs());
-        // Asking too early makes it no longer.
+        // Trying too early does not make the wait longer.
         assert_eq!(attempts.begin(address, now), Err(wait));
         now += wait;
         assert_eq!(attempts.begin(address, now), Ok(()));

@@ -14,7 +14,7 @@ use crate::{
     protocol::names::RoomName,
 };
 
-/// An Admin UI for which one piece of news may wait.
+/// An Admin UI in which one piece of news may wait.
 fn narrow(detailed: bool) -> (Admin, mpsc::Receiver<News>) {
     let (news, told) = mpsc::channel(1);
     let (arrivals, _) = mpsc::unbounded_channel();

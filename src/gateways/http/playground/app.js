@@ -41,7 +41,7 @@ function showRooms() {
 
 function memberRow(id, { name, user: told }) {
   const user = id === socket?.id ? me.user : told;
-  // Who is in a room is connected, so that its user is online unless it said otherwise.
+  // Members of a room are connected: their users are online unless they said otherwise.
   const state = user == null ? undefined : (presence.get(user) ?? 'online');
   const who = make('span', { class: 'who', title: `client ${id}` }, name, id === socket?.id ? ' (you)' : '');
   const about = user == null ? 'no user' : `${user}, ${state}`;
@@ -165,7 +165,7 @@ onSubmit('send', async () => {
   const [event, payload] = composed();
   const text = at('text').value;
   const ack = await send(event, payload);
-  // What was refused may be mended; what was written meanwhile is not for this to take away.
+  // A refused text may be corrected; a text written meanwhile must stay.
   if (ack?.success && at('text').value === text) at('text').value = '';
   showPreview();
 });

@@ -1,6 +1,6 @@
 'use strict';
 
-// What is seen of events: the list of them, JSON in colours, and the picture of their rate.
+// How events are shown: their list, JSON in colours, and the chart of their rate.
 
 /** Makes an element: its attributes, then what is in it. Texts stay texts. */
 function make(tag, attributes = {}, ...content) {

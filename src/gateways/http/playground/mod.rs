@@ -1,7 +1,7 @@
 //! The playground: one page to try the server with, embedded in the binary.
 //!
-//! The page is kept as plain HTML, CSS and JavaScript, and put together at start: a browser loads
-//! nothing else, and its policy lets in nothing but these very texts, named by their hashes.
+//! The page is kept as plain HTML, CSS and JavaScript, and assembled at start. A browser loads nothing else:
+//! the content security policy allows only these texts, named by their hashes.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
@@ -13,11 +13,11 @@ use bytes::Bytes;
 
 const PAGE: &str = include_str!("index.html");
 
-/// The line of the page that a style sheet takes the place of, and the style sheet.
+/// The line of the page that the style sheet replaces, and the style sheet.
 const STYLE: (&str, &str) =
     ("<link rel=\"stylesheet\" href=\"style.css\">", include_str!("style.css"));
 
-/// The lines of the page that the scripts take the place of, and the scripts.
+/// The lines of the page that the scripts replace, and the scripts.
 const SCRIPTS: [(&str, &str); 4] = [
     ("<script src=\"socket.js\"></script>", include_str!("socket.js")),
     ("<script src=\"feed.js\"></script>", include_str!("feed.js")),
@@ -51,7 +51,7 @@ impl Playground {
         Self { html: html.into(), policy }
     }
 
-    /// The answer to who asks for the page.
+    /// The answer to a request for the page.
     pub fn answer(&self) -> Response {
         let headers: [(HeaderName, HeaderValue); 4] = [
             (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
@@ -63,7 +63,7 @@ impl Playground {
     }
 }
 
-/// What a policy calls an inline text.
+/// The policy's source expression for an inline text.
 fn source(text: &str) -> String {
     format!("'sha256-{}'", STANDARD.encode(digest(&SHA256, text.as_bytes())))
 }

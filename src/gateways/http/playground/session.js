@@ -213,7 +213,7 @@ function hear(name, payload) {
       room?.typing.delete(payload.socketId);
       break;
     case 'userTyping':
-      // Who types is there, even if it came before this client did.
+      // Somebody who types is a member, even if it came before this client did.
       room?.members.set(payload.clientId, { name: payload.clientName, user: payload.userId });
       if (payload.isTyping) room?.typing.set(payload.clientId, payload.clientName);
       else room?.typing.delete(payload.clientId);

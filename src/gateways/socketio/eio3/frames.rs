@@ -1,5 +1,5 @@
-//! The frames of a WebSocket from the client to the server ([RFC 6455, section 5][frames]), of which
-//! only messages of text that are a CONNECT packet with a query are changed.
+//! The frames of a WebSocket from the client to the server ([RFC 6455, section 5][frames]). Only text
+//! messages that are a CONNECT packet with a query are changed.
 //!
 //! [frames]: https://www.rfc-editor.org/rfc/rfc6455#section-5.2
 
@@ -7,20 +7,20 @@ use std::{mem, str};
 
 use super::packet;
 
-/// The greatest size of a message that is looked into, in bytes: a CONNECT packet holds a token or
-/// two, and no URL may have more, either.
+/// The greatest size of a message that is inspected, in bytes: a CONNECT packet holds a token or two, and no
+/// URL may have more, either.
 const LIMIT: usize = 64 * 1024;
 
 /// The size of a mask, in bytes.
 const MASK: usize = 4;
 
-/// The bit of a header's first byte that says that its frame is the last of its message.
+/// The bit of a header's first byte that marks the last frame of a message.
 const LAST: u8 = 0x80;
-/// The bit of a header's second byte that says that there is a mask; the other bits are a length.
+/// The bit of a header's second byte that marks a mask; the other bits are a length.
 const MASKED: u8 = 0x80;
-/// In place of a length: it is in the next two bytes.
+/// In place of a length: the length is in the next two bytes.
 const LENGTH_16: u8 = 126;
-/// In place of a length: it is in the next eight bytes.
+/// In place of a length: the length is in the next eight bytes.
 const LENGTH_64: u8 = 127;
 
 /// The opcode of the first frame of a message of text. The only smaller one is a continuation's.
@@ -30,19 +30,19 @@ const CONTROL: u8 = 8;
 
 /// Takes the bytes of a connection in pieces of any size, and gives them back.
 ///
-/// Everything passes at once and to the letter, but for what may be a CONNECT packet with a query:
-/// that is held back until it is whole.
+/// Everything passes at once and unchanged, except what may be a CONNECT packet with a query: that is
+/// buffered until it is complete.
 #[derive(Default)]
 pub struct Frames {
-    /// The header of the frame that has not begun yet, as far as it has come.
+    /// The header of the next frame, as far as it has come.
     header: Vec<u8>,
-    /// What has not come yet of the frame that has begun.
+    /// The bytes of the current frame that have not come yet.
     left: u64,
     frame: Option<Held>,
     message: Option<Message>,
 }
 
-/// The frame that has begun, where it is held back.
+/// The current frame, if it is buffered.
 struct Held {
     mask: [u8; MASK],
     /// How many bytes of its payload have come.
@@ -50,7 +50,7 @@ struct Held {
     last: bool,
 }
 
-/// A message that may be one to change.
+/// A message that may have to be changed.
 #[derive(Default)]
 struct Message {
     /// Its frames as they came.
@@ -60,8 +60,8 @@ struct Message {
 }
 
 impl Message {
-    /// Whether a frame with so much payload may be held back. Its headers count, too, as there may
-    /// be any number of frames without payload.
+    /// Whether a frame with that much payload may be buffered. Headers count, too, as there may be any number
+    /// of frames without payload.
     fn has_room(&self, length: u64) -> bool {
         let text = length.saturating_add(self.text.len() as u64);
         text <= LIMIT as u64 && self.frames.len() <= 2 * LIMIT
@@ -69,7 +69,7 @@ impl Message {
 }
 
 impl Frames {
-    /// Whether the bytes may pass as they are, and are thereby done with.
+    /// Whether the bytes pass unchanged; if so, they are accounted for.
     pub fn pass(&mut self, bytes: &[u8]) -> bool {
         let size = bytes.len() as u64;
         let pass = self.frame.is_none() && self.left >= size;
@@ -79,7 +79,7 @@ impl Frames {
         pass
     }
 
-    /// Takes the next bytes, and appends what may go on to `output`.
+    /// Takes the next bytes, and appends what passes to `output`.
     pub fn push(&mut self, mut bytes: &[u8], output: &mut Vec<u8>) {
         while !bytes.is_empty() {
             if self.left == 0 {
@@ -100,7 +100,7 @@ impl Frames {
         }
     }
 
-    /// Gives out what is held back; for the end of the connection.
+    /// Outputs what is buffered, at the end of the connection.
     pub fn finish(&mut self, output: &mut Vec<u8>) {
         self.release(output);
         output.append(&mut self.header);
@@ -109,10 +109,10 @@ impl Frames {
     fn begin(&mut self, header: &Header, output: &mut Vec<u8>) {
         self.left = header.length;
         self.frame = None;
-        // A control frame may come between the frames of a message, and goes before them.
+        // A control frame may come between the frames of a message, and overtakes them.
         if !header.is_control() {
             if header.begins_text() {
-                // There is none, unless the client breaks the protocol.
+                // Nothing is buffered here, unless the client breaks the protocol.
                 self.release(output);
                 self.message = Some(Message::default());
             }
@@ -163,7 +163,7 @@ impl Frames {
         }
     }
 
-    /// Lets the message go on as it came.
+    /// Passes the buffered message on unchanged.
     fn release(&mut self, output: &mut Vec<u8>) {
         self.frame = None;
         if let Some(message) = self.message.take() {
@@ -180,7 +180,7 @@ struct Header {
 }
 
 impl Header {
-    /// `None` until it is whole: two bytes, up to eight for a length of more than 125, the mask.
+    /// `None` until it is complete: two bytes, up to eight for a length of more than 125, the mask.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let [first, second, rest @ ..] = bytes else { return None };
         let (length, rest) = match second & !MASKED {

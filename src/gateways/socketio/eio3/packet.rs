@@ -8,12 +8,12 @@
 
 use serde_json::{Map, Value};
 
-/// What every packet that connects to a namespace other than `/` begins with.
+/// The beginning of every packet that connects to a namespace other than `/`.
 pub const CONNECT: &str = "40/";
 
-/// A CONNECT packet that has a query, with the query as its `auth`; `None` for every other packet.
+/// A CONNECT packet with a query, rewritten with the query as its `auth`; `None` for every other packet.
 ///
-/// Of repeated parameters the first counts. Data that the packet has already is kept instead.
+/// Of repeated parameters the first counts. If the packet already has data, that is kept instead.
 pub fn modernize(packet: &str) -> Option<String> {
     let rest = &packet.strip_prefix(CONNECT)?;
     let (address, data) = rest.split_once(',').unwrap_or((rest, ""));

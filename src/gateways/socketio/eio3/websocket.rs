@@ -1,4 +1,4 @@
-//! The stream of a WebSocket connection as the library is to read it.
+//! The stream of a WebSocket connection, as the library reads it.
 
 use std::{
     io,
@@ -14,25 +14,25 @@ use super::frames::Frames;
 pub struct Stream<C> {
     connection: C,
     frames: Frames,
-    /// What was read and has not been taken yet, from `taken` on.
+    /// Bytes that were read and not taken yet, from `taken` on.
     output: Vec<u8>,
     taken: usize,
 }
 
 impl<C> Stream<C> {
-    /// Around the connection's stream.
+    /// A stream around the connection's.
     pub fn new(connection: C) -> Self {
         Self { connection, frames: Frames::default(), output: Vec::new(), taken: 0 }
     }
 
-    /// Moves what is ready into the buffer.
+    /// Moves ready bytes into the buffer.
     fn take(&mut self, buffer: &mut ReadBuf<'_>) {
         let ready = &self.output[self.taken..];
         let size = ready.len().min(buffer.remaining());
         buffer.put_slice(&ready[..size]);
         self.taken += size;
         if self.taken == self.output.len() {
-            // A connection that is idle should hold no memory.
+            // An idle connection should hold no memory.
             self.output = Vec::new();
             self.taken = 0;
         }

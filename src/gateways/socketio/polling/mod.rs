@@ -1,10 +1,10 @@
-//! Engine.IO by polling: one GET after another fetches what waits for the client, POSTs bring what it
-//! says ([protocol]).
+//! Engine.IO by HTTP long polling: one GET after another fetches what waits for the client, POSTs bring what
+//! it sends ([protocol](https://github.com/socketio/engine.io-protocol#http-long-polling-1)).
 //!
 //! The library behind sees a WebSocket from the beginning: a handshake opens a
-//! [session](crate::transport::Session) whose stream it is given, bodies of POSTs become frames on it, and
-//! the frames that it or an sender writes become the bodies of answers. So a client that polls is held
-//! to the bounds of all others, and an upgrade is the session's going over to another byte stream.
+//! [session](crate::transport::Session) and gives the library its stream, bodies of POSTs become frames on
+//! it, and frames that the library or a sender writes become the bodies of answers. So a client that polls
+//! has the bounds of all others, and an upgrade switches the session to another byte stream.
 
 mod payload;
 mod probe;
@@ -42,9 +42,9 @@ pub struct Settings {
     pub wire: Wire,
     /// The greatest size of a body, in bytes.
     pub max_payload: usize,
-    /// Whether a client may go over to a websocket.
+    /// Whether a client may upgrade to a websocket.
     pub upgrades: bool,
-    /// How long that may take.
+    /// How long an upgrade may take.
     pub upgrade_timeout: std::time::Duration,
 }
 
@@ -134,7 +134,7 @@ where
     if opened.is_err() {
         return Refused::BadRequest.into_response();
     }
-    // What comes next goes with the first poll.
+    // Later messages go with the first poll.
     let Polled::Messages(messages, answering) = session.poll(1).await else {
         return Refused::BadRequest.into_response();
     };
@@ -148,14 +148,13 @@ where
     respond(&session, is_binary, answering.pieces(body))
 }
 
-/// The request of a session that polls, for the library. It looks at the first of the parameters.
+/// The request of a session that polls, for the library, which reads the first parameter of each name.
 fn as_websocket(uri: &Uri) -> Option<Uri> {
     let query = uri.query().unwrap_or_default();
     format!("{}?transport=websocket&{query}", uri.path()).parse().ok()
 }
 
-/// Makes the session known by the id in its open packet; returns the packet as a client that polls
-/// needs it.
+/// Registers the session under the id in its open packet; returns the packet for a client that polls.
 fn greet(session: &Session, open: &Message, upgrades: bool) -> Option<Message> {
     let text = std::str::from_utf8(&open.payload).ok()?;
     let mut open: Map<String, Value> = serde_json::from_str(text.strip_prefix('0')?).ok()?;
@@ -183,7 +182,7 @@ async fn poll(settings: &Settings, session: &Session, uri: &Uri) -> Response {
     }
 }
 
-/// The answer with this body, which ends where the client is cut off.
+/// The answer with this body, which ends early if the client is cut off.
 fn respond(session: &Session, is_binary: bool, body: Vec<Bytes>) -> Response {
     let size = body.iter().map(Bytes::len).sum::<usize>();
     let kind = if is_binary { "application/octet-stream" } else { "text/plain; charset=UTF-8" };
@@ -198,17 +197,17 @@ fn respond(session: &Session, is_binary: bool, body: Vec<Bytes>) -> Response {
 
 async fn post(settings: &Settings, session: &Session, request: Request) -> Response {
     let Some(post) = session.post() else {
-        // As with polls, there may be one at a time.
+        // As with polls, only one at a time is allowed.
         session.break_off();
         return StatusCode::BAD_REQUEST.into_response();
     };
     let encoding = Encoding::of_post(request.uri(), request.headers());
-    // Until all of it is processed.
+    // Charged until all of it is processed.
     let mut held = session.hold();
     let body = match read(request.into_body(), settings.max_payload, &mut held).await {
         Ok(body) => body,
         Err(status) => {
-            // The session does not outlive a message that is lost.
+            // The session does not survive a lost message.
             drop(post);
             session.ended().await;
             return status.into_response();
@@ -226,7 +225,7 @@ async fn post(settings: &Settings, session: &Session, request: Request) -> Respo
     (headers, "ok").into_response()
 }
 
-/// A body of at most so many bytes.
+/// A body of at most `most` bytes.
 async fn read(body: Body, most: usize, held: &mut Held) -> Result<Bytes, StatusCode> {
     let mut body = body.into_data_stream();
     let mut whole = Vec::new();
@@ -241,7 +240,7 @@ async fn read(body: Body, most: usize, held: &mut Held) -> Result<Bytes, StatusC
     Ok(whole.into())
 }
 
-/// Takes a session over to a websocket. Where that fails, it goes on by polling.
+/// Upgrades a session to a websocket. If that fails, the session goes on polling.
 pub async fn upgrade(settings: Settings, session: Session, upgrade: OnUpgrade) {
     let Some(mut raw) = Raw::of(upgrade).await else { return };
     let probed = probe::probe(&session, &mut raw);

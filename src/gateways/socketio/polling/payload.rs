@@ -1,6 +1,5 @@
 //! Payloads: the packets that one HTTP body carries, in the encodings of [Engine.IO 4][four] and of
-//! [Engine.IO 3][three] ([engine.io-parser 2.x][parser]), and how they become frames and frames become
-//! them.
+//! [Engine.IO 3][three] ([engine.io-parser 2.x][parser]), and their conversion to frames and back.
 //!
 //! [four]: https://github.com/socketio/engine.io-protocol#http-long-polling-1
 //! [three]: https://github.com/socketio/engine.io-protocol/tree/v3#payload
@@ -15,7 +14,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::super::{eio3, parameter};
 use crate::transport::frame::{self, Message};
 
-/// How the packets of a payload are put together.
+/// How the packets of a payload are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// Engine.IO 4: packets with a separator between them. Binary data is `b` and base64.
@@ -28,19 +27,19 @@ pub enum Encoding {
     Binary,
 }
 
-/// What stands between two packets of Engine.IO 4.
+/// The separator of packets in Engine.IO 4.
 const SEPARATOR: u8 = 0x1e;
 /// The first byte of a packet of text in [`Encoding::Binary`].
 const TEXT: u8 = 0;
 /// The first byte of a packet of binary data in [`Encoding::Binary`].
 const BINARY: u8 = 1;
-/// What ends the length in [`Encoding::Binary`].
+/// The end of the length in [`Encoding::Binary`].
 const LENGTH_END: u8 = 255;
 /// The type of a packet that is a message.
 const MESSAGE: u8 = 4;
-/// What a client says that leaves.
+/// The packet with which a client leaves.
 const CLOSE: &str = "1";
-/// What is said where there is nothing to say.
+/// The packet that is sent when nothing waits.
 const NOOP: &str = "6";
 /// Packets as large are shared with all other answers, smaller ones are copied.
 const SHARED: usize = 4096;
@@ -48,13 +47,13 @@ const SHARED: usize = 4096;
 /// The packets of a POST.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
-    /// As frames of a client. What is no packet has become one that the library refuses.
+    /// The packets as frames of a client. An invalid payload has become a packet that the library refuses.
     pub frames: Vec<u8>,
     /// The client leaves.
     pub ends: bool,
 }
 
-/// What is no payload.
+/// The body is no valid payload.
 #[derive(Debug)]
 struct Invalid;
 
@@ -70,7 +69,7 @@ impl Encoding {
         }
     }
 
-    /// The encoding of answers to a client, which are binary only where there is binary data.
+    /// The encoding of answers to a client; `Binary` ones are binary only if they hold binary data.
     pub fn of_answers(uri: &Uri) -> Self {
         match parameter(uri, "b64") {
             _ if !eio3::speaks(uri) => Self::Separated,
@@ -109,7 +108,7 @@ impl Encoding {
                 frame::CLOSE if !closes => {
                     self.put_text(&mut body, is_binary, Bytes::from_static(CLOSE.as_bytes()));
                 }
-                // What keeps a WebSocket alive means nothing here.
+                // A WebSocket's pings and pongs mean nothing here.
                 _ => {}
             }
         }
@@ -201,7 +200,7 @@ impl Body {
 }
 
 impl Parsed {
-    /// Adds a packet; false where it is the last one that counts.
+    /// Adds a packet; returns false if it is the last one that counts.
     fn text(&mut self, packet: &str) -> bool {
         frame::put_client_frame(&mut self.frames, frame::TEXT, &[packet.as_bytes()]);
         self.ends = packet == CLOSE;
@@ -244,8 +243,8 @@ fn lengths_in_text(body: &[u8], parsed: &mut Parsed) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// Where the first `units` UTF-16 code units of the text end, in bytes; `None` where it has not that
-/// many, or where that is within a character.
+/// The offset in bytes at which the text's first `units` UTF-16 code units end; `None` if it has fewer, or if
+/// that is within a character.
 fn utf16_offset(text: &str, units: usize) -> Option<usize> {
     let mut left = units;
     let mut characters = text.chars();

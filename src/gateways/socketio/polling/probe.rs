@@ -1,4 +1,4 @@
-//! The first words on a websocket that a session is to go over to: `2probe`, `3probe`, and `5`.
+//! The probe on a websocket that a session upgrades to: `2probe`, `3probe`, and `5`.
 
 use std::io::ErrorKind;
 
@@ -16,8 +16,8 @@ const CHUNK: usize = 1024;
 /// The size of the longest frame here, with its header and its mask.
 const LONGEST: usize = 2 + 4 + 125;
 
-/// Answers the probe and waits for the client's word that it polls no more. `None` where the client says
-/// anything else, or nothing.
+/// Answers the probe and waits for the client's `5`, which says that it no longer polls. `None` if the client
+/// sends anything else, or nothing.
 pub async fn probe(session: &Session, raw: &mut Raw) -> Option<Upgrading> {
     let mut read = BytesMut::from(raw.read.split_off(0));
     if message(&raw.tcp, &mut read).await?.as_ref() != b"2probe" {
@@ -28,12 +28,12 @@ pub async fn probe(session: &Session, raw: &mut Raw) -> Option<Upgrading> {
     if message(&raw.tcp, &mut read).await?.as_ref() != b"5" {
         return None;
     }
-    // What has come after it.
+    // Bytes that came after it.
     raw.read = read.freeze();
     Some(upgrading)
 }
 
-/// The next message, if it is a short text in one frame. Signs of life may come before.
+/// The next message, if it is a short text in one frame. Pings and pongs may come before it.
 async fn message(tcp: &TcpStream, read: &mut BytesMut) -> Option<Bytes> {
     loop {
         while let Some((opcode, payload)) = take_frame(read)? {
@@ -54,7 +54,7 @@ async fn message(tcp: &TcpStream, read: &mut BytesMut) -> Option<Bytes> {
     }
 }
 
-/// Takes out the next frame, if it is whole; `None` where there can be no such frame.
+/// Takes out the next frame, if it is complete; `None` if no such frame is allowed here.
 #[allow(clippy::option_option, reason = "it has not come, or it is not what may come")]
 fn take_frame(read: &mut BytesMut) -> Option<Option<(u8, Bytes)>> {
     let (Some(&first), Some(&second)) = (read.first(), read.get(1)) else { return Some(None) };

@@ -12,7 +12,7 @@ const BINARY: u8 = 2;
 const PING: u8 = 9;
 const LIMIT: usize = 64 * 1024;
 
-/// A frame of a client, written anew by the words of RFC 6455.
+/// A frame of a client, written independently from RFC 6455.
 fn frame(opcode: u8, last: bool, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![u8::from(last) << 7 | opcode];
     match payload.len() {
@@ -50,7 +50,7 @@ fn message(opcode: u8, mask: [u8; 4], payload: &[u8], cuts: &[Index]) -> Vec<u8>
     bytes
 }
 
-/// What comes out when the bytes come in pieces that end where `cuts` say.
+/// The output for bytes that come in pieces which end where `cuts` say.
 fn through(bytes: &[u8], cuts: &[Index]) -> Vec<u8> {
     let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
     ends.sort_unstable();
@@ -134,7 +134,7 @@ proptest! {
 
     #[test]
     fn what_does_not_change_passes_to_the_letter(mut sent in messages(), cuts in vec(any::<Index>(), 0..20)) {
-        // A ping within a message that is held back goes before it.
+        // A ping overtakes a message that is buffered.
         sent.retain(|(message, _, cuts)| match message {
             Message::Text(text) => modern(text) == text.as_str() && cuts.is_empty(),
             _ => true,

@@ -1,4 +1,4 @@
-//! Around the library: what it is given, what it answers, and that it is still itself for others.
+//! Around the library: what it gets, what it answers, and that other clients are not affected.
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
@@ -41,7 +41,7 @@ const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocke
 
 const TIMEOUT: transport::Patience = transport::Patience { head: DEADLINE, write: DEADLINE };
 
-/// A server whose namespace `/chat` tells everyone the `auth` they came with, and gives them a file.
+/// A server whose namespace `/chat` tells each client its `auth`, and sends it a file.
 fn server() -> Router {
     let (layer, io) = SocketIo::builder().max_payload(MAX_PAYLOAD.into()).build_layer();
     io.ns("/", async || ());
@@ -103,7 +103,7 @@ impl Session {
         answer(&self.server, Request::get(&self.uri).body(Body::empty()).unwrap()).await
     }
 
-    /// All that polls bring, up to the one that brings the words.
+    /// Everything that polls bring, up to the one that brings `words`.
     async fn poll_until(&self, words: &[u8]) -> Vec<u8> {
         let mut all = Vec::new();
         while !contains(&all, words) {
@@ -198,7 +198,7 @@ async fn connect(server: &Router) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
 
-/// Reads up to the words; all that was read.
+/// Reads until `words` come; returns everything that was read.
 async fn read_until(connection: &mut TcpStream, words: &[u8]) -> Vec<u8> {
     let mut all = Vec::new();
     let reading = async {
