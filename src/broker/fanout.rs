@@ -1,4 +1,4 @@
-//! From one to many, on this node.
+//! The fan-out: from one message to many clients of this node.
 
 use std::{sync::Arc, time::Instant};
 
@@ -22,12 +22,12 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    /// To the clients of this registry, which are on this wire or poll.
+    /// A fan-out to the clients of this registry, on this wire.
     pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, wire: Wire) -> Self {
         Self { registry, metrics, wire }
     }
 
-    /// Sends a signal to the members of a room; returns to how many.
+    /// Sends a signal to the members of a room; returns the number of recipients.
     pub fn to_room(
         &self,
         namespace: &Namespace,
@@ -72,8 +72,7 @@ impl Fanout {
         sent
     }
 
-    /// Sends a signal to the members of these rooms, once to each however many of them it is in;
-    /// returns to how many.
+    /// Sends a signal once to every member of these rooms; returns the number of recipients.
     pub fn to_rooms(
         &self,
         namespace: &Namespace,
@@ -94,7 +93,7 @@ impl Fanout {
         self.to_clients(&audience.into_values().collect::<Vec<_>>(), packet, except)
     }
 
-    /// Sends a signal to every client of a namespace; returns to how many.
+    /// Sends a signal to every client of a namespace; returns the number of recipients.
     pub fn to_namespace(&self, namespace: &Namespace, packet: &Packet, except: &Except) -> usize {
         let since = Instant::now();
         packet.prepare(&self.wire, &namespace.path);
@@ -103,13 +102,13 @@ impl Fanout {
         sent
     }
 
-    /// Sends a packet to the clients of these ids, in whichever namespace they are; returns to how many.
+    /// Sends a packet to the clients of these ids in all namespaces; returns the number of recipients.
     pub fn to_ids(&self, ids: &[Sid], packet: &Packet, except: &Except) -> usize {
         let clients = ids.iter().flat_map(|id| self.registry.clients(*id)).collect::<Vec<_>>();
         self.to_clients(&clients, packet, except)
     }
 
-    /// Sends a packet to these clients; returns to how many.
+    /// Sends a packet to these clients; returns the number of recipients.
     pub fn to_clients(&self, clients: &[Arc<Client>], packet: &Packet, except: &Except) -> usize {
         let since = Instant::now();
         let sent = clients
@@ -122,8 +121,8 @@ impl Fanout {
     }
 }
 
-/// A stored message as the event that it was, its offset inside. Called on the log's writer thread: its
-/// text is not read.
+/// A stored message as its event, with its offset inside. Runs on the log's writer thread, so it does not
+/// read the text.
 pub fn stored_packet(entry: &Entry, offset: u64) -> Packet {
     let payload = Payload::stored(entry.json.clone(), &entry.attachments);
     Packet::new(entry.event.clone(), payload.numbered(offset))
@@ -160,7 +159,7 @@ mod tests {
         format!(r#"{open}{{"_placeholder":true,"num":0}}{close}"#)
     }
 
-    /// The log's writer calls this for all rooms: what a client has sent to one may hold up no other.
+    /// The log's writer calls this for all rooms: a message to one room must not delay the others.
     #[tokio::test]
     async fn what_was_committed_is_fanned_out_without_being_read() {
         let server = TestServer::one_node(|_| {}).await;
@@ -178,7 +177,7 @@ mod tests {
         }
     }
 
-    /// Whoever waits for the room's lock waits for no packet to be encoded.
+    /// A task that waits for the room's lock never waits for a packet to be encoded.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_packet_is_encoded_before_the_rooms_lock_is_taken() {
         let server = TestServer::one_node(|_| {}).await;

@@ -1,14 +1,14 @@
-//! The hallway: everything that goes to more than one client goes through here.
+//! The broker: everything that goes to more than one client goes through here.
 //!
-//! A *room message* is appended to the log, which numbers it; what the log has committed comes back
-//! in the log's order and only that is fanned out. So what is delivered is stored, the order in the
-//! log is the order on the wire, and an append that is done is a message that is kept. Without
-//! history the log is skipped and the path stays. A *signal* (typing, presence, announcements)
-//! takes the same way without the log: at most once.
+//! A *room message* is appended to the log, which numbers it; what the log has committed comes back in the
+//! log's order, and only that is fanned out. So what is delivered is stored, the order in the log is the
+//! order on the wire, and a finished append means that the message is kept. Without history the log is
+//! skipped and the path stays the same. A *signal* (typing, presence, announcements) takes the same path
+//! without the log: at most once.
 //!
-//! On one node the log is embedded, and its tail fans out. On several it is Redis: what comes back, on
-//! every node that has members in the room, comes by the room's channel (see [`crate::broker::cluster`]), and
-//! signals go out here and are told to the other nodes.
+//! On one node the log is embedded, and its [`tail`] fans out. On several nodes the log is in Redis:
+//! committed messages come back by the room's channel, on every node that has members in the room (see
+//! [`crate::broker::cluster`]); signals go to this node's clients directly and to the other nodes.
 
 pub mod cluster;
 pub mod fanout;
@@ -41,13 +41,13 @@ use crate::{
     transport::{Counts, Readers, Wire},
 };
 
-/// How long a client waits at most, after each message that it sends, for most of those who read it.
+/// How long a client waits at most, after each of its messages, for most readers to catch up.
 const TIMEOUT: Duration = Duration::from_millis(50);
 
 /// How long a backend waits before it is refused.
 const BACKEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often other nodes are asked for their readers while somebody waits.
+/// How often other nodes are asked for their readers while a sender waits.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// When a backend that was refused may try again.
@@ -60,24 +60,24 @@ pub struct RoomMessage {
     pub namespace: Arc<Namespace>,
     /// The room.
     pub room: RoomName,
-    /// The event as which it goes out.
+    /// The name of the event that goes out.
     pub event: Cow<'static, str>,
     /// The object that goes out, without its offset.
     pub payload: Payload,
-    /// The message's id: the client's, or the server's where the client gave none.
+    /// The message's id: the client's, or the server's if the client gave none.
     pub id: String,
     /// When the server took it.
     pub timestamp: Timestamp,
     /// Who is left out of the live delivery.
     pub except: Except,
-    /// Who is charged for the room if it begins with this; `None` for a backend.
+    /// The sender that is charged for the room if this message creates it; `None` for a backend.
     pub sender: Option<SenderId>,
 }
 
-/// Takes what is sent to where it belongs.
+/// Sends messages and signals to their audience, on all nodes.
 #[derive(Debug, Clone)]
 pub struct Broker {
-    /// The way to this node's clients alone.
+    /// The fan-out to this node's clients alone.
     pub here: Fanout,
     log: Option<Store>,
     cluster: Option<Cluster>,
@@ -85,25 +85,25 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A broker with the log where there is history, and the other nodes where there may be some. The tail
-    /// of an embedded log is [`tail`].
+    /// A broker with the log if there is history, and the cluster if there may be other nodes. The tail of an
+    /// embedded log is [`tail`].
     pub fn new(here: Fanout, log: Option<Store>, cluster: Option<Cluster>, wire: Wire) -> Self {
         Self { here, log, cluster, wire }
     }
 
-    /// The log, where there is history.
+    /// The log, if there is history.
     pub fn log(&self) -> Option<&Store> {
         self.log.as_ref()
     }
 
-    /// Sends a message to a room: where there is history it is handed to the log during this call, so
-    /// that the order of calls is the order of the log. When what this returns is done, the message is
-    /// stored and on its way to every member; the answer is its offset. As long as most of those who
-    /// read are behind, that takes a little longer: who publishes faster than that is held back.
+    /// Sends a message to a room. With history, this call itself hands it to the log, so that the order of
+    /// calls is the order of the log. When the future completes, the message is stored and on its way to
+    /// every member; the output is its offset. While most readers are behind, the future takes a little
+    /// longer, which slows fast publishers down.
     ///
     /// # Errors
-    /// `unavailable` when the log cannot take it, `too_many_rooms` when its room would be one too
-    /// many; then nobody receives it. Or, where Redis was lost just then, nobody knows.
+    /// `unavailable` if the log cannot take the message, `too_many_rooms` if its room would be one too many;
+    /// then nobody receives it. If Redis was lost just then, the outcome is unknown.
     pub fn publish(
         &self,
         message: RoomMessage,
@@ -130,7 +130,7 @@ impl Broker {
             self.here.to_room(&namespace, &name, &packet, &except);
             return Begun::Done;
         };
-        // Here, as it is a matter of the sender's alone: the log's writer and the room have others waiting.
+        // Done here at the cost of the sender alone: others wait for the log's writer and for the room.
         let payload = payload.to_be_numbered();
         let entry = Entry {
             id,
@@ -159,8 +159,8 @@ impl Broker {
         }
     }
 
-    /// Waits a little, while most of those who read what was last sent to this room, or to the whole
-    /// namespace, are behind: who sends faster than others read is held back.
+    /// Waits a little while most readers of what was last sent to this room, or to the whole namespace, are
+    /// behind. That slows down clients that send faster than others read.
     pub async fn wait_drained(&self, namespace: &Namespace, room: Option<&RoomName>) {
         self.drained(namespace, room, TIMEOUT).await;
     }
@@ -177,12 +177,12 @@ impl Broker {
         self.within(TIMEOUT, readers.wait_drained()).await;
     }
 
-    /// Lets a backend send to this room, or to the whole namespace, once no more than half of those who
-    /// read are behind.
+    /// Lets a backend send to this room, or to the whole namespace, once at most half of the readers are
+    /// behind.
     ///
     /// # Errors
-    /// `unavailable` where that takes too long: a backend that sends faster than is read must wait, or
-    /// it would cost those who read their connection.
+    /// `unavailable` if that takes too long: a backend that sends faster than clients read would cost them
+    /// their connections.
     pub async fn admit(
         &self,
         namespace: &Namespace,
@@ -196,8 +196,8 @@ impl Broker {
         Err(Refusal { retry_after: Some(RETRY_AFTER), ..refusal })
     }
 
-    /// Waits until no more than half of those who read what is sent there are behind; false where that
-    /// takes longer. On several nodes it is half of all of them that counts.
+    /// Waits until at most half of the readers there are behind, counted over all nodes; false if that takes
+    /// longer than `max_wait`.
     async fn drained(
         &self,
         namespace: &Namespace,
@@ -219,8 +219,7 @@ impl Broker {
         self.within(max_wait, drained).await
     }
 
-    /// Waits for this, and no longer than that, nor beyond the server's stop; false where it took
-    /// longer.
+    /// Waits for `drained`, but at most `max_wait`; false if it took longer. True when the server stops.
     async fn within(&self, max_wait: Duration, drained: impl Future<Output = ()>) -> bool {
         tokio::select! {
             () = drained => true,
@@ -229,7 +228,7 @@ impl Broker {
         }
     }
 
-    /// Whether no more than half are behind, or while memory is short, nobody is.
+    /// Whether at most half of the readers are behind; while memory is short, whether none is.
     fn is_drained(&self, readers: &Readers) -> bool {
         match self.wire.memory().level() {
             Level::Calm => !readers.is_backpressured(),
@@ -237,7 +236,7 @@ impl Broker {
         }
     }
 
-    /// Whether no more than half are behind with those on other nodes counted in.
+    /// Whether at most half of the readers are behind, with those on other nodes counted in.
     async fn are_drained_elsewhere(
         &self,
         namespace: &Namespace,
@@ -257,7 +256,7 @@ impl Broker {
         !(elsewhere.await + readers.counts()).are_backpressured()
     }
 
-    /// Asks all other nodes; where there are none, nobody answers.
+    /// Asks all other nodes; without any, there are no answers.
     pub async fn survey<T: DeserializeOwned>(
         &self,
         survey: &Survey,
@@ -281,7 +280,7 @@ impl Broker {
         self.signal_room_elsewhere(namespace, room, packet, except);
     }
 
-    /// Sends a signal to the members of a room on the other nodes: those of this one have it already.
+    /// Sends a signal to the members of a room on the other nodes: this node's members have it already.
     pub fn signal_room_elsewhere(
         &self,
         namespace: &Namespace,
@@ -294,8 +293,7 @@ impl Broker {
         }
     }
 
-    /// Sends a signal to the members of these rooms, on all nodes, once to each however many of them it
-    /// is in.
+    /// Sends a signal once to every member of these rooms, on all nodes.
     pub fn signal_rooms(
         &self,
         namespace: &Namespace,
@@ -324,14 +322,13 @@ impl Broker {
         });
     }
 
-    /// Tells every client of a namespace that one came or went, but not on nodes where there are too
-    /// many of them.
+    /// Tells every client of a namespace that one came or went, except on other nodes with too many clients.
     pub fn announce(&self, namespace: &Namespace, packet: &Packet) {
         self.here.to_namespace(namespace, packet, &Except::nobody());
         self.announce_elsewhere(namespace, packet);
     }
 
-    /// The same for the other nodes alone.
+    /// The same for the other nodes only.
     pub fn announce_elsewhere(&self, namespace: &Namespace, packet: &Packet) {
         self.elsewhere(packet, || NodeMessage::Namespace {
             namespace: namespace.path.clone(),
@@ -340,7 +337,7 @@ impl Broker {
         });
     }
 
-    /// Sends a signal to the clients of these ids, in whichever namespace and on whichever node they are.
+    /// Sends a signal to the clients of these ids, in all namespaces and on all nodes.
     pub fn signal_ids(&self, ids: &[Sid], packet: &Packet, except: &Except) {
         if ids.is_empty() {
             return;
@@ -363,13 +360,13 @@ impl Broker {
 enum Begun {
     /// To the log.
     Logged(Pending<Position>, RoomKey),
-    /// To be told to all nodes, without a log.
+    /// To be published to all nodes, without a log.
     Unlogged(RoomKey, Packet, Except),
-    /// To this node's members, who have it.
+    /// Delivered to this node's members already.
     Done,
 }
 
-/// Those of this node who read what is sent there; `None` where there is nobody.
+/// This node's readers of a room or a namespace; `None` if there are none.
 pub fn readers_of(namespace: &Namespace, room: Option<&RoomName>) -> Option<Arc<Readers>> {
     match room {
         Some(room) => Some(namespace.room(room.as_str())?.lock().readers().clone()),

@@ -1,4 +1,4 @@
-//! Questions of one node to all others.
+//! Surveys: questions of one node to all others.
 
 use std::sync::Arc;
 
@@ -10,25 +10,25 @@ use crate::protocol::{
     names::{RoomName, UserId},
 };
 
-/// A question to all other nodes.
+/// A survey of all other nodes.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Survey {
-    /// To send the packet to this user's clients: whom did it reach?
+    /// Send the packet to this user's clients: which ones did it reach?
     ToUser {
         /// The user.
         user: UserId,
         /// Who is left out.
         except: Except,
     },
-    /// To send the packet to this client: was it there?
+    /// Send the packet to this client: was it there?
     ToClient {
         /// The client.
         client: Sid,
-        /// In this namespace alone.
+        /// Only in this namespace, if set.
         namespace: Option<Arc<str>>,
     },
-    /// To disconnect this client: was it there?
+    /// Disconnect this client: was it there?
     Disconnect {
         /// The client.
         client: Sid,
@@ -37,7 +37,7 @@ pub enum Survey {
     Connection {
         /// The client.
         client: Sid,
-        /// In this namespace alone.
+        /// Only in this namespace, if set.
         namespace: Option<Arc<str>>,
     },
     /// A part of the list of connections.
@@ -66,13 +66,13 @@ pub enum Survey {
         /// The user.
         user: UserId,
     },
-    /// How many connections and rooms.
+    /// The number of connections and rooms.
     Counts,
-    /// How many read what was last sent to a room or a namespace, and how many of those are behind.
+    /// How many clients read what was last sent to a room or a namespace, and how many of them are behind.
     Readers {
         /// The namespace.
         namespace: Arc<str>,
-        /// The room; `None` for all of the namespace.
+        /// The room; `None` for the whole namespace.
         room: Option<RoomName>,
     },
 }

@@ -30,8 +30,7 @@ use crate::{
     telemetry::event_log::{Entry, Kind},
 };
 
-/// Which of the two families of events a client used to join a room; it is told of the room in
-/// the same one.
+/// The event style in which a client joined a room; it gets the room's events in the same style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventStyle {
     /// `join-room`, `watch-resource`: answered by `room-joined`, `user-joined`.
@@ -54,7 +53,7 @@ pub struct Membership {
     pub room: Arc<Room>,
     /// How it was joined.
     pub style: EventStyle,
-    /// The room's name as the client gave it, in JSON, to be repeated to it.
+    /// The room's name in JSON as the client gave it, which answers repeat.
     pub echo: Arc<str>,
 }
 
@@ -65,7 +64,7 @@ pub struct Session {
     pub user: Option<UserId>,
     /// The rooms that it may join, read and send to.
     pub permissions: Permissions,
-    /// When the token ends.
+    /// When the token expires.
     pub expires_at: Option<SystemTime>,
 }
 
@@ -91,13 +90,13 @@ pub struct Client {
     pub address: Option<IpAddr>,
     /// When it connected.
     pub connected_at: Timestamp,
-    /// The one way out to it.
+    /// The only way to send to it.
     pub sender: ClientSender,
     last_activity: AtomicI64,
     session: Mutex<Session>,
     memberships: Mutex<HashMap<RoomName, Membership>>,
     typing: Mutex<HashSet<RoomName>>,
-    /// What ends the connection when the token ends.
+    /// The task that ends the connection when the token expires.
     expiry: Mutex<Option<AbortHandle>>,
 }
 
@@ -138,7 +137,8 @@ impl Client {
         self.session.lock().user.clone()
     }
 
-    /// Who is charged for what it leaves in the store: its user, if users `prove` who they are.
+    /// The sender that is charged for what it stores: its user if `users_prove` who they are, else its
+    /// address.
     pub fn sender_id(&self, users_prove: bool) -> SenderId {
         match self.user().filter(|_| users_prove) {
             Some(user) => SenderId::User(user),
@@ -156,7 +156,7 @@ impl Client {
         *self.session.lock() = session;
     }
 
-    /// Puts `watch` in the place of what watches over the end of its token.
+    /// Replaces the task that watches for the end of its token.
     pub fn set_expiry(&self, watch: Option<AbortHandle>) {
         if let Some(before) = std::mem::replace(&mut *self.expiry.lock(), watch) {
             before.abort();
@@ -182,7 +182,7 @@ impl Client {
         Err(Refusal::forbidden(message))
     }
 
-    /// Refuses to send to everyone where the rooms that it may send to are named.
+    /// Refuses to send to everyone if its permissions name rooms.
     ///
     /// # Errors
     /// `forbidden`.
@@ -239,12 +239,12 @@ impl Client {
         self.memberships.lock().len()
     }
 
-    /// Enters a place in a room.
+    /// Adds a membership.
     pub fn add_membership(&self, room: RoomName, membership: Membership) {
         self.memberships.lock().insert(room, membership);
     }
 
-    /// Gives up the place in a room.
+    /// Removes a membership.
     pub fn remove_membership(&self, room: &RoomName) -> Option<Membership> {
         self.memberships.lock().remove(room)
     }

@@ -1,4 +1,4 @@
-//! Who is where: clients, rooms and users of this node.
+//! The registry: clients, rooms and users of this node.
 //!
 //! Invariants:
 //! - every entry is tied to a live connection: a client is entered when its connection is
@@ -49,7 +49,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// A registry of these namespaces, in which at most `max_rooms` rooms may live (0: no limit).
+    /// A registry of these namespaces with at most `max_rooms` rooms (0: no limit).
     pub fn new(paths: &[String], max_rooms: u64) -> Self {
         let max = if max_rooms == 0 {
             usize::MAX
@@ -84,7 +84,7 @@ impl Registry {
     }
 }
 
-/// How many rooms live and may live, over all namespaces.
+/// How many rooms there are and may be, over all namespaces.
 #[derive(Debug)]
 struct Quota {
     max: usize,
@@ -92,7 +92,7 @@ struct Quota {
 }
 
 impl Quota {
-    /// Counts one more room, or says how many there are where that is too many.
+    /// Counts one more room; fails with the number of rooms if that is too many.
     fn take(&self) -> Result<(), usize> {
         let taken =
             self.live.fetch_update(Relaxed, Relaxed, |live| (live < self.max).then_some(live + 1));
@@ -136,8 +136,8 @@ impl Namespace {
 
     /// Removes a client that has gone.
     ///
-    /// Nothing happens where another has its id: a connection that left the namespace and came back
-    /// is a new client of the same id, which the end of the old one must not take out.
+    /// Does nothing if another client has its id: a connection that left the namespace and came back is a new
+    /// client with the same id, which must stay.
     pub fn remove(&self, client: &Client) {
         let is_it = |known: &Client| std::ptr::eq(known, client);
         {
@@ -164,7 +164,7 @@ impl Namespace {
         self.clients.read().len()
     }
 
-    /// Sends to every client but those that `except` names; returns to how many.
+    /// Sends to every client except those that `except` matches; returns the number of recipients.
     pub fn send(&self, packet: &Packet, except: impl Fn(&Client) -> bool) -> usize {
         let _order = self.everyone.lock();
         let clients = self.clients.read();
@@ -175,12 +175,12 @@ impl Namespace {
         sent
     }
 
-    /// Those who read what is sent to everyone: as long as most are behind, publishers should wait.
+    /// The readers of what is sent to everyone: publishers should wait while most are behind.
     pub fn readers(&self) -> &Arc<Readers> {
         &self.readers
     }
 
-    /// The room of this name as the log knows it.
+    /// The key of this room in the log.
     pub fn key(&self, room: &RoomName) -> RoomKey {
         RoomKey { namespace: self.path.clone(), room: room.clone() }
     }
@@ -200,11 +200,10 @@ impl Namespace {
         self.rooms.read().len()
     }
 
-    /// Calls `enter` with the room of this name and its locked state, making the room where there
-    /// is none.
+    /// Calls `enter` with the room of this name and its locked state, creating the room if there is none.
     ///
     /// # Errors
-    /// `too_many_rooms` when the room would be one more than may live here.
+    /// `too_many_rooms` if a new room would exceed the limit.
     pub fn with_room<T>(
         &self,
         name: &RoomName,
@@ -216,7 +215,7 @@ impl Namespace {
                 None => self.make_room(name)?,
             };
             let mut state = room.lock();
-            // The last member left between the look and the lock: the next look makes a new room.
+            // The last member left between the lookup and the lock: the next lookup makes a new room.
             if !state.is_closed() {
                 return Ok(enter(&room, &mut state));
             }

@@ -1,4 +1,4 @@
-//! Who is told what clients do.
+//! Observers of what clients do.
 
 use std::{fmt, sync::Arc};
 
@@ -7,7 +7,8 @@ use socketioxide::socket::{DisconnectReason, Sid};
 use super::{Client, packet::Packet};
 use crate::protocol::names::RoomName;
 
-/// Is told what happens to the clients of this node, as it happens. No call may wait; each does nothing by default.
+/// Observes what happens to the clients of this node, as it happens. No call may wait; each does nothing by
+/// default.
 pub trait Observer: fmt::Debug + Send + Sync {
     /// A client has connected, and is in the registry.
     fn connected(&self, _client: &Arc<Client>) {}

@@ -29,7 +29,7 @@ pub struct Packet {
 /// A packet's frames, which all its recipients share.
 #[derive(Debug, Default)]
 struct AllFrames {
-    /// Those of its first recipient: nearly always those of all others, too.
+    /// Those of its first recipient, which nearly always suit all others, too.
     first: OnceLock<Encoded>,
     others: Mutex<Vec<Encoded>>,
 }
@@ -62,8 +62,8 @@ impl Packet {
         &self.payload
     }
 
-    /// Encodes it for the clients of this namespace: to be done before anything is locked that
-    /// others wait for, as a packet may be large.
+    /// Encodes it for the clients of this namespace. Call this before taking a lock that others wait for, as
+    /// a packet may be large.
     pub fn prepare(&self, wire: &Wire, namespace: &Arc<str>) {
         let _prepared = self.frames(wire, namespace, false);
     }

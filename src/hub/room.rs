@@ -22,11 +22,11 @@ use crate::{
     transport::Readers,
 };
 
-/// How many messages are held for a client that is being brought up to date, before it is brought
-/// up to date from the log once more instead.
+/// How many messages a backlog holds for a client that is catching up. Beyond that, the client catches up
+/// from the log once more instead.
 const MAX_BACKLOG: usize = 512;
 
-/// The same, as a part of the bytes that a client may have unsent.
+/// A backlog holds at most 1/`BACKLOG_PART` of the bytes that a client may have unsent.
 const BACKLOG_PART: usize = 4;
 
 /// A room with at least one member, or one about to be.
@@ -43,7 +43,7 @@ pub struct Room {
     subscription: OnceLock<Subscription>,
 }
 
-/// The room's subscription on the other nodes' broker: opaque here, it ends when it is dropped.
+/// The room's subscription in the cluster: opaque here, it ends when it is dropped.
 struct Subscription(#[expect(dead_code, reason = "held for its Drop")] Box<dyn Any + Send + Sync>);
 
 impl fmt::Debug for Subscription {
@@ -62,8 +62,8 @@ pub struct Member {
     seen: Seen,
 }
 
-/// What a member need not be sent, however late it comes from the log: it was sent already, left the
-/// member out, or came before it.
+/// What a member must not be sent, however late it comes from the log: messages that were sent already, left
+/// the member out, or came before it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
     /// Up to here; `None` without history.
@@ -72,14 +72,13 @@ struct Seen {
     before: Option<Position>,
 }
 
-/// A room's members. Its lock is the room's order: whoever delivers holds it from the first member
-/// to the last.
+/// A room's members. Its lock is the room's order: a delivery holds it from the first member to the last.
 #[derive(Debug, Default)]
 pub struct RoomState {
     members: IndexMap<Sid, Member>,
-    /// The clients that are being brought up to date from the log: what comes meanwhile waits here.
+    /// The clients that are catching up from the log, with the messages that came meanwhile.
     backlogs: HashMap<Sid, Backlog>,
-    /// The epoch of the newest message that was delivered; before the first one, of where a member entered.
+    /// The epoch of the newest delivered message; before the first one, of a member's join position.
     epoch: Option<Epoch>,
     readers: Arc<Readers>,
     closed: bool,
@@ -90,12 +89,12 @@ struct Backlog {
     client: Arc<Client>,
     /// The room's epoch when this began.
     epoch: Option<Epoch>,
-    /// Without a packet: messages that leave the client out.
+    /// Messages that leave the client out have no packet.
     messages: Vec<(Position, Option<Packet>)>,
     /// Their bytes.
     charge: Charge,
     overflown: bool,
-    /// Some of what came since the client was first held back was here and is dropped: it is in the log.
+    /// Messages were dropped since delivery was first paused: they are in the log.
     has_gap: bool,
 }
 
@@ -111,7 +110,7 @@ impl Room {
         }
     }
 
-    /// Keeps the subscription for as long as the room lives. The first one stays; later ones end here.
+    /// Keeps the subscription as long as the room exists. The first one stays; later ones end here.
     pub fn keep_subscription(&self, subscription: impl Any + Send + Sync) {
         let _first = self.subscription.set(Subscription(Box::new(subscription)));
     }
@@ -150,7 +149,7 @@ impl RoomState {
 
     /// Takes the client out.
     ///
-    /// Nothing happens where a newer client of the same connection, and so of its id, is the member.
+    /// A newer client of the same connection, and so with the same id, stays a member.
     pub fn remove(&mut self, client: &Client) {
         let is_it = |known: &Client| std::ptr::eq(known, client);
         client.sender.leave(&self.readers);
@@ -159,9 +158,10 @@ impl RoomState {
         }
     }
 
-    /// Sends to every member but those that `except` names; returns to how many.
+    /// Sends to every member except those that `except` matches; returns the number of recipients.
     ///
-    /// `position` is that of a room message; a signal has none, and has no place among the messages that a member is being brought up to date with: it goes out at once.
+    /// `position` is that of a room message. A signal has none and goes out at once, even to a member that is
+    /// catching up.
     pub fn deliver(
         &mut self,
         packet: &Packet,
@@ -193,24 +193,25 @@ impl RoomState {
         sent
     }
 
-    /// Those who read what is delivered: as long as most are behind, publishers should wait.
+    /// The readers of what is delivered: publishers should wait while most are behind.
     pub fn readers(&self) -> &Arc<Readers> {
         &self.readers
     }
 
-    /// From now on holds the room's messages back for a client, member or not, that is about to be
-    /// brought up to date. Returns for a member the newest message that it need not get any more.
+    /// Pauses the delivery of the room's messages to a client, member or not, that is about to catch up.
+    /// Returns, for a member, the newest message that it need not get any more.
     pub fn pause_delivery(&mut self, client: &Arc<Client>) -> Option<Position> {
         self.backlogs.insert(client.id, Backlog::of(client.clone(), self.epoch));
         self.members.get(&client.id)?.seen.newest
     }
 
-    /// Ends what [`pause_delivery`](Self::pause_delivery) began: calls `enter` with the position at which the client enters, and
-    /// then sends the client, if it is a member, what came meanwhile and lies after it.
+    /// Ends [`pause_delivery`](Self::pause_delivery): calls `enter` with the client's join position, and then
+    /// sends the client, if it is a member, the messages that came meanwhile and lie after that position.
     ///
-    /// The client is up to date up to `from`, which was read from the log since the hold began; without it, a
-    /// member goes on where it was. False, with nothing done, where the log must be read again (the holding
-    /// goes on): more came than is held, or of an epoch that may be older than `from` or newer.
+    /// The client is up to date up to `from`, which was read from the log after the pause began; without
+    /// `from`, a member keeps its position. Returns false, with nothing done and delivery still paused, if
+    /// the log must be read again: the backlog has overflowed, or is of an epoch that may be older or newer
+    /// than `from`.
     pub fn resume_delivery(
         &mut self,
         id: Sid,
@@ -239,13 +240,13 @@ impl RoomState {
         true
     }
 
-    /// Ends what [`pause_delivery`](Self::pause_delivery) began, where the client was not brought up to date: to a
-    /// member nothing has happened, so it gets what came meanwhile.
+    /// Ends [`pause_delivery`](Self::pause_delivery) without catching up: a member keeps its position and
+    /// gets what came meanwhile.
     pub fn abandon(&mut self, id: Sid) {
         let Some(backlog) = self.backlogs.remove(&id) else { return };
         let Some(member) = self.members.get_mut(&id) else { return };
         if backlog.overflown || backlog.has_gap {
-            // It would miss messages unawares: it comes back and recovers.
+            // The member would miss messages without knowing: it reconnects and recovers.
             member.client.sender.break_off();
         } else {
             member.catch_up(backlog);
@@ -256,7 +257,7 @@ impl RoomState {
         self.closed
     }
 
-    /// Whether nobody is in it, nor about to be.
+    /// Whether it has no member and no client that is catching up.
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty() && self.backlogs.is_empty()
     }
@@ -319,11 +320,11 @@ impl Backlog {
         }
     }
 
-    /// Drops what is older than `from`, and returns what a client has seen that is up to date up to there;
-    /// `None` where it cannot be told what is older.
+    /// Drops what is older than `from`, and returns what a client that is up to date up to `from` has seen;
+    /// `None` if it is unknown what is older.
     ///
-    /// Epochs have no order of their own: what tells it is that they follow one another in the room, and
-    /// that `from` was read after this began. `now` is the room's epoch.
+    /// Epochs have no order of their own. It follows from their sequence in the room, and from `from` being
+    /// read after the backlog began. `now` is the room's epoch.
     fn begin_at(&mut self, from: Position, now: Option<Epoch>) -> Option<Seen> {
         let newest = Some(from);
         let is_of = |epoch| move |(position, _): &(Position, _)| position.epoch == epoch;
@@ -332,10 +333,10 @@ impl Backlog {
             return Some(Seen { newest, before: None });
         }
         match self.epoch {
-            // All that came is newer.
+            // The whole backlog is newer.
             Some(epoch) if epoch == from.epoch => Some(Seen { newest, before: None }),
-            // The log has begun a new epoch, and the room has not heard of it yet: all of the old one,
-            // here or still to come, is older.
+            // The log has begun a new epoch that the room has not seen yet: everything of the old one, here
+            // or still to come, is older.
             Some(epoch) if self.messages.iter().all(is_of(epoch)) => {
                 self.messages.clear();
                 Some(Seen { newest, before: Some(Position { offset: u64::MAX, epoch }) })

@@ -1,10 +1,9 @@
 //! The one way out to a client.
 //!
-//! Whatever goes to a client, events and acks alike, goes through its [`ClientSender`], in the order of
-//! the calls. A packet is encoded once, however many clients get it: for clients on the
-//! [wire](crate::transport) as a finished frame, whether it polls or not.
-//! A client whose sender cannot take a packet would miss a message unawares, so it is disconnected:
-//! it comes back and recovers.
+//! Events and acks go to a client only through its [`ClientSender`], in the order of the calls. A packet is
+//! encoded once, as a finished frame of the [wire](crate::transport), however many clients get it and whether
+//! they poll or not. A client whose sender cannot take a packet would miss a message without knowing, so it
+//! is disconnected: it reconnects and recovers.
 
 use std::{
     sync::{Arc, Weak},
@@ -32,13 +31,13 @@ use crate::{
     },
 };
 
-/// How long a client that is to be disconnected may take to read what was sent before.
+/// How long to wait before disconnecting again while the library's channel is full.
 const DISCONNECT_RETRY: Duration = Duration::from_millis(250);
 
-/// A replay or a page goes on with less than this unsent, in bytes.
+/// A replay or a page continues once at most this much is unsent, in bytes.
 const ROOM: usize = 256 * 1024;
 
-/// How much of it is read from the store at once, in bytes.
+/// How much of a replay or a page is read from the store at once, in bytes.
 const PIECE: usize = 128 * 1024;
 
 /// A client's outgoing side.
@@ -55,21 +54,21 @@ pub struct ClientSender {
     /// The connection, as long as it lasts.
     connection: Option<Handle>,
     wire: Wire,
-    /// Is told what is sent, where there is one.
+    /// Observes what is sent, if there is one.
     observer: Option<Arc<dyn Observer>>,
     runtime: tokio::runtime::Handle,
 }
 
-/// What became of a packet that was handed to an sender.
+/// The outcome of sending a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// It is on its way.
     Yes,
-    /// It is on its way, but the client, which has much unsent, does not read at the moment.
+    /// It is on its way, but the client has much unsent and does not read at the moment.
     Unread,
     /// The client is gone.
     Gone,
-    /// The client reads too slowly; with this packet it began to miss some and is disconnected.
+    /// The client reads too slowly: it misses this packet and is disconnected.
     TooSlow,
 }
 
@@ -91,8 +90,8 @@ impl From<Pushed> for Sent {
 }
 
 impl ClientSender {
-    /// The sender to `socket`, in this namespace; `observer` is told what goes out by it. Must be called
-    /// inside the runtime, when the library has sent its CONNECT packet.
+    /// The sender to `socket` in this namespace; `observer` sees what it sends. Must be called inside the
+    /// runtime, after the library has sent its CONNECT packet.
     pub fn new(
         socket: &Arc<Socket>,
         namespace: Arc<str>,
@@ -114,7 +113,7 @@ impl ClientSender {
         }
     }
 
-    /// An sender without a socket: what is sent waits in it for ever, and `observer` is told.
+    /// A sender without a socket: what is sent waits in it for ever, and `observer` sees it.
     #[cfg(test)]
     pub(crate) fn without_socket(
         id: Sid,
@@ -152,7 +151,7 @@ impl ClientSender {
         sent
     }
 
-    /// Answers the client's event with this number with `data` as the only argument; never waits.
+    /// Acknowledges the client's event of this number with `data` as the only argument; never waits.
     pub fn acknowledge(&self, id: i64, data: &Payload) -> Sent {
         self.pass(
             || {
@@ -165,7 +164,7 @@ impl ClientSender {
         )
     }
 
-    /// Sends by the wire.
+    /// Sends through the wire.
     fn pass(&self, frames: impl FnOnce() -> Frames, delivery: Option<&Delivery<'_>>) -> Sent {
         let mut state = self.gate.lock();
         if state.closed {
@@ -191,12 +190,12 @@ impl ClientSender {
                 }
                 pushed => pushed.into(),
             },
-            // Was left above.
+            // Ruled out above.
             Way::Library => Sent::Gone,
         }
     }
 
-    /// Goes over to the wire: what comes waits for a fence. The library may have no room for that.
+    /// Switches to the wire: later packets wait for a fence. The library may have no room for the fence.
     fn fence(&self, state: &mut State, socket: &Arc<Socket>) -> Sent {
         let mut sent = Sent::Gone;
         self.gate.fence(state, |secret| {
@@ -215,17 +214,17 @@ impl ClientSender {
         }
     }
 
-    /// What is held for the client's connection.
+    /// The account of the client's connection.
     pub fn account(&self) -> &Arc<Account> {
         &self.account
     }
 
-    /// Why the client's connection was cut off, where it was.
+    /// Why the client's connection was cut off, if it was.
     pub fn slow(&self) -> Option<Slow> {
         self.account.cut_off()
     }
 
-    /// Ends the connection of a client that would miss messages unawares: it comes back by itself, and
+    /// Ends the connection of a client that would miss messages without knowing: it reconnects by itself and
     /// recovers. A namespace disconnect would stop it from reconnecting.
     pub fn break_off(&self) {
         self.gate.close();
@@ -252,8 +251,8 @@ impl ClientSender {
 
     fn disconnect_namespace(&self) {
         let weak = self.socket.clone();
-        // On a task of its own, because the library calls back, and because the packet itself
-        // needs room in the library's channel. The heartbeat ends a client that never makes any.
+        // On its own task, because the library calls back, and because the packet itself needs room in the
+        // library's channel. The heartbeat ends a client that never makes any.
         self.runtime.spawn(async move {
             while let Some(socket) = weak.upgrade().filter(|socket| socket.connected()) {
                 if !matches!(socket.disconnect(), Err(SocketError::InternalChannelFull)) {
@@ -274,25 +273,24 @@ impl ClientSender {
         self.gate.is_over() || self.connection.as_ref().is_some_and(Handle::is_over)
     }
 
-    /// How much of a replay, a page or a queue to read from the store at once, in bytes: it is read on when
-    /// there is [`room`](Self::room).
+    /// How much of a replay, a page or a queue to read from the store at once, in bytes; the next read waits
+    /// for [`room`](Self::room).
     pub fn piece_bytes(&self) -> usize {
         PIECE.min(self.wire.limits().send_buffer / 4)
     }
 
-    /// Waits until a replay or a page may go on: that the client is sent much at once is no reason
-    /// to take it for slow.
+    /// Waits until a replay or a page may continue: a client that is sent much at once is not slow.
     pub async fn room(&self) {
         tokio::select! {
             biased;
             () = self.gate.wait_below(ROOM.min(self.wire.limits().send_buffer / 4)) => {}
-            // It comes back to another node, and asks again.
+            // The client reconnects to another node and asks again.
             () = self.wire.hurried() => self.break_off(),
         }
     }
 
-    /// Waits until the client has answered something that is sent behind everything that was sent before:
-    /// what it has answered to, it has. False where it goes before.
+    /// Waits until the client has answered a probe sent behind everything before: the answer proves that the
+    /// client has it all. False if the client goes first.
     pub async fn confirm_delivery(&self) -> bool {
         let how = if self.v3 { Ask::WebSocket } else { Ask::EngineIo };
         self.gate.confirm_delivery(how).await
@@ -305,13 +303,13 @@ impl ClientSender {
         }
     }
 
-    /// The client is none of these readers any more.
+    /// The client has left this audience.
     pub fn leave(&self, readers: &Arc<Readers>) {
         self.gate.leave(readers);
     }
 
-    /// Keeps the client from being heard until what this returns is dropped: what it sends waits
-    /// with it. `None` where that cannot be done.
+    /// Stops reading from the client until the guard is dropped: what it sends waits on its side. `None` if
+    /// that is not possible.
     pub fn pause(&self) -> Option<Pause> {
         self.gate.pause()
     }
@@ -329,7 +327,7 @@ impl ClientSender {
 }
 
 impl Drop for ClientSender {
-    /// What waits for a fence was sent before the end of the session, and still goes.
+    /// Packets that wait for a fence were sent before the end of the session, and still go out.
     fn drop(&mut self) {
         if self.gate.is_waiting() {
             let gate = self.gate.clone();
@@ -338,7 +336,7 @@ impl Drop for ClientSender {
     }
 }
 
-/// Acknowledges by the library.
+/// Acknowledges through the library.
 fn acknowledge<T: Serialize>(socket: &Arc<Socket>, id: i64, data: &T) -> Result<(), SendError> {
     let mut value = Value::Str("".into(), None);
     let Ok(sender) = <AckSender as FromMessageParts<LocalAdapter>>::from_message_parts(
@@ -355,7 +353,7 @@ fn outcome(result: Result<(), SendError>) -> Sent {
         Err(SendError::Socket(SocketError::InternalChannelFull)) => Sent::TooSlow,
         Err(SendError::Socket(SocketError::Closed)) => Sent::Gone,
         Err(SendError::Serialize(error)) => {
-            // Payloads are checked at the door, so this is a fault of the server's own.
+            // Payloads are checked at the gateway, so this is a fault of the server.
             tracing::error!(%error, "a packet could not be encoded");
             Sent::Gone
         }

@@ -8,21 +8,21 @@ use serde::{Deserialize, Serialize};
 use super::Client;
 use crate::protocol::{names::UserId, timestamp::Timestamp};
 
-/// How many users that have gone are remembered by when they were last active.
+/// How many offline users' last activity is remembered.
 const REMEMBERED: usize = 50_000;
 
-/// What a user says of itself.
+/// The status that a user has set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// There.
+    /// Present.
     #[default]
     Online,
     /// Not at the keyboard.
     Away,
     /// Not to be disturbed.
     Busy,
-    /// Not there, or not to be seen.
+    /// Absent or invisible.
     Offline,
 }
 
@@ -37,7 +37,7 @@ impl Status {
         }
     }
 
-    /// The status that is written so.
+    /// Parses a status as it stands on the wire.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Online, Self::Away, Self::Busy, Self::Offline]
             .into_iter()
@@ -48,15 +48,15 @@ impl Status {
 /// A user as it is at one moment.
 #[derive(Debug, Clone)]
 pub struct User {
-    /// Its clients; empty while it is within its grace.
+    /// Its clients; empty during its grace period.
     pub clients: Vec<Arc<Client>>,
-    /// What it says of itself.
+    /// The status that it has set.
     pub status: Status,
     /// When one of its clients last sent something.
     pub last_active: Timestamp,
 }
 
-/// The users that are online: from their first client to the end of the grace after their last.
+/// The users that are online: from their first client to the end of the grace period after their last.
 #[derive(Debug, Default)]
 pub struct Users {
     state: Mutex<State>,
@@ -65,7 +65,7 @@ pub struct Users {
 #[derive(Debug, Default)]
 struct State {
     online: HashMap<UserId, Entry>,
-    /// When users that have gone were last active: the newer and the older half.
+    /// When offline users were last active: the newer and the older half.
     gone: [HashMap<UserId, Timestamp>; 2],
     departures: u64,
 }
@@ -73,16 +73,16 @@ struct State {
 #[derive(Debug)]
 struct Entry {
     user: User,
-    /// Which departure of a last client the running grace belongs to.
+    /// The departure of a last client that began the running grace period.
     departure: u64,
 }
 
-/// Names one departure of a user's last client.
+/// Identifies one departure of a user's last client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Departure(u64);
 
 impl Users {
-    /// Binds a client to a user; returns whether the user has come online by it.
+    /// Binds a client to a user; returns whether that brought the user online.
     pub fn bind(&self, id: &UserId, client: Arc<Client>) -> bool {
         let state = &mut *self.state.lock();
         let mut came_online = false;
@@ -99,8 +99,8 @@ impl Users {
         came_online
     }
 
-    /// Unbinds a client; returns the departure if it was the user's last, so that
-    /// [`expire`](Self::expire) can end the user's grace.
+    /// Unbinds a client. If it was the user's last, returns the departure with which [`expire`](Self::expire)
+    /// can end the user's grace period.
     pub fn unbind(&self, id: &UserId, client: &Arc<Client>) -> Option<Departure> {
         let state = &mut *self.state.lock();
         let entry = state.online.get_mut(id)?;
@@ -115,8 +115,8 @@ impl Users {
         Some(Departure(state.departures))
     }
 
-    /// Ends the grace that began with this departure; returns the user if it has gone offline by
-    /// it, and not if a client has come since.
+    /// Ends the grace period that began with this departure. Returns the user if that took it offline, `None`
+    /// if a client has come since.
     pub fn expire(&self, id: &UserId, departure: Departure) -> Option<User> {
         let state = &mut *self.state.lock();
         let entry = state.online.get(id)?;
@@ -131,8 +131,7 @@ impl Users {
         Some(user)
     }
 
-    /// Remembers what the user says of itself; returns when it was last active, or `None` if it is
-    /// not online.
+    /// Sets the user's status; returns when it was last active, or `None` if it is not online.
     pub fn set_status(&self, id: &UserId, status: Status) -> Option<Timestamp> {
         let state = &mut *self.state.lock();
         let user = &mut state.online.get_mut(id)?.user;
@@ -150,7 +149,7 @@ impl Users {
         Some(user)
     }
 
-    /// When a user that has gone was last active, as far as is remembered.
+    /// When an offline user was last active, if that is remembered.
     pub fn last_seen(&self, id: &str) -> Option<Timestamp> {
         let state = self.state.lock();
         state.gone[0].get(id).or_else(|| state.gone[1].get(id)).copied()

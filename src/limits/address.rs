@@ -12,10 +12,10 @@ use axum::{
 
 use crate::config::Config;
 
-/// The header in which proxies say for whom they speak.
+/// The header in which proxies name the client.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The network of the smallest part of IPv6 that is given to one customer.
+/// The prefix length of the smallest IPv6 network that one customer gets.
 const IPV6_PREFIX: u32 = 64;
 
 /// What counts as one address: an IPv4 address, or the /64 network of an IPv6 address, all of
@@ -42,9 +42,9 @@ impl fmt::Display for Source {
     }
 }
 
-/// Where a request comes from: its peer, or where the peer is one of `TRUST_PROXY`, the rightmost
-/// address of `X-Forwarded-For` that is not. What stands further left is the client's own word.
-/// `None` where the peer is not known.
+/// Where a request comes from: its peer or, if the peer is in `TRUST_PROXY`, the rightmost address of
+/// `X-Forwarded-For` that is not. Addresses further left may be made up by the client. `None` if the peer is
+/// unknown.
 pub fn client_address(
     headers: &HeaderMap,
     extensions: &Extensions,
@@ -58,7 +58,7 @@ pub fn client_address(
     let values = headers.get_all(FORWARDED_FOR).iter();
     let hops = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
     for hop in hops.collect::<Vec<_>>().into_iter().rev() {
-        // What is no address ends what can be believed: the last hop that is known stands for it.
+        // Nothing left of an invalid address can be trusted: the last known hop counts.
         let Some(hop) = parse(hop.trim()) else { break };
         address = hop;
         if !config.trusts_proxy(address) {
@@ -68,7 +68,7 @@ pub fn client_address(
     Some(address)
 }
 
-/// The peer that says for whom it speaks although it is not believed.
+/// The peer, if it sends `X-Forwarded-For` without being in `TRUST_PROXY`.
 pub fn disbelieved_peer(
     headers: &HeaderMap,
     extensions: &Extensions,
@@ -79,7 +79,7 @@ pub fn disbelieved_peer(
     disbelieved.then(|| peer.ip())
 }
 
-/// An address, which some proxies write with its port: `192.0.2.1:80`, `[2001:db8::1]:80`.
+/// Parses an address; some proxies add the port: `192.0.2.1:80`, `[2001:db8::1]:80`.
 fn parse(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let address = bare.parse::<IpAddr>().ok();
@@ -126,7 +126,7 @@ mod tests {
             (&["192.0.2.7:8080"], "192.0.2.7"),
             (&["[2001:470::7]:8080"], "2001:470::7"),
             (&["[2001:470::7]"], "2001:470::7"),
-            // Nobody but proxies, or nothing that can be read: the last that is known.
+            // Only proxies, or an unreadable hop: the last known one counts.
             (&["10.2.2.2, 10.1.1.1"], "10.2.2.2"),
             (&["192.0.2.7, unknown, 10.1.1.1"], "10.1.1.1"),
             (&["192.0.2.7, "], "10.0.0.1"),

@@ -1,4 +1,4 @@
-//! Failed authentications: whoever fails too often must wait, so that guessing is slow.
+//! The auth failure limiter: callers that fail too often must wait, so that guessing is slow.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,7 @@ use crate::{
     protocol::refusal::Refusal,
 };
 
-/// A client may fail this part of what its address may.
+/// A client may fail 1/`CLIENTS_PART` as often as its address.
 const CLIENTS_PART: u32 = 10;
 
 /// Who authenticates.
@@ -28,7 +28,7 @@ pub struct Who {
 }
 
 impl Who {
-    /// Somebody at this address, and the client where there is one already.
+    /// A caller at this address, and its client if there is one already.
     pub fn of(address: Option<IpAddr>, client: Option<Sid>) -> Self {
         Self { source: address.map(Source::of), client }
     }
@@ -44,10 +44,10 @@ enum Part {
     Client(Sid),
 }
 
-/// Who has failed, and who must wait.
+/// Limits failed authentications.
 ///
-/// Only failures count, however many succeed. Who has no failure left must wait before the next
-/// attempt is even looked at, whatever it brings: otherwise a guess that is right would get through.
+/// Only failures count. Once the budget is spent, tokens are not checked until the wait is over: otherwise a
+/// right guess would get through.
 #[derive(Debug)]
 pub struct AuthFailureLimiter(Option<Counts>);
 
@@ -59,7 +59,7 @@ struct Counts {
 }
 
 impl AuthFailureLimiter {
-    /// So many failures a minute and address, a tenth of them from one client; 0 for no limit.
+    /// Allows `per_minute` failures per address, a tenth of them per client; 0 for no limit.
     pub fn new(per_minute: u32) -> Self {
         let counts = NonZeroU32::new(per_minute).map(|per_minute| Counts {
             sources: Keyed::new(Quota::per_minute(per_minute)),
@@ -71,11 +71,10 @@ impl AuthFailureLimiter {
         Self(counts)
     }
 
-    /// Whom the token names, for `who` brings it.
+    /// Verifies `token`, charging failures to `who`.
     ///
     /// # Errors
-    /// `rate_limited` for who has failed too often; then the token was not looked at. What is wrong
-    /// with the token, else.
+    /// `rate_limited` after too many failures, with the token unchecked; else what is wrong with the token.
     pub async fn verify(
         &self,
         verifier: &Verifier,
@@ -120,7 +119,7 @@ impl AuthFailureLimiter {
             if let Err(wait) = wait {
                 let now = Instant::now();
                 let mut waiting = counts.waiting.lock();
-                // Few wait at a time, as they are those that have just failed too often.
+                // The table stays small: few callers have just failed too often.
                 waiting.retain(|_, until| *until > now);
                 waiting.insert(part, now + wait);
             }

@@ -1,4 +1,4 @@
-//! Who may open a connection: how many a second, how many at a time.
+//! The connection limiter: how many connections may open a second, and be open at a time.
 
 use std::{
     collections::HashMap,
@@ -34,12 +34,12 @@ pub struct ConnectionLimiter {
 #[derive(Debug, Default)]
 struct Open {
     total: u64,
-    /// Only where a limit asks for it.
+    /// Only counted if a limit needs it.
     by_source: HashMap<Source, u64>,
 }
 
-/// One connection's place. It travels with the handshake's request, which the library keeps as
-/// long as the connection, and is free again when dropped.
+/// One connection's permit. It travels with the handshake's request, which the library keeps as long as the
+/// connection, and is given back when dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     connection_limiter: Arc<ConnectionLimiter>,
@@ -48,7 +48,7 @@ pub struct ConnectionPermit {
 }
 
 impl ConnectionLimiter {
-    /// The limits of this configuration, and nobody inside.
+    /// The limits of this configuration, without connections.
     pub fn new(config: &Config) -> Self {
         Self {
             new: per_second(config.rate_limit_connections, 0).map(Keyed::new),
@@ -58,10 +58,10 @@ impl ConnectionLimiter {
         }
     }
 
-    /// A place for a new connection from this address.
+    /// A permit for a new connection from this address.
     ///
     /// # Errors
-    /// `rate_limited` for what is the address's fault, `unavailable` where the server is full.
+    /// `rate_limited` if the address exceeds its limits, `unavailable` if the server is full.
     pub fn admit(
         self: &Arc<Self>,
         address: Option<IpAddr>,
@@ -102,12 +102,12 @@ impl ConnectionLimiter {
 }
 
 impl ConnectionPermit {
-    /// Lets this connection into no namespace any more: it was thrown out of one.
+    /// Bars this connection from all namespaces: it was disconnected for flooding.
     pub fn ban(&self) {
         self.banned.store(true, Ordering::Release);
     }
 
-    /// Whether the connection was thrown out.
+    /// Whether the connection is barred.
     pub fn is_banned(&self) -> bool {
         self.banned.load(Ordering::Acquire)
     }

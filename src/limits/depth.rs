@@ -1,18 +1,18 @@
 //! How deep JSON may be.
 //!
-//! The server keeps payloads as text and could not care less; but whoever gets a message parses it,
-//! and many parsers go down one stack frame a level.
+//! The server keeps payloads as text, so depth costs it nothing. But recipients parse them, and many parsers
+//! use one stack frame per level.
 
 use crate::protocol::payload::work;
 
-/// How many arrays and objects a payload may have inside one another.
+/// How many levels of nested arrays and objects a payload may have.
 pub const MAX_DEPTH: usize = 64;
 
-/// Whether this JSON text has more than `max` levels of arrays and objects. One pass, no memory; of
-/// a text that is no JSON the answer means nothing.
+/// Whether this JSON text has more than `max` levels of arrays and objects. One pass, no allocation; the
+/// answer means nothing for invalid JSON.
 pub fn is_deeper_than(max: usize, text: &str) -> bool {
     work::reads(text.len());
-    // Most payloads have too few brackets, wherever they stand, to be looked at one by one.
+    // Most payloads have too few brackets to need a full scan.
     if text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count() <= max {
         return false;
     }

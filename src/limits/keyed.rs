@@ -1,4 +1,4 @@
-//! A rate limit per key that forgets the keys that have been quiet.
+//! A rate limit per key that forgets quiet keys.
 
 use std::{
     hash::Hash,
@@ -12,7 +12,7 @@ use governor::{
     state::keyed::HashMapStateStore,
 };
 
-/// How many keys may be known before the quiet ones are looked for.
+/// How many keys may be known before the first sweep for quiet ones.
 const FEW: usize = 1024;
 
 /// One bucket per key. A key whose bucket is full again is as good as unknown and is forgotten.
@@ -20,7 +20,7 @@ const FEW: usize = 1024;
 pub(super) struct Keyed<K: Hash + Eq + Clone> {
     limiter: RateLimiter<K, HashMapStateStore<K>, DefaultClock>,
     clock: DefaultClock,
-    /// How many times may be taken before the next look for quiet keys.
+    /// How many calls are left until the next sweep for quiet keys.
     until_sweep: AtomicUsize,
 }
 
@@ -32,20 +32,20 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
         Self { limiter, clock, until_sweep: AtomicUsize::new(FEW) }
     }
 
-    /// Takes one from the key's bucket; how long until there is one again, where it is empty.
+    /// Takes one from the key's bucket; if it is empty, fails with the time until there is one again.
     pub(super) fn take(&self, key: &K) -> Result<(), Duration> {
         self.sweep();
         let taken = self.limiter.check_key(key);
         taken.map_err(|not_until| not_until.wait_time_from(self.clock.now()))
     }
 
-    /// Forgets the quiet keys, once for as many calls as there are keys: a call costs the same
-    /// however many there are, and there are never more than twice those that are not quiet.
+    /// Forgets the quiet keys, once every as many calls as there are keys. So a call costs the same however
+    /// many there are, and there are never more than twice as many keys as active ones.
     fn sweep(&self) {
         let count_down = |left: usize| Some(left.checked_sub(1).unwrap_or(usize::MAX));
         let before =
             self.until_sweep.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count_down);
-        // Whoever takes the last one sweeps; the others go on meanwhile.
+        // The caller that takes the last one sweeps; the others go on meanwhile.
         if before == Ok(0) {
             self.limiter.retain_recent();
             self.limiter.shrink_to_fit();

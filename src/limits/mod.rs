@@ -1,8 +1,8 @@
 //! Rates and quotas: how much one client, one address, one caller may ask of the server.
 //!
-//! Every limit is off with 0 and then costs nothing. A limit that is hit is a [`Refusal`] that says
-//! when to try again; each door says it in its own words. Whatever counts per address is kept in a
-//! table that forgets who has been quiet, so that no number of addresses makes it grow for ever.
+//! Every limit is off with 0 and then costs nothing. Hitting a limit gives a [`Refusal`] with the time to try
+//! again; each gateway puts it in its own format. Counts per address are kept in a table that forgets quiet
+//! addresses, so that no number of addresses makes it grow for ever.
 //!
 //! | limit | counted per | where |
 //! | --- | --- | --- |
@@ -44,26 +44,26 @@ use crate::{
     protocol::refusal::{Code, Refusal},
 };
 
-/// The limits that the two doors share.
+/// The limits that the gateways share.
 #[derive(Debug)]
 pub struct Limits {
-    /// Who may open a connection.
+    /// The connection limiter.
     pub connection_limiter: Arc<ConnectionLimiter>,
     /// The connections that there are descriptors for.
     pub slots: Slots,
-    /// Who has failed to authenticate too often.
+    /// The auth failure limiter.
     pub auth_failures: AuthFailureLimiter,
     requests: Option<Keyed<Caller>>,
-    /// Addresses were said by a peer that is not believed; it is said once.
+    /// Whether the warning about an untrusted `X-Forwarded-For` has been given.
     warned: Mutex<bool>,
 }
 
 /// Who makes an HTTP request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Caller {
-    /// Who holds the API key of this number.
+    /// The holder of the API key with this number.
     Key(usize),
-    /// Whoever is at this address.
+    /// Everyone at this address.
     Address(Source),
 }
 
@@ -79,7 +79,7 @@ impl Limits {
         }
     }
 
-    /// Takes one HTTP request of `caller`.
+    /// Counts one HTTP request of `caller`.
     ///
     /// # Errors
     /// `rate_limited`.
@@ -95,8 +95,8 @@ impl Limits {
         self.requests.is_some()
     }
 
-    /// Warns, once, that a neighbour says whom it speaks for and is not believed: most likely it is
-    /// the operator's own proxy, and every client behind it counts as one.
+    /// Warns once about `X-Forwarded-For` from an untrusted private address: most likely that is the
+    /// operator's own proxy, and every client behind it counts as one.
     pub fn warn_of_proxy(&self, peer: IpAddr) {
         let neighbour = match peer.to_canonical() {
             IpAddr::V4(peer) => peer.is_private() || peer.is_loopback() || peer.is_link_local(),
@@ -114,16 +114,16 @@ impl Limits {
     }
 }
 
-/// A refusal that says when to try again, in its message too: a `connect_error` has nothing else.
+/// A refusal with the time to try again, also in its message, because a `connect_error` has nothing else.
 pub fn refused(wait: Duration, message: &str) -> Refusal {
-    // Rounded up, so that who obeys is not refused again.
+    // Rounded up, so that a client that waits is not refused again.
     let seconds = wait.as_millis().div_ceil(1000).max(1);
     let message = format!("{message}; try again in {seconds} s");
     let retry_after = Some(wait.max(Duration::from_millis(1)));
     Refusal { retry_after, ..Refusal::new(Code::RateLimited, message) }
 }
 
-/// `rate` a second, of which `burst` at once (0: as many as `rate`); `None` where there is no limit.
+/// `rate` a second, of which `burst` at once (0: as many as `rate`); `None` if there is no limit.
 fn per_second(rate: u32, burst: u32) -> Option<Quota> {
     let rate = NonZeroU32::new(rate)?;
     Some(Quota::per_second(rate).allow_burst(NonZeroU32::new(burst).unwrap_or(rate)))

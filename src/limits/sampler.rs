@@ -1,4 +1,4 @@
-//! Log lines that anybody can cause: only some of them are written, and they say how many were not.
+//! Sampling of log lines that anybody can cause: few are written, and they say how many were left out.
 
 use std::{
     collections::HashMap,
@@ -11,19 +11,20 @@ use parking_lot::Mutex;
 
 use super::Source;
 
-/// In how much time lines are counted together.
+/// The time window in which lines are counted.
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// How many lines of one topic may be written in a second.
 #[derive(Debug, Clone, Copy)]
 pub struct Sampling {
-    /// Because of one address.
+    /// Caused by one address.
     pub per_source: u32,
     /// In all.
     pub total: u32,
 }
 
-/// Decides which lines are written. It remembers no more addresses than it lets write lines in a second.
+/// Decides which lines are written. It remembers at most as many addresses as lines may be written in a
+/// second.
 #[derive(Debug)]
 pub struct Sampler<K> {
     sampling: Sampling,
@@ -36,25 +37,25 @@ struct Topic {
     began: Instant,
     lines: u32,
     sources: HashMap<Source, u32>,
-    /// How many lines were left out that no line has accounted for.
+    /// How many lines were left out and not reported yet.
     left_out: u64,
 }
 
 impl<K: Hash + Eq + Clone> Sampler<K> {
-    /// Nothing was written yet.
+    /// A sampler that has seen no lines yet.
     pub fn new(sampling: Sampling) -> Self {
         Self { sampling, topics: Mutex::default() }
     }
 
-    /// Whether a line may be written. What is left out waits for [`left_out`](Self::left_out).
+    /// Whether a line may be written. Lines left out are reported by [`left_out`](Self::left_out).
     pub fn admit(&self, topic: K, address: Option<IpAddr>, now: Instant) -> bool {
         let mut topics = self.topics.lock();
         let topic = topics.entry(topic).or_insert_with(|| Topic::new(now));
         topic.admit(self.sampling, address, 1, now)
     }
 
-    /// Whether a line that stands for `weight` occurrences may be written: then for how many it stands,
-    /// with those that were left out before it. `None` leaves it out.
+    /// Asks to write a line that stands for `weight` occurrences. Returns how many it stands for, including
+    /// those left out before it; `None` leaves it out.
     pub fn take(
         &self,
         topic: K,
@@ -68,8 +69,8 @@ impl<K: Hash + Eq + Clone> Sampler<K> {
         admitted.then(|| weight + std::mem::take(&mut topic.left_out))
     }
 
-    /// The topics of which lines were left out, with their numbers: to be told in a line of their own
-    /// where no other has followed for a second, or all of them at the end (`now` is `None`).
+    /// The topics with lines left out, and how many, to be reported in a line of their own: topics without a
+    /// line for a second, or all of them at the end (`now` is `None`).
     pub fn left_out(&self, now: Option<Instant>) -> Vec<(K, u64)> {
         let mut topics = self.topics.lock();
         let is_over = |topic: &Topic| now.is_none_or(|now| topic.is_over(now));

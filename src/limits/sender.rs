@@ -1,29 +1,29 @@
-//! Whom what a client leaves in the store is charged to.
+//! The sender that is charged for what a client stores.
 
 use std::{fmt, net::IpAddr};
 
 use super::Source;
 use crate::protocol::names::UserId;
 
-/// Who is charged for what a client leaves in the store: its user where tokens prove it, else the address
-/// it comes from. A new connection, or another name that nobody checks, is not a new sender.
+/// The sender that is charged for what a client stores: its user if tokens prove it, else its address. A new
+/// connection, or another unproven name, is not a new sender.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SenderId {
-    /// A user that has proved to be it.
+    /// A user that its token proves.
     User(UserId),
-    /// Whoever comes from this address; `None` where it is not known.
+    /// Everyone at this address; `None` if it is unknown.
     Address(Option<Source>),
 }
 
 impl SenderId {
-    /// The clients at `address` that have proved nothing.
+    /// The sender of clients at `address` that have proved nothing.
     pub fn at(address: Option<IpAddr>) -> Self {
         Self::Address(address.map(Source::of))
     }
 }
 
 impl fmt::Display for SenderId {
-    /// As it is stored: no user can take an address's place.
+    /// As it is stored: the prefix keeps users and addresses apart.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(user) => write!(f, "u:{user}"),

@@ -1,12 +1,11 @@
-//! How many connections are open at a time, by what the process has descriptors for.
+//! Slots: how many connections may be open at a time, given the process's descriptors.
 //!
-//! A TCP connection costs a descriptor before it has said a word, and no limit on sessions sees it. So
-//! the accept loop takes a slot for each, keeps a reserve of descriptors for everything else (the store,
-//! Redis, the logs), and where the last slot is taken closes idle connections to let new ones in, as
-//! nginx does with its reusable ones: those without a whole request under way and without a
-//! WebSocket. The address with the most of them gives first, its oldest before its newest, so that
-//! who opens hundreds closes its own; a trusted proxy gives last, because its connections
-//! stand for all who come through it.
+//! A TCP connection costs a descriptor before it sends anything, and no limit on sessions counts it. So the
+//! accept loop takes a slot for each, and keeps a reserve of descriptors for everything else (the store,
+//! Redis, the logs). When all slots are taken, it closes idle connections to let new ones in, as nginx does
+//! with its reusable ones. A connection is idle without a complete request under way and without a WebSocket.
+//! The address with the most idle connections loses its oldest first, so that a client that opens hundreds
+//! closes its own. A trusted proxy comes last, because its connections stand for many clients.
 
 use std::{
     collections::HashMap,
@@ -30,11 +29,11 @@ const RESERVE: u64 = 64;
 /// How long a connection that was told to close may take.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// How often it is said in the log that there are too many connections.
+/// How often the log warns that there are too many connections.
 const WARNING: Duration = Duration::from_mins(1);
 
-/// Raises the number of descriptors that the process may have open as far as it can; how many that is.
-/// `None` where there is no limit.
+/// Raises the process's limit on open descriptors as far as it can, and returns it; `None` if there is no
+/// limit.
 #[cfg(unix)]
 pub fn raise_descriptor_limit() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -47,7 +46,7 @@ pub fn raise_descriptor_limit() -> Option<u64> {
     }
 }
 
-/// There is none.
+/// There is no limit.
 #[cfg(not(unix))]
 pub const fn raise_descriptor_limit() -> Option<u64> {
     None
@@ -63,9 +62,9 @@ struct Shared {
     proxies: Vec<IpNet>,
     open: Mutex<HashMap<u64, Arc<Use>>>,
     next: AtomicU64,
-    /// How many have become a websocket.
+    /// How many connections have become a WebSocket.
     kept: AtomicUsize,
-    /// Told when one is free again.
+    /// Notified when a slot is free again.
     freed: Notify,
     began: Instant,
     warned: Mutex<Option<Instant>>,
@@ -77,9 +76,9 @@ pub struct Use {
     id: u64,
     source: Source,
     is_proxy: bool,
-    /// A whole request is under way, or the connection is a WebSocket.
+    /// A complete request is under way, or the connection is a WebSocket.
     busy: AtomicBool,
-    /// Since when it is not, in milliseconds since the slots began.
+    /// Since when it is idle, in milliseconds since the slots were created.
     since: AtomicU64,
     /// It has made a request.
     spoke: AtomicBool,
@@ -102,7 +101,7 @@ pub struct UnderWay {
 }
 
 impl Slots {
-    /// As many as `descriptors` leave room for.
+    /// As many slots as `descriptors` leave room for.
     pub fn new(descriptors: Option<u64>, proxies: Vec<IpNet>) -> Self {
         let max = descriptors.map_or(u64::MAX, |all| all - RESERVE.max(all / 32).min(all / 2));
         Self(Arc::new(Shared {
@@ -117,8 +116,8 @@ impl Slots {
         }))
     }
 
-    /// A slot for a connection from this address, which may take a moment; `None` where all are taken by
-    /// connections that are of use.
+    /// Takes a slot for a connection from this address, which may take a moment; `None` if all are taken and
+    /// no idle connection makes room.
     pub async fn take(&self, address: IpAddr) -> Option<Slot> {
         if self.is_full() {
             self.warn();
@@ -154,7 +153,7 @@ impl Slots {
         Some(Slot { slots: self.clone(), used, kept: false })
     }
 
-    /// Whether so many have become a websocket that no more should.
+    /// Whether so many connections have become a WebSocket that no more should.
     pub fn are_crowded(&self) -> bool {
         let max = self.0.max;
         self.0.kept.load(Ordering::Relaxed) >= (max - max / 8).max(1)
@@ -164,7 +163,7 @@ impl Slots {
         self.0.open.lock().len() >= self.0.max
     }
 
-    /// Tells some idle connections to close; whether there were any.
+    /// Tells some idle connections to close; false if there are none.
     fn close_idle(&self) -> bool {
         let open = self.0.open.lock();
         let idle = open.values().filter(|used| !used.busy.load(Ordering::Acquire));
@@ -182,7 +181,7 @@ impl Slots {
         ranked.sort_unstable_by_key(|(is_proxy, rank, used)| {
             (*is_proxy, std::cmp::Reverse(*rank), since(used))
         });
-        // Several at once, so that the search is not for each connection that comes.
+        // Several at once, so that not every new connection needs a search.
         let some = 1 + self.0.max / 64;
         ranked.iter().take(some).for_each(|(_, _, used)| used.close.notify_one());
         !ranked.is_empty()
@@ -206,7 +205,7 @@ impl Slots {
 }
 
 impl Slot {
-    /// What the connection does with it.
+    /// The use of the slot.
     pub fn used(&self) -> Arc<Use> {
         self.used.clone()
     }
@@ -240,19 +239,19 @@ impl Drop for Slot {
 }
 
 impl Use {
-    /// Completes when the connection is to close for others.
+    /// Completes when the connection must close to make room.
     pub async fn closed(&self) {
         self.close.notified().await;
     }
 
-    /// Whether it has made a request, or stands for others that will.
+    /// Whether it has made a request, or is a trusted proxy's.
     pub fn has_spoken(&self) -> bool {
         self.is_proxy || self.spoke.load(Ordering::Relaxed)
     }
 }
 
 impl UnderWay {
-    /// All of it has come.
+    /// The request has come completely.
     pub fn is_whole(&self) {
         self.used.busy.store(true, Ordering::Release);
     }
@@ -271,7 +270,7 @@ mod tests {
 
     fn slots(max: u64, proxies: &[&str]) -> Slots {
         let proxies = proxies.iter().map(|proxy| proxy.parse().unwrap()).collect();
-        // Half of it is the reserve, where it is so small.
+        // With so few descriptors, half of them are the reserve.
         Slots::new(Some(2 * max), proxies)
     }
 

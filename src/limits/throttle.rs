@@ -1,4 +1,4 @@
-//! How many events one client may send, and what becomes of one that goes on regardless.
+//! How many events one client may send, and what happens to a client that exceeds the limit.
 
 use std::time::{Duration, Instant};
 
@@ -11,24 +11,24 @@ use parking_lot::Mutex;
 use super::per_second;
 use crate::config::Config;
 
-/// How often a refused client is told so by an `error`, at most.
+/// The shortest time between two `error`s about refusals.
 const TELL: Duration = Duration::from_secs(1);
 
-/// In how much time refusals are counted together.
+/// The time window in which refusals are counted.
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// How many times the burst a client may be refused within the window before it counts as
 /// flooding. A client with a bug, or one that reconnects with a full outbox, stays below.
 const TIMEOUT: u32 = 10;
 
-/// How long a client that floods may take to hear so.
+/// How long a client has to stop after it was told of its disconnection.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The events of one connection, whatever namespaces they go to.
 #[derive(Debug)]
 pub struct Throttle {
     limiter: Option<DefaultDirectRateLimiter>,
-    /// How many refusals within the window are flooding; `None` where events are not limited.
+    /// How many refusals within the window count as flooding; `None` if events are not limited.
     flood: Option<u32>,
     refusals: Mutex<Refusals>,
 }
@@ -42,16 +42,16 @@ struct Refusals {
     flooding_since: Option<Instant>,
 }
 
-/// What a client is to be told of a refusal besides its ack.
+/// What a client is sent for a refusal besides its ack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reaction {
     /// An `error`, which stands for this many refusals.
     Tell(u32),
     /// Nothing: it was told within the last second.
     Silence,
-    /// That it is being disconnected, because it does not stop; said once.
+    /// A disconnection for flooding; given once.
     Disconnect,
-    /// Nothing more: it was told that, and has gone on as before.
+    /// Nothing more: it was told of its disconnection, and went on as before.
     CutOff,
 }
 
@@ -66,13 +66,13 @@ impl Throttle {
         }
     }
 
-    /// Takes one event; how long until there is one again, where there is none.
+    /// Takes one event; if there is none left, fails with the time until the next.
     pub fn take(&self) -> Result<(), Duration> {
         let Some(limiter) = &self.limiter else { return Ok(()) };
         limiter.check().map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
     }
 
-    /// Counts a refusal of `now`.
+    /// Counts a refusal at `now`.
     pub fn refused(&self, now: Instant) -> Reaction {
         let mut refusals = self.refusals.lock();
         refusals.untold = refusals.untold.saturating_add(1);
@@ -149,7 +149,7 @@ mod tests {
         }
         assert_eq!(throttle.refused(begun), Reaction::Disconnect);
         for _ in 0..40 {
-            // What was on its way.
+            // Events that were on their way.
             assert_eq!(throttle.refused(begun), Reaction::Silence);
         }
         let later = begun + LAST_WORDS;

@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 
 use super::{Limits, Memory};
 
-/// A client is not read from any more when this part of what it may have waiting is.
+/// Reading from a client stops when 1/`CROWDED` of its incoming limit is charged.
 const CROWDED: usize = 4;
 
-/// It is read from again when only this part is.
+/// Reading resumes when only 1/`CALM` of the limit is charged.
 const CALM: usize = 16;
 
 /// Why a connection was cut off.
@@ -24,7 +24,7 @@ const CALM: usize = 16;
 pub enum Slow {
     /// More was unsent than `SEND_BUFFER` allows.
     Buffer,
-    /// The peer took less within `SEND_TIMEOUT` than it has to.
+    /// The peer took less within `SEND_TIMEOUT` than it must.
     Timeout,
     /// The process was near `MEMORY_LIMIT`, and this connection among those that held most.
     Memory,
@@ -34,7 +34,7 @@ impl Slow {
     /// Every reason.
     pub const ALL: [Self; 3] = [Self::Buffer, Self::Timeout, Self::Memory];
 
-    /// The word for it in logs and figures.
+    /// The name in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Buffer => "send_buffer",
@@ -56,7 +56,7 @@ pub trait Transport: Send + Sync {
 
 /// What is held for one connection (one Engine.IO session, whatever namespaces it is in), in bytes.
 ///
-/// Whoever holds something charges it ([outgoing](Self::charge_outgoing) or
+/// The holder of something charges it ([outgoing](Self::charge_outgoing) or
 /// [incoming](Self::charge_incoming)) and keeps the [`Charge`] beside it.
 pub struct Account {
     memory: Memory,
@@ -86,7 +86,7 @@ impl Account {
         }
     }
 
-    /// The one among the extensions of a handshake's request; a new one where there is none.
+    /// The account in the extensions of a handshake's request; a new one if there is none.
     pub fn of(extensions: &Extensions, memory: &Memory) -> Arc<Self> {
         extensions.get::<Arc<Self>>().cloned().unwrap_or_else(|| memory.open_account())
     }
@@ -96,20 +96,20 @@ impl Account {
         self.charge(Side::Outgoing, bytes)
     }
 
-    /// Charges bytes that came from the client; `None`, with nothing charged, where that is more than it
-    /// may have waiting. Something may always come to an empty account.
+    /// Charges bytes that came from the client; `None`, with nothing charged, if that exceeds its limit. An
+    /// empty account takes any amount.
     pub fn charge_incoming(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
         let charge = self.charge(Side::Incoming, bytes);
         let held = self.incoming();
         (held <= self.memory.limits().incoming || held <= bytes).then_some(charge)
     }
 
-    /// Whether so much came from the client that nothing more should be read from it for now.
+    /// Whether so much from the client is waiting that nothing more should be read for now.
     pub fn is_crowded(&self) -> bool {
         self.incoming() >= self.memory.limits().incoming / CROWDED
     }
 
-    /// Whether so little is left of it that it can be read again.
+    /// Whether so little from the client is waiting that it can be read again.
     pub fn is_calm(&self) -> bool {
         self.incoming() <= self.memory.limits().incoming / CALM
     }
@@ -140,22 +140,21 @@ impl Account {
         self.outgoing() + self.incoming() + transports
     }
 
-    /// From now on `transport` is one of the connection's: during an upgrade there may be two.
+    /// Adds a transport of the connection; during an upgrade there may be two.
     pub fn attach(&self, transport: Weak<dyn Transport>) {
         let mut transports = self.transports.lock();
         transports.retain(|known| known.strong_count() > 0);
         transports.push(transport);
     }
 
-    /// Remembers why the connection is cut off; its transport is ended by the caller. Only the first
-    /// reason counts.
+    /// Records why the connection is cut off; the caller ends its transport. Only the first reason counts.
     pub fn mark_cut_off(&self, why: Slow) {
         if self.cut_off.set(why).is_ok() {
             self.memory.count_cut_off(why);
         }
     }
 
-    /// Cuts the connection off; false where it has no transport that could be ended.
+    /// Cuts the connection off; false if it has no transport to end.
     pub fn break_off(&self, why: Slow) -> bool {
         let transports = self.transports();
         if transports.is_empty() {
@@ -168,7 +167,7 @@ impl Account {
         true
     }
 
-    /// Why the connection was cut off, where it was.
+    /// Why the connection was cut off, if it was.
     pub fn cut_off(&self) -> Option<Slow> {
         self.cut_off.get().copied()
     }
@@ -222,7 +221,7 @@ impl Charge {
         self.bytes += bytes;
     }
 
-    /// Gives bytes back; more than there are cannot be given.
+    /// Gives bytes back, at most those charged.
     pub fn give_back(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.account.side(self.side).fetch_sub(bytes, Ordering::Relaxed);

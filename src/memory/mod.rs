@@ -1,15 +1,13 @@
 //! What the server holds for its clients, in bytes: one [`Account`] for each connection, and a budget
 //! of the whole process above them.
 //!
-//! Whatever is held for a connection is charged to its account: what is to be sent to it, what it has
-//! sent and is not processed yet, what is kept of its requests. `SEND_BUFFER` bounds an account's two
-//! sides, outgoing and incoming, each for itself (incoming with six messages of `MAX_PAYLOAD`, if that is
-//! more).
+//! Whatever is held for a connection is charged to its account: what is to be sent to it, what it has sent
+//! that is not processed yet, what is kept of its requests. `SEND_BUFFER` bounds each of an account's two
+//! sides, outgoing and incoming (incoming: six messages of `MAX_PAYLOAD`, if that is more).
 //!
-//! `MEMORY_LIMIT` bounds the process. A thread looks at its memory ten times a second ([`watch`]), and
-//! more often the nearer it is. From nine tenths of the limit on, and until it is back at eight, the
-//! connections that hold most are cut off and new ones are refused. At the limit itself events and
-//! requests are refused, too.
+//! `MEMORY_LIMIT` bounds the process. A thread checks its memory ten times a second ([`watch`]), and more
+//! often near the limit. From nine tenths of the limit on, until it is back at eight, the connections that
+//! hold most are cut off and new ones are refused. At the limit itself events and requests are refused, too.
 //!
 //! This module is a leaf: everything but the configuration may import it.
 
@@ -39,7 +37,7 @@ pub use self::{
     watch::watch,
 };
 
-/// When to try again what was refused: those that are cut off are gone by then.
+/// When to retry after a refusal: the connections that are cut off are gone by then.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What one account may hold, and what all of them may.
@@ -58,8 +56,8 @@ impl Limits {
     pub fn of(config: &Config) -> Self {
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let outgoing = bytes(config.send_buffer);
-        // One that is being read when reading ends, and one more that has begun, each with attachments,
-        // fit in beside the part of it that is waiting then.
+        // Beside what waits when reading stops, there is room for the message being read then and one more
+        // that has begun, each with attachments.
         let incoming = outgoing.max(bytes(config.max_payload.saturating_mul(6)));
         let process = match config.memory_limit {
             MemoryLimit::Bytes(bytes) => bytes,
@@ -75,11 +73,11 @@ impl Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
-    /// Far from it.
+    /// Far from the limit.
     Calm,
     /// Near: new connections are refused, and those that hold most are cut off.
     Near,
-    /// Over it: whatever would need more memory is refused.
+    /// At or over the limit: whatever would need more memory is refused.
     Over,
 }
 
@@ -112,7 +110,7 @@ pub struct Totals {
 }
 
 impl Memory {
-    /// No accounts yet.
+    /// A budget without accounts.
     pub fn new(limits: Limits) -> Self {
         Self(Arc::new(Shared {
             limits,

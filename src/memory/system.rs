@@ -1,12 +1,12 @@
-//! What the system tells of memory. On other systems than Linux it tells nothing.
+//! The system's memory figures, available on Linux only.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// How much memory the process may have: what its control groups (version 2 or 1) allow, or the
-/// machine has, whichever is less. `None` where nobody tells.
+/// How much memory the process may have, in bytes: the limit of its control groups (version 2 or 1) or the
+/// machine's memory, whichever is less. `None` if that is unknown.
 pub(super) fn available() -> Option<u64> {
     available_below(Path::new("/"))
 }
@@ -14,7 +14,7 @@ pub(super) fn available() -> Option<u64> {
 fn available_below(root: &Path) -> Option<u64> {
     let machine = kilobytes(&read(root, "proc/meminfo")?, "MemTotal")?;
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-    // What stands there for "no limit" is more than any machine has.
+    // Control groups write "no limit" as a word, or as more than any machine has.
     Some(groups.lines().filter_map(|line| limit(root, line)).fold(machine, u64::min))
 }
 
@@ -29,14 +29,14 @@ fn limit(root: &Path, line: &str) -> Option<u64> {
     } else {
         return None;
     };
-    // In a container the group's own directory may be the mount's, whatever its path says.
+    // In a container the group's directory may be the mount itself, whatever its path says.
     let path = PathBuf::from(path.trim_start_matches('/'));
     let directories = path.ancestors().map(|path| Path::new(mount).join(path));
     directories.filter_map(|directory| read(root, directory.join(file))?.trim().parse().ok()).min()
 }
 
-/// The memory that the process uses and that nobody else could use: not what it has mapped of files,
-/// which the system takes back when it needs it.
+/// The memory that only the process uses, in bytes. Mapped files do not count: the system takes them back
+/// when it needs the memory.
 pub(super) fn used() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let swapped = kilobytes(&status, "VmSwap").unwrap_or(0);
@@ -58,7 +58,7 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// What a system with 1,000 kB and these files below `/` tells.
+    /// What is available on a system with 1,000 kB and these files below `/`.
     fn system(files: &[(&str, &str)]) -> Option<u64> {
         let root = tempfile::tempdir().unwrap();
         let machine = ("proc/meminfo", "MemTotal:       1000 kB\nMemFree: 1 kB\n");

@@ -10,32 +10,32 @@ use std::{
 
 use super::{Level, Memory, Shared, Slow, system};
 
-/// How often the memory is looked at. A thread of its own does so, as the runtime's may all be busy.
+/// How often the memory is checked, by a thread of its own because the runtime's may all be busy.
 const EVERY: Duration = Duration::from_millis(100);
 
 /// How often from [`CLOSE`] on: the limit may be reached within a moment.
 const OFTEN: Duration = Duration::from_millis(20);
 
-/// From this part of the limit on, in percent, it is looked at more often.
+/// From this part of the limit on, in percent, memory is checked more often.
 const CLOSE: u64 = 60;
 
 /// From this part of the limit on, in percent, the process is near it.
 const NEAR: u64 = 90;
 
-/// Below this part, in percent, it is no longer.
+/// Below this part, in percent, it is no longer near.
 const CALM: u64 = 80;
 
 /// Connections that hold less are not cut off: it would not help.
 const SMALL: usize = 64 * 1024;
 
-/// How long it may take until the memory of those that were cut off is free.
+/// How long the memory of cut-off connections may take to be freed.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Watches over the process's memory until the last handle to `memory` is gone. Where the system does
-/// not tell what the process uses, the sum of the accounts is taken for it.
+/// Watches over the process's memory until the last handle to `memory` is gone. If the system does not tell
+/// what the process uses, the sum of the accounts is used.
 ///
 /// # Errors
-/// When there is no thread for it.
+/// If the thread cannot be started.
 pub fn watch(memory: &Memory) -> io::Result<()> {
     if memory.limits().process == 0 {
         return Ok(());
@@ -54,7 +54,7 @@ pub fn watch(memory: &Memory) -> io::Result<()> {
     Ok(())
 }
 
-/// What is remembered between two looks.
+/// The state between two checks.
 #[derive(Debug, Default)]
 struct Watch {
     /// When connections were cut off last, and how much was in use then.
@@ -76,7 +76,7 @@ impl Watch {
         } else if level == Level::Calm && before > Level::Calm {
             tracing::info!(used, limit, "no longer near the memory limit");
         }
-        // What was cut off before is given a moment to be freed, unless it does not help.
+        // The memory of connections cut off before has a moment to be freed, unless usage still rises.
         let settles =
             self.last.is_some_and(|(when, then)| used <= then && now.duration_since(when) < SETTLE);
         if level == Level::Calm || settles {
@@ -88,7 +88,7 @@ impl Watch {
     }
 }
 
-/// Cuts off the connections that hold most, until those hold `excess` together; returns how many.
+/// Cuts off the connections that hold most, until they add up to `excess` bytes; returns how many.
 fn cut_off_largest(memory: &Memory, excess: u64) -> usize {
     let mut accounts = memory.accounts();
     accounts.retain(|account| account.cut_off().is_none());
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::memory::{Account, Limits, Transport};
 
-    /// A connection that its account keeps no bytes of but these.
+    /// A connection whose transport holds a fixed number of bytes.
     struct Holder {
         account: Arc<Account>,
         transport: Arc<dyn Transport>,
@@ -200,7 +200,7 @@ mod tests {
         now += Duration::from_millis(100);
         watch.look(&memory, 91 * MB, now);
         assert_eq!(ended(&holders), [false, false, true, true, false]);
-        // It did not help, or it grows on.
+        // It did not help, or usage still rises.
         now += Duration::from_millis(100);
         watch.look(&memory, 92 * MB, now);
         assert_eq!(ended(&holders), [true, false, true, true, true], "who holds little stays");

@@ -1,15 +1,15 @@
-//! Which history of a room an offset counts in.
+//! The epoch: the history of a room that an offset counts in.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 
-/// Which history of a room an offset counts in; random, on the wire 16 hexadecimal digits.
+/// The history of a room that an offset counts in; random, on the wire 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub(crate) u64);
 
 impl Epoch {
-    /// Stands where no room is meant.
+    /// A placeholder where no room is meant.
     pub(crate) const NONE: Self = Self(0);
 }
 
@@ -31,7 +31,7 @@ impl Serialize for Epoch {
     }
 }
 
-/// The text is no epoch: it must be the 16 hexadecimal digits that the server gave.
+/// The text is not an epoch: it must be the 16 hexadecimal digits that the server gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an epoch is the 16 hexadecimal digits that the server gave")]
 pub struct EpochError;

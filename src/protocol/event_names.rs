@@ -1,6 +1,6 @@
 //! The event names that are Socket.IO's own.
 
-/// What no payload may name (socket.io `RESERVED_EVENTS`).
+/// The names that no payload may use (socket.io `RESERVED_EVENTS`).
 const PROTOCOL: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 

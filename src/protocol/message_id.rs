@@ -1,4 +1,4 @@
-//! How a message is told from others.
+//! Message ids.
 
 use serde_json::value::RawValue;
 

@@ -1,4 +1,4 @@
-//! The words that every layer shares: names, ids, positions, payloads, refusals. Nothing here does I/O.
+//! The types that every layer shares: names, ids, positions, payloads, refusals. Nothing here does I/O.
 
 pub mod audience;
 pub mod epoch;

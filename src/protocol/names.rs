@@ -1,4 +1,4 @@
-//! Names, parsed once at a door and valid from then on.
+//! Names, parsed once at a gateway and valid from then on.
 //!
 //! The rules are the wire contract's: a name is 1 to 200 Unicode code points without control
 //! characters, and a number where a name is expected is taken as its decimal string.
@@ -50,7 +50,7 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Takes `text` as a name, or says why it is none.
+            /// Parses `text` as a name, or says why it is none.
             pub fn parse(text: &str) -> Result<Self, NameError> {
                 check(text)?;
                 Ok(Self(text.into()))
@@ -74,7 +74,7 @@ macro_rules! name {
             }
         }
 
-        /// For what this server has written itself: what comes through a door is parsed there.
+        /// For data that this server has written itself; gateways parse what comes in.
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 Self::parse(&Cow::<'de, str>::deserialize(deserializer)?).map_err(D::Error::custom)

@@ -9,7 +9,7 @@ pub const MAX_PATTERNS: usize = 1000;
 /// The greatest length of a pattern, in Unicode code points.
 pub const MAX_PATTERN_CHARS: usize = 200;
 
-/// Patterns that cannot be used. Its text continues a sentence that names where they stand.
+/// Invalid patterns. The text continues a sentence that names where they stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// There are more than [`MAX_PATTERNS`].
@@ -56,13 +56,13 @@ impl Permissions {
             .is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(room.as_str())))
     }
 
-    /// The patterns as they were given; `None` where everything is permitted.
+    /// The patterns as they were given; `None` if everything is permitted.
     pub fn shown(&self) -> Option<Vec<String>> {
         let patterns = self.0.as_ref()?;
         Some(patterns.iter().map(|Pattern(parts)| parts.join("*")).collect())
     }
 
-    /// Whether a `rooms` claim is there. The whole namespace is then out of reach, also with `*`.
+    /// Whether there is a `rooms` claim. The whole namespace is then out of reach, also with `*`.
     pub fn restricted(&self) -> bool {
         self.0.is_some()
     }
@@ -81,8 +81,8 @@ impl Pattern {
         Ok(Self(text.split('*').map(Box::from).collect()))
     }
 
-    /// Linear in the lengths of pattern and text: what lies between two stars is taken where it
-    /// is first found, and as a star takes anything, an earlier find never has to be given up.
+    /// Linear in the lengths of pattern and text: each part between two stars is taken at its first match. A
+    /// star takes anything, so an earlier match never has to be undone.
     fn matches(&self, text: &str) -> bool {
         let [first, rest @ ..] = &*self.0 else { return false };
         let Some((last, middle)) = rest.split_last() else { return **first == *text };
@@ -108,7 +108,7 @@ mod tests {
         RoomName::parse(name).unwrap()
     }
 
-    /// The definition, tried out in every way: a star takes nothing, or one character and stays.
+    /// The definition by exhaustive search: a star takes nothing, or one character and stays.
     fn model(pattern: &[char], text: &[char]) -> bool {
         match (pattern, text) {
             ([], []) => true,

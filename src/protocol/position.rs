@@ -4,8 +4,8 @@ use super::epoch::Epoch;
 
 /// A place in a room's log: an offset and the epoch in which it counts.
 ///
-/// Offsets of different epochs have nothing to do with one another, so there is no order among positions;
-/// what can be asked holds within one epoch, and is `false` between two.
+/// Offsets of different epochs cannot be compared, so positions have no order. The comparisons here hold
+/// within one epoch, and are `false` between two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Position {
     /// A message's number in the room, from 1; 0 stands before the first.

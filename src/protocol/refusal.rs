@@ -1,7 +1,7 @@
 //! Why something was refused: a stable code and a message for a person.
 //!
-//! Features return a [`Refusal`]; each door says it in its own words (a Socket.IO `error` event and
-//! ack, or an HTTP status with NestJS's body).
+//! Commands return a [`Refusal`]; each gateway puts it in its own format (a Socket.IO `error` event and ack,
+//! or an HTTP status with NestJS's body).
 
 use std::{borrow::Cow, time::Duration};
 
@@ -10,7 +10,7 @@ use std::{borrow::Cow, time::Duration};
 pub enum Code {
     /// The event needs a room and names none.
     NoRoom,
-    /// The payload has not the shape that the event needs.
+    /// The payload does not have the shape that the event needs.
     InvalidPayload,
     /// No such event.
     UnknownEvent,
@@ -80,7 +80,7 @@ pub struct Refusal {
     pub code: Code,
     /// What was wrong, what is allowed, what to do.
     pub message: Cow<'static, str>,
-    /// When trying again may succeed, where that is known.
+    /// When trying again may succeed, if known.
     pub retry_after: Option<Duration>,
 }
 
@@ -90,7 +90,7 @@ impl Refusal {
         Self { code, message: message.into(), retry_after: None }
     }
 
-    /// The payload has not the shape that the event needs.
+    /// The payload does not have the shape that the event needs.
     pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::InvalidPayload, message)
     }

@@ -1,8 +1,7 @@
 //! The log: what is written, and how.
 //!
-//! Most lines can be caused by somebody else, any number of times. So of each line of the code few a second
-//! are written, and fewer because of one address (the field `address` or `peer`); a line of its own says
-//! how many were left out.
+//! Clients can cause most lines, any number of times. So each log statement writes few lines a second, and
+//! fewer for one address (the field `address` or `peer`); a line of its own says how many were left out.
 
 pub mod event_log;
 pub mod metrics;
@@ -22,8 +21,8 @@ use tracing_subscriber::{
 pub use self::sampled::Sampled;
 use crate::config::{Config, LogFormat};
 
-/// Starts the log on the standard output, for the whole process. Fails if there is one already. What this
-/// returns tells what was left out.
+/// Starts the log on the standard output, for the whole process. Fails if there is one already. The returned
+/// value reports what was left out.
 pub fn init(config: &Config) -> Result<Sampled, TryInitError> {
     let colours = io::stdout().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -31,23 +30,23 @@ pub fn init(config: &Config) -> Result<Sampled, TryInitError> {
         LogFormat::Pretty => fmt::layer().with_ansi(colours).boxed(),
         LogFormat::Json => fmt::layer().json().flatten_event(true).boxed(),
     };
-    // The hint is needed for the other filter's to be heard: without it every record, of the libraries,
-    // too, would be made and then thrown away.
+    // Without this hint the other filter's has no effect: every record, of the libraries too, would be built
+    // and then thrown away.
     let hidden = filter_fn(hides_the_wire).with_max_level_hint(LevelFilter::TRACE);
     let sampled = Sampled::default();
-    // The last, so that it counts no line that is not written anyway.
+    // Last, so that it counts only lines that would be written.
     let filter = filter(config).and(hidden).and(sampled.clone());
     tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()?;
     Ok(sampled)
 }
 
-/// Whether something may be logged at all: the websocket library writes out every frame, tokens
-/// and private messages among them, and no setting may bring that about.
+/// Whether a record may be logged at all. The websocket library logs every frame, tokens and private messages
+/// among them, and no setting may enable that.
 fn hides_the_wire(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= Level::INFO || !metadata.target().starts_with("tungstenite")
 }
 
-/// `RUST_LOG` as it stands; without it this crate at `LOG_LEVEL`, and the libraries at no more than warnings.
+/// `RUST_LOG` as it stands; without it this crate at `LOG_LEVEL`, and the libraries at warnings at most.
 fn filter(config: &Config) -> EnvFilter {
     let directives = config.rust_log.clone().unwrap_or_else(|| {
         let libraries = config.log_level.min(Level::WARN);

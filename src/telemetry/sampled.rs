@@ -1,4 +1,4 @@
-//! Leaves out log lines of which there are too many.
+//! Leaves out log lines that come too often.
 
 use std::{
     fmt,
@@ -22,11 +22,11 @@ use crate::limits::{Sampler, Sampling};
 /// How many lines of one place in the code are written in a second.
 const SAMPLING: Sampling = Sampling { per_source: 2, total: 20 };
 
-/// How often it is told what was left out.
+/// How often left-out lines are reported.
 const ACCOUNT: Duration = Duration::from_secs(10);
 
-/// A filter that lets few lines of each place in the code pass. Debug and trace lines all pass: whoever
-/// turns them on wants to see everything.
+/// A filter that lets few lines of each place in the code pass. Debug and trace lines all pass: they are
+/// turned on to see everything.
 #[derive(Debug, Clone)]
 pub struct Sampled(Arc<Sampler<Place>>);
 
@@ -37,7 +37,7 @@ impl Default for Sampled {
 }
 
 impl Sampled {
-    /// Tells from time to time what was left out.
+    /// Reports left-out lines from time to time.
     pub async fn account(self) {
         loop {
             tokio::time::sleep(ACCOUNT).await;
@@ -45,7 +45,7 @@ impl Sampled {
         }
     }
 
-    /// Tells what was left out and has not been told: now, or, at the end (`now` is `None`), all of it.
+    /// Reports left-out lines that were not reported yet; at the end (`now` is `None`), all of them.
     pub fn tell(&self, now: Option<Instant>) {
         for (Place(place), left_out) in self.0.left_out(now) {
             let (module, line) = (place.target(), place.line());

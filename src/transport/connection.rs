@@ -1,12 +1,11 @@
-//! One connection: its outgoing queue, what takes from it, and what bounds both. Where it speaks
-//! WebSocket it has a TCP stream; until then its client [polls](polling).
+//! One connection: its outgoing queue, what empties it, and the bounds of both. A WebSocket connection has a
+//! TCP stream; without one, the client [polls](polling).
 //!
 //! Invariants:
-//! - the queue is always at the boundary of a frame: the library's buffers and our frames are taken
-//!   whole;
-//! - bytes are written under the queue's lock alone, by a flush round or, while the kernel takes no
-//!   more, by the one drainer;
-//! - what a connection has unsent is bounded; a peer that takes nothing is cut off, not waited for.
+//! - the queue always ends at a frame boundary: the library's buffers and our frames are appended whole;
+//! - bytes are written only under the queue's lock: by a flush round or, once the kernel takes no more, by
+//!   the one drainer;
+//! - unsent data is bounded; a peer that takes nothing is cut off, not waited for.
 
 pub(super) mod polling;
 
@@ -46,71 +45,71 @@ use crate::{
     memory::{Account, Slow, Transport},
 };
 
-/// With more than this unsent, in bytes or in packets, a client is behind: while most readers are, those
-/// who write to them are held back. The second counts because small packets cost more memory than their
-/// bytes: with what is still on its way, a queue keeps to 512 places, of 32 bytes each.
+/// With more than this unsent, in bytes or in pieces, a client is behind; while most readers are behind,
+/// publishers wait. Pieces count because small packets cost more memory than their bytes: with what is still
+/// in flight, a queue keeps to 512 places of 32 bytes each.
 const BEHIND: (usize, usize) = (256 * 1024, 384);
 
-/// A client that is behind, and took something within this time, is one that reads.
+/// A client that is behind still counts as reading if it took something within this time.
 const READS: Duration = Duration::from_millis(250);
 
-/// How soon it is looked whether a client that had not taken all takes more, without having been told.
+/// How soon a write is retried without a readiness event; the wait doubles while the client takes nothing.
 const LOOK: Duration = Duration::from_millis(60);
 
-/// How long a peer may take to end its side, before what it still sends is answered by a reset.
+/// How long a peer may take to close its side; after that, a reset answers what it still sends.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What became of a packet.
+/// The outcome of pushing a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {
-    /// It will be sent.
+    /// Queued.
     Taken,
-    /// It will be sent, but the peer, which is behind, does not read at the moment.
+    /// Queued, but the peer is behind and does not read at the moment.
     Unread,
     /// The connection is over.
     Gone,
 }
 
-/// How much the kernel may hold that it has not sent, in bytes: with more, one could not see whether
-/// the peer reads, and memory would go where nobody bounds it.
+/// The most unsent data that the kernel may hold, in bytes. More would hide whether the peer reads, and use
+/// memory that nothing bounds.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const NOTSENT: u32 = 16 * 1024;
 
 /// The connection of one Engine.IO session.
 #[derive(Debug)]
 pub struct Connection {
-    /// The stream to the peer; there is none while the client polls.
+    /// The stream to the peer; unset while the client polls.
     tcp: OnceLock<Tcp>,
-    /// What it takes to poll, where it began so.
+    /// The polling state, if the client began by polling.
     polling: Option<Box<Polling>>,
     peer: SocketAddr,
     wire: Wire,
     account: Arc<Account>,
     state: Mutex<State>,
-    /// What the state's queue holds, to be read without its lock.
+    /// The number of unsent bytes, readable without the state's lock.
     unsent: AtomicUsize,
-    /// What has come of a message that is not whole.
+    /// Bytes received of an incomplete message.
     receiving: AtomicUsize,
-    /// When the kernel last took something, in milliseconds since the wire began.
+    /// When the kernel last took something, in milliseconds since the wire was created.
     progress: AtomicU64,
-    /// Told when something has left.
+    /// Notified when something has left the queue, and at the end.
     left: Notify,
     /// Nothing can be sent any more; changed under the state's lock.
     over: AtomicBool,
     pauses: AtomicUsize,
     pub(super) reader: AtomicWaker,
-    /// Somebody ends it if it is in no namespace for too long.
+    /// Something ends the connection if it is in no namespace for too long.
     pub(super) watched: AtomicBool,
-    /// What is held for it beside what its account is charged and its queue: of its requests, in bytes.
+    /// Bytes of its requests that are held beside the queue and the account's charges.
     pub(super) kept: AtomicUsize,
     client: OnceLock<Sid>,
 }
 
-/// The way to a peer that speaks WebSocket.
+/// The stream to a peer that speaks WebSocket.
 #[derive(Debug)]
 struct Tcp {
     stream: OwnedWriteHalf,
-    /// Free again when the connection is closed.
+    /// Freed when the connection is closed.
     _slot: Slot,
 }
 
@@ -121,7 +120,7 @@ struct State {
     probes: Probes,
     behind: Behind,
     writer: Writer,
-    /// The library has dropped its side: when the queue is empty, this is the end.
+    /// The library has dropped its side: the connection ends when the queue is empty.
     closing: bool,
 }
 
@@ -131,20 +130,20 @@ impl State {
         self.queue.unsent() + self.polls.answering
     }
 
-    /// How many bytes it has taken since the beginning.
+    /// The number of bytes that the peer has taken since the beginning.
     fn taken(&self) -> u64 {
         self.queue.taken().saturating_sub(self.polls.answering as u64)
     }
 }
 
-/// Who will write what is in the queue.
+/// Who writes the queue next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Writer {
     /// Nobody; the queue is empty.
     Nobody,
     /// The next flush round.
     Round,
-    /// The drainer, which is at work.
+    /// The drainer, which is running.
     Drainer,
 }
 
@@ -189,7 +188,7 @@ impl Connection {
         }
     }
 
-    /// What is charged for it.
+    /// The account that the connection is charged to.
     pub(super) fn account(&self) -> &Arc<Account> {
         &self.account
     }
@@ -202,7 +201,7 @@ impl Connection {
         }
         let was_empty = state.queue.is_empty();
         state.queue.push(frames);
-        // One packet may be larger than all that is allowed.
+        // A single packet may exceed the limit.
         if !was_empty && !self.keeps_bounds(&mut state) {
             return Pushed::Gone;
         }
@@ -211,7 +210,7 @@ impl Connection {
         pushed
     }
 
-    /// Whether the peer reads, and where it does but is behind, registers it with the delivery.
+    /// Whether the peer reads. A peer that reads but is behind is registered with the delivery.
     fn pace(&self, state: &mut State, delivery: Option<&Delivery<'_>>) -> Pushed {
         if !self.is_behind(&state.queue) {
             return Pushed::Taken;
@@ -225,7 +224,7 @@ impl Connection {
         Pushed::Taken
     }
 
-    /// Counts it in this delivery as if it had just got a packet.
+    /// Counts the connection in this delivery as if it had just received a packet.
     pub(super) fn count(&self, delivery: &Delivery<'_>) -> Pushed {
         let mut state = self.state.lock();
         if self.is_over() { Pushed::Gone } else { self.pace(&mut state, Some(delivery)) }
@@ -236,9 +235,9 @@ impl Connection {
         self.state.lock().behind.leave(readers);
     }
 
-    /// Appends what the library writes: whole frames. Where the connection is over they are forgotten:
-    /// the library hears of that when it reads, because not every session of which a write fails is
-    /// ended by it.
+    /// Appends whole frames that the library writes. If the connection is over they are dropped without an
+    /// error: the library learns of the end when it reads, because it does not end every session whose write
+    /// fails.
     pub(super) fn write(self: &Arc<Self>, bytes: &[u8]) {
         let mut begin = 0;
         if self.wire.fences().any() {
@@ -267,8 +266,8 @@ impl Connection {
         }
     }
 
-    /// Asks the peer for an answer behind everything that was appended until now: what this returns
-    /// completes with the answer, and fails where none can come any more.
+    /// Sends the peer a probe behind everything appended so far. The receiver completes with the answer, and
+    /// fails if none can come any more.
     pub(super) fn probe(self: &Arc<Self>, how: Ask) -> oneshot::Receiver<()> {
         let mut state = self.state.lock();
         if self.is_over() || state.closing {
@@ -282,23 +281,23 @@ impl Connection {
         answered
     }
 
-    /// Whether a ping of the library's is not answered for this long.
+    /// Whether a ping of the library has been unanswered for this long.
     pub(super) fn is_library_waiting(&self, long: Duration) -> bool {
         self.state.lock().probes.is_library_waiting(long)
     }
 
-    /// The peer has sent a pong; whether it answers a probe, and not the library.
+    /// Takes a pong of the peer. True if it answers a probe, false if it answers the library.
     pub(super) fn answered(&self, pong: Pong) -> bool {
         self.state.lock().probes.answered(pong)
     }
 
-    /// Cuts the connection off if it has more unsent than it may; whether it goes on.
+    /// Cuts the connection off if too much is unsent; false if the connection is over.
     fn keeps_bounds(&self, state: &mut State) -> bool {
         let most = self.wire.limits().send_buffer.saturating_sub(self.account.outgoing());
         if state.unsent() <= most {
             return true;
         }
-        // What waits for the next round only is no fault of the client's.
+        // Data that only waits for the next flush round is not the client's fault.
         if !self.flush(state, Try::Ready) {
             return false;
         }
@@ -309,7 +308,7 @@ impl Connection {
         true
     }
 
-    /// Sees to it that what was appended will be written.
+    /// Makes sure that what was appended gets written.
     fn changed(self: &Arc<Self>, mut state: parking_lot::MutexGuard<'_, State>) {
         self.unsent.store(state.unsent(), Ordering::Relaxed);
         if state.writer != Writer::Nobody || state.queue.is_empty() {
@@ -335,7 +334,7 @@ impl Connection {
         self.wire.spawn(self.clone().drain());
     }
 
-    /// Writes until the kernel takes no more or there is no more; false at the connection's end.
+    /// Writes until the kernel takes no more or the queue is empty; false if the connection is over.
     fn flush(&self, state: &mut State, how: Try) -> bool {
         let Some(Tcp { stream, .. }) = self.tcp.get() else {
             state.answer_poll();
@@ -365,7 +364,7 @@ impl Connection {
         !self.is_over()
     }
 
-    /// Takes note that the peer has taken something.
+    /// Records that the peer has taken something.
     fn progressed(&self, state: &mut State) {
         self.progress.store(self.wire.millis(), Ordering::Relaxed);
         self.unsent.store(state.unsent(), Ordering::Relaxed);
@@ -406,14 +405,13 @@ impl Connection {
                 }
             }
             max_wait = max_wait.min(limit / 8);
-            // The kernel says that it takes more only when it could take a good deal. It is asked
-            // without being ready, too, so that a peer that reads little by little is not taken for
-            // one that does not read.
+            // The kernel reports readiness only when it could take a good deal. A write is also tried without
+            // readiness, so that a peer that reads slowly still counts as reading.
             how = match timeout(max_wait, self.writable()).await {
                 Ok(Ok(())) => Try::Ready,
                 Ok(Err(_)) | Err(_) => Try::Anyway,
             };
-            // The longer it takes nothing, the less often it is looked at.
+            // The longer the peer takes nothing, the less often a write is tried.
             max_wait *= 2;
         }
         self.part().await;
@@ -428,8 +426,7 @@ impl Connection {
         }
     }
 
-    /// The library is done with the connection: what is in the queue is still written, or goes with the
-    /// poll that waits for it.
+    /// The library has dropped its side: the queue is still written, or goes out with the waiting poll.
     pub(super) fn close(self: &Arc<Self>, token: TaskTrackerToken) {
         {
             let mut state = self.state.lock();
@@ -451,7 +448,7 @@ impl Connection {
                 return;
             }
         }
-        // A drainer is at work already: it parts, and is waited for here.
+        // A running drainer closes the connection; this task waits for it.
         let connection = self.clone();
         self.wire.spawn(async move {
             connection.wait_over().await;
@@ -459,8 +456,8 @@ impl Connection {
         });
     }
 
-    /// Ends our side, and gives the peer time to end its own, because a reset would take from it
-    /// what it has not read yet.
+    /// Closes our side and gives the peer time to close its own: a reset would discard what the peer has not
+    /// read yet.
     async fn part(&self) {
         let parted = async {
             let Some(tcp) = self.tcp.get() else { return Ok(()) };
@@ -476,7 +473,7 @@ impl Connection {
                 }
             }
         };
-        // Whatever happens, it is the end.
+        // The connection is over whatever the outcome.
         let _parted: Result<io::Result<()>, _> = timeout(LINGER, parted).await;
         let mut state = self.state.lock();
         state.probes.clear();
@@ -511,7 +508,7 @@ impl Connection {
         self.over.store(true, Ordering::Release);
         if let Some(tcp) = self.tcp.get() {
             let socket = SockRef::from(tcp.stream.as_ref());
-            // They fail where the peer has ended the connection already.
+            // These fail if the peer has closed the connection already.
             let _closed = socket.set_linger(Some(Duration::ZERO));
             let _closed = socket.shutdown(Shutdown::Both);
         }
@@ -520,7 +517,7 @@ impl Connection {
         self.left.notify_waiters();
     }
 
-    /// Takes note of what has come of a message that is not whole, in bytes.
+    /// Records how many bytes of an incomplete message have come.
     pub(super) fn set_receiving(&self, bytes: usize) {
         self.receiving.store(bytes, Ordering::Relaxed);
     }
@@ -569,7 +566,7 @@ impl Connection {
         }
     }
 
-    /// Nothing is read from the peer while one of these lives.
+    /// Stops reading from the peer until the guard is dropped.
     pub(super) fn pause(self: &Arc<Self>) -> Pause {
         self.pauses.fetch_add(1, Ordering::AcqRel);
         Pause(self.clone())
@@ -595,7 +592,7 @@ impl Transport for Connection {
     }
 }
 
-/// Bounds what the kernel holds of a stream.
+/// Bounds how much unsent data the kernel holds for a stream.
 pub(super) fn prepare(tcp: &TcpStream) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Err(error) = SockRef::from(tcp).set_tcp_notsent_lowat(NOTSENT) {
@@ -605,16 +602,16 @@ pub(super) fn prepare(tcp: &TcpStream) {
     let _only_there = tcp;
 }
 
-/// How to try to write.
+/// When to try to write.
 #[derive(Debug, Clone, Copy)]
 enum Try {
-    /// Where the kernel has said that it takes more.
+    /// Only if the kernel reports readiness.
     Ready,
-    /// Whatever it has said.
+    /// Even without readiness.
     Anyway,
 }
 
-/// Keeps a connection from being read.
+/// Keeps a connection from being read until dropped.
 #[derive(Debug)]
 pub struct Pause(Arc<Connection>);
 

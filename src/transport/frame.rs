@@ -1,5 +1,5 @@
-//! Socket.IO packets as finished WebSocket frames from the server ([RFC 6455, section 5][frames]),
-//! and finding one's way in a row of such frames.
+//! Socket.IO packets as finished WebSocket frames from the server ([RFC 6455, section 5][frames]), and
+//! parsing a sequence of such frames.
 //!
 //! A frame from a server is not masked and no compression is negotiated, so the same bytes are right
 //! for every client of one namespace: a packet is encoded once and shared by all its recipients.
@@ -44,7 +44,7 @@ pub struct Frames {
     size: usize,
 }
 
-/// What kind of packet it is, beside its namespace and its data.
+/// The kind of a packet.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     /// An event.
@@ -56,8 +56,8 @@ pub enum Kind {
 impl Frames {
     /// Encodes a packet.
     ///
-    /// `data` are the parts of its JSON array as text; placeholders in it refer to `attachments`,
-    /// whose frames Engine.IO 3 (`v3`) wants to begin with a type.
+    /// `data` is the packet's JSON array in parts. Its placeholders refer to `attachments`, whose frames
+    /// begin with a type in Engine.IO 3 (`v3`).
     pub fn encode(
         kind: Kind,
         namespace: &str,
@@ -131,7 +131,7 @@ fn put_header(buffer: &mut impl BufMut, opcode: u8, masked: u8, size: usize) {
     }
 }
 
-/// Appends a frame as a client would send it, with the parts of its payload. The mask is zero.
+/// Appends a frame as a client would send it; `payload` is in parts. The mask is zero.
 pub fn put_client_frame(frames: &mut Vec<u8>, opcode: u8, payload: &[&[u8]]) {
     put_header(frames, opcode, MASKED, payload.iter().map(|part| part.len()).sum());
     frames.put_u32(0);
@@ -146,7 +146,7 @@ pub fn size(bytes: &[u8]) -> Option<usize> {
     header.checked_add(payload)
 }
 
-/// The sizes of a server's frame's header and of its payload.
+/// The sizes of a server frame's header and payload.
 fn header(bytes: &[u8]) -> Option<(usize, usize)> {
     let (header, size) = match *bytes.get(1)? {
         126 => (4, u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
@@ -161,9 +161,9 @@ fn header(bytes: &[u8]) -> Option<(usize, usize)> {
 /// A frame's opcode and payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// What kind of frame it is.
+    /// The kind of frame.
     pub opcode: u8,
-    /// What it carries.
+    /// The payload.
     pub payload: Bytes,
 }
 
@@ -174,7 +174,7 @@ impl Message {
     }
 }
 
-/// The frames of these pieces, which share their memory where one lies within one piece.
+/// The frames in these pieces. A payload within one piece shares its memory.
 pub fn messages(pieces: Vec<Bytes>) -> Vec<Message> {
     let mut found = Vec::with_capacity(pieces.len());
     let mut pieces = pieces.into_iter();
@@ -207,16 +207,16 @@ pub fn messages(pieces: Vec<Bytes>) -> Vec<Message> {
     }
 }
 
-/// A frame in a row of frames.
+/// A frame in a sequence of frames.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found<'a> {
-    /// Where it is, its header included.
+    /// Its place, the header included.
     pub range: Range<usize>,
-    /// Its text, if it is a whole message of text.
+    /// Its text, if it is a whole text message.
     pub text: Option<&'a [u8]>,
 }
 
-/// The frames in `bytes`, which begin with a frame; ends where there is no whole frame any more.
+/// The frames in `bytes`, which must begin with one; ends at the first incomplete frame.
 pub fn walk(bytes: &[u8]) -> impl Iterator<Item = Found<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {

@@ -1,14 +1,14 @@
-//! From the library's channel to our queue, without anything overtaking.
+//! The switch from the library's channel to our queue, in order.
 //!
-//! What the library itself sends (the CONNECT packet) sits in a channel of the library's first, and
-//! frames put into the connection's queue would overtake it. So a *fence* is sent behind all that: an
-//! acknowledgement of an event that no client ever sent, with a secret in
-//! it. What is sent from then on waits in the gate. When the library writes the fence to a
-//! connection, that connection is the client's: the fence is taken out, what waited takes its place,
-//! and from then on packets go to the connection's queue directly.
+//! The library's own packet (CONNECT) first sits in a channel of the library, and frames put into the
+//! connection's queue would overtake it. So a *fence* (an upgrade marker) is sent behind it: an
+//! acknowledgement of an event that no client ever sent, with a secret in it. Packets sent after the fence
+//! wait in the gate. When the library writes the fence to a connection, that connection is the client's: the
+//! fence is taken out, the waiting packets take its place, and later packets go directly to the connection's
+//! queue.
 //!
-//! The secret makes the fence one that nobody else can bring about: a client that could have the
-//! library write another one's fence would get that client's packets.
+//! The secret keeps a fence from being forged: a client that made the library write another client's fence
+//! would get that client's packets.
 
 use std::{
     collections::HashMap,
@@ -52,7 +52,7 @@ impl Fences {
         self.count.load(Ordering::Acquire) > 0
     }
 
-    /// The gate whose fence this text frame is.
+    /// Takes out the gate whose fence this text frame is.
     pub fn find(&self, text: &[u8]) -> Option<Arc<Gate>> {
         let secret = text.strip_prefix(b"43")?.strip_suffix(b"\"]")?;
         let secret = secret.get(secret.len().checked_sub(SECRET)?..)?;
@@ -74,29 +74,29 @@ impl Fences {
     }
 }
 
-/// The way from a client's sender to its connection.
+/// The switch between a client's sender and its connection.
 #[derive(Debug)]
 pub struct Gate {
     wire: Wire,
     client: Sid,
     account: Arc<Account>,
     state: Mutex<State>,
-    /// Told when the gate opens.
+    /// Notified when the gate opens.
     opened: Notify,
 }
 
 /// Where packets go at the moment.
 #[derive(Debug)]
 pub enum Way {
-    /// By the library.
+    /// Through the library.
     Library,
-    /// They wait for the fence.
+    /// Packets wait for the fence.
     Waiting(Waiting),
     /// To the connection's queue.
     Open(Arc<Connection>),
 }
 
-/// What waits for a fence.
+/// Packets that wait for a fence.
 #[derive(Debug)]
 pub struct Waiting {
     secret: Uuid,
@@ -106,33 +106,33 @@ pub struct Waiting {
     since: Instant,
 }
 
-/// Where packets go, and whether any may.
+/// Where packets go, and whether any may be sent.
 #[derive(Debug)]
 pub struct State {
-    /// Where they go.
+    /// Where packets go.
     pub way: Way,
-    /// Nothing more may be sent: this session of the client's has ended. What waits for the fence
-    /// still goes, since it was sent before.
+    /// Nothing more may be sent: this session of the client has ended. Packets that wait for the fence were
+    /// sent before and still go out.
     pub closed: bool,
 }
 
 impl Gate {
-    /// The gate of this client, by the library for now.
+    /// The gate of this client, which begins with the library.
     pub fn new(wire: Wire, client: Sid, account: Arc<Account>) -> Arc<Self> {
         let state = Mutex::new(State { way: Way::Library, closed: false });
         Arc::new(Self { wire, client, account, state, opened: Notify::new() })
     }
 
-    /// Where packets go; whoever holds this sends before everybody else.
+    /// Locks the state; the holder sends before everybody else.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
-    /// Lets what comes wait for a fence, if `write` has sent it: an acknowledgement of [`FENCE`]
-    /// with this text as its argument.
+    /// Makes later packets wait for a fence, if `write` has sent it: an acknowledgement of [`FENCE`] with
+    /// this text as its argument.
     pub fn fence(self: &Arc<Self>, state: &mut State, write: impl FnOnce(&str) -> bool) -> bool {
         let secret = Uuid::new_v4();
-        // The library may write it before this returns.
+        // The library may write the fence before `write` returns.
         self.wire.fences().insert(secret, Arc::downgrade(self));
         let sent = write(secret.simple().encode_lower(&mut Uuid::encode_buffer()));
         if sent {
@@ -145,7 +145,7 @@ impl Gate {
         sent
     }
 
-    /// The fence has passed on this connection.
+    /// The library has written the fence to this connection.
     pub(super) fn open(&self, connection: &Arc<Connection>) {
         let mut state = self.state.lock();
         if let Way::Waiting(waiting) = &mut state.way {
@@ -166,7 +166,7 @@ impl Gate {
         }
     }
 
-    /// Waits until at most `unsent` bytes wait to be sent, or nothing more can be.
+    /// Waits until at most `unsent` bytes are unsent, or nothing more can be sent.
     pub async fn wait_below(&self, unsent: usize) {
         if let Some(connection) = self.wait_opened(|waiting| waiting.charge.bytes() > unsent).await
         {
@@ -174,8 +174,8 @@ impl Gate {
         }
     }
 
-    /// Waits for the gate to open, while `waits` says so of what waits for the fence, and no longer than
-    /// that may take. Returns the connection where it is open.
+    /// Waits for the gate to open while `waits` holds for the waiting packets, for `SEND_TIMEOUT` at most.
+    /// Returns the connection if the gate is open.
     async fn wait_opened(&self, waits: impl Fn(&Waiting) -> bool) -> Option<Arc<Connection>> {
         loop {
             let opened = self.opened.notified();
@@ -193,8 +193,8 @@ impl Gate {
         }
     }
 
-    /// Waits until the client has answered something that is sent behind everything that was handed over
-    /// until now; whether it has.
+    /// Sends a probe behind everything handed over so far and waits for the client's answer; false if none
+    /// comes.
     pub async fn confirm_delivery(&self, how: Ask) -> bool {
         let waits = |_: &Waiting| true;
         match self.wait_opened(waits).await {
@@ -203,7 +203,7 @@ impl Gate {
         }
     }
 
-    /// Counts the client in this delivery as if it had just got a packet.
+    /// Counts the client in this delivery as if it had just received a packet.
     pub fn count(&self, delivery: &Delivery<'_>) -> Pushed {
         self.connection().map_or(Pushed::Taken, |connection| connection.count(delivery))
     }
@@ -215,7 +215,7 @@ impl Gate {
         }
     }
 
-    /// Keeps the client's connection from being read, where there is one of ours.
+    /// Stops reading from the client's connection, if the gate is open.
     pub fn pause(&self) -> Option<Pause> {
         Some(self.connection()?.pause())
     }
@@ -256,7 +256,7 @@ impl Drop for Gate {
 }
 
 impl Waiting {
-    /// Lets one more packet wait; `Gone` where that is too much, or takes too long.
+    /// Adds a packet; `Gone` if too much waits, or the fence takes too long.
     pub fn push(&mut self, frames: Frames, wire: &Wire) -> Pushed {
         let limits = wire.limits();
         self.charge.add(frames.size());

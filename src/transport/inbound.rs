@@ -1,10 +1,9 @@
-//! Where the frames from a client begin, as far as a heartbeat has to be put between them, and which
-//! of them are packets that open or close a namespace; and how much of what is not whole has come.
+//! Follows the frames from a client: where they begin, so that a heartbeat can be inserted between two; which
+//! of them open or close a namespace; and how many bytes of incomplete messages have come.
 //!
-//! The library takes a client for dead that does not answer its ping in time, and the answer of a
-//! client that is not being read from waits behind what it sent before. That it sends is a sign of
-//! life, as Node's server has it, so the library is given an answer in its stead: a frame may stand
-//! between any two others.
+//! The library treats a client as dead if it does not answer a ping in time. But the answer of a client that
+//! is not being read waits behind what the client sent before. Sending is a sign of life, as in Node's
+//! server, so a pong is inserted for the client; a frame may stand between any two others.
 
 use super::pong::may_be_pong;
 
@@ -14,29 +13,29 @@ pub const PONG: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'3'];
 /// The size of the longest header, with its mask.
 const MAX_HEADER: usize = 14;
 
-/// What a message to a namespace begins with that opens or closes it.
+/// The beginnings of messages that open or close a namespace.
 const CONTROLS: [[u8; 2]; 2] = [*b"40", *b"41"];
 
-/// So many other messages between an event and its attachments are too many: clients send none.
+/// This many other messages between an event and its attachments end the connection; clients send none.
 const MAX_OTHERS: u32 = 3;
 
-/// How much is kept of such a message: its namespace and a token or two fit.
+/// How much of such a message is kept, in bytes: its namespace and a token or two fit.
 const MAX_CONTROL: usize = 64 * 1024;
 
 /// Follows the frames of a stream that is read in pieces of any size.
 #[derive(Debug, Default)]
 pub struct Inbound {
-    /// The header that has begun, as far as it has come.
+    /// The current header, as far as it has come.
     header: [u8; MAX_HEADER],
     seen: usize,
-    /// How much of the frame's payload has not come yet.
+    /// How much of the frame's payload is still to come, in bytes.
     left: u64,
     /// The frame's mask, and how far it has been used.
     mask: [u8; 4],
     masked: usize,
-    /// The frame is one of the message's, and no control frame between them.
+    /// The frame is part of a message, not a control frame.
     is_data: bool,
-    /// A message has begun whose last frame has not.
+    /// A message has begun, and its last frame has not.
     fragmented: bool,
     /// The text of the message, as long as it may be a control packet.
     text: Option<Vec<u8>>,
@@ -44,9 +43,9 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Takes note of the next bytes, up to the end of the first message that opens or closes a
-    /// namespace, and as far as the next frame but the first that may be a pong; returns how many, and that
-    /// message, cut off where it is too long.
+    /// Passes over the next bytes. Stops at the end of a message that opens or closes a namespace, and before
+    /// a frame that may be a pong unless it is the first. Returns the number of bytes and that message,
+    /// truncated if too long.
     pub fn pass(&mut self, bytes: &[u8]) -> (usize, Option<Vec<u8>>) {
         let mut at = 0;
         while at < bytes.len() {
@@ -84,7 +83,7 @@ impl Inbound {
         self.left == 0 && self.seen == 0
     }
 
-    /// Whether the next byte begins a frame, and that a message (or comes between two).
+    /// Whether the next byte begins a frame between two messages.
     pub fn is_between(&self) -> bool {
         self.is_at_frame() && !self.fragmented
     }
@@ -94,7 +93,7 @@ impl Inbound {
         if self.left > 0 { usize::try_from(self.left).unwrap_or(usize::MAX) } else { 1 }
     }
 
-    /// What has come of a message that is not whole, the attachments that belong to it among it, in bytes.
+    /// Bytes received of an incomplete message, its attachments included.
     pub fn held(&self) -> usize {
         self.collected.held
     }
@@ -150,7 +149,7 @@ impl Inbound {
         self.text.take().filter(|text| text.len() >= 2)
     }
 
-    /// The size of the payload and its mask, if the header is whole.
+    /// The size of the payload and its mask, if the header is complete.
     fn payload(&self) -> Option<(u64, [u8; 4])> {
         let header = &self.header[..self.seen];
         let second = *header.get(1)?;
@@ -168,7 +167,7 @@ impl Inbound {
     }
 }
 
-/// Counts what has come of a message, and of the attachments that must follow it, as binary messages.
+/// Counts the bytes of a message and of the attachments that must follow it as binary messages.
 #[derive(Debug, Default)]
 struct Collected {
     held: usize,
@@ -205,7 +204,7 @@ impl Collected {
         self.at += payload.len();
     }
 
-    /// A message is whole.
+    /// A message is complete.
     fn end(&mut self) {
         match (self.is_text, self.awaited) {
             (true, 0) => self.awaited = self.attachments(),
@@ -217,7 +216,7 @@ impl Collected {
         }
     }
 
-    /// How many attachments the text has; the library refuses what is not well formed.
+    /// How many attachments the text announces; the library refuses malformed ones.
     fn attachments(&self) -> u32 {
         let text = std::str::from_utf8(&self.head[..self.head_size]).unwrap_or_default();
         let rest = text.strip_prefix("45").or_else(|| text.strip_prefix("46"));

@@ -1,24 +1,22 @@
 //! The wire: the byte streams of all connections, and what flows through them.
 //!
-//! The library has a bounded channel for each socket: what does not fit is lost to that client,
-//! every recipient's copy is encoded anew, and a peer that does not read is noticed late. So roomcast
-//! owns the stream of every WebSocket connection, from the moment on at which the HTTP request has
-//! become one:
+//! The library has a bounded channel for each socket: what does not fit is lost to that client, every
+//! recipient's copy is encoded anew, and a peer that does not read is noticed late. So roomcast owns the
+//! stream of every WebSocket connection from the upgrade on:
 //!
-//! - one outgoing queue per connection (`connection`), of which the kernel is given as
-//!   much as it takes; the library's own frames (open, ping, connect, disconnect, close) go through
-//!   it, too;
+//! - each connection has one outgoing queue (`connection`), of which the kernel gets as much as it takes; the
+//!   library's own frames (open, ping, connect, disconnect, close) go through it, too;
 //! - a packet is encoded once, as a finished [frame], which all its recipients share;
-//! - a flush round (`round`) writes what has come together with one system call per connection;
+//! - a flush round (`round`) writes what has accumulated with one system call per connection;
 //! - a gate (`gate`) keeps packets from overtaking what the library has yet to write;
-//! - what is unsent is bounded, in bytes and in time: a client over `SEND_BUFFER`, or that takes too
-//!   little within `SEND_TIMEOUT` (`pace`), is cut off, and the others never notice;
-//! - publishers are held back as long as most of their readers are behind (`readers`);
+//! - unsent data is bounded, in bytes and in time: a client over `SEND_BUFFER`, or one that takes too little
+//!   within `SEND_TIMEOUT` (`pace`), is cut off without affecting the others;
+//! - publishers wait while most of their readers are behind (`readers`);
 //! - a client that sends more than can be processed is not read from (`stream`);
 //! - a client's answer to a probe (`probes`) proves that it has what was sent before.
 //!
-//! What it relies on, and what the tests hold it to: the library writes whole frames at a time, and
-//! no compression is negotiated.
+//! It relies on two facts, which the tests check: the library writes whole frames at a time, and no
+//! compression is negotiated.
 
 mod connection;
 pub mod frame;
@@ -74,9 +72,9 @@ use crate::{
 pub struct Limits {
     /// How much may be unsent, in bytes.
     pub send_buffer: usize,
-    /// Within what time the peer must take what is unsent, or 16 KB for each second of it.
+    /// The time in which the peer must take what is unsent, or 16 KB for each second of it.
     pub send_timeout: Duration,
-    /// How often the library must hear from a client that it takes for alive.
+    /// How often the library must hear from a client to consider it alive.
     pub heartbeat: Duration,
 }
 
@@ -91,7 +89,7 @@ impl Limits {
     }
 }
 
-/// What all connections share: a cheap clone of one whole.
+/// What all connections share; clones are handles to the same one.
 #[derive(Clone)]
 pub struct Wire(Arc<Shared>);
 
@@ -109,7 +107,7 @@ struct Shared {
 }
 
 impl Wire {
-    /// A wire without connections, which are charged to accounts of `memory`. Must be called inside the
+    /// A wire without connections; they are charged to accounts of `memory`. Must be called inside the
     /// runtime.
     pub fn new(limits: Limits, memory: Memory) -> Self {
         Self(Arc::new(Shared {
@@ -135,8 +133,8 @@ impl Wire {
         &self.0.memory
     }
 
-    /// The stream of a connection that has just become a WebSocket, for the library: `account` is what
-    /// it is charged to, and `packets` looks at what comes.
+    /// The library's stream of a connection that has just become a WebSocket. The connection is charged to
+    /// `account`; `packets` inspects what comes.
     pub fn stream(
         &self,
         raw: Raw,
@@ -151,7 +149,7 @@ impl Wire {
         self.stream_of(&Arc::new(connection), Some(reader), read, packets)
     }
 
-    /// The same of a client that polls, and its session for the requests.
+    /// The same for a client that polls, with its session for the requests.
     pub fn session(
         &self,
         peer: SocketAddr,
@@ -176,7 +174,7 @@ impl Wire {
         Stream::new(connection.clone(), reader, read, packets, token, heartbeat)
     }
 
-    /// The session of this id, where there is one whose client polls.
+    /// The session of this id, if its client polls.
     pub fn find_session(&self, id: Sid) -> Option<Session> {
         Session::find(self.sessions().find(id)?)
     }
@@ -200,12 +198,12 @@ impl Wire {
         self.rounds().encoded()
     }
 
-    /// Lets nobody wait any more for a client to read: the server stops.
+    /// Ends all waiting for clients to read: the server stops.
     pub fn hurry(&self) {
         self.0.hurried.cancel();
     }
 
-    /// Completes when nobody is to wait for a client to read.
+    /// Completes when nothing may wait for a client to read any more.
     pub async fn hurried(&self) {
         self.0.hurried.cancelled().await;
     }

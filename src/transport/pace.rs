@@ -1,11 +1,11 @@
 //! How fast a peer has to read.
 //!
-//! Of what is unsent when a term begins, it takes all within `SEND_TIMEOUT`, or 16 KB for each second
-//! of that, whichever is less. As soon as it has, the next term begins.
+//! Within each term of `SEND_TIMEOUT` the peer must take everything that was unsent when the term began, or
+//! 16 KB for each second of it, whichever is less. The next term begins as soon as it has.
 
 use std::time::{Duration, Instant};
 
-/// The least that a peer with much to read takes, in bytes a millisecond.
+/// The least that a peer with much to read must take, in bytes a millisecond.
 const LEAST: u64 = 16;
 
 /// A term.
@@ -13,18 +13,18 @@ const LEAST: u64 = 16;
 pub struct Pace {
     limit: Duration,
     since: Instant,
-    /// How much the peer will have taken, since the connection's beginning, when it has kept the term.
+    /// What the peer must have taken since the connection began, in bytes, to meet the term.
     due: u64,
 }
 
 impl Pace {
-    /// The first term; the peer has taken `taken` bytes so far, and `unsent` are to be taken.
+    /// Begins a term: the peer has taken `taken` bytes so far, and `unsent` wait.
     pub fn begin(taken: u64, unsent: usize, now: Instant, limit: Duration) -> Self {
         let least = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).saturating_mul(LEAST);
         Self { limit, since: now, due: taken.saturating_add(least.min(unsent as u64)) }
     }
 
-    /// Whether the peer keeps its terms.
+    /// Whether the peer is on pace; a term that is met begins the next.
     pub fn keeps(&mut self, taken: u64, unsent: usize, now: Instant) -> bool {
         if taken >= self.due {
             *self = Self::begin(taken, unsent, now, self.limit);
@@ -40,8 +40,8 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// How long a peer of this pace, in bytes a second, keeps its terms; `None`: as long as there is
-    /// something to read, of these many bytes and what keeps coming.
+    /// After how many seconds a peer that reads `pace` bytes a second is too slow, with `first` bytes at the
+    /// beginning and `comes` more each second; `None`: never.
     fn lasts(pace: u64, first: u64, comes: u64) -> Option<u64> {
         let began = Instant::now();
         let (mut taken, mut unsent) = (0, first);

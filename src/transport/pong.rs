@@ -1,7 +1,6 @@
-//! A client's answers to pings, among its frames.
+//! Finds a client's answers to pings among its frames.
 
-/// What an answer to a ping, or another frame as short, begins with: a whole message of text of one
-/// byte, masked.
+/// How an Engine.IO pong begins, or another frame as short: a whole text message of one byte, masked.
 const SHORT_TEXT: [u8; 2] = [0x81, 0x81];
 
 /// The first byte of a WebSocket's pong.
@@ -13,9 +12,9 @@ const MASK: usize = 4;
 /// A client's answer to a ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pong {
-    /// One of Engine.IO's.
+    /// An Engine.IO pong.
     EngineIo,
-    /// One of the WebSocket's, with this number.
+    /// A WebSocket pong, with this number.
     WebSocket(u64),
 }
 
@@ -24,20 +23,20 @@ pub enum Pong {
 pub enum Next {
     /// A pong, with the size of its frame.
     Pong(Pong, usize),
-    /// It may be a pong: the rest of it has not come yet.
+    /// Perhaps a pong: the rest of it has not come yet.
     Unknown,
     /// Something else.
     Else,
 }
 
-/// What the frame is that begins here.
+/// Classifies the frame that begins here.
 pub fn next(bytes: &[u8]) -> Next {
     if !may_be_pong(bytes) {
         return Next::Else;
     }
     let Some(&second) = bytes.get(1) else { return Next::Unknown };
     let size = usize::from(second & 0x7f);
-    // A client's frames are masked; whatever else it is, the library says so.
+    // A client's frames are masked; the library rejects others.
     if second & 0x80 == 0 || size > 125 {
         return Next::Else;
     }
@@ -53,7 +52,7 @@ pub fn next(bytes: &[u8]) -> Next {
     if payload == b"3" { Next::Pong(Pong::EngineIo, end) } else { Next::Else }
 }
 
-/// Whether a frame that begins so may be a pong.
+/// Whether a frame that begins with these bytes may be a pong.
 pub fn may_be_pong(bytes: &[u8]) -> bool {
     bytes.starts_with(&[WEBSOCKET_PONG]) || SHORT_TEXT.starts_with(&bytes[..bytes.len().min(2)])
 }

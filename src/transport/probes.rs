@@ -1,10 +1,10 @@
-//! What a peer was asked to answer, and whether it has.
+//! Probes: questions to a peer whose answers prove what it has received.
 //!
-//! What the kernel has taken may still be lost with the connection: that a peer has something is
-//! proved by its answer to a question that was sent behind it, a *probe*. A client of Engine.IO 4 is
-//! sent a ping of Engine.IO's, which the client itself answers, in its turn, and no proxy for it. The
-//! library sends such pings, too, and the answers look alike: what is answered first was sent first. In
-//! Engine.IO 3 it is the client that pings; there the probe is a ping of the WebSocket's.
+//! Data that the kernel has taken may still be lost with the connection. Only the peer's answer to a *probe*,
+//! a question sent behind the data, proves that the peer has it. In Engine.IO 4 the probe is an Engine.IO
+//! ping, which the client itself answers in order, and no proxy for it. The library sends such pings, too,
+//! and the answers look alike, so answers are matched to pings in order. In Engine.IO 3 the client sends the
+//! pings; there the probe is a WebSocket ping.
 
 use std::{
     collections::VecDeque,
@@ -19,30 +19,30 @@ use super::pong::Pong;
 /// An Engine.IO ping as a server's frame.
 const ENGINE_PING: [u8; 3] = [0x81, 1, b'2'];
 
-/// The header of a WebSocket's ping, as a server's frame, with a number of eight bytes.
+/// The header of a WebSocket ping, as a server's frame, with a number of eight bytes.
 const WEBSOCKET_PING: [u8; 2] = [0x89, 8];
 
-/// How a client is asked.
+/// The kind of probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
-    /// By a ping of Engine.IO 4.
+    /// An Engine.IO 4 ping.
     EngineIo,
-    /// By a ping of the WebSocket's.
+    /// A WebSocket ping.
     WebSocket,
 }
 
-/// The probes and pings that are not answered yet, the oldest first.
+/// The unanswered probes and pings, oldest first.
 #[derive(Debug, Default)]
 pub struct Probes {
     engine: VecDeque<Option<oneshot::Sender<()>>>,
     websocket: VecDeque<(u64, oneshot::Sender<()>)>,
     count: u64,
-    /// Since when a ping of the library's is not answered.
+    /// Since when a ping of the library is unanswered.
     unanswered_since: Option<Instant>,
 }
 
 impl Probes {
-    /// A probe: its frame, and what completes with its answer, or fails where none can come.
+    /// Begins a probe: its frame, and a receiver that completes with the answer, or fails if none can come.
     pub fn ask(&mut self, how: Ask) -> (Bytes, oneshot::Receiver<()>) {
         let (told, answered) = oneshot::channel();
         let frame = match how {
@@ -59,7 +59,7 @@ impl Probes {
         (frame, answered)
     }
 
-    /// The library has sent so many pings of Engine.IO's.
+    /// The library has sent this many Engine.IO pings.
     pub fn library_pinged(&mut self, count: usize) {
         if count > 0 {
             self.unanswered_since.get_or_insert_with(Instant::now);
@@ -67,10 +67,10 @@ impl Probes {
         self.engine.extend(std::iter::repeat_with(|| None).take(count));
     }
 
-    /// The peer has sent a pong; whether it answers a probe, and not the library.
+    /// Takes a pong of the peer. True if it answers a probe, false if it answers the library.
     pub fn answered(&mut self, pong: Pong) -> bool {
         match pong {
-            // A pong that nobody has asked for says nothing.
+            // A pong without a ping means nothing.
             Pong::EngineIo => {
                 let told = self.engine.pop_front().flatten();
                 if told.is_none() {
@@ -82,7 +82,7 @@ impl Probes {
                     true
                 })
             }
-            // A peer may answer the newest of several pings alone.
+            // A peer may answer only the newest of several pings.
             Pong::WebSocket(number) => {
                 let upto = self.websocket.partition_point(|(asked, _)| *asked <= number);
                 let is_known = number <= self.count;
@@ -94,12 +94,12 @@ impl Probes {
         }
     }
 
-    /// Whether a ping of the library's is not answered for this long.
+    /// Whether a ping of the library has been unanswered for this long.
     pub fn is_library_waiting(&self, long: Duration) -> bool {
         self.unanswered_since.is_some_and(|since| since.elapsed() >= long)
     }
 
-    /// Nothing will be answered any more.
+    /// Fails all probes: nothing will be answered any more.
     pub fn clear(&mut self) {
         self.engine.clear();
         self.websocket.clear();

@@ -9,7 +9,7 @@ use super::frame::{self, Frames};
 /// How many pieces one system call takes at most.
 pub const BATCH: usize = 64;
 
-/// How many places an empty queue keeps.
+/// The capacity that an empty queue keeps.
 const KEPT: usize = 16;
 
 /// Pieces of bytes that wait to be written. Only whole frames are put in.
@@ -56,7 +56,7 @@ impl Queue {
         self.pieces.is_empty()
     }
 
-    /// Shows what is next to `write`, and forgets as many bytes as that has taken.
+    /// Passes the next pieces to `write`, and removes as many bytes as it has taken.
     pub fn write(
         &mut self,
         write: impl FnOnce(&[IoSlice<'_>]) -> std::io::Result<usize>,
@@ -83,11 +83,11 @@ impl Queue {
             taken -= first.len();
             self.pieces.pop_front();
         }
-        // What a burst has taken is given back.
+        // Frees the memory that a burst needed.
         self.pieces.shrink_to(KEPT);
     }
 
-    /// Takes whole frames out: of at most `most` bytes, but one at the least.
+    /// Takes out whole frames of at most `most` bytes, but at least one.
     pub fn take(&mut self, most: usize) -> Vec<Bytes> {
         let (mut taken, mut size) = (Vec::new(), 0);
         while let Some(first) = self.pieces.front() {

@@ -1,13 +1,13 @@
 //! Flow control follows the typical reader.
 //!
-//! Publishers wait while more than half of those who read what was last sent to an audience (a room, a
-//! namespace, the clients of a list) are *behind*: each has much unsent, and has taken something a
-//! moment ago. One slow reader among many holds nobody up: it has its own bounds, and is cut off beyond
-//! them. A client that takes nothing is no reader, so that nobody waits for it.
+//! Publishers wait while an audience (a room, a namespace, the clients of a list) is *backpressured*: more
+//! than half of the readers of its last delivery are *behind*. A reader is behind if it has much unsent and
+//! took something a moment ago. One slow reader among many delays nobody: it has its own bounds, and is cut
+//! off beyond them. A client that takes nothing does not count as a reader, so nobody waits for it.
 //!
-//! It is counted where it happens: a delivery counts whom it reaches; a connection that is behind is
-//! registered with it, and tells it when it has caught up, has ceased to read, or has ended. A later
-//! delivery to the same audience begins to count anew.
+//! A delivery counts the readers that it reaches. A connection that is behind registers with it, and reports
+//! when it has caught up, has stopped reading, or has ended. A later delivery to the same audience begins a
+//! new count.
 
 use std::{
     ops::Add,
@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-/// For how long it is believed what other nodes have said of their readers.
+/// How long the counts of other nodes stay valid.
 const FRESH: Duration = Duration::from_millis(250);
 
 /// The readers of one audience.
@@ -31,21 +31,21 @@ pub struct Readers {
     count: Mutex<Count>,
     /// Whether most are behind; changed under the count's lock.
     backpressured: AtomicBool,
-    /// Told of every change as long as they are not.
+    /// Notified of every change while not backpressured.
     drained: Notify,
-    /// What other nodes have said of theirs, and when they were asked.
+    /// The counts of other nodes, and when they were asked for.
     elsewhere: OnceLock<Box<Elsewhere>>,
 }
 
-/// What was found out, and when it was asked for.
+/// The last counts, and when they were asked for.
 type Elsewhere = tokio::sync::Mutex<Option<(Instant, Counts)>>;
 
-/// How many read what is sent to an audience.
+/// How many clients read what is sent to an audience.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// All that do.
+    /// All readers.
     pub readers: usize,
-    /// Those of them who are behind.
+    /// The readers that are behind.
     pub behind: usize,
 }
 
@@ -64,15 +64,15 @@ impl Add for Counts {
     }
 }
 
-/// What is known of the last delivery.
+/// The count of the last delivery.
 #[derive(Debug, Default)]
 struct Count {
     delivery: u64,
-    /// It has not been handed to all of them yet.
+    /// The delivery has not reached everyone yet.
     under_way: bool,
     readers: usize,
     behind: usize,
-    /// Those of the readers that have ceased to be.
+    /// Readers that have stopped reading, left or ended.
     lost: usize,
 }
 
@@ -84,17 +84,18 @@ impl Readers {
         Delivery { readers: self, number: count.delivery, reached: 0 }
     }
 
-    /// Whether more than half of those who read the last delivery are behind.
+    /// Whether more than half of the last delivery's readers are behind.
     pub fn is_backpressured(&self) -> bool {
         self.backpressured.load(Ordering::Acquire)
     }
 
-    /// Waits until no more than half of those who read the last delivery are behind.
+    /// Waits until at most half of the last delivery's readers are behind.
     pub async fn wait_drained(&self) {
         self.wait_until(|readers| !readers.is_backpressured()).await;
     }
 
-    /// Waits until `is` says so, which must not before no more than half are behind.
+    /// Waits until `is` returns true. It must stay false while the audience is backpressured, because waiters
+    /// are not notified then.
     pub async fn wait_until(&self, is: impl Fn(&Self) -> bool) {
         while !is(self) {
             let drained = self.drained.notified();
@@ -107,15 +108,15 @@ impl Readers {
         }
     }
 
-    /// Those of the last delivery, as they are at the moment.
+    /// The counts of the last delivery at this moment.
     pub fn counts(&self) -> Counts {
         let count = self.count.lock();
         let readers = count.readers.saturating_sub(count.lost);
         Counts { readers, behind: count.behind }
     }
 
-    /// What other nodes have said of their readers of this audience a moment ago; else `ask` finds out.
-    /// Several that want to know at the same time ask once.
+    /// The counts of this audience's readers on other nodes: those of a moment ago, else those that `ask`
+    /// gets. Concurrent callers ask once.
     pub async fn elsewhere(&self, ask: impl Future<Output = Counts>) -> Counts {
         let mut known = self.elsewhere.get_or_init(Box::default).lock().await;
         if let Some((at, counts)) = *known
@@ -123,7 +124,7 @@ impl Readers {
         {
             return counts;
         }
-        // Whoever has no patience to hear the answer has asked all the same.
+        // A caller that times out before the answer has asked all the same.
         *known = Some((Instant::now(), Counts::default()));
         let counts = ask.await;
         *known = Some((Instant::now(), counts));
@@ -139,7 +140,7 @@ impl Readers {
     }
 
     fn judge(&self, count: &Count) {
-        // As long as a delivery is under way, what is known of the last one holds.
+        // While a delivery is under way, the state of the last one holds.
         if count.under_way {
             return;
         }
@@ -161,14 +162,14 @@ pub struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// Counts one that has got it and reads.
+    /// Counts a recipient that reads.
     pub fn reached(&mut self) {
         self.reached += 1;
     }
 }
 
 impl Drop for Delivery<'_> {
-    /// Everyone has got it.
+    /// The delivery has reached everyone.
     fn drop(&mut self) {
         let readers = self.reached;
         self.readers.change(self.number, |count| {
@@ -178,7 +179,7 @@ impl Drop for Delivery<'_> {
     }
 }
 
-/// The deliveries, each to another audience, in which a connection is behind.
+/// The deliveries, each to a different audience, in which a connection is behind.
 #[derive(Debug, Default)]
 pub struct Behind(Vec<(Arc<Readers>, u64)>);
 
@@ -188,11 +189,11 @@ impl Behind {
         self.0.is_empty()
     }
 
-    /// The connection is behind as it gets this one.
+    /// The connection is behind when it gets this delivery.
     pub fn register(&mut self, delivery: &Delivery<'_>) {
         let Delivery { readers, number, .. } = delivery;
         match self.0.iter_mut().find(|(known, _)| Arc::ptr_eq(known, readers)) {
-            // Two clients of one connection: it has been counted.
+            // Another client of the same connection was counted already.
             Some((_, known)) if *known == *number => return,
             Some((_, known)) => *known = *number,
             None => self.0.push((Arc::clone(readers), *number)),
@@ -207,14 +208,14 @@ impl Behind {
         }
     }
 
-    /// The connection does not read any more, or has ended.
+    /// The connection has stopped reading, or has ended.
     pub fn ceased(&mut self) {
         for (readers, delivery) in std::mem::take(&mut self.0) {
             lose(&readers, delivery);
         }
     }
 
-    /// The connection's client is none of these readers any more.
+    /// The connection's client has left this audience.
     pub fn leave(&mut self, left: &Arc<Readers>) {
         let at = self.0.iter().position(|(readers, _)| Arc::ptr_eq(readers, left));
         if let Some((readers, delivery)) = at.map(|at| self.0.swap_remove(at)) {
@@ -245,7 +246,7 @@ mod tests {
 
     use super::*;
 
-    /// Delivers to so many connections, of which the first are behind.
+    /// Delivers to `all` connections, of which the first are behind.
     fn deliver(readers: &Arc<Readers>, all: usize, behind: &mut [Behind]) {
         let mut delivery = readers.begin();
         for behind in behind {
@@ -353,7 +354,7 @@ mod tests {
         ) {
             let readers = Arc::<Readers>::default();
             let mut connections = connections(6);
-            // Who got the last delivery, and reads; and whether it is behind.
+            // For each connection that reads the last delivery: whether it is behind.
             let mut model = [None::<bool>; 6];
             for step in steps {
                 match step {

@@ -1,15 +1,14 @@
 //! Flush rounds: what arrives together leaves together.
 //!
-//! Whoever appends to a queue marks its connection; a round first lets everybody else run who is
-//! ready to, and then writes every marked connection with one system call each. So a burst of
-//! messages costs a connection one call, and whoever fans out is not held up by the kernel. As long
-//! as that brings more to be written, the round waits for more, but not for long.
+//! Appending to a queue marks its connection. A round first lets all ready tasks run, and then writes every
+//! marked connection with one system call each. So a burst of messages costs a connection one call, and the
+//! fan-out does not wait for the kernel. While the tasks bring more packets, the round waits for more, within
+//! bounds.
 //!
-//! Where several packets left with a round that took long, more of the same is likely to follow: who
-//! publishes again once it got what it sent before is only now able to. The next round is held for as
-//! many packets, but by no more than a part of what the round took. Else the first of them would go out
-//! alone, and the others in rounds of their own: to write four packets costs little more than to write
-//! one.
+//! After a long round with several packets, as many are likely to follow: publishers that wait for their own
+//! message before the next can only now send again. So the next round is delayed until as many packets have
+//! come, for a fraction of the long round's duration at most. Otherwise the first packet would go out alone
+//! and the others in rounds of their own, though writing four packets costs little more than writing one.
 
 use std::{
     mem,
@@ -25,16 +24,16 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::{Wire, connection::Connection};
 
-/// How often a round lets the others run, at most.
+/// How often a round lets other tasks run, at most.
 const TURNS: usize = 4;
 
-/// So many connections one worker flushes by itself; what is over is shared with the others.
+/// How many connections one task flushes; the rest are shared among other tasks.
 const SHARE: usize = 512;
 
-/// A round that took less is not followed by a hold.
+/// Only a round that took this long delays the next.
 const LONG: Duration = Duration::from_millis(1);
 
-/// What part of the time that a round took the next is held, at most; the timer, which counts in
+/// The next round is delayed by at most 1/`HOLD` of the last one's duration; the timer, which counts in
 /// milliseconds, adds up to two of them.
 const HOLD: u32 = 4;
 
@@ -42,11 +41,11 @@ const HOLD: u32 = 4;
 #[derive(Debug, Default)]
 pub struct Rounds {
     state: Mutex<State>,
-    /// How many packets have been encoded: whether there is more to be written.
+    /// How many packets have been encoded; a rise means that there is more to write.
     encoded: AtomicU64,
-    /// How many a round is held for.
+    /// The value of `encoded` that a delayed round waits for.
     awaited: AtomicU64,
-    /// Told when they are.
+    /// Notified when that value is reached.
     arrived: Notify,
 }
 
@@ -57,7 +56,7 @@ struct State {
 }
 
 impl Rounds {
-    /// Takes note of a packet that was encoded, however many connections get it.
+    /// Counts an encoded packet, once however many connections get it.
     pub fn note(&self) {
         let encoded = self.encoded.fetch_add(1, Ordering::SeqCst) + 1;
         if encoded == self.awaited.load(Ordering::SeqCst) {
@@ -69,7 +68,7 @@ impl Rounds {
         self.encoded.load(Ordering::SeqCst)
     }
 
-    /// Lets everybody run who is ready to, again and again while that brings packets, within bounds.
+    /// Lets ready tasks run, again and again while that brings packets, within bounds.
     async fn let_others_run(&self) {
         let mut encoded = self.encoded();
         for _ in 0..TURNS {
@@ -81,7 +80,7 @@ impl Rounds {
         }
     }
 
-    /// Waits until so many packets have been encoded in all.
+    /// Waits until this many packets have been encoded in all.
     async fn wait_for(&self, encoded: u64) {
         self.awaited.store(encoded, Ordering::SeqCst);
         while self.encoded() < encoded {
@@ -100,7 +99,7 @@ impl Rounds {
     }
 }
 
-/// Rounds as long as there is something to be flushed.
+/// Runs rounds as long as there is something to flush.
 async fn run(wire: Wire) {
     let rounds = wire.rounds();
     let mut batch = Vec::new();
@@ -110,7 +109,7 @@ async fn run(wire: Wire) {
     loop {
         rounds.let_others_run().await;
         if let Some((packets, max_wait)) = hold {
-            // In vain where fewer come.
+            // Times out if fewer come.
             let _came = timeout(max_wait, rounds.wait_for(written + packets)).await;
         }
         let before = mem::replace(&mut written, rounds.encoded());
@@ -159,7 +158,7 @@ mod tests {
             rounds.note();
         }
         hold.await;
-        // What has come already is not waited for, nor what a former hold was for taken for it.
+        // Past targets return at once; stale wake-ups do not count.
         rounds.wait_for(2).await;
         let max_wait = Duration::from_millis(1);
         assert!(timeout(max_wait, rounds.wait_for(4)).await.is_err());

@@ -34,35 +34,36 @@ use crate::{
     limits::{Slot, Slots, UnderWay},
 };
 
-/// How long a connection may take to make its first request. A trusted proxy opens some in advance.
+/// How long a connection may take to make its first request. Trusted proxies, which open some in advance, are
+/// exempt.
 const FIRST_HEAD: Duration = Duration::from_secs(15);
 
-/// What is said to a connection for which there is no room.
+/// The answer to a connection when all slots are taken.
 const NO_ROOM: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\n\
     content-length: 0\r\n\r\n";
 
-/// How long the other end may take.
+/// Timeouts for the peer.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// For a request's head to come, and between requests.
+    /// For a request's head, and between requests.
     pub head: Duration,
-    /// To take an answer, as long as there is no progress.
+    /// For taking an answer, without any progress.
     pub write: Duration,
 }
 
 impl Patience {
-    /// Longer than the minute for which proxies and balancers keep an idle connection: whoever sends
-    /// the requests should be the one that ends it, or a request could meet the end on its way.
+    /// Longer than the minute for which proxies and load balancers keep an idle connection. The side that
+    /// sends the requests should close it; otherwise a request could cross with the close.
     const HEAD: Duration = Duration::from_secs(75);
 
-    /// That of the configuration.
+    /// The timeouts of the configuration.
     pub fn of(config: &Config) -> Self {
         Self { head: Self::HEAD, write: config.send_timeout }
     }
 }
 
-/// What answers requests: each connection has a copy.
+/// A service that answers requests; each connection has a clone.
 pub trait Serves:
     Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
     + Clone
@@ -79,11 +80,11 @@ impl<S> Serves for S where
 {
 }
 
-/// How long nothing is accepted after the system could give no more connections.
+/// How long nothing is accepted after the system has failed to open a connection.
 const RESPITE: Duration = Duration::from_millis(500);
 
-/// Accepts connections and serves their requests until `stop`; then closes what is idle, finishes
-/// what was begun, and returns. Connections that have become a WebSocket are not waited for.
+/// Accepts connections and serves their requests until `stop`; then closes idle connections, finishes the
+/// requests that have begun, and returns. WebSocket connections are not waited for.
 pub async fn serve(
     listener: TcpListener,
     service: impl Serves,
@@ -100,7 +101,7 @@ pub async fn serve(
         match accepted {
             Ok((tcp, peer)) => {
                 let Some(slot) = slots.take(peer.ip()).await else {
-                    // Best effort: whatever it is, the connection ends.
+                    // Best effort: the connection ends in any case.
                     let _sent = tcp.try_write(NO_ROOM);
                     continue;
                 };
@@ -135,7 +136,7 @@ fn prepare(tcp: &TcpStream, write_timeout: Duration) {
     set_write_timeout(tcp, Some(write_timeout));
 }
 
-/// The kernel ends a connection whose peer takes nothing for so long; `None`: it never does.
+/// Makes the kernel end a connection whose peer takes nothing for this long; `None`: never.
 fn set_write_timeout(tcp: &TcpStream, timeout: Option<Duration>) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Err(error) = socket2::SockRef::from(tcp).set_tcp_user_timeout(timeout) {
@@ -195,7 +196,7 @@ impl AsyncWrite for Accepted {
 struct Followed<B> {
     body: B,
     request: Arc<UnderWay>,
-    /// It is the request's: with its end the request is whole.
+    /// This is the request's body: at its end the request is complete.
     comes: bool,
 }
 
@@ -268,12 +269,12 @@ async fn connection(
         }
     };
     if let Err(error) = result {
-        // Peers that break off, or do not speak HTTP, are everyday life.
+        // Routine: a peer breaks off, or does not speak HTTP.
         tracing::debug!(%peer, %error, "an HTTP connection ended");
     }
 }
 
-/// A connection that speaks HTTP no more.
+/// A connection that has left HTTP by an upgrade.
 #[derive(Debug)]
 pub struct Raw {
     /// The connection.
@@ -285,7 +286,7 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// The connection of a request that is being upgraded; `None` if it breaks before.
+    /// The connection of a request that is being upgraded; `None` if the upgrade fails.
     pub async fn of(upgrade: OnUpgrade) -> Option<Self> {
         let upgraded = match upgrade.await {
             Ok(upgraded) => upgraded,
@@ -301,7 +302,7 @@ impl Raw {
         let Accepted { tcp, mut slot } = parts.io.into_inner();
         slot.keep();
         set_write_timeout(&tcp, None);
-        // A copy: it is small, mostly empty, and part of a large buffer.
+        // Copied, because it is small, mostly empty, and part of a large buffer.
         Some(Self { tcp, read: Bytes::copy_from_slice(&parts.read_buf), slot })
     }
 }
@@ -354,7 +355,7 @@ mod tests {
         assert!(answer.ends_with("served"), "{answer}");
     }
 
-    /// A server for which there are three slots.
+    /// A server with three slots.
     async fn small_server() -> (SocketAddr, Arc<Semaphore>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -10,7 +10,7 @@ use socketioxide::socket::Sid;
 
 use super::connection::Connection;
 
-/// The sessions whose clients poll. One that ends, or that is upgraded, takes itself out.
+/// The sessions whose clients poll. A session removes itself at its end or upgrade.
 #[derive(Debug, Default)]
 pub struct Sessions(Mutex<HashMap<Sid, Weak<Connection>>>);
 
@@ -27,7 +27,7 @@ impl Sessions {
         self.0.lock().remove(&id);
     }
 
-    /// Ends them all; a poll that waits is told so.
+    /// Ends all sessions and answers their waiting polls.
     pub(super) fn end(&self) {
         let all = std::mem::take(&mut *self.0.lock());
         for connection in all.into_values().filter_map(|connection| connection.upgrade()) {

@@ -28,14 +28,14 @@ use super::{
 const READ_SIZE: usize = 16 * 1024;
 
 thread_local! {
-    /// Where connections are read to: one for each worker, so that an idle connection has none.
+    /// The read buffer of each worker thread, so that idle connections need none.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
 }
 
-/// After how long a packet that the library has not taken is offered again, the first time.
+/// How long until a packet that the library has not taken is offered again, the first time.
 const OFFER: Duration = Duration::from_millis(10);
 
-/// How often, each time after twice as long. Then there is nobody who would take it.
+/// How often a packet is offered in all, each time after twice as long. Then nothing will take it.
 const OFFERS: u32 = 8;
 
 /// How long the next offer waits; `None` after the last one.
@@ -43,22 +43,22 @@ fn next_offer(offers: u32) -> Option<Duration> {
     (offers < OFFERS).then(|| OFFER * 2_u32.pow(offers))
 }
 
-/// Looks at the packets that open and close namespaces before the library does.
+/// Inspects the packets that open and close namespaces before the library does.
 pub trait Packets: fmt::Debug + Send + Sync {
-    /// A packet has come, as text; what is to become of it.
+    /// Decides what happens to a packet, given as text.
     fn came(&self, packet: &[u8]) -> Came;
 
-    /// Whether the packet that was [offered](Came::Offer) is taken; wakes the reader when it is.
+    /// Ready when the [offered](Came::Offer) packet is taken; wakes the reader then.
     fn poll_taken(&self, context: &mut Context<'_>) -> Poll<()>;
 }
 
-/// What becomes of a packet.
+/// What happens to a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Came {
     /// The library gets it.
     Pass,
-    /// The library gets it, and nothing that follows before it is taken: the library may pass over a
-    /// CONNECT packet, which is offered again then.
+    /// The library gets it, and nothing that follows until it is taken. The library may ignore a CONNECT
+    /// packet, so it is offered again.
     Offer,
     /// It is one too many: the connection ends.
     TooMany,
@@ -72,7 +72,7 @@ struct Offer {
     again: Pin<Box<Sleep>>,
 }
 
-/// A connection that may be gone.
+/// A weak handle on a connection.
 #[derive(Debug, Clone)]
 pub struct Handle(Weak<Connection>);
 
@@ -84,28 +84,28 @@ impl Handle {
         }
     }
 
-    /// Counts what is kept of the handshake, in bytes, as held for the connection.
+    /// Counts bytes kept of the handshake as held for the connection.
     pub fn keep(&self, bytes: usize) {
         if let Some(connection) = self.0.upgrade() {
             connection.kept.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
-    /// Begins to watch over the connection; false where somebody does already, until [`unwatch`].
+    /// Marks the connection as watched until [`unwatch`]; false if it is already.
     ///
     /// [`unwatch`]: Self::unwatch
     pub fn watch(&self) -> bool {
         self.0.upgrade().is_some_and(|connection| !connection.watched.swap(true, Ordering::AcqRel))
     }
 
-    /// Nobody watches over the connection any more.
+    /// Ends the watch over the connection.
     pub fn unwatch(&self) {
         if let Some(connection) = self.0.upgrade() {
             connection.watched.store(false, Ordering::Release);
         }
     }
 
-    /// Whether nothing can be sent by it any more.
+    /// Whether nothing can be sent any more.
     pub fn is_over(&self) -> bool {
         self.0.upgrade().is_none_or(|connection| connection.is_over())
     }
@@ -116,8 +116,8 @@ impl Handle {
     }
 }
 
-/// A connection as the byte stream of a WebSocket. Writing never waits: what is written is in the
-/// connection's queue, and is still sent after the stream has been dropped.
+/// A connection as the byte stream of a WebSocket. Writing never waits: it appends to the connection's queue,
+/// which is still sent after the stream has been dropped.
 #[derive(Debug)]
 pub struct Stream {
     connection: Arc<Connection>,
@@ -127,14 +127,14 @@ pub struct Stream {
     read: Bytes,
     inbound: Inbound,
     packets: Arc<dyn Packets>,
-    /// What the library has to take before anything else.
+    /// The packet that the library has to take before anything else.
     offer: Option<Offer>,
-    /// The rest of a frame that was put in.
+    /// The rest of an inserted frame.
     put_in: Bytes,
     last_pong: Option<Instant>,
-    /// The client has sent something since.
+    /// The client has sent something since the last inserted pong.
     has_sent: bool,
-    /// How often a pong is put in for a client that cannot answer pings in time.
+    /// How often a pong is inserted for a client that cannot answer pings in time.
     heartbeat: Duration,
     token: Option<TaskTrackerToken>,
 }
@@ -168,8 +168,8 @@ impl Stream {
         Handle(Arc::downgrade(&self.connection))
     }
 
-    /// Reads at most `most` bytes. The answers to our own probes are taken out: the library would take
-    /// them for answers to its own pings.
+    /// Reads at most `most` bytes. Removes the answers to our own probes, which the library would take for
+    /// answers to its pings.
     fn poll_fill(
         &mut self,
         context: &mut Context<'_>,
@@ -187,7 +187,7 @@ impl Stream {
                         return Poll::Ready(Ok(()));
                     }
                 }
-                // At the end of the connection it goes on as it is.
+                // At the end of the connection the bytes are passed on as they are.
                 Next::Unknown if ready!(self.poll_read_ahead(context))? => {}
                 Next::Pong(..) | Next::Unknown | Next::Else => break,
             }
@@ -204,13 +204,13 @@ impl Stream {
         }
         buffer.put_slice(&self.read.split_to(size));
         if self.read.is_empty() {
-            // Lets go of the buffer that it was part of.
+            // Frees the buffer that it was part of.
             self.read = Bytes::new();
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Reads what is there, behind what was read already; false at the end of the connection.
+    /// Appends what is there to what was read already; false at the end of the connection.
     fn poll_read_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
@@ -234,7 +234,7 @@ impl Stream {
         })
     }
 
-    /// Asks what is to become of a packet that opens or closes a namespace.
+    /// Handles a packet that opens or closes a namespace.
     fn look_at(&mut self, packet: Vec<u8>) -> io::Result<()> {
         match self.packets.came(&packet) {
             Came::Pass => {}
@@ -250,7 +250,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Waits until what was offered is taken, and offers it again.
+    /// Waits until the offered packet is taken, and offers it again.
     fn poll_offer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(offer) = &mut self.offer else { return Poll::Ready(Ok(())) };
         self.connection.reader.register(context.waker());
@@ -270,19 +270,19 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Puts in what is left of a frame.
+    /// Passes on the rest of an inserted frame.
     fn put(&mut self, buffer: &mut ReadBuf<'_>) {
         let size = self.put_in.len().min(buffer.remaining());
         buffer.put_slice(&self.put_in.split_to(size));
     }
 
-    /// Whether the last pong that was put in is long ago.
+    /// Whether the last inserted pong is a heartbeat ago.
     fn wants_pong(&self) -> bool {
         self.last_pong.is_none_or(|last| last.elapsed() >= self.heartbeat)
     }
 
-    /// Whether the client sends but leaves a ping of the library's unanswered: it reads late, or its
-    /// answer waits behind what it sent before. That it sends is a sign of life.
+    /// Whether the client sends but leaves a ping of the library unanswered: it reads late, or its answer
+    /// waits behind what it sent before. Sending is a sign of life.
     fn is_late_with_its_pong(&self) -> bool {
         self.has_sent && self.wants_pong() && self.connection.is_library_waiting(self.heartbeat)
     }
@@ -295,7 +295,7 @@ impl Stream {
     }
 }
 
-/// Appends what came; whether that is anything.
+/// Appends what came; false if that is nothing.
 fn append(read: &mut Bytes, came: Bytes) -> bool {
     let any = !came.is_empty();
     *read = if read.is_empty() { came } else { [&**read, &*came].concat().into() };
@@ -321,7 +321,7 @@ impl AsyncRead for Stream {
         }
         if this.wants_pong() && !this.connection.is_over() {
             if !this.inbound.is_between() {
-                // What has begun is read to its end, and no further.
+                // A frame that has begun is read to its end, and no further.
                 return this.poll_fill(context, buffer, this.inbound.rest());
             }
             this.put_pong(buffer);
@@ -353,7 +353,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The queue is still to be written: the end comes with the stream's.
+        // The queue must still be written: dropping the stream closes the connection.
         Poll::Ready(Ok(()))
     }
 }

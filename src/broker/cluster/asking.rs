@@ -1,4 +1,4 @@
-//! Asking other nodes: a question to all of them, or to some, and what came back in time.
+//! Surveys: a question to all or some of the other nodes, and the answers that came in time.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,22 +25,22 @@ pub struct Answers<T> {
     pub answers: Vec<T>,
     /// The nodes that did not answer in time.
     pub unreachable: Vec<String>,
-    /// Whether nobody could be asked, as Redis is away; then `unreachable` are those that were last known.
+    /// Whether nobody could be asked because Redis is away; then `unreachable` holds the nodes last known.
     pub away: bool,
 }
 
 impl<T> Answers<T> {
-    /// Where there is nobody to be asked.
+    /// No answers, because there are no other nodes.
     pub fn none() -> Self {
         Self { answers: Vec::new(), unreachable: Vec::new(), away: false }
     }
 
-    /// Whether somebody is missing.
+    /// Whether a node's answer is missing.
     pub fn is_partial(&self) -> bool {
         self.away || !self.unreachable.is_empty()
     }
 
-    /// Why nothing was found: for the reason given, or because somebody is missing who may have it.
+    /// The refusal when nothing was found: `not_found`, or `unavailable` if a missing node may have it.
     pub fn or_unreachable(&self, not_found: Refusal) -> Refusal {
         if self.is_partial() {
             let message = "Not every node could be asked; try again later";
@@ -60,7 +60,7 @@ pub(super) struct Asking {
     waiting: Mutex<HashMap<u64, mpsc::UnboundedSender<From>>>,
 }
 
-/// A question under way; it is over when this is dropped.
+/// A question under way; it ends when this is dropped.
 pub(super) struct Question<'a> {
     pub id: u64,
     asking: &'a Asking,
@@ -79,7 +79,7 @@ impl Asking {
     /// A node has answered.
     pub fn answered(&self, id: u64, from: Arc<str>, answer: Box<RawValue>) {
         if let Some(waiting) = self.waiting.lock().get(&id) {
-            // Who asked may have given up.
+            // The asker may have given up.
             let _told = waiting.send((from, answer));
         }
     }
@@ -93,7 +93,7 @@ impl Question<'_> {
         let listening = async {
             while !silent.is_empty() {
                 let Some((from, answer)) = self.answers.recv().await else { return };
-                // An answer that cannot be read, from a node of another version, is none.
+                // An unreadable answer, from a node of another version, does not count.
                 if let Ok(answer) = serde_json::from_str(answer.get())
                     && silent.remove(&*from)
                 {

@@ -11,10 +11,10 @@ pub struct Counters {
     pub published: Counter,
     /// Signals that were not published, because Redis was away or too many waited.
     pub unpublished: Counter,
-    /// What has come from Redis: room messages and other nodes' signals.
+    /// Messages received from Redis: room messages and other nodes' signals.
     pub received: Counter,
     /// Rooms that were brought up to date from the log after a gap.
     pub caught_up: Counter,
-    /// Dead nodes whose users this node has taken out.
+    /// Dead nodes whose users this node has removed.
     pub reaped: Counter,
 }

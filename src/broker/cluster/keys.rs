@@ -1,7 +1,6 @@
-//! What the nodes' keys and channels in Redis are called.
+//! The names of the nodes' keys and channels in Redis.
 //!
-//! All begin with `REDIS_PREFIX` and a colon. The store's own keys, beside these, are named in
-//! [`crate::store`].
+//! All begin with `REDIS_PREFIX` and a colon. The store's own keys are named in [`crate::store`].
 
 use std::sync::Arc;
 
@@ -26,12 +25,12 @@ impl Keys {
         format!("{}:user:{user}", self.0)
     }
 
-    /// The users that are online, those in their grace among them.
+    /// The users that are online, including those in their grace period.
     pub fn online(&self) -> String {
         format!("{}:online", self.0)
     }
 
-    /// The users in their grace, by the moment at which it ends.
+    /// The users in their grace period, by the moment at which it ends.
     pub fn departures(&self) -> String {
         format!("{}:departures", self.0)
     }
@@ -41,7 +40,7 @@ impl Keys {
         format!("{}:nodes", self.0)
     }
 
-    /// The users that have clients on a node: whose entries end with the node.
+    /// The users that have clients on a node; their entries end with the node.
     pub fn users_of(&self, node: &str) -> String {
         format!("{}:node:{node}:users", self.0)
     }
@@ -56,7 +55,7 @@ impl Keys {
         format!("{}:node:{node}", self.0)
     }
 
-    /// The channel of a room, on which those nodes listen that have members in it.
+    /// The channel of a room; the nodes that have members in it listen on it.
     pub fn to_room(&self, room: &RoomKey) -> String {
         room_channel(&self.0, room)
     }

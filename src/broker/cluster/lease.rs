@@ -1,4 +1,5 @@
-//! Who is alive: every node holds a lease, and whoever finds one that has run out clears up after its node.
+//! Node liveness: every node holds a lease, and the node that finds an expired one cleans up after its
+//! holder.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +17,7 @@ pub(super) const LEASE: Duration = Duration::from_secs(12);
 /// How often it is renewed.
 pub(super) const RENEWAL: Duration = Duration::from_secs(3);
 
-/// How many users of a dead node are cleared up by one script.
+/// How many users of a dead node one script removes.
 const BATCH: usize = 200;
 
 /// Renews the lease, as long as the session lasts.
@@ -30,20 +31,20 @@ pub(super) async fn hold(inner: Arc<Inner>, session: Session) {
         if renew(&inner, &session).await.is_err() {
             return session.lost.cancel();
         }
-        // What comes back by this proves that what others say would come, too.
+        // The beat comes back through Redis: proof that other nodes' messages would arrive, too.
         inner
             .outbox
             .push(inner.keys.to_node(&inner.node), encode(&inner.node, &NodeMessage::Beat, None));
     }
 }
 
-/// Renews the lease, and clears up after nodes whose lease has run out.
+/// Renews the lease, and cleans up after nodes whose lease has expired.
 pub(super) async fn renew(inner: &Inner, session: &Session) -> Result<(), Away> {
     let mut command = call(&scripts::RENEW, &[inner.keys.nodes()]);
     command.arg(&*inner.node).arg(u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX));
     let (lapsed, live, dead): (bool, Vec<String>, Vec<String>) = session.query(&command).await?;
     if lapsed {
-        // Others may have cleared up after this node, or Redis has forgotten everything.
+        // Other nodes may have cleaned up after this one, or Redis has lost its data.
         inner.users.rewrite();
     }
     *inner.nodes.lock() = live;
@@ -56,7 +57,7 @@ pub(super) async fn renew(inner: &Inner, session: &Session) -> Result<(), Away> 
     Ok(())
 }
 
-/// Ends what a node has left behind; returns whether this was the one that did it.
+/// Removes what a node has left behind; returns whether this call did it.
 pub(super) async fn reap(
     inner: &Inner,
     session: &Session,
@@ -81,7 +82,7 @@ pub(super) async fn reap(
     }
 }
 
-/// The nodes whose lease runs, asked for at this moment.
+/// The nodes whose lease is valid at this moment.
 pub(super) async fn live(inner: &Inner, session: &Session) -> Result<Vec<String>, Away> {
     let mut pipeline = redis::pipe();
     pipeline.cmd("TIME");

@@ -1,4 +1,4 @@
-//! Keeps the node in touch with Redis: one session after another.
+//! Keeps the node connected to Redis: one session after another.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,13 +20,13 @@ use super::{
 };
 use crate::store::COMMITTED_TAG;
 
-/// How long to wait before connecting anew: at first, and at most.
+/// How long to wait before reconnecting: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// How long nothing may be heard, though this node's own beats should be.
+/// How long the channels may be silent, although this node's own beats should arrive.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// How many messages are dealt with before anything else is looked at.
+/// How many messages are handled before anything else is checked.
 const BURST: usize = 1000;
 
 /// Takes part in the cluster until it is closed.
@@ -58,7 +58,7 @@ pub(super) async fn run(inner: Arc<Inner>, handler: Handler) {
     }
 }
 
-/// Begins a session: connected, listening, and alive for the others.
+/// Begins a session: connects, subscribes to the node's channels, and takes the lease.
 async fn open(inner: &Inner, number: u64) -> Result<(Session, PubSubSink, PubSubStream), Away> {
     let name = format!("roomcast-{}", inner.node);
     let (session, listening) = Session::open(&inner.client, number, &name).await?;
@@ -74,7 +74,7 @@ async fn open(inner: &Inner, number: u64) -> Result<(Session, PubSubSink, PubSub
     Ok((session, sink, stream))
 }
 
-/// Serves a session until it is lost, or the cluster is closed; says why it was lost.
+/// Serves a session until it is lost or the cluster is closed; returns why it was lost.
 async fn serve(
     inner: &Arc<Inner>,
     handler: &Handler,
@@ -85,7 +85,7 @@ async fn serve(
     let mut tasks = JoinSet::new();
     tasks.spawn(lease::hold(inner.clone(), session.clone()));
     tasks.spawn(inner.subscriptions.clone().follow(session.clone(), inner.keys.clone(), sink));
-    // What these have begun in Redis they finish here, and see themselves that the session is over.
+    // These finish what they have begun in Redis, and see themselves that the session is over.
     tokio::spawn(inner.users.clone().write(session.clone(), handler.clone()));
     tokio::spawn(inner.users.clone().depart(session.clone(), handler.clone()));
     inner.link.send_replace(Some(session.clone()));
@@ -112,7 +112,7 @@ async fn serve(
     why.to_owned()
 }
 
-/// Deals with what has come by a channel.
+/// Handles a message from a channel.
 fn receive(inner: &Arc<Inner>, handler: &Handler, session: &Session, message: &Msg) {
     inner.counters.received.inc();
     let bytes = message.get_payload_bytes();
@@ -133,7 +133,7 @@ fn committed(inner: &Arc<Inner>, session: &Session, message: &Msg) {
     let (Some(room), Some(store)) = (room, &inner.store) else { return };
     match store.committed(room, message.get_payload_bytes()) {
         Ok(message) => inner.subscriptions.arrived(session, &message),
-        // It is missed then, which the next one shows: it is read from the log.
+        // The next message reveals the gap, and this one is read from the log.
         Err(error) => tracing::warn!(%error, "a room's message cannot be read"),
     }
 }

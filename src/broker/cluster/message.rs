@@ -1,4 +1,4 @@
-//! What nodes tell one another, and how it is written.
+//! Node messages: what nodes tell one another, and their encoding.
 //!
 //! A message is a version byte, a JSON header, and the packet that it carries, if any: its JSON text
 //! and its attachments as they are, so that nothing is parsed or escaped on the way. Each part is
@@ -21,17 +21,17 @@ use crate::{
     },
 };
 
-/// The first byte of a message. Not the one that the store's own begin with on a room's channel.
+/// The first byte of a node message; the store's messages on a room's channel begin with another.
 pub(super) const VERSION: u8 = 1;
 
 /// A room in its namespace, as nodes name it to one another.
 pub type Place = (Arc<str>, RoomName);
 
-/// What one node tells others.
+/// A message from one node to others.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum NodeMessage {
-    /// Proof that the way through Redis to the sender itself is open.
+    /// Proof that messages through Redis reach the sending node itself.
     Beat,
     /// A signal to the members of a room.
     Room {
@@ -41,15 +41,15 @@ pub enum NodeMessage {
         #[serde(default, skip_serializing_if = "Except::is_nobody")]
         except: Except,
     },
-    /// A message to the members of a room of a server without history; the sender's own members
-    /// get it by this, too.
+    /// A message to the members of a room on a server without history; the sending node's own members get it
+    /// this way, too.
     Unlogged {
         /// The room.
         place: Place,
         /// Who is left out.
         #[serde(default, skip_serializing_if = "Except::is_nobody")]
         except: Except,
-        /// Counts the sender's messages.
+        /// The message's number among the sending node's.
         number: u64,
     },
     /// A signal to the members of these rooms, once to each.
@@ -69,11 +69,11 @@ pub enum NodeMessage {
         /// Who is left out.
         #[serde(default, skip_serializing_if = "Except::is_nobody")]
         except: Except,
-        /// Whether it says that a client came or went: not told where there are too many clients.
+        /// Whether it announces that a client came or went; not delivered where there are too many clients.
         #[serde(default)]
         announcement: bool,
     },
-    /// A signal to clients, in whichever namespace they are.
+    /// A signal to clients, in any namespace.
     Clients {
         /// Their ids.
         clients: Vec<Sid>,
@@ -81,60 +81,59 @@ pub enum NodeMessage {
         #[serde(default, skip_serializing_if = "Except::is_nobody")]
         except: Except,
     },
-    /// News of a user, for those who may know of it.
+    /// News of a user, for those that may see it.
     Presence(News),
     /// Something waits in this user's queue.
     Wake {
         /// The user.
         user: UserId,
     },
-    /// The sender would deliver this user's queue, which another node holds, to a client that connected at
-    /// this moment.
+    /// The sending node asks to deliver this user's queue, which another node holds, to a client that has
+    /// connected.
     Claim {
         /// The user.
         user: UserId,
         /// When its client connected.
         since: Timestamp,
     },
-    /// A question, to be answered to the sender alone.
+    /// A question, to be answered to the sending node alone.
     Ask {
-        /// Names the question among the sender's.
+        /// The question's number on the sending node.
         id: u64,
         /// The question.
         question: Box<RawValue>,
     },
     /// The answer to a question.
     Answer {
-        /// The question's name.
+        /// The question's number.
         id: u64,
         /// The answer.
         answer: Box<RawValue>,
     },
 }
 
-/// Who may know of a user.
+/// The audience of news of a user.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct News {
     /// The rooms in which others see it.
     pub rooms: Vec<Place>,
-    /// The user, where its own clients, and those who share a room with them, are told.
+    /// The user, if its own clients, and those that share a room with them, are told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own: Option<UserId>,
-    /// The client whose doing it is, which need not be told, and the namespace in which it is that
-    /// client.
+    /// The client that caused the news, which need not be told, and its namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<(Sid, Arc<str>)>,
 }
 
-/// What came from a node.
+/// A node message that has come.
 #[derive(Debug)]
 pub struct Message {
     /// The node that sent it.
     pub from: Arc<str>,
-    /// What it says.
+    /// The message itself.
     pub word: NodeMessage,
-    /// What clients are to be sent.
+    /// The packet for clients, if any.
     pub packet: Option<Packet>,
 }
 
@@ -155,7 +154,7 @@ struct Header {
     event: Option<String>,
 }
 
-/// The bytes are no message of this version.
+/// The bytes are not a message of this version.
 #[derive(Debug, thiserror::Error)]
 #[error("not a message of a node of this version: {0}")]
 pub struct Unreadable(&'static str);
@@ -178,7 +177,7 @@ pub(super) fn encode(from: &str, word: &NodeMessage, packet: Option<&Packet>) ->
 }
 
 fn part(bytes: &mut BytesMut, part: &[u8]) {
-    // No message is as long as this can count: MAX_PAYLOAD bounds them.
+    // `MAX_PAYLOAD` keeps every part far below `u32::MAX` bytes.
     bytes.put_u32(u32::try_from(part.len()).unwrap_or(u32::MAX));
     bytes.put_slice(part);
 }
@@ -186,7 +185,7 @@ fn part(bytes: &mut BytesMut, part: &[u8]) {
 /// Reads a message.
 ///
 /// # Errors
-/// What another version, or somebody else, has written.
+/// If another version, or something else, has written the bytes.
 pub(super) fn decode(mut bytes: Bytes) -> Result<Message, Unreadable> {
     if bytes.try_get_u8() != Ok(VERSION) {
         return Err(Unreadable("the first byte"));

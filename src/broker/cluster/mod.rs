@@ -1,4 +1,4 @@
-//! Many nodes, one server: what this node tells the others and knows of them, through Redis.
+//! The cluster: what this node tells the others and knows of them, through Redis.
 //!
 //! ```text
 //!  broker, features ──► outbox ──► PUBLISH ─┐                ┌─► SUBSCRIBE ─► a room's message ─► tail ─► members
@@ -6,17 +6,17 @@
 //!  lease ──► script ─────────────────────┘                └─► a question ─► its answer
 //! ```
 //!
-//! This node's registry stays what it is on a single node: its own clients, rooms and users. Beside it:
+//! This node's registry is what it is on a single node: its own clients, rooms and users. Beside it:
 //!
-//! - *Room messages* come from the log's channels alone, for this node's own members too, so that their
-//!   order is the log's on every node; a tail per room sees to it that none is missed or doubled.
-//!   A node listens on a room's channel while it has members in it ([`Subscription`]).
-//! - *Signals* go out to this node's clients at once, and to the other nodes by the outbox: at most once.
-//! - *Users* are written to Redis by each node for its own clients; scripts decide who came and who went.
-//! - *Leases* tell the living from the dead; whoever finds a dead node takes its users out.
-//! - *Questions* go to every node; an answer that did not come in time is named, never left out silently.
+//! - *Room messages* come from the log's channels alone, for this node's own members too, so that their order
+//!   is the log's on every node. A log cursor per room (`tail`) ensures that none is missed or doubled. A
+//!   node listens on a room's channel while it has members in the room ([`Subscription`]).
+//! - *Signals* go to this node's clients at once, and to the other nodes through the outbox: at most once.
+//! - *Users* are written to Redis by each node for its own clients; scripts decide which users came and went.
+//! - *Leases* show which nodes are alive; the node that finds a dead one removes its users.
+//! - *Surveys* go to every node; a node that did not answer in time is named, never left out silently.
 //!
-//! Everything hangs on one session with Redis. It is lost as a whole, and begun anew by itself.
+//! Everything depends on one session with Redis. It is lost as a whole, and renewed automatically.
 
 mod asking;
 mod counters;
@@ -70,42 +70,42 @@ use crate::{
     store::{RoomKey, Store},
 };
 
-/// How long the last words of a node may take.
+/// How long a node may take to leave the cluster.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How a node takes part.
+/// A node's settings in the cluster.
 #[derive(Debug)]
 pub struct Settings {
-    /// How Redis is reached.
+    /// The client for Redis.
     pub client: redis::Client,
     /// What keys and channels begin with.
     pub prefix: String,
     /// This node's name; no other node has it.
     pub node: String,
-    /// For how long a user without clients stays online.
+    /// How long a user without clients stays online.
     pub grace: Duration,
-    /// For how long it is remembered when a user that has gone was last active.
+    /// How long an offline user's last activity is remembered.
     pub remember: Duration,
 }
 
-/// What happens in the cluster, for the features to deal with.
+/// What happens in the cluster, for the [`Handler`].
 #[derive(Debug)]
 pub enum Event {
-    /// A node says something; never this one.
+    /// A message from another node.
     Message(Box<Message>),
-    /// A user has come online, by this client of this node: to be told everywhere.
+    /// A user has come online by this client of this node: to be announced on all nodes.
     Online {
         /// The user.
         user: UserId,
         /// The client and its namespace.
         subject: Option<(Sid, Arc<str>)>,
     },
-    /// That a client of the user has come to this node is known to the others now.
+    /// A client of the user has come to this node, and the other nodes know of it now.
     Arrived {
         /// The user.
         user: UserId,
     },
-    /// A user has gone offline: to be told everywhere, by this node alone.
+    /// A user has gone offline: to be announced on all nodes, by this node alone.
     Offline {
         /// The user.
         user: UserId,
@@ -116,7 +116,7 @@ pub enum Event {
     },
 }
 
-/// Deals with what happens; must not block.
+/// Handles events; must not block.
 pub type Handler = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// This node's part in the cluster; clones are handles to the same one.
@@ -139,7 +139,7 @@ struct Inner {
     users: Arc<Users>,
     asking: Asking,
     outbox: Outbox,
-    /// Counts room messages that take no log.
+    /// Counts room messages without a log.
     unlogged: AtomicU64,
     counters: Arc<Counters>,
     closed: CancellationToken,
@@ -152,8 +152,8 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// This node's part: nothing happens before [`run`](Self::run). `log` is the log of room messages,
-    /// where there is one; `store` reads what its scripts publish.
+    /// This node's part: nothing happens before [`run`](Self::run). `log` is the log of room messages, if
+    /// there is one; `store` reads what its scripts publish.
     ///
     /// Must be called inside the runtime.
     pub fn new(
@@ -192,12 +192,12 @@ impl Cluster {
         }))
     }
 
-    /// Takes part until [`close`](Self::close), reconnecting by itself; `handler` hears what happens.
+    /// Takes part until [`close`](Self::close), reconnecting by itself; `handler` gets the events.
     pub fn run(&self, handler: Handler) -> impl Future<Output = ()> + Send + use<> {
         link::run(self.0.clone(), handler)
     }
 
-    /// Leaves the cluster: the node's last words are said, and its users have gone from it.
+    /// Leaves the cluster: publishes what is queued, and removes this node's users.
     pub async fn close(&self) {
         let inner = &self.0;
         let leave = async {
@@ -213,10 +213,10 @@ impl Cluster {
         inner.closed.cancel();
     }
 
-    /// Says why Redis cannot be used, if it cannot.
+    /// Checks whether Redis can be used.
     ///
     /// # Errors
-    /// Why.
+    /// The reason why it cannot.
     pub fn health(&self) -> Result<(), String> {
         if self.session().is_ok() { Ok(()) } else { Err(self.0.failing.lock().clone()) }
     }
@@ -226,7 +226,7 @@ impl Cluster {
         &self.0.counters
     }
 
-    /// How many nodes were alive a moment ago, this one among them; 0 while Redis is away.
+    /// How many nodes were alive a moment ago, including this one; 0 while Redis is away.
     pub fn node_count(&self) -> usize {
         if self.session().is_ok() { self.0.nodes.lock().len() } else { 0 }
     }
@@ -236,7 +236,7 @@ impl Cluster {
         session.filter(Session::is_open).ok_or_else(Away::unconnected)
     }
 
-    /// Attends a room, and waits until what is sent to it reaches this node.
+    /// Subscribes to a room, and waits until messages to it reach this node.
     ///
     /// # Errors
     /// While Redis is away.
@@ -247,22 +247,22 @@ impl Cluster {
         Ok(subscription)
     }
 
-    /// Waits until the message that was stored at this position was handed to this node's own members of
-    /// the room, if there are any.
+    /// Waits until the message stored at this position has been delivered to this node's members of the room,
+    /// if there are any.
     pub async fn delivered(&self, room: &RoomKey, position: Position) {
         if self.session().is_err() {
-            // It will be read from the log, in a while.
+            // The message will be read from the log later.
             return;
         }
         self.0.subscriptions.delivered(room, position).await;
     }
 
-    /// Sends a message to a room of a server without history: to the members of all nodes, this one's
-    /// among them.
+    /// Sends a message to a room on a server without history: to the members on all nodes, including this
+    /// one.
     ///
     /// # Errors
-    /// While Redis is away: then nobody receives it, or, where the connection was lost just now, it is
-    /// not known whether anybody did.
+    /// While Redis is away: then nobody receives the message or, if the connection was lost just now, it is
+    /// unknown whether anybody does.
     pub async fn publish(
         &self,
         room: &RoomKey,
@@ -281,12 +281,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// Tells all other nodes, at most once.
+    /// Sends a node message to all other nodes, at most once.
     pub fn tell(&self, word: &NodeMessage, packet: Option<&Packet>) {
         self.0.outbox.push(self.0.keys.to_all(), encode(&self.0.node, word, packet));
     }
 
-    /// Tells the members of a room on the other nodes, at most once.
+    /// Sends a signal to the members of a room on the other nodes, at most once.
     pub fn tell_room(&self, room: &RoomKey, packet: &Packet, except: &Except) {
         let place = (room.namespace.clone(), room.room.clone());
         let word = NodeMessage::Room { place, except: except.clone() };
@@ -334,7 +334,7 @@ impl Cluster {
             pipeline.cmd("PUBLISH").arg(self.0.keys.to_node(node)).arg(&message[..]);
         }
         let heard: Vec<u64> = session.pipeline(&pipeline).await?;
-        // Whom nobody listens for any more is not waited for.
+        // Nodes without a listener are not waited for.
         let (there, gone): (Vec<_>, Vec<_>) =
             nodes.into_iter().zip(heard).partition(|(_, listeners)| *listeners > 0);
         let mut answers = asked.wait(there.into_iter().map(|(node, _)| node).collect()).await;
@@ -354,7 +354,7 @@ impl Cluster {
         Ok(nodes)
     }
 
-    /// A client of the user has come to this node. The answer comes when other nodes can know of it.
+    /// A client of the user has come to this node. The receiver completes when other nodes can know of it.
     pub fn user_came(&self, user: &UserId, client: &Client) -> oneshot::Receiver<()> {
         self.0.users.came(user, client)
     }
@@ -364,7 +364,7 @@ impl Cluster {
         self.0.users.went(user, rooms);
     }
 
-    /// The user says this of itself.
+    /// The user has set this status.
     pub fn user_says(&self, user: &UserId, status: Status) {
         self.0.users.says(user, status);
     }

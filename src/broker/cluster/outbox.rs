@@ -1,6 +1,7 @@
 //! Signals on their way to other nodes: queued here, published as one pipeline after another.
 //!
-//! Nobody waits for them: what cannot be queued, or is queued while Redis is away, is lost and counted.
+//! Nothing waits for them: signals that cannot be queued, or are queued while Redis is away, are lost and
+//! counted.
 
 use std::sync::{
     Arc,
@@ -15,10 +16,10 @@ use super::{counters::Counters, session::Session};
 /// How many signals may wait, and how many bytes of them.
 const MAX_WAITING: (usize, usize) = (20_000, 64_000_000);
 
-/// How many signals go by one pipeline.
+/// How many signals go in one pipeline.
 const BATCH: usize = 512;
 
-/// Where signals wait.
+/// The queue of signals.
 #[derive(Debug)]
 pub(super) struct Outbox {
     queue: mpsc::Sender<Post>,
@@ -32,12 +33,12 @@ enum Post {
         channel: String,
         message: Bytes,
     },
-    /// Told when everything before it has been dealt with.
+    /// Notified when everything before it has been published or is lost.
     Flushed(oneshot::Sender<()>),
 }
 
 impl Outbox {
-    /// An outbox, and the task that empties it: it ends with the outbox.
+    /// An outbox, and the task that empties it and ends with it.
     pub fn new(
         counters: Arc<Counters>,
         link: watch::Receiver<Option<Session>>,

@@ -1,7 +1,7 @@
-//! One stay in touch with Redis: a connection for commands, beside the one that listens.
+//! A session with Redis: a connection for commands, and one that listens.
 //!
-//! The two live and die together: what is heard after a loss would have gaps, and what is said without
-//! hearing is half a node. So the loss of either ends the session, and the next one begins anew with both.
+//! The loss of either ends the session, and the next one begins with both: after a loss, what is heard would
+//! have gaps, and a node must not send without hearing.
 
 use std::{fmt, time::Duration};
 
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::protocol::refusal::{Code, Refusal};
 
-/// How long Redis may take to let a node in, and to answer a command.
+/// How long Redis may take to accept a node, and to answer a command.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Redis cannot be reached, or did not answer in time.
@@ -30,7 +30,7 @@ impl Away {
 }
 
 impl From<Away> for Refusal {
-    /// What a client is told; why is for the operator alone.
+    /// What a client is told; the reason is for the operator alone.
     fn from(_: Away) -> Self {
         Self::new(Code::Unavailable, "The other nodes cannot be reached now; try again later")
     }
@@ -66,10 +66,10 @@ pub(super) fn call(script: &redis::Script, keys: &[String]) -> Cmd {
 /// A session; clones are handles to the same one.
 #[derive(Clone)]
 pub(super) struct Session {
-    /// Counts the sessions of this node.
+    /// The session's number on this node.
     pub number: u64,
     commands: MultiplexedConnection,
-    /// Raised when it has ended.
+    /// Cancelled when the session has ended.
     pub lost: CancellationToken,
 }
 
@@ -80,7 +80,7 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// Connects: a session, and what listens.
+    /// Connects: a session, and its listening connection.
     pub async fn open(client: &Client, number: u64, name: &str) -> Result<(Self, PubSub), Away> {
         let opened = async {
             let listening = client.get_async_pubsub().await?;
@@ -88,7 +88,7 @@ impl Session {
                 .set_connection_timeout(Some(TIMEOUT))
                 .set_response_timeout(Some(TIMEOUT));
             let mut commands = client.get_multiplexed_async_connection_with_config(&config).await?;
-            // For who looks at Redis; it need not be permitted.
+            // The name is for operators who inspect Redis; the command need not be permitted.
             let named =
                 redis::cmd("CLIENT").arg("SETNAME").arg(name).exec_async(&mut commands).await;
             named.or_else(|error| if error.code().is_some() { Ok(()) } else { Err(error) })?;
@@ -104,7 +104,7 @@ impl Session {
         Ok((Self { number, commands, lost: CancellationToken::new() }, listening))
     }
 
-    /// Whether it goes on.
+    /// Whether the session is still open.
     pub fn is_open(&self) -> bool {
         !self.lost.is_cancelled()
     }
@@ -123,8 +123,8 @@ impl Session {
 
     fn outcome<T>(&self, result: Result<T, RedisError>) -> Result<T, Away> {
         result.map_err(|error| {
-            // A script that Redis has forgotten is loaded by the next session, which may also find the
-            // primary where this one is none any more.
+            // The next session loads the scripts again, and may find the new primary if this one has been
+            // demoted.
             let is_stale = matches!(
                 error.kind(),
                 ErrorKind::Server(ServerErrorKind::NoScript | ServerErrorKind::ReadOnly)
@@ -137,11 +137,11 @@ impl Session {
     }
 }
 
-/// What an error says, without what it was about: that may be a message, or a password.
+/// The text of an error, without details that may be a message or a password.
 fn said(error: &RedisError) -> Away {
     let text = match error.code() {
         Some(code) => format!("Redis answered {code}"),
-        // The machine's words on the connection.
+        // The operating system's message about the connection.
         None if error.is_io_error() => error.to_string(),
         None => error.category().to_owned(),
     };

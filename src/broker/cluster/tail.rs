@@ -1,79 +1,79 @@
-//! Up to where a room's log has been handed to this node's members.
+//! The log cursor of a room: up to where its log has been delivered to this node's members.
 //!
-//! What is published on the room's channel is handed over as it comes, as long as each message is the next
-//! one. After a gap (a lost connection) the rest is read from the log first. What comes meanwhile is only
-//! noted: it is in the log, and read from there. So members get every message once, in the log's order,
-//! whichever way it came.
+//! Messages on the room's channel are delivered as they come, as long as each is the next one. After a gap (a
+//! lost connection) the missing ones are read from the log first. What comes meanwhile is only noted: it is
+//! in the log, and read from there. So members get every message once, in the log's order, whichever way it
+//! came.
 
 use crate::{
     protocol::position::Position,
     store::{Committed, Page, Stored},
 };
 
-/// The tail of one room's log on this node.
+/// The log cursor of one room on this node.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     phase: Phase,
-    /// The newest message that was handed over, or that came before the first member; `None` without a log.
+    /// The newest message that was delivered, or that came before the first member; `None` without a log.
     at: Option<Position>,
-    /// The newest message that came and was not handed over.
+    /// The newest message that came and was not delivered.
     noted: Option<Position>,
-    /// Which session the tail is part of: what an older one began is void.
+    /// The session that the cursor belongs to: what an older one began is void.
     pub session: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Phase {
-    /// Nobody is a member yet: it is not known where the log stands.
+    /// Nobody is a member yet: the log's head is unknown.
     #[default]
     Starting,
-    /// What comes is handed over.
+    /// Messages are delivered as they come.
     Live,
     /// The log is being read.
     Behind,
 }
 
-/// What a message that came means for the tail.
+/// What a message that came means for the cursor.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// It is the next one: it is to be handed over.
+    /// It is the next one, to be delivered.
     Next,
-    /// It was handed over before, or is read from the log in time.
+    /// It was delivered before, or will be read from the log.
     Nothing,
-    /// Something before it is missing: the log is to be read.
+    /// Something before it is missing: the log must be read.
     Gap,
 }
 
-/// What a page of the log means for the tail.
+/// What a page of the log means for the cursor.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// What is missing is not kept any more: members cannot be brought up to date by this.
+    /// The missing messages are no longer kept: members cannot catch up from the log.
     Lost,
-    /// There is more to be read.
+    /// There is more to read.
     Again,
-    /// The tail is live again.
+    /// The cursor is live again.
     Done,
 }
 
 impl Tail {
-    /// Whether members may come, and what comes is handed over.
+    /// Whether members may come, and messages are delivered as they come.
     pub fn is_live(&self) -> bool {
         self.phase == Phase::Live
     }
 
-    /// Whether it is not known yet where the log stands.
+    /// Whether the log's head is still unknown.
     pub fn is_starting(&self) -> bool {
         self.phase == Phase::Starting
     }
 
-    /// Whether a message has been handed over, or never will be by this tail.
+    /// Whether a message has been delivered, or never will be by this cursor.
     pub fn has_passed(&self, message: Position) -> bool {
         self.is_live() && self.at.is_none_or(|at| at.epoch != message.epoch || at.covers(message))
     }
 
-    /// Begins with the log's head; `None` where there is no log.
+    /// Begins at the log's head; `None` if there is no log.
     pub fn start(&mut self, head: Option<Position>) {
-        // Nobody has read a position of this room here yet, so what came meanwhile is nobody's.
+        // Nobody has read a position of this room here yet, so nobody needs what came meanwhile.
         let came = self.noted.filter(|noted| head.is_some_and(|head| noted.covers(head)));
         self.at = came.or(head);
         self.go_live();
@@ -101,7 +101,7 @@ impl Tail {
         Arrival::Next
     }
 
-    /// The connection was lost: whatever came meanwhile is to be read from the log, if there are members.
+    /// The connection was lost: what came meanwhile must be read from the log, if there are members.
     pub fn fall_behind(&mut self, session: u64) {
         self.session = session;
         if self.phase == Phase::Live {
@@ -109,13 +109,13 @@ impl Tail {
         }
     }
 
-    /// About to read the log: after which message. What is noted from now on may not be in what is read.
+    /// The offset after which to read the log. What is noted from now on may not be in the page.
     pub fn look(&mut self) -> u64 {
         self.noted = None;
         self.at.map_or(0, |at| at.offset)
     }
 
-    /// The log was read: hands what is missing to `deliver`, message by message.
+    /// Takes a page of the log and passes the missing messages to `deliver`, one by one.
     pub fn catch_up(&mut self, page: &Page, mut deliver: impl FnMut(Position, &Stored)) -> Turn {
         let head = page.extent.head;
         let start = Position::start_of(head.epoch);
@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// A log as Redis has it: of one epoch, with what is kept of it.
+    /// A log as Redis has it: one epoch, and the messages that are kept.
     #[derive(Debug, Clone, Copy)]
     struct Log {
         epoch: u64,
@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    /// Reads on until the tail is live; returns what was handed over, and whether something was lost.
+    /// Reads on until the cursor is live; returns what was delivered, and whether something was lost.
     fn catch_up(tail: &mut Tail, log: Log) -> (Vec<u64>, bool) {
         let (mut read, mut lost) = (Vec::new(), false);
         for _ in 0..1000 {
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(tail.arrive(&message(1, 9)), Arrival::Nothing);
         assert!(!tail.has_passed(at(1, 8)));
         let (mut read, mut turns) = (Vec::new(), Vec::new());
-        // What comes while it is read is read once more, and is not yet in the page.
+        // A message that comes during a read is not in its page, so the log is read once more.
         for head in [9, 10] {
             let page = Log { epoch: 1, oldest: 1, head }.read(tail.look());
             if turns.is_empty() {
@@ -287,12 +287,12 @@ mod tests {
         tail.fall_behind(2);
         let log = Log { epoch: 2, oldest: 1, head: 4 };
         assert_eq!(catch_up(&mut tail, log), (vec![1, 2, 3, 4], false));
-        // And where it begins while the channel is heard.
+        // The same if a new history begins while the channel is heard.
         assert_eq!(tail.arrive(&message(3, 1)), Arrival::Next);
         assert_eq!(tail.arrive(&message(4, 2)), Arrival::Gap);
         let log = Log { epoch: 4, oldest: 1, head: 2 };
         assert_eq!(catch_up(&mut tail, log), (vec![1, 2], false));
-        // An empty one has nothing to be read.
+        // An empty history has nothing to read.
         tail.fall_behind(3);
         assert_eq!(catch_up(&mut tail, Log { epoch: 5, oldest: 1, head: 0 }), (vec![], false));
         assert_eq!(tail.arrive(&message(5, 1)), Arrival::Next);
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(tail.arrive(&message(1, 8)), Arrival::Next);
     }
 
-    /// What happens to a tail.
+    /// What happens to a cursor.
     #[derive(Debug, Clone)]
     enum Step {
         /// A message is stored, and comes by the channel.
@@ -340,7 +340,8 @@ mod tests {
                         log.head += 1;
                         stored.push((log.epoch, log.head));
                     }
-                    // What was stored and not heard is gone with its history: it is heard first.
+                    // Messages that were stored and not heard would go with the history, so they are read
+                    // first.
                     Step::Forgotten | Step::Reconnected => {
                         session += 1;
                         tail.fall_behind(session);

@@ -1,8 +1,8 @@
-//! Users across nodes: which of them have clients where, and who comes and goes.
+//! Users across nodes: on which nodes they have clients, and when they come and go.
 //!
-//! Each node writes the clients that a user has *on it*, whenever that changes, and again after Redis was
-//! away or came back empty. Redis decides, one script at a time, whether a user has come online by that
-//! or whether its last client has gone; so it is told once, however many nodes the user moves between.
+//! Each node writes the clients that a user has *on it* whenever they change, and again after Redis was away
+//! or came back empty. Redis decides, one script at a time, whether the user has come online or its last
+//! client has gone. So that is announced once, however many nodes the user moves between.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,36 +32,36 @@ use crate::{
 /// How many users are written by one pipeline.
 const BATCH: usize = 200;
 
-/// How many graces one script ends.
+/// How many grace periods one script ends.
 const DEPARTURES: usize = 100;
 
-/// How often every node looks for graces that are over: their own node may have died.
+/// How often every node looks for expired grace periods: their own node may have died.
 const LOOK: Duration = Duration::from_secs(3);
 
-/// In how many rooms a user that has gone is remembered to have been seen.
+/// How many of a user's rooms are written.
 const MAX_ROOMS: usize = 200;
 
-/// For how long after its grace a departure would be written again, if Redis came back empty.
+/// How long after its grace period a departure would be written again, if Redis came back empty.
 const DEPARTED: Duration = Duration::from_secs(10);
 
-/// The users of this node as other nodes are to see them.
+/// The users of this node as other nodes see them.
 #[derive(Debug)]
 pub(super) struct Users {
     registry: Arc<Registry>,
     node: Arc<str>,
     keys: Keys,
     grace: Duration,
-    /// For how long it is remembered when a user that has gone was last active.
+    /// How long an offline user's last activity is remembered.
     remember: Duration,
     state: Mutex<State>,
     changed: Notify,
-    /// A grace has begun.
+    /// Notified when a grace period has begun.
     departed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// What is to be written.
+    /// The changes to write.
     dirty: IndexMap<UserId, Change>,
     /// What Redis has been told.
     written: HashMap<UserId, Written>,
@@ -78,7 +78,7 @@ enum Written {
 /// A change of one user on this node, to be written.
 #[derive(Debug, Default)]
 struct Change {
-    /// The client by which it came.
+    /// The client that caused the change.
     subject: Option<(Sid, Arc<str>)>,
     /// Whether a client has come.
     came: bool,
@@ -89,7 +89,7 @@ struct Change {
 }
 
 impl Change {
-    /// This change, which failed, and what has come since.
+    /// Merges a newer change into this one.
     fn and(mut self, newer: Self) -> Self {
         self.subject = self.subject.or(newer.subject);
         self.came |= newer.came;
@@ -105,7 +105,7 @@ impl Change {
 pub struct SharedUser {
     /// Whether it has a client anywhere, or had one a moment ago.
     pub online: bool,
-    /// What it says of itself.
+    /// The status that it has set.
     pub status: Option<Status>,
     /// When it was last active, as far as was written.
     pub last_active: Option<Timestamp>,
@@ -126,7 +126,7 @@ impl Users {
         Self { registry, node, keys, grace, remember, state, changed, departed }
     }
 
-    /// A client of the user has come to this node. The answer comes when other nodes can know of it.
+    /// A client of the user has come to this node. The receiver completes when other nodes can know of it.
     pub fn came(&self, user: &UserId, client: &Client) -> oneshot::Receiver<()> {
         let (written, wait) = oneshot::channel();
         let subject = Some((client.id, client.namespace.path.clone()));
@@ -142,7 +142,7 @@ impl Users {
         self.change(user, Change { rooms, ..Change::default() });
     }
 
-    /// The user says this of itself.
+    /// The user has set this status.
     pub fn says(&self, user: &UserId, status: Status) {
         self.change(user, Change { status: Some(status), ..Change::default() });
     }
@@ -160,8 +160,8 @@ impl Users {
         self.changed.notify_one();
     }
 
-    /// Everything is to be written again: Redis may not have it any more. While it had not, others may
-    /// have thought that a user is not there, and queued what they had for it.
+    /// Writes everything again, because Redis may have lost it. Other nodes may meanwhile have taken a user
+    /// for offline and queued messages for it.
     pub fn rewrite(&self) {
         let mut state = self.state.lock();
         let State { dirty, written } = &mut *state;
@@ -173,9 +173,9 @@ impl Users {
         self.changed.notify_one();
     }
 
-    /// Writes what changes, as long as the session lasts.
+    /// Writes changes as long as the session lasts.
     pub async fn write(self: Arc<Self>, session: Session, handler: Handler) {
-        // However this ends: a node that does not write its users is none.
+        // Ends the session in any case: a node that does not write its users must not take part.
         let _session_ends = session.lost.clone().drop_guard();
         while session.is_open() {
             let changes = self.take();
@@ -188,7 +188,7 @@ impl Users {
                 return;
             }
         }
-        // Whatever woke this was meant for the next session.
+        // The wake-up may have been meant for the next session.
         self.changed.notify_one();
     }
 
@@ -290,7 +290,7 @@ impl Users {
         command
     }
 
-    /// Ends graces, as long as the session lasts: this node's in time, and those of dead nodes.
+    /// Ends grace periods as long as the session lasts: this node's in time, and those of dead nodes.
     pub async fn depart(self: Arc<Self>, session: Session, handler: Handler) {
         let _session_ends = session.lost.clone().drop_guard();
         let keys = [self.keys.departures(), self.keys.online()];
@@ -313,7 +313,7 @@ impl Users {
                 Written::Here => true,
                 Written::Gone(since) => now < *since + self.grace + DEPARTED,
             });
-            // A millisecond more than Redis says, as it cuts off what is less.
+            // A millisecond more than Redis says, because Redis rounds down.
             let wait = next.map_or(LOOK, |next| LOOK.min(Duration::from_millis(next + 1)));
             tokio::select! {
                 () = sleep(wait) => {}

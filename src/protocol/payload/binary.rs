@@ -1,7 +1,7 @@
-//! Where the binary attachments of a payload stand.
+//! Finds where the binary attachments of a payload stand.
 //!
-//! All of it is one pass over the text, however deep it is. The text is valid JSON already, so that
-//! only its structure has to be told apart.
+//! Every scan is one pass over the text, however deep it is. The text is valid JSON already, so only its
+//! structure matters.
 
 use std::{borrow::Cow, iter::Peekable, ops::Range};
 
@@ -23,7 +23,7 @@ const MAX_DEPTH: usize = 128;
 pub struct Placeholder {
     /// Where it stands in the text.
     pub place: Range<usize>,
-    /// The number of its attachment; `None` where it is missing or is none.
+    /// The number of its attachment; `None` if missing or invalid.
     pub num: Option<usize>,
 }
 
@@ -48,12 +48,11 @@ pub fn placeholders(text: &str) -> Result<Vec<Placeholder>, Refusal> {
     Ok(scan.found)
 }
 
-/// The text with its placeholders numbered in their order, and the attachments in that order; those
-/// that no placeholder names are left out. `None` where everything is so already.
+/// Numbers the placeholders of the text in their order and puts the attachments in that order; attachments
+/// without a placeholder are left out. `None` if nothing changes.
 ///
 /// # Errors
-/// `invalid_payload` where a placeholder does not name one of the attachments, or one that another
-/// names, too.
+/// `invalid_payload` if a placeholder does not name one of the attachments, or names the same one as another.
 pub fn pack(text: &str, attachments: &[Bytes]) -> Result<Option<(String, Vec<Bytes>)>, Refusal> {
     let found = placeholders(text)?;
     let mut named = vec![false; attachments.len()];
@@ -147,7 +146,7 @@ impl Scan<'_> {
     fn close(&mut self, at: usize) {
         let Some(level) = self.levels.pop() else { return };
         if level.is_marked {
-            // What stands in a placeholder does not go out.
+            // Placeholders inside a placeholder do not go out.
             self.found.truncate(level.found);
             self.found.push(Placeholder { place: level.begin..at + 1, num: level.num });
         }
@@ -170,7 +169,7 @@ impl Scan<'_> {
         }
     }
 
-    /// Takes a value in; nothing that this reads is an array or an object.
+    /// Takes a value; for an array or an object `token` is empty, as neither field may be one.
     fn value(&mut self, token: &str) {
         let Some(level) = self.levels.last_mut() else { return };
         match level.key {
@@ -246,7 +245,7 @@ impl Iterator for Tokens<'_> {
     }
 }
 
-/// A payload in the terms of serde's data model, where bytes are bytes.
+/// A payload in serde's data model, with its attachments as bytes.
 pub struct WithBytes<'a> {
     text: &'a str,
     attachments: &'a [Bytes],
@@ -255,7 +254,7 @@ pub struct WithBytes<'a> {
 
 /// A value of the text.
 enum Node {
-    /// It has no placeholders.
+    /// A value without placeholders.
     Text(Range<usize>),
     List(Vec<Node>),
     /// The keys as they stand in the text.
@@ -265,7 +264,7 @@ enum Node {
 }
 
 impl<'a> WithBytes<'a> {
-    /// The text, its placeholders being these attachments.
+    /// The text, with these attachments for its placeholders.
     pub fn new(text: &'a str, attachments: &'a [Bytes]) -> Result<Self, Refusal> {
         let placeholders = placeholders(text)?.into_iter().peekable();
         let mut nodes = Nodes { tokens: Tokens::of(text), placeholders };
@@ -274,7 +273,7 @@ impl<'a> WithBytes<'a> {
     }
 }
 
-/// Puts the values of a text together, of which it is known that it is not too deep.
+/// Builds the values of a text that is known not to be too deep.
 struct Nodes<'a, P: Iterator<Item = Placeholder>> {
     tokens: Tokens<'a>,
     placeholders: Peekable<P>,

@@ -21,15 +21,15 @@ use crate::protocol::refusal::Refusal;
 
 /// One JSON value and its binary attachments.
 ///
-/// In the text an attachment stands as `{"_placeholder":true,"num":N}`, as in the Socket.IO
-/// protocol (revision 5, "Binary event"). What comes in is read once, when the payload is made: from then
-/// on the placeholders are numbered in their order, one for each attachment, and whoever sends the payload
-/// need not look at it again. Cheap to clone.
+/// In the text an attachment stands as `{"_placeholder":true,"num":N}`, as in the Socket.IO protocol
+/// (revision 5, "Binary event"). The text is read once, when the payload is made: from then on the
+/// placeholders are numbered in their order, one for each attachment, and sending needs no further read.
+/// Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Payload {
     json: Arc<str>,
     attachments: Arc<[Bytes]>,
-    /// The room's number for it, which goes out inside the object.
+    /// Its offset in the room, which goes out inside the object.
     offset: Option<u64>,
 }
 
@@ -47,9 +47,9 @@ impl Payload {
     /// A payload whose placeholders refer to `attachments`.
     ///
     /// # Errors
-    /// `invalid_payload` when a placeholder names no attachment: every receiver's parser would
-    /// close its connection over it. Or one that another names, too: each stands for its
-    /// attachment's bytes, so that a small message would grow without bound.
+    /// `invalid_payload` if a placeholder names no attachment, because every recipient's parser would close
+    /// its connection; or if two name the same one, because each stands for all of its bytes, so that a small
+    /// message could grow without bound.
     pub fn with_attachments(
         json: Box<RawValue>,
         attachments: Arc<[Bytes]>,
@@ -64,20 +64,19 @@ impl Payload {
     }
 
     /// A payload with the JSON text and the attachments that it had when it was stored or sent to another
-    /// node: not looked at again.
+    /// node; not checked again.
     pub fn stored(json: Arc<str>, attachments: &[Bytes]) -> Self {
         Self { json, attachments: attachments.into(), offset: None }
     }
 
-    /// The same with the room's number inside, over a field of that name; anything but an object stays as
-    /// it is.
+    /// The same with its offset in the room at the object's end; anything but an object stays as it is.
     #[must_use]
     pub fn numbered(self, offset: u64) -> Self {
         Self { offset: Some(offset), ..self }
     }
 
-    /// The same without a field in the place of the room's number, so that it can be
-    /// [numbered](Self::numbered) without being read.
+    /// The same without a field `offset` of its own, so that it can be [numbered](Self::numbered) without
+    /// being read.
     #[must_use]
     pub fn to_be_numbered(self) -> Self {
         match without_offset(&self.json) {
@@ -94,13 +93,13 @@ impl Payload {
         }
     }
 
-    /// The JSON text without the room's number.
+    /// The JSON text without the offset in the room.
     pub fn unnumbered(&self) -> &Arc<str> {
         &self.json
     }
 
-    /// The JSON text in two parts: what was given, which all copies share, and its end where the server
-    /// has added something.
+    /// The JSON text in two parts: the given text, which all copies share, and the end that the server has
+    /// added, if any.
     pub fn parts(&self) -> (&str, Option<String>) {
         match self.offset {
             Some(offset) => splice(&self.json, offset),
@@ -113,10 +112,10 @@ impl Payload {
         &self.attachments
     }
 
-    /// Another text made of this one, with those of its attachments that still stand in it.
+    /// A payload with another text made from this one, and those of its attachments that still stand in it.
     ///
     /// # Errors
-    /// `invalid_payload` where one stands there twice.
+    /// `invalid_payload` if one stands there twice.
     pub fn with_json(&self, json: Box<RawValue>) -> Result<Self, Refusal> {
         Self::with_attachments(json, self.attachments.clone())
     }
@@ -127,8 +126,8 @@ impl Payload {
     }
 }
 
-/// For socketioxide's parser, which takes attachments out of what it serializes: the text goes
-/// through as it is unless there are attachments to hand over.
+/// For socketioxide's parser, which takes attachments out of what it serializes. Without attachments the text
+/// goes through as it is.
 impl Serialize for Payload {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = self.json();
@@ -154,7 +153,7 @@ pub fn json_of<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).expect("the server's own types have a JSON form")
 }
 
-/// JSON text as a value; `null` for what is no JSON.
+/// JSON text as a value; `null` for invalid JSON.
 pub fn raw(text: impl Into<String>) -> Box<RawValue> {
     let text = text.into();
     work::reads(text.len());
@@ -286,7 +285,7 @@ mod tests {
         let bytes: Arc<[Bytes]> = ["a", "b"].map(Bytes::from).into();
         let given = format!(r#"{{"x":[1.0,{},{{"k\u0065y":{}}}],"a" : "é"}}"#, hole(1), hole(0));
         let payload = Payload::with_attachments(raw(given), bytes).unwrap().numbered(7);
-        // As serde's other parsers have no bytes, this is how they write them.
+        // `serde_json` has no bytes and writes them as numbers.
         let wanted = r#"{"x":[1.0,[98],{"key":[97]}],"a":"é","offset":7}"#;
         assert_eq!(serde_json::to_string(&payload).unwrap(), wanted);
     }

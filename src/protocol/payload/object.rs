@@ -1,4 +1,4 @@
-//! Objects in JSON text: read, written and added to without touching what is not meant.
+//! Objects in JSON text: read, written and extended without touching other fields.
 
 use std::{borrow::Cow, fmt};
 
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{json_of, raw, work};
 
-/// The field of a room message's number.
+/// The field of a room message's offset.
 const OFFSET: &str = "offset";
 
 /// A JSON object, read once: its fields in their order, each value as it stood in the text.
@@ -123,8 +123,8 @@ impl<'a> ObjectBuilder<'a> {
     }
 }
 
-/// The text of an object without the field `offset` and without white space at its end, so that
-/// [`splice`] can add one without reading it; `None` where it is so already.
+/// The text of an object without the field `offset` and without white space at its end, so that [`splice`]
+/// can add one without reading it; `None` if nothing changes.
 pub fn without_offset(text: &str) -> Option<String> {
     work::reads(text.len());
     let inner = text.strip_suffix('}')?;
@@ -149,8 +149,8 @@ pub fn without_offset(text: &str) -> Option<String> {
     Some(kept)
 }
 
-/// The text of an object in two parts, of which the second ends it with the field `offset`; anything but
-/// an object has one part.
+/// The text of an object in two parts; the second ends it with the field `offset`. Anything but an object has
+/// one part.
 pub fn splice(text: &str, offset: u64) -> (&str, Option<String>) {
     let Some(inner) = text.strip_suffix('}') else { return (text, None) };
     let inner = inner.trim_ascii_end();

@@ -1,5 +1,5 @@
-//! How much text is read, in bytes, so that this crate's own tests can hold what is done with a message to
-//! a number of passes, and hold some threads and locks to none.
+//! Counts the bytes of text that are read, so that this crate's own tests can limit the passes over a
+//! message, and forbid reading on some threads and under some locks.
 
 /// Counts `bytes` of text that are about to be read.
 #[cfg(not(test))]
@@ -16,7 +16,7 @@ pub fn reads(bytes: usize) {
     READ.set(READ.get() + bytes);
 }
 
-/// How many bytes of text this thread reads while it does `work`, beside what comes of it.
+/// How many bytes of text this thread reads during `work`, and the result of `work`.
 #[cfg(test)]
 pub fn read_by<T>(work: impl FnOnce() -> T) -> (usize, T) {
     let before = READ.get();

@@ -1,10 +1,10 @@
-//! The event log (`EVENT_LOG`): one JSON object a line about who came and went, and what was refused.
+//! The event log (`EVENT_LOG`): one JSON object a line for connections, disconnections and refusals.
 //!
-//! It says who, when, from where, and why, and never what: no message, no token, no key. Lines are
-//! written by a thread of its own behind a bounded queue. The server never waits for it: what does
-//! not fit, because the disk is slow or full, is dropped, counted, and owned up to by a line
-//! `{"type":"dropped","count":N}`. Of refusals, which anybody can cause any number of, few lines a second
-//! are written, and their `count` says for how many they stand.
+//! A line says who, when, from where and why, and never what: no message, no token, no key. A separate thread
+//! writes the lines from a bounded queue. The server never waits for it: lines that do not fit, because the
+//! disk is slow or full, are dropped, counted, and reported by a line `{"type":"dropped","count":N}`. Anybody
+//! can cause any number of refusals, so few lines a second are written of them; their `count` says how many
+//! they stand for.
 
 #[cfg(test)]
 mod tests;
@@ -50,7 +50,7 @@ pub enum Kind {
     Connect,
     /// A client has gone, with the reason.
     Disconnect,
-    /// Somebody could not prove who it is.
+    /// An authentication failed.
     AuthFailure,
     /// A client's event, a connection or an HTTP request was refused, with the code.
     Refusal,
@@ -61,13 +61,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether anybody can cause any number of them.
+    /// Whether anybody can cause any number of such lines.
     const fn is_sampled(self) -> bool {
         matches!(self, Self::AuthFailure | Self::Refusal | Self::SlowConsumer)
     }
 }
 
-/// What refusals have in common of which few are written.
+/// What sampled lines are grouped by.
 type Topic = (Kind, Option<Code>);
 
 /// One line. Fields that are `None` are left out of it.
@@ -85,10 +85,10 @@ pub struct Entry<'a> {
     pub namespace: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
-    /// `websocket` or `polling`, of a client; `http` of a request.
+    /// `websocket` or `polling` for a client; `http` for a request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transport: Option<&'static str>,
-    /// The event's name as the client gave it; cut off where it is long.
+    /// The event's name as the client gave it; truncated if long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,13 +96,13 @@ pub struct Entry<'a> {
     /// Why, in words for a person; never the client's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Cow<'a, str>>,
-    /// How many the line stands for, where it is more than one.
+    /// How many occurrences the line stands for, if more than one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
 }
 
 impl<'a> Entry<'a> {
-    /// A line of this kind and this moment that says nothing else.
+    /// A line of this kind at this moment, without other fields.
     pub fn new(kind: Kind) -> Self {
         Self {
             time: Timestamp::now(),
@@ -129,8 +129,7 @@ impl<'a> Entry<'a> {
         self
     }
 
-    /// The line that stands for this and for those like it that were left out before; `None` where this
-    /// is left out, too.
+    /// This line, with its count of lines left out before; `None` if it is left out, too.
     fn sampled(self, sampler: &Sampler<Topic>) -> Option<Self> {
         if !self.r#type.is_sampled() {
             return Some(self);
@@ -158,14 +157,14 @@ struct Inner {
     rotates: bool,
 }
 
-/// What became of the lines.
+/// The numbers of lines written and dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     /// Lines written.
     pub written: AtomicU64,
     /// Lines dropped.
     pub dropped: AtomicU64,
-    /// Lines dropped that no line has owned up to yet.
+    /// Lines dropped and not reported yet.
     pub unmentioned: AtomicU64,
 }
 
@@ -183,7 +182,7 @@ impl fmt::Debug for EventLog {
 }
 
 impl EventLog {
-    /// Opens what `EVENT_LOG` names; a file is appended to.
+    /// Opens the log that `EVENT_LOG` names; a file is appended to.
     ///
     /// # Errors
     /// When the file cannot be opened, or the thread not started.
@@ -231,8 +230,8 @@ impl EventLog {
         Some((counts.written.load(Relaxed), counts.dropped.load(Relaxed)))
     }
 
-    /// From now on opens the file anew with every SIGHUP, as programs that rotate logs expect it,
-    /// until the handle is dropped. `None` where there is nothing to open anew.
+    /// Reopens the file on every SIGHUP, as programs that rotate logs expect, until the handle is dropped.
+    /// `None` if there is no file.
     ///
     /// # Errors
     /// When the signal cannot be listened for.
@@ -243,14 +242,13 @@ impl EventLog {
         }
     }
 
-    /// Writes everything that waits, and these last entries; then ends the log. What comes later is
-    /// dropped.
+    /// Writes everything that waits, and these last entries; then ends the log. Later lines are dropped.
     pub async fn close<'e>(&self, last: impl IntoIterator<Item = Entry<'e>>) {
         let Some(inner) = &self.0 else { return };
         let last = last.into_iter().map(|entry| entry.line()).collect::<Vec<_>>();
         let notes = inner.notes.clone();
         let (closed, done) = tokio::sync::oneshot::channel();
-        // Here it may wait: the server has nothing else to do, and stops under a deadline.
+        // Waiting is fine here: the server is stopping, under a deadline.
         let closing = tokio::task::spawn_blocking(move || {
             let notes_of_all = last.into_iter().map(Note::Line).chain([Note::Close(closed)]);
             for note in notes_of_all {
@@ -259,7 +257,7 @@ impl EventLog {
                 }
             }
         });
-        // A writer that is gone answers by dropping what it should answer to.
+        // A writer that is gone has dropped the sender, which ends the wait.
         let (_sent, _done) = (closing.await, done.await);
     }
 }

@@ -22,7 +22,7 @@ impl Write for Disk {
             let _ = begun.send(());
         }
         if let Some(gate) = &self.gate {
-            // A gate whose keeper is gone stands open.
+            // Without a keeper the gate is open.
             let _ = gate.lock().recv();
         }
         if *self.full.lock() {
@@ -113,7 +113,7 @@ async fn a_full_disk_loses_lines_but_not_the_log() {
     log.write(|| refusal("kept"));
     close(&log).await;
     let text = String::from_utf8(disk.text.lock().clone()).unwrap();
-    // What a failed write has left of a line is ended first.
+    // The rest of a torn line is ended first.
     let lines = text.lines().filter(|line| !line.is_empty());
     let lines = lines.map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>();
     assert_eq!((&lines[0]["type"], &lines[0]["count"]), (&"dropped".into(), &1.into()));

@@ -20,25 +20,24 @@ use crate::limits::Sampler;
 /// How much is written at once, in bytes.
 const BATCH: usize = 64_000;
 
-/// How long refusals that were left out wait for a line that accounts for them, before they get one of
-/// their own.
+/// How long refusals that were left out wait for a line that reports them, before they get their own.
 const ACCOUNT: Duration = Duration::from_secs(1);
 
-/// What the thread is told, in this order.
+/// The thread's instructions, done in order.
 pub(super) enum Note {
     /// Write this line.
     Line(String),
-    /// Open the file anew.
+    /// Reopen the file.
     Reopen,
-    /// Write what came before, end, and say so.
+    /// Write what came before, end, and confirm.
     Close(oneshot::Sender<()>),
 }
 
 /// Where the lines go.
 pub(super) enum Target {
-    /// To the end of a file, which can be opened anew.
+    /// To the end of a file, which can be reopened.
     File(PathBuf, File),
-    /// To something that is what it is.
+    /// To a writer that cannot be reopened.
     Other(Box<dyn Write + Send>),
 }
 
@@ -81,7 +80,7 @@ impl Writer {
         Self { notes, target, counts, sampler, batch: String::new(), lines: 0, torn: false }
     }
 
-    /// Writes until it is told to end, or nobody is left who could tell it anything.
+    /// Writes until it is told to end, or all senders are gone.
     pub(super) fn run(mut self) {
         loop {
             let mut next = match self.notes.recv_timeout(ACCOUNT) {
@@ -106,9 +105,9 @@ impl Writer {
                     Ok(Note::Close(closed)) => {
                         self.account(None);
                         self.write();
-                        // From here on lines are refused, and so counted, and not taken and forgotten.
+                        // From here on lines are refused, and so counted, instead of accepted and lost.
                         drop(self.notes);
-                        // Nobody waits any more where the grace was over.
+                        // Nobody waits any more after the shutdown grace.
                         let _ = closed.send(());
                         return;
                     }
@@ -121,7 +120,8 @@ impl Writer {
         }
     }
 
-    /// Adds a line for the refusals that no other has accounted for; at the end (`now` is `None`), all.
+    /// Adds lines for the refusals that no other line has reported; at the end (`now` is `None`), for all of
+    /// them.
     fn account(&mut self, now: Option<Instant>) {
         for ((kind, code), count) in self.sampler.left_out(now) {
             self.batch.push_str(&Entry { code, count: Some(count), ..Entry::new(kind) }.line());

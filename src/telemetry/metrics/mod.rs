@@ -1,6 +1,6 @@
-//! The figures that an operator watches, in Prometheus' text format.
+//! The metrics, in Prometheus' text format.
 //!
-//! `docs/metrics.md` lists them; a test holds it, and the dashboard, to what is exported.
+//! `docs/metrics.md` lists them; a test compares it, and the dashboard, with what is exported.
 
 mod process;
 
@@ -23,19 +23,19 @@ use prometheus_client::{
 use self::process::Process;
 use crate::{memory::Slow, protocol::refusal::Code};
 
-/// From the smallest room to the whole of a large server.
+/// Buckets from the smallest room to all clients of a large server.
 const RECIPIENTS: [f64; 9] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 10_000.0, 100_000.0];
 
-/// From a fan-out to one client to one that holds everything up, in seconds.
+/// Buckets from a fan-out to one client to one that blocks everything, in seconds.
 const FAN_OUT_SECONDS: [f64; 9] =
     [0.000_01, 0.000_03, 0.000_1, 0.000_3, 0.001, 0.01, 0.1, 1.0, 10.0];
 
-/// From an answer at once to one that a person calls broken, in seconds.
+/// Buckets from an immediate answer to one that a person calls broken, in seconds.
 const ANSWER_SECONDS: [f64; 12] =
     [0.000_3, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// The counters. What can be counted when it is asked for is read then, by a collector, so that it
-/// cannot drift.
+/// The counters. Figures that can be counted on request are read then, by a collector, so that they cannot
+/// drift.
 #[derive(Debug)]
 pub struct Metrics {
     figures: Figures,
@@ -147,7 +147,7 @@ impl Metrics {
         );
         let help = "Clients disconnected because they read too slowly";
         add(figures, "slow_consumers", help, &self.slow_consumers);
-        // From zero on, so that the first one is seen as a rise.
+        // Exported from zero on, so that the first one shows as a rise.
         for reason in Slow::ALL {
             drop(self.slow_consumers.get_or_create(&ReasonLabel { reason: reason.as_str() }));
         }
@@ -170,7 +170,7 @@ impl Metrics {
         add_seconds(figures, "acknowledgement", help, &self.answered);
     }
 
-    /// Adds figures that are read when they are asked for. The first call wins.
+    /// Adds figures that are read on request. The first call wins.
     pub fn collect(&self, collector: Box<dyn Collector>) {
         let _first = self.live.0.set(collector);
     }
@@ -202,7 +202,7 @@ impl Metrics {
         self.received.get_or_create(&EventLabel { event }).inc();
     }
 
-    /// So many more events wait (fewer, where negative).
+    /// `more` events more wait (fewer, if negative).
     pub fn waiting(&self, more: i64) {
         self.waiting.inc_by(more);
     }
@@ -217,7 +217,7 @@ impl Metrics {
         self.delivered.inc_by(clients as u64);
     }
 
-    /// A message or signal was handed to this many clients of its audience, which began at `since`.
+    /// A message or signal was handed to this many clients; the fan-out began at `since`.
     pub fn fanned_out(&self, clients: usize, since: Instant) {
         self.delivered(clients);
         self.recipients.observe(f64::from(u32::try_from(clients).unwrap_or(u32::MAX)));
@@ -241,7 +241,7 @@ impl Metrics {
         self.limits.get_or_create(&LimitLabel { limit }).inc();
     }
 
-    /// A token or a key was no good.
+    /// A token or an API key was rejected.
     pub fn auth_failed(&self) {
         self.auth_failures.inc();
     }
@@ -267,7 +267,7 @@ impl Metrics {
     }
 }
 
-/// The figures of what exists only when the counters do.
+/// The figures of the collector, which is added once the counters exist.
 #[derive(Debug, Clone, Default)]
 struct Live(Arc<OnceLock<Box<dyn Collector>>>);
 

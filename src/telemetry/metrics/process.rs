@@ -1,6 +1,6 @@
 //! The figures of the process, under the names that Prometheus' own libraries give them.
 //!
-//! Read from `/proc/self`; where there is none (on other systems than Linux) they are left out.
+//! Read from `/proc/self`; left out where there is none (on systems other than Linux).
 
 use std::fs;
 
@@ -11,11 +11,10 @@ use prometheus_client::{
     registry::Unit,
 };
 
-/// Clock ticks a second in what the kernel tells: 100 on every architecture that matters, whatever
-/// its own clock runs at.
+/// Clock ticks a second in `/proc`: 100 on every architecture that matters, whatever the kernel's own rate.
 const TICKS: f64 = 100.0;
 
-/// Reads the figures whenever they are asked for.
+/// Reads the figures on request.
 #[derive(Debug)]
 pub(super) struct Process;
 
@@ -49,7 +48,7 @@ impl Figures {
     }
 }
 
-/// The time spent for the process, its own and the kernel's; from `/proc/self/stat`.
+/// The CPU time of the process in seconds, its own and the kernel's; from `/proc/self/stat`.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     // The second field is the program's name, which may hold anything, parentheses too.
     let (_, fields) = stat.rsplit_once(')')?;
@@ -58,7 +57,7 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     Some((user + system) / TICKS)
 }
 
-/// The soft limit on open files; `None` where there is none.
+/// The soft limit on open files; `None` if there is none.
 fn max_fds(limits: &str) -> Option<i64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()

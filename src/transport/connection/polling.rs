@@ -1,11 +1,9 @@
-//! A connection whose client polls: it fetches what waits for it with one request after another, and
-//! posts what it has to say.
+//! A connection whose client polls: it fetches packets with one GET after another and sends its own by POST.
 //!
-//! Its queue is that of every other connection, with the same frames and the same bounds. Where a
-//! WebSocket's kernel takes bytes, a *poll* takes whole frames, one answer at a time: nothing more is
-//! handed out before the peer's kernel has taken the answer before. What is posted reaches the library
-//! as the frames of a WebSocket would. An upgrade gives the connection its TCP stream, and nothing else
-//! changes: what no poll has taken is written to it.
+//! The queue is that of every other connection, with the same frames and bounds. A *poll* takes whole frames,
+//! one answer at a time: the next answer waits until the peer's kernel has taken the one before. Posted
+//! packets reach the library as WebSocket frames. An upgrade gives the connection its TCP stream and changes
+//! nothing else: what no poll has taken is written to the stream.
 
 use std::{
     mem,
@@ -30,20 +28,20 @@ use crate::{
     },
 };
 
-/// An answer is handed to the HTTP server in pieces of at most so many bytes, so that it shows how
-/// much of it the peer has taken.
+/// The largest piece of an answer that the HTTP server gets at once, in bytes. The pieces show how much of
+/// the answer the peer has taken.
 const PIECE: usize = 64 * 1024;
 
-/// A frame of a client with a packet that there is none of, which the library ends the session over.
+/// A client's frame with an invalid packet, over which the library ends the session.
 const INVALID: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'x'];
 
-/// What the connection of a client that polls has beside its queue.
+/// The polling state of a connection, beside its queue.
 #[derive(Debug, Default)]
 pub(super) struct Polling {
     posts: Mutex<Posts>,
 }
 
-/// What came by a POST.
+/// What has come by POST.
 #[derive(Debug, Default)]
 struct Posts {
     post: Posting,
@@ -53,33 +51,34 @@ struct Posts {
 
 #[derive(Debug, Default)]
 enum Posting {
-    /// There is none.
+    /// No POST.
     #[default]
     Nothing,
-    /// Its body is on its way.
+    /// The body is on its way.
     Coming,
-    /// All of it waits for the library.
+    /// The whole body waits for the library.
     Waits(Bytes),
-    /// The library has it, and has not come for more.
+    /// The library has the body and has not asked for more.
     Taken,
 }
 
 /// The polls of a connection; part of its state.
 #[derive(Debug, Default)]
 pub(super) struct Polls {
-    /// The poll that waits.
+    /// The waiting poll.
     ask: Option<Ask>,
-    /// How much of an answer the peer has not taken yet.
+    /// How much of an answer the peer has not taken yet, in bytes.
     pub answering: usize,
-    /// An upgrade has been probed: the client is to cease polling.
+    /// An upgrade is being probed: the client must stop polling.
     probed: bool,
-    /// A ping of the WebSocket's went with the answer: the next poll proves that the client has it.
+    /// The number of a WebSocket ping that went out with the answer: the next poll proves that the client has
+    /// it.
     pinged: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Ask {
-    /// How much it takes, in bytes.
+    /// The most that the poll takes, in bytes.
     most: usize,
     answer: oneshot::Sender<Answer>,
 }
@@ -91,29 +90,29 @@ enum Answer {
     Close,
 }
 
-/// What a poll is answered.
+/// The outcome of a poll.
 #[derive(Debug)]
 pub enum Polled {
-    /// These messages.
+    /// Messages to send.
     Messages(Vec<Message>, Answering),
-    /// That there is nothing, so that the client polls no more.
+    /// An empty answer: the client upgrades and stops polling.
     Nothing,
-    /// That the session ends.
+    /// The session ends.
     Close,
-    /// That there is no such session (any more).
+    /// There is no such session (any more).
     Over,
-    /// That another poll is waiting, which no client may do: the session ends.
+    /// Another poll is waiting, which the protocol forbids: the session ends.
     Overlaps,
 }
 
-/// What follows what was read before.
+/// What comes next from the client.
 #[derive(Debug)]
 pub enum Posted {
     /// Frames.
     Frames(Bytes),
     /// The peer's own byte stream, and what was read from it already.
     Upgraded(OwnedReadHalf, Bytes),
-    /// Nothing: it is over.
+    /// Nothing: the connection is over.
     Over,
 }
 
@@ -127,19 +126,19 @@ impl Connection {
         Self { polling: Some(Box::default()), ..Self::without_stream(peer, wire, account) }
     }
 
-    /// Whether its client polls.
+    /// Whether the client polls.
     pub(in crate::transport) fn is_polled(&self) -> bool {
         self.tcp.get().is_none()
     }
 
-    /// Ends a connection that polls, with an answer to the poll that waits.
+    /// Ends a polling connection and answers the waiting poll.
     pub(super) fn part_polled(&self, state: &mut State) {
         state.closing = true;
         state.answer_poll();
         self.end(state);
     }
 
-    /// Ends it if its client polls; a poll that waits is told so.
+    /// Ends the connection if its client polls, and answers a waiting poll.
     pub(in crate::transport) fn end_polled(&self) {
         let mut state = self.state.lock();
         if self.is_polled() && !self.is_over() {
@@ -147,7 +146,7 @@ impl Connection {
         }
     }
 
-    /// What comes next of what was posted.
+    /// Takes the next posted frames, or the stream after an upgrade.
     pub(in crate::transport) fn poll_posted(&self, context: &mut Context<'_>) -> Poll<Posted> {
         let Some(polling) = &self.polling else { return Poll::Ready(Posted::Over) };
         self.reader.register(context.waker());
@@ -157,7 +156,7 @@ impl Connection {
                 posts.post = Posting::Taken;
                 return Poll::Ready(Posted::Frames(frames));
             }
-            // The library comes for more when it has processed what it has.
+            // The library asks for more when it has processed what it has.
             Posting::Taken => self.left.notify_waiters(),
             post => posts.post = post,
         }
@@ -183,7 +182,7 @@ impl Connection {
         self.polling.as_deref().is_some_and(posted)
     }
 
-    /// The peer has taken so much of an answer.
+    /// The peer has taken `size` bytes of an answer.
     fn taken(&self, size: usize) {
         let mut state = self.state.lock();
         state.polls.answering = state.polls.answering.saturating_sub(size);
@@ -191,7 +190,7 @@ impl Connection {
         state.answer_poll();
     }
 
-    /// No request finds the session any more.
+    /// Unregisters the session: requests no longer find it.
     pub(super) fn forget_session(&self) {
         if let (Some(_), Some(id)) = (&self.polling, self.client.get()) {
             self.wire.sessions().remove(*id);
@@ -200,7 +199,7 @@ impl Connection {
 }
 
 impl State {
-    /// Answers the poll that waits, if there is one and something to answer.
+    /// Answers the waiting poll, if there is one and something to send.
     pub(super) fn answer_poll(&mut self) {
         if self.polls.answering > 0 {
             return;
@@ -223,7 +222,7 @@ impl State {
         }
     }
 
-    /// Takes note of what this answer asks the client: a WebSocket's ping means nothing to it.
+    /// Records the WebSocket pings in an answer, which a polling client does not answer itself.
     fn note_pings(&mut self, messages: &[Message]) {
         let pings = messages.iter().filter(|message| message.opcode == PING);
         let numbers =
@@ -231,7 +230,7 @@ impl State {
         self.polls.pinged = numbers.max().or(self.polls.pinged);
     }
 
-    /// The client polls again, for it has the answer before.
+    /// A new poll proves that the client has the last answer, and so answers the ping in it.
     fn answer_ping(&mut self) {
         if self.polls.answering == 0
             && let Some(number) = self.polls.pinged.take()
@@ -240,7 +239,7 @@ impl State {
         }
     }
 
-    /// What nobody waits for any more is left for the next poll.
+    /// Keeps the frames of an abandoned poll for the next one.
     fn take_back(&mut self, frames: Vec<Bytes>) {
         self.polls.answering = 0;
         self.queue.put_back(frames);
@@ -256,12 +255,12 @@ impl Session {
         Self(connection.clone())
     }
 
-    /// The session of this id, where there is one that polls.
+    /// The session of this connection, unless it is over.
     pub(in crate::transport) fn find(connection: Arc<Connection>) -> Option<Self> {
         (!connection.is_over()).then_some(Self(connection))
     }
 
-    /// Makes it known by its id, until its end or an upgrade.
+    /// Registers the session by its id, until its end or an upgrade.
     pub fn name(&self, id: Sid) {
         self.0.name(id);
         let state = self.0.state.lock();
@@ -271,22 +270,22 @@ impl Session {
         drop(state);
     }
 
-    /// Counts bytes that are held for it, until what this returns is dropped.
+    /// Counts bytes held for the session until the guard is dropped.
     pub fn hold(&self) -> Held {
         Held { connection: self.0.clone(), bytes: 0 }
     }
 
-    /// Whether it has ended.
+    /// Whether the session has ended.
     pub fn is_over(&self) -> bool {
         self.0.is_over()
     }
 
-    /// Whether it was cut off: then nobody waits for the rest of an answer.
+    /// Whether the session was cut off: then nobody waits for the rest of an answer.
     pub fn is_cut_off(&self) -> bool {
         self.0.account.cut_off().is_some()
     }
 
-    /// Waits for something to be sent, and takes it: messages of `most` bytes, or one that has more.
+    /// Waits for messages and takes up to `most` bytes of them, or a single larger one.
     pub async fn poll(&self, most: usize) -> Polled {
         let (answer, answered) = oneshot::channel();
         {
@@ -318,7 +317,7 @@ impl Session {
         }
     }
 
-    /// Begins a POST; `None` where there is one already.
+    /// Begins a POST; `None` if one is under way or the session is over.
     pub fn post(&self) -> Option<Post> {
         let mut posts = self.0.polling.as_ref()?.posts.lock();
         if !matches!(posts.post, Posting::Nothing) || self.0.is_over() {
@@ -328,17 +327,17 @@ impl Session {
         Some(Post(Some(self.0.clone())))
     }
 
-    /// Ends it at once.
+    /// Ends the session at once.
     pub fn break_off(&self) {
         self.0.break_off();
     }
 
-    /// Waits until it has ended.
+    /// Waits until the session has ended.
     pub async fn ended(&self) {
         self.0.wait_over().await;
     }
 
-    /// Begins an upgrade; `None` where one is under way already.
+    /// Begins an upgrade; `None` if one is under way, or the session has ended or been upgraded.
     pub fn upgrade(&self) -> Option<Upgrading> {
         let mut state = self.0.state.lock();
         if self.0.is_over() || !self.0.is_polled() || mem::replace(&mut state.polls.probed, true) {
@@ -349,7 +348,7 @@ impl Session {
     }
 }
 
-/// Bytes that are held for a session.
+/// Bytes held for a session, counted until dropped.
 #[derive(Debug)]
 pub struct Held {
     connection: Arc<Connection>,
@@ -357,7 +356,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// So many more.
+    /// Counts more bytes.
     pub fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.connection.kept.fetch_add(bytes, Ordering::Relaxed);
@@ -370,7 +369,7 @@ impl Drop for Held {
     }
 }
 
-/// A poll that waits. What was meant for it stays, should nobody wait any more.
+/// A waiting poll. If it is dropped, its frames are kept for the next one.
 struct WaitingPoll {
     connection: Arc<Connection>,
     answered: oneshot::Receiver<Answer>,
@@ -385,7 +384,7 @@ impl Drop for WaitingPoll {
                 state.answer_poll();
             }
             Err(oneshot::error::TryRecvError::Empty) => state.polls.ask = None,
-            // It was answered; the poll that waits now, if any, is another one.
+            // It was answered; a poll that waits now is another one.
             Ok(Answer::Nothing | Answer::Close) | Err(oneshot::error::TryRecvError::Closed) => {}
         }
     }
@@ -396,7 +395,7 @@ impl Drop for WaitingPoll {
 pub struct Answering(Option<Arc<Connection>>);
 
 impl Answering {
-    /// The pieces of the answer's body, each of which counts as taken by the peer when it is dropped.
+    /// Cuts the answer's body into pieces. A piece counts as taken by the peer when it is dropped.
     pub fn pieces(mut self, body: Vec<Bytes>) -> Vec<Bytes> {
         let Some(connection) = self.0.take() else { return body };
         let mut pieces = Vec::with_capacity(body.len());
@@ -438,7 +437,8 @@ impl Drop for Piece {
     }
 }
 
-/// A POST of a session. One that is given up ends its session: some of what the client said is lost.
+/// A POST of a session. Dropping it unfinished ends the session, because part of what the client sent is
+/// lost.
 #[derive(Debug)]
 pub struct Post(Option<Arc<Connection>>);
 
@@ -459,12 +459,12 @@ impl Drop for Post {
     }
 }
 
-/// An upgrade that is under way: as long as this lives, no poll waits for something to be sent.
+/// An upgrade under way: while this lives, polls are answered at once.
 #[derive(Debug)]
 pub struct Upgrading(Arc<Connection>);
 
 impl Upgrading {
-    /// Sends and receives by this from now on.
+    /// Sends and receives by this stream from now on.
     pub fn complete(self, raw: Raw) {
         let connection = &self.0;
         let Some(polling) = &connection.polling else { return };
@@ -522,7 +522,7 @@ mod tests {
         }
     }
 
-    /// A session, with what the library holds of it.
+    /// A session, and the library's stream of it.
     fn session() -> (Stream, Session) {
         let hour = Duration::from_hours(1);
         let limits = Limits { send_buffer: 1_000_000, send_timeout: hour, heartbeat: hour };
@@ -556,7 +556,7 @@ mod tests {
         send(&session, "[2]");
         drop(given_up);
         assert_eq!(texts(now(session.poll(1000)).unwrap()).0, ["42[1]", "42[2]"]);
-        // One that was never answered leaves its place.
+        // A dropped poll that was never answered makes way for the next.
         assert!(now(session.poll(1000)).is_none());
         send(&session, "[3]");
         assert_eq!(texts(now(session.poll(1000)).unwrap()).0, ["42[3]"]);

@@ -25,14 +25,14 @@ const READS: usize = 32;
 /// How much of a room's log is read at a time, in messages and bytes.
 const PAGE: (usize, usize) = (500, 1_000_000);
 
-/// How long to wait before a read that has failed is tried again.
+/// How long to wait before a failed read is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
 impl Subscriptions {
-    /// Subscribes to rooms as they come and go, for one session; returns when that is lost.
+    /// Subscribes to rooms as they come and go, for one session; returns when the session is lost.
     pub async fn follow(self: Arc<Self>, session: Session, keys: Keys, mut sink: PubSubSink) {
         let mut changes = self.changes.lock().await;
-        // What has changed before is seen in the whole.
+        // Earlier changes are part of the full list below.
         while changes.try_recv().is_ok() {}
         let all = self.rooms.lock().values().cloned().collect::<Vec<_>>();
         for subscribed in &all {
@@ -53,7 +53,7 @@ impl Subscriptions {
         }
     }
 
-    /// Brings the subscriptions to these rooms' channels to what they should be.
+    /// Subscribes to the channels of those of these rooms that exist, and unsubscribes from the others.
     async fn update(
         self: &Arc<Self>,
         session: &Session,
@@ -66,7 +66,7 @@ impl Subscriptions {
         let mut gone = Vec::new();
         for key in rooms {
             match self.get(&key) {
-                // One that went and came again in between is another, with a tail of its own to begin.
+                // A room that went and came again in between is a new one, whose log cursor has yet to start.
                 Some(room) => {
                     room.tail.lock().session = session.number;
                     subscribed.insert(key);
@@ -99,7 +99,7 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// The channel is subscribed to: finds out where the log stands, or reads what was missed.
+    /// The channel is subscribed to: starts the log cursor at the log's head, or reads what was missed.
     async fn begin(&self, session: &Session, subscribed: &SubscribedRoom) {
         if !subscribed.tail.lock().is_starting() {
             return self.catch_up(session, subscribed).await;
@@ -170,7 +170,8 @@ impl Subscriptions {
         }
     }
 
-    /// Members who would miss messages unawares come back and recover, or learn that they cannot.
+    /// Disconnects members that would miss messages without knowing: they reconnect and recover, or learn
+    /// that they cannot.
     fn send_home(&self, key: &RoomKey) {
         let room =
             self.registry.namespace(&key.namespace).and_then(|home| home.room(key.room.as_str()));

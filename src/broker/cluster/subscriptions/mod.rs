@@ -1,4 +1,4 @@
-//! The rooms that this node has members in: whose channels it listens on, and up to where.
+//! The rooms that this node has members in: the subscriptions to their channels, and their log cursors.
 
 mod follow;
 
@@ -36,7 +36,7 @@ const OWN_DELIVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Subscriptions {
     rooms: Mutex<HashMap<RoomKey, Arc<SubscribedRoom>>>,
-    /// Rooms that have come or gone: to be subscribed to, or not any more.
+    /// Rooms that have come or gone: to subscribe to, or to unsubscribe from.
     changed: mpsc::UnboundedSender<RoomKey>,
     changes: tokio::sync::Mutex<mpsc::UnboundedReceiver<RoomKey>>,
     log: Option<Store>,
@@ -49,16 +49,16 @@ pub(super) struct Subscriptions {
 #[derive(Debug)]
 struct SubscribedRoom {
     key: RoomKey,
-    /// How many hold it; changed under the lock of all rooms.
+    /// How many [`Subscription`]s hold it; changed under the lock of all rooms.
     holders: AtomicU64,
     tail: Mutex<Tail>,
-    /// The newest of this node's own messages without a log that has come back.
+    /// The number of this node's newest own message without a log that has come back.
     unlogged: AtomicU64,
-    /// Told whenever the tail has moved.
+    /// Notified whenever the log cursor or `unlogged` has moved.
     moved: Notify,
 }
 
-/// Keeps a room's channel subscribed to, until it is dropped.
+/// Keeps a room's channel subscribed to until dropped.
 #[derive(Debug)]
 pub struct Subscription {
     subscribed: Arc<SubscribedRoom>,
@@ -139,8 +139,7 @@ impl Subscriptions {
         }
     }
 
-    /// A message without a log has come by its room's channel; `own` is its number where this node
-    /// has sent it.
+    /// A message without a log has come by its room's channel; `own` is its number if this node has sent it.
     pub fn arrived_unlogged(
         &self,
         key: &RoomKey,
@@ -158,11 +157,11 @@ impl Subscriptions {
         }
     }
 
-    /// Waits until a message that this node has stored was handed to its own members, so that whoever
-    /// is told that it was sent can rely on that; but not for long, as it is stored already.
+    /// Waits until a message that this node has stored has been delivered to its own members, so that a
+    /// sender can rely on that after the ack. It does not wait for long, as the message is stored already.
     pub async fn delivered(&self, key: &RoomKey, position: Position) {
         let Some(subscribed) = self.get(key) else { return };
-        // What is to be read from the log takes its time.
+        // Reading from the log takes longer, so a cursor that is behind is not waited for.
         let is_done = |tail: &Tail| tail.has_passed(position) || !tail.is_live();
         subscribed.wait(|| is_done(&subscribed.tail.lock())).await;
     }
@@ -183,7 +182,7 @@ impl SubscribedRoom {
             loop {
                 let moved = self.moved.notified();
                 tokio::pin!(moved);
-                // From here on, what moves is not missed.
+                // From here on no notification is missed.
                 moved.as_mut().enable();
                 if done() {
                     return;
@@ -196,7 +195,7 @@ impl SubscribedRoom {
 }
 
 impl Subscription {
-    /// Waits until what is sent to the room reaches this node.
+    /// Waits until messages to the room reach this node.
     ///
     /// # Errors
     /// While Redis is away.
