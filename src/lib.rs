@@ -26,6 +26,9 @@
 //! - [`config`]: every setting;
 //! - [`protocol`]: the types that all layers share, without I/O.
 
+// The tests share modules with those outside of the crate, which are public there.
+#![cfg_attr(not(test), warn(unreachable_pub))]
+
 pub mod auth;
 pub mod broker;
 pub mod commands;

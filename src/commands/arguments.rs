@@ -19,7 +19,7 @@ const ROOM_FIELDS: [&str; 4] = ["roomName", "roomId", "room", "resourceId"];
 
 /// A room as a client named it.
 #[derive(Debug, Clone)]
-pub struct NamedRoom {
+pub(super) struct NamedRoom {
     /// The room.
     pub name: RoomName,
     /// The field that named it; `None` where the payload was itself the name.

@@ -66,7 +66,7 @@ pub(super) const FEATURE: Feature = Feature {
 
 /// The client wants to be a member of a room.
 #[derive(Debug)]
-pub struct Join {
+pub(super) struct Join {
     /// The room.
     pub room: NamedRoom,
     /// The style of the events that answer it.

@@ -40,7 +40,7 @@ pub(super) const FEATURE: Feature = Feature {
 
 /// The client no longer wants to be a member of a room.
 #[derive(Debug)]
-pub struct Leave {
+pub(super) struct Leave {
     /// The room.
     pub room: NamedRoom,
     /// The style of the events that answer it.

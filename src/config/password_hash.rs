@@ -73,8 +73,8 @@ impl PasswordHash {
 
 /// The range of costs that bcrypt defines.
 mod bcrypt_cost {
-    pub const LEAST: u32 = 4;
-    pub const MOST: u32 = 31;
+    pub(super) const LEAST: u32 = 4;
+    pub(super) const MOST: u32 = 31;
 }
 
 /// The hash, if it is complete and its parameters can be used.

@@ -19,7 +19,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// How many times the burst a client may be refused within the window before it counts as
 /// flooding. A client with a bug, or one that reconnects with a full outbox, stays below.
-const TIMEOUT: u32 = 10;
+const FLOOD_FACTOR: u32 = 10;
 
 /// How long a client has to stop after it was told of its disconnection.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ impl Throttle {
         let quota = per_second(config.rate_limit_events, config.rate_limit_burst);
         Self {
             limiter: quota.map(RateLimiter::direct),
-            flood: quota.map(|quota| quota.burst_size().get().saturating_mul(TIMEOUT)),
+            flood: quota.map(|quota| quota.burst_size().get().saturating_mul(FLOOD_FACTOR)),
             refusals: Mutex::default(),
         }
     }

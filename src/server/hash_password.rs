@@ -6,7 +6,7 @@ use crate::config::PasswordHash;
 
 /// Reads a password, one line, from standard input. Returns its hash, or the message to print before exit
 /// code 1.
-pub fn hash_password() -> Result<String, String> {
+pub(super) fn hash_password() -> Result<String, String> {
     let input = io::stdin();
     if input.is_terminal() {
         // On standard error, so that standard output holds the hash alone.

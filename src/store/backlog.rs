@@ -15,7 +15,7 @@ const BATCH_BYTES: usize = 8_000_000;
 
 /// The hard limits.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(super) struct Limits {
     pub commands: usize,
     pub bytes: usize,
 }
@@ -27,7 +27,7 @@ impl Default for Limits {
 }
 
 /// A write.
-pub trait Command {
+pub(super) trait Command {
     /// Its size in memory, in bytes.
     fn bytes(&self) -> usize;
 
@@ -36,7 +36,7 @@ pub trait Command {
 }
 
 /// The writes that wait.
-pub struct Backlog<C> {
+pub(super) struct Backlog<C> {
     commands: VecDeque<C>,
     bytes: usize,
     closed: bool,
@@ -46,12 +46,12 @@ pub struct Backlog<C> {
 }
 
 impl<C: Command> Backlog<C> {
-    pub fn new(limits: Limits, destination: &'static str) -> Self {
+    pub(super) fn new(limits: Limits, destination: &'static str) -> Self {
         Self { commands: VecDeque::new(), bytes: 0, closed: false, limits, destination }
     }
 
     /// Takes the write in, or returns it with the reason for the refusal.
-    pub fn push(&mut self, command: C) -> Result<(), Refused<C>> {
+    pub(super) fn push(&mut self, command: C) -> Result<(), Refused<C>> {
         let size = command.bytes();
         let is_full = self.commands.len() >= self.limits.commands
             || self.bytes.saturating_add(size) > self.limits.bytes;
@@ -68,12 +68,12 @@ impl<C: Command> Backlog<C> {
     }
 
     /// Whether a batch is full, or no more writes will come.
-    pub fn fills_a_batch(&self) -> bool {
+    pub(super) fn fills_a_batch(&self) -> bool {
         self.closed || self.commands.len() >= BATCH || self.bytes >= BATCH_BYTES
     }
 
     /// Takes one batch out.
-    pub fn batch(&mut self) -> Vec<C> {
+    pub(super) fn batch(&mut self) -> Vec<C> {
         let mut batch = Vec::with_capacity(self.commands.len().min(BATCH));
         let mut bytes = 0;
         while batch.len() < BATCH && bytes < BATCH_BYTES {
@@ -86,41 +86,41 @@ impl<C: Command> Backlog<C> {
     }
 
     /// Refuses writes from now on; those taken in can still be done.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.closed = true;
     }
 
     /// Closes, and returns the writes that were not done. They must be dropped where nothing is locked:
     /// their callers then learn that the writer has ended.
-    pub fn abandon(&mut self) -> VecDeque<C> {
+    pub(super) fn abandon(&mut self) -> VecDeque<C> {
         self.closed = true;
         self.bytes = 0;
         mem::take(&mut self.commands)
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.commands.is_empty()
     }
 
-    pub fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// Writes that wait, and their bytes.
-    pub fn depth(&self) -> (usize, usize) {
+    pub(super) fn depth(&self) -> (usize, usize) {
         (self.commands.len(), self.bytes)
     }
 }
 
 /// A write that was not taken in.
-pub struct Refused<C> {
+pub(super) struct Refused<C> {
     command: C,
     reason: String,
 }
 
 impl<C: Command> Refused<C> {
     /// Sends the refusal to the caller.
-    pub fn tell(self) {
+    pub(super) fn tell(self) {
         let refused = Err(StoreError::Unavailable(self.reason));
         // A caller that is gone needs no answer.
         let _gone = self.command.into_reply().send(refused);

@@ -41,19 +41,19 @@ const SECRET: usize = uuid::fmt::Simple::LENGTH;
 
 /// The fences that the library has not written yet.
 #[derive(Debug, Default)]
-pub struct Fences {
+pub(super) struct Fences {
     gates: Mutex<HashMap<Uuid, Weak<Gate>>>,
     count: AtomicUsize,
 }
 
 impl Fences {
     /// Whether there are any.
-    pub fn any(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         self.count.load(Ordering::Acquire) > 0
     }
 
     /// Takes out the gate whose fence this text frame is.
-    pub fn find(&self, text: &[u8]) -> Option<Arc<Gate>> {
+    pub(super) fn find(&self, text: &[u8]) -> Option<Arc<Gate>> {
         let secret = text.strip_prefix(b"43")?.strip_suffix(b"\"]")?;
         let secret = secret.get(secret.len().checked_sub(SECRET)?..)?;
         let secret = Uuid::try_parse_ascii(secret).ok()?;

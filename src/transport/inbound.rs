@@ -8,7 +8,7 @@
 use super::pong::may_be_pong;
 
 /// A pong as a client's frame. The mask is zero.
-pub const PONG: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'3'];
+pub(super) const PONG: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'3'];
 
 /// The size of the longest header, with its mask.
 const MAX_HEADER: usize = 14;
@@ -24,7 +24,7 @@ const MAX_CONTROL: usize = 64 * 1024;
 
 /// Follows the frames of a stream that is read in pieces of any size.
 #[derive(Debug, Default)]
-pub struct Inbound {
+pub(super) struct Inbound {
     /// The current header, as far as it has come.
     header: [u8; MAX_HEADER],
     seen: usize,
@@ -46,7 +46,7 @@ impl Inbound {
     /// Passes over the next bytes. Stops at the end of a message that opens or closes a namespace, and before
     /// a frame that may be a pong unless it is the first. Returns the number of bytes and that message,
     /// truncated if too long.
-    pub fn pass(&mut self, bytes: &[u8]) -> (usize, Option<Vec<u8>>) {
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> (usize, Option<Vec<u8>>) {
         let mut at = 0;
         while at < bytes.len() {
             if at > 0 && self.is_at_frame() && may_be_pong(&bytes[at..]) {
@@ -79,27 +79,27 @@ impl Inbound {
     }
 
     /// Whether the next byte begins a frame.
-    pub fn is_at_frame(&self) -> bool {
+    pub(super) fn is_at_frame(&self) -> bool {
         self.left == 0 && self.seen == 0
     }
 
     /// Whether the next byte begins a frame between two messages.
-    pub fn is_between(&self) -> bool {
+    pub(super) fn is_between(&self) -> bool {
         self.is_at_frame() && !self.fragmented
     }
 
     /// How many bytes may be read without going beyond the frame that has begun.
-    pub fn rest(&self) -> usize {
+    pub(super) fn rest(&self) -> usize {
         if self.left > 0 { usize::try_from(self.left).unwrap_or(usize::MAX) } else { 1 }
     }
 
     /// Bytes received of an incomplete message, its attachments included.
-    pub fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         self.collected.held
     }
 
     /// Whether the client goes on without sending the attachments that it has announced.
-    pub fn is_astray(&self) -> bool {
+    pub(super) fn is_astray(&self) -> bool {
         self.collected.others >= MAX_OTHERS
     }
 
@@ -226,7 +226,7 @@ impl Collected {
 }
 
 /// A message of text as a client's frame. The mask is zero.
-pub fn frame(text: &[u8]) -> Vec<u8> {
+pub(super) fn frame(text: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x81];
     match u16::try_from(text.len()) {
         #[allow(clippy::cast_possible_truncation, reason = "it is at most 125")]

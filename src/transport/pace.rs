@@ -10,7 +10,7 @@ const LEAST: u64 = 16;
 
 /// A term.
 #[derive(Debug)]
-pub struct Pace {
+pub(super) struct Pace {
     limit: Duration,
     since: Instant,
     /// What the peer must have taken since the connection began, in bytes, to meet the term.
@@ -19,13 +19,13 @@ pub struct Pace {
 
 impl Pace {
     /// Begins a term: the peer has taken `taken` bytes so far, and `unsent` wait.
-    pub fn begin(taken: u64, unsent: usize, now: Instant, limit: Duration) -> Self {
+    pub(super) fn begin(taken: u64, unsent: usize, now: Instant, limit: Duration) -> Self {
         let least = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).saturating_mul(LEAST);
         Self { limit, since: now, due: taken.saturating_add(least.min(unsent as u64)) }
     }
 
     /// Whether the peer is on pace; a term that is met begins the next.
-    pub fn keeps(&mut self, taken: u64, unsent: usize, now: Instant) -> bool {
+    pub(super) fn keeps(&mut self, taken: u64, unsent: usize, now: Instant) -> bool {
         if taken >= self.due {
             *self = Self::begin(taken, unsent, now, self.limit);
             return true;

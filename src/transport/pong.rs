@@ -11,7 +11,7 @@ const MASK: usize = 4;
 
 /// A client's answer to a ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pong {
+pub(super) enum Pong {
     /// An Engine.IO pong.
     EngineIo,
     /// A WebSocket pong, with this number.
@@ -20,7 +20,7 @@ pub enum Pong {
 
 /// What the next frame is.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
+pub(super) enum Next {
     /// A pong, with the size of its frame.
     Pong(Pong, usize),
     /// Perhaps a pong: the rest of it has not come yet.
@@ -30,7 +30,7 @@ pub enum Next {
 }
 
 /// Classifies the frame that begins here.
-pub fn next(bytes: &[u8]) -> Next {
+pub(super) fn next(bytes: &[u8]) -> Next {
     if !may_be_pong(bytes) {
         return Next::Else;
     }
@@ -53,7 +53,7 @@ pub fn next(bytes: &[u8]) -> Next {
 }
 
 /// Whether a frame that begins with these bytes may be a pong.
-pub fn may_be_pong(bytes: &[u8]) -> bool {
+pub(super) fn may_be_pong(bytes: &[u8]) -> bool {
     bytes.starts_with(&[WEBSOCKET_PONG]) || SHORT_TEXT.starts_with(&bytes[..bytes.len().min(2)])
 }
 

@@ -33,7 +33,7 @@ pub enum Ask {
 
 /// The unanswered probes and pings, oldest first.
 #[derive(Debug, Default)]
-pub struct Probes {
+pub(super) struct Probes {
     engine: VecDeque<Option<oneshot::Sender<()>>>,
     websocket: VecDeque<(u64, oneshot::Sender<()>)>,
     count: u64,
@@ -43,7 +43,7 @@ pub struct Probes {
 
 impl Probes {
     /// Begins a probe: its frame, and a receiver that completes with the answer, or fails if none can come.
-    pub fn ask(&mut self, how: Ask) -> (Bytes, oneshot::Receiver<()>) {
+    pub(super) fn ask(&mut self, how: Ask) -> (Bytes, oneshot::Receiver<()>) {
         let (told, answered) = oneshot::channel();
         let frame = match how {
             Ask::EngineIo => {
@@ -60,7 +60,7 @@ impl Probes {
     }
 
     /// The library has sent this many Engine.IO pings.
-    pub fn library_pinged(&mut self, count: usize) {
+    pub(super) fn library_pinged(&mut self, count: usize) {
         if count > 0 {
             self.unanswered_since.get_or_insert_with(Instant::now);
         }
@@ -68,7 +68,7 @@ impl Probes {
     }
 
     /// Takes a pong of the peer. True if it answers a probe, false if it answers the library.
-    pub fn answered(&mut self, pong: Pong) -> bool {
+    pub(super) fn answered(&mut self, pong: Pong) -> bool {
         match pong {
             // A pong without a ping means nothing.
             Pong::EngineIo => {
@@ -95,12 +95,12 @@ impl Probes {
     }
 
     /// Whether a ping of the library has been unanswered for this long.
-    pub fn is_library_waiting(&self, long: Duration) -> bool {
+    pub(super) fn is_library_waiting(&self, long: Duration) -> bool {
         self.unanswered_since.is_some_and(|since| since.elapsed() >= long)
     }
 
     /// Fails all probes: nothing will be answered any more.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.engine.clear();
         self.websocket.clear();
         self.unanswered_since = None;

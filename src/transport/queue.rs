@@ -7,14 +7,14 @@ use bytes::{Buf, Bytes};
 use super::frame::{self, Frames};
 
 /// How many pieces one system call takes at most.
-pub const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 
 /// The capacity that an empty queue keeps.
 const KEPT: usize = 16;
 
 /// Pieces of bytes that wait to be written. Only whole frames are put in.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub(super) struct Queue {
     pieces: VecDeque<Bytes>,
     unsent: usize,
     /// How many bytes have left in all.
@@ -23,13 +23,13 @@ pub struct Queue {
 
 impl Queue {
     /// Appends a packet.
-    pub fn push(&mut self, frames: &Frames) {
+    pub(super) fn push(&mut self, frames: &Frames) {
         self.pieces.extend(frames.pieces().cloned());
         self.unsent += frames.size();
     }
 
     /// Appends bytes that are whole frames.
-    pub fn push_bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn push_bytes(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.pieces.push_back(Bytes::copy_from_slice(bytes));
             self.unsent += bytes.len();
@@ -37,27 +37,27 @@ impl Queue {
     }
 
     /// The number of bytes.
-    pub fn unsent(&self) -> usize {
+    pub(super) fn unsent(&self) -> usize {
         self.unsent
     }
 
     /// How many bytes have left since the beginning.
-    pub fn taken(&self) -> u64 {
+    pub(super) fn taken(&self) -> u64 {
         self.taken
     }
 
     /// The number of pieces.
-    pub fn pieces(&self) -> usize {
+    pub(super) fn pieces(&self) -> usize {
         self.pieces.len()
     }
 
     /// Whether there is nothing to be written.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
     /// Passes the next pieces to `write`, and removes as many bytes as it has taken.
-    pub fn write(
+    pub(super) fn write(
         &mut self,
         write: impl FnOnce(&[IoSlice<'_>]) -> std::io::Result<usize>,
     ) -> std::io::Result<usize> {
@@ -88,7 +88,7 @@ impl Queue {
     }
 
     /// Takes out whole frames of at most `most` bytes, but at least one.
-    pub fn take(&mut self, most: usize) -> Vec<Bytes> {
+    pub(super) fn take(&mut self, most: usize) -> Vec<Bytes> {
         let (mut taken, mut size) = (Vec::new(), 0);
         while let Some(first) = self.pieces.front() {
             let next = frame::size(first).unwrap_or(first.len());
@@ -115,7 +115,7 @@ impl Queue {
     }
 
     /// Puts back what was taken.
-    pub fn put_back(&mut self, taken: Vec<Bytes>) {
+    pub(super) fn put_back(&mut self, taken: Vec<Bytes>) {
         for piece in taken.into_iter().rev() {
             self.unsent += piece.len();
             self.taken -= piece.len() as u64;
@@ -124,7 +124,7 @@ impl Queue {
     }
 
     /// Forgets everything.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 }

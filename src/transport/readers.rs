@@ -181,16 +181,16 @@ impl Drop for Delivery<'_> {
 
 /// The deliveries, each to a different audience, in which a connection is behind.
 #[derive(Debug, Default)]
-pub struct Behind(Vec<(Arc<Readers>, u64)>);
+pub(super) struct Behind(Vec<(Arc<Readers>, u64)>);
 
 impl Behind {
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The connection is behind when it gets this delivery.
-    pub fn register(&mut self, delivery: &Delivery<'_>) {
+    pub(super) fn register(&mut self, delivery: &Delivery<'_>) {
         let Delivery { readers, number, .. } = delivery;
         match self.0.iter_mut().find(|(known, _)| Arc::ptr_eq(known, readers)) {
             // Another client of the same connection was counted already.
@@ -202,21 +202,21 @@ impl Behind {
     }
 
     /// The connection has caught up.
-    pub fn caught_up(&mut self) {
+    pub(super) fn caught_up(&mut self) {
         for (readers, delivery) in std::mem::take(&mut self.0) {
             readers.change(delivery, |count| count.behind -= 1);
         }
     }
 
     /// The connection has stopped reading, or has ended.
-    pub fn ceased(&mut self) {
+    pub(super) fn ceased(&mut self) {
         for (readers, delivery) in std::mem::take(&mut self.0) {
             lose(&readers, delivery);
         }
     }
 
     /// The connection's client has left this audience.
-    pub fn leave(&mut self, left: &Arc<Readers>) {
+    pub(super) fn leave(&mut self, left: &Arc<Readers>) {
         let at = self.0.iter().position(|(readers, _)| Arc::ptr_eq(readers, left));
         if let Some((readers, delivery)) = at.map(|at| self.0.swap_remove(at)) {
             lose(&readers, delivery);

@@ -39,7 +39,7 @@ const HOLD: u32 = 4;
 
 /// The connections to be flushed.
 #[derive(Debug, Default)]
-pub struct Rounds {
+pub(super) struct Rounds {
     state: Mutex<State>,
     /// How many packets have been encoded; a rise means that there is more to write.
     encoded: AtomicU64,
@@ -57,7 +57,7 @@ struct State {
 
 impl Rounds {
     /// Counts an encoded packet, once however many connections get it.
-    pub fn note(&self) {
+    pub(super) fn note(&self) {
         let encoded = self.encoded.fetch_add(1, Ordering::SeqCst) + 1;
         if encoded == self.awaited.load(Ordering::SeqCst) {
             self.arrived.notify_one();
@@ -89,7 +89,7 @@ impl Rounds {
     }
 
     /// Has the connection flushed in the next round. May be called on any thread.
-    pub fn mark(&self, wire: &Wire, connection: Arc<Connection>) {
+    pub(super) fn mark(&self, wire: &Wire, connection: Arc<Connection>) {
         let mut state = self.state.lock();
         state.marked.push(connection);
         if !mem::replace(&mut state.running, true) {

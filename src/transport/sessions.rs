@@ -12,7 +12,7 @@ use super::connection::Connection;
 
 /// The sessions whose clients poll. A session removes itself at its end or upgrade.
 #[derive(Debug, Default)]
-pub struct Sessions(Mutex<HashMap<Sid, Weak<Connection>>>);
+pub(super) struct Sessions(Mutex<HashMap<Sid, Weak<Connection>>>);
 
 impl Sessions {
     pub(super) fn insert(&self, id: Sid, connection: Weak<Connection>) {

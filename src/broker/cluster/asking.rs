@@ -69,7 +69,7 @@ pub(super) struct Question<'a> {
 
 impl Asking {
     /// Begins a question.
-    pub fn begin(&self) -> Question<'_> {
+    pub(super) fn begin(&self) -> Question<'_> {
         let id = self.last.fetch_add(1, Relaxed);
         let (sender, answers) = mpsc::unbounded_channel();
         self.waiting.lock().insert(id, sender);
@@ -77,7 +77,7 @@ impl Asking {
     }
 
     /// A node has answered.
-    pub fn answered(&self, id: u64, from: Arc<str>, answer: Box<RawValue>) {
+    pub(super) fn answered(&self, id: u64, from: Arc<str>, answer: Box<RawValue>) {
         if let Some(waiting) = self.waiting.lock().get(&id) {
             // The asker may have given up.
             let _told = waiting.send((from, answer));
@@ -87,7 +87,10 @@ impl Asking {
 
 impl Question<'_> {
     /// Waits for the answers of these nodes.
-    pub async fn wait<T: serde::de::DeserializeOwned>(mut self, nodes: Vec<String>) -> Answers<T> {
+    pub(super) async fn wait<T: serde::de::DeserializeOwned>(
+        mut self,
+        nodes: Vec<String>,
+    ) -> Answers<T> {
         let mut silent = nodes.into_iter().collect::<HashSet<_>>();
         let mut answers = Vec::with_capacity(silent.len());
         let listening = async {

@@ -11,57 +11,57 @@ use crate::store::{RoomKey, room_channel, room_of_channel};
 pub(super) struct Keys(Arc<str>);
 
 impl Keys {
-    pub fn new(prefix: &str) -> Self {
+    pub(super) fn new(prefix: &str) -> Self {
         Self(prefix.into())
     }
 
     /// The prefix of every user's hash: its clients by node, its status, when it was last active.
-    pub fn users(&self) -> String {
+    pub(super) fn users(&self) -> String {
         format!("{}:user:", self.0)
     }
 
     /// One user's hash.
-    pub fn user(&self, user: &str) -> String {
+    pub(super) fn user(&self, user: &str) -> String {
         format!("{}:user:{user}", self.0)
     }
 
     /// The users that are online, including those in their grace period.
-    pub fn online(&self) -> String {
+    pub(super) fn online(&self) -> String {
         format!("{}:online", self.0)
     }
 
     /// The users in their grace period, by the moment at which it ends.
-    pub fn departures(&self) -> String {
+    pub(super) fn departures(&self) -> String {
         format!("{}:departures", self.0)
     }
 
     /// The nodes, by the moment at which their lease ends.
-    pub fn nodes(&self) -> String {
+    pub(super) fn nodes(&self) -> String {
         format!("{}:nodes", self.0)
     }
 
     /// The users that have clients on a node; their entries end with the node.
-    pub fn users_of(&self, node: &str) -> String {
+    pub(super) fn users_of(&self, node: &str) -> String {
         format!("{}:node:{node}:users", self.0)
     }
 
     /// The channel that every node listens on.
-    pub fn to_all(&self) -> String {
+    pub(super) fn to_all(&self) -> String {
         format!("{}:nodes", self.0)
     }
 
     /// The channel that one node listens on.
-    pub fn to_node(&self, node: &str) -> String {
+    pub(super) fn to_node(&self, node: &str) -> String {
         format!("{}:node:{node}", self.0)
     }
 
     /// The channel of a room; the nodes that have members in it listen on it.
-    pub fn to_room(&self, room: &RoomKey) -> String {
+    pub(super) fn to_room(&self, room: &RoomKey) -> String {
         room_channel(&self.0, room)
     }
 
     /// The room whose channel this is, if it is one.
-    pub fn room_of(&self, channel: &str) -> Option<RoomKey> {
+    pub(super) fn room_of(&self, channel: &str) -> Option<RoomKey> {
         room_of_channel(&self.0, channel)
     }
 }

@@ -157,7 +157,7 @@ struct Header {
 /// The bytes are not a message of this version.
 #[derive(Debug, thiserror::Error)]
 #[error("not a message of a node of this version: {0}")]
-pub struct Unreadable(&'static str);
+pub(super) struct Unreadable(&'static str);
 
 /// Writes a message.
 pub(super) fn encode(from: &str, word: &NodeMessage, packet: Option<&Packet>) -> Bytes {

@@ -39,7 +39,7 @@ enum Post {
 
 impl Outbox {
     /// An outbox, and the task that empties it and ends with it.
-    pub fn new(
+    pub(super) fn new(
         counters: Arc<Counters>,
         link: watch::Receiver<Option<Session>>,
     ) -> (Self, impl Future<Output = ()> + Send) {
@@ -50,7 +50,7 @@ impl Outbox {
     }
 
     /// Publishes a message soon.
-    pub fn push(&self, channel: String, message: Bytes) {
+    pub(super) fn push(&self, channel: String, message: Bytes) {
         let size = message.len();
         let fits = self.bytes.fetch_add(size, Relaxed) + size <= MAX_WAITING.1;
         if !fits || self.queue.try_send(Post::Signal { channel, message }).is_err() {
@@ -60,7 +60,7 @@ impl Outbox {
     }
 
     /// Waits until what was pushed before has been published, or is lost.
-    pub async fn flush(&self) {
+    pub(super) async fn flush(&self) {
         let (flushed, wait) = oneshot::channel();
         if self.queue.send(Post::Flushed(flushed)).await.is_ok() {
             let _done = wait.await;

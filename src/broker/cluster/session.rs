@@ -42,16 +42,16 @@ pub(super) mod scripts {
 
     use redis::Script;
 
-    pub static RENEW: LazyLock<Script> =
+    pub(crate) static RENEW: LazyLock<Script> =
         LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
-    pub static REAP: LazyLock<Script> =
+    pub(crate) static REAP: LazyLock<Script> =
         LazyLock::new(|| Script::new(include_str!("scripts/reap.lua")));
-    pub static WRITE_USER: LazyLock<Script> =
+    pub(crate) static WRITE_USER: LazyLock<Script> =
         LazyLock::new(|| Script::new(include_str!("scripts/write_user.lua")));
-    pub static DEPART: LazyLock<Script> =
+    pub(crate) static DEPART: LazyLock<Script> =
         LazyLock::new(|| Script::new(include_str!("scripts/depart.lua")));
 
-    pub fn all() -> [&'static Script; 4] {
+    pub(crate) fn all() -> [&'static Script; 4] {
         [&RENEW, &REAP, &WRITE_USER, &DEPART]
     }
 }
@@ -81,7 +81,11 @@ impl fmt::Debug for Session {
 
 impl Session {
     /// Connects: a session, and its listening connection.
-    pub async fn open(client: &Client, number: u64, name: &str) -> Result<(Self, PubSub), Away> {
+    pub(super) async fn open(
+        client: &Client,
+        number: u64,
+        name: &str,
+    ) -> Result<(Self, PubSub), Away> {
         let opened = async {
             let listening = client.get_async_pubsub().await?;
             let config = AsyncConnectionConfig::new()
@@ -105,18 +109,18 @@ impl Session {
     }
 
     /// Whether the session is still open.
-    pub fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         !self.lost.is_cancelled()
     }
 
     /// Sends a command and reads its answer.
-    pub async fn query<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, Away> {
+    pub(super) async fn query<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, Away> {
         let mut commands = self.commands.clone();
         self.outcome(cmd.query_async(&mut commands).await)
     }
 
     /// Sends these commands at once and reads their answers.
-    pub async fn pipeline<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, Away> {
+    pub(super) async fn pipeline<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, Away> {
         let mut connection = self.commands.clone();
         self.outcome(commands.query_async(&mut connection).await)
     }

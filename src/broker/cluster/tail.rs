@@ -57,22 +57,22 @@ pub(super) enum Turn {
 
 impl Tail {
     /// Whether members may come, and messages are delivered as they come.
-    pub fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         self.phase == Phase::Live
     }
 
     /// Whether the log's head is still unknown.
-    pub fn is_starting(&self) -> bool {
+    pub(super) fn is_starting(&self) -> bool {
         self.phase == Phase::Starting
     }
 
     /// Whether a message has been delivered, or never will be by this cursor.
-    pub fn has_passed(&self, message: Position) -> bool {
+    pub(super) fn has_passed(&self, message: Position) -> bool {
         self.is_live() && self.at.is_none_or(|at| at.epoch != message.epoch || at.covers(message))
     }
 
     /// Begins at the log's head; `None` if there is no log.
-    pub fn start(&mut self, head: Option<Position>) {
+    pub(super) fn start(&mut self, head: Option<Position>) {
         // Nobody has read a position of this room here yet, so nobody needs what came meanwhile.
         let came = self.noted.filter(|noted| head.is_some_and(|head| noted.covers(head)));
         self.at = came.or(head);
@@ -80,7 +80,7 @@ impl Tail {
     }
 
     /// A message has come.
-    pub fn arrive(&mut self, message: &Committed) -> Arrival {
+    pub(super) fn arrive(&mut self, message: &Committed) -> Arrival {
         let position = message.position;
         if !self.is_live() {
             self.noted = Some(position);
@@ -102,7 +102,7 @@ impl Tail {
     }
 
     /// The connection was lost: what came meanwhile must be read from the log, if there are members.
-    pub fn fall_behind(&mut self, session: u64) {
+    pub(super) fn fall_behind(&mut self, session: u64) {
         self.session = session;
         if self.phase == Phase::Live {
             self.phase = Phase::Behind;
@@ -110,13 +110,17 @@ impl Tail {
     }
 
     /// The offset after which to read the log. What is noted from now on may not be in the page.
-    pub fn look(&mut self) -> u64 {
+    pub(super) fn look(&mut self) -> u64 {
         self.noted = None;
         self.at.map_or(0, |at| at.offset)
     }
 
     /// Takes a page of the log and passes the missing messages to `deliver`, one by one.
-    pub fn catch_up(&mut self, page: &Page, mut deliver: impl FnMut(Position, &Stored)) -> Turn {
+    pub(super) fn catch_up(
+        &mut self,
+        page: &Page,
+        mut deliver: impl FnMut(Position, &Stored),
+    ) -> Turn {
         let head = page.extent.head;
         let start = Position::start_of(head.epoch);
         let known = self.at.filter(|at| at.epoch == head.epoch);

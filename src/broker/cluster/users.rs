@@ -116,7 +116,7 @@ pub struct SharedUser {
 }
 
 impl Users {
-    pub fn new(
+    pub(super) fn new(
         registry: Arc<Registry>,
         node: Arc<str>,
         keys: Keys,
@@ -127,7 +127,7 @@ impl Users {
     }
 
     /// A client of the user has come to this node. The receiver completes when other nodes can know of it.
-    pub fn came(&self, user: &UserId, client: &Client) -> oneshot::Receiver<()> {
+    pub(super) fn came(&self, user: &UserId, client: &Client) -> oneshot::Receiver<()> {
         let (written, wait) = oneshot::channel();
         let subject = Some((client.id, client.namespace.path.clone()));
         self.change(
@@ -138,17 +138,17 @@ impl Users {
     }
 
     /// A client of the user has gone from this node; `rooms` are those it was in.
-    pub fn went(&self, user: &UserId, rooms: Vec<Place>) {
+    pub(super) fn went(&self, user: &UserId, rooms: Vec<Place>) {
         self.change(user, Change { rooms, ..Change::default() });
     }
 
     /// The user has set this status.
-    pub fn says(&self, user: &UserId, status: Status) {
+    pub(super) fn says(&self, user: &UserId, status: Status) {
         self.change(user, Change { status: Some(status), ..Change::default() });
     }
 
     /// The user is in other rooms than before.
-    pub fn moved(&self, user: &UserId) {
+    pub(super) fn moved(&self, user: &UserId) {
         self.change(user, Change::default());
     }
 
@@ -162,7 +162,7 @@ impl Users {
 
     /// Writes everything again, because Redis may have lost it. Other nodes may meanwhile have taken a user
     /// for offline and queued messages for it.
-    pub fn rewrite(&self) {
+    pub(super) fn rewrite(&self) {
         let mut state = self.state.lock();
         let State { dirty, written } = &mut *state;
         for (user, written) in written {
@@ -174,7 +174,7 @@ impl Users {
     }
 
     /// Writes changes as long as the session lasts.
-    pub async fn write(self: Arc<Self>, session: Session, handler: Handler) {
+    pub(super) async fn write(self: Arc<Self>, session: Session, handler: Handler) {
         // Ends the session in any case: a node that does not write its users must not take part.
         let _session_ends = session.lost.clone().drop_guard();
         while session.is_open() {
@@ -291,7 +291,7 @@ impl Users {
     }
 
     /// Ends grace periods as long as the session lasts: this node's in time, and those of dead nodes.
-    pub async fn depart(self: Arc<Self>, session: Session, handler: Handler) {
+    pub(super) async fn depart(self: Arc<Self>, session: Session, handler: Handler) {
         let _session_ends = session.lost.clone().drop_guard();
         let keys = [self.keys.departures(), self.keys.online()];
         let mut command = call(&scripts::DEPART, &keys);
@@ -324,7 +324,11 @@ impl Users {
     }
 
     /// A user as all nodes see it.
-    pub async fn look_up(&self, session: &Session, user: &UserId) -> Result<SharedUser, Away> {
+    pub(super) async fn look_up(
+        &self,
+        session: &Session,
+        user: &UserId,
+    ) -> Result<SharedUser, Away> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("HGETALL").arg(self.keys.user(user.as_str()));
         pipeline.cmd("SISMEMBER").arg(self.keys.online()).arg(user.as_str());
@@ -346,7 +350,7 @@ impl Users {
     }
 
     /// How many users are online on all nodes.
-    pub async fn count(&self, session: &Session) -> Result<usize, Away> {
+    pub(super) async fn count(&self, session: &Session) -> Result<usize, Away> {
         session.query(redis::cmd("SCARD").arg(self.keys.online())).await
     }
 }

@@ -20,7 +20,7 @@ const REMEMBERED: usize = 10_000;
 /// The failed attempts of every address. After the fifth in a row the next must wait for a second,
 /// and twice as long after each further one.
 #[derive(Debug)]
-pub struct Attempts {
+pub(super) struct Attempts {
     failures: Mutex<LruCache<Option<IpAddr>, Failures>>,
 }
 
@@ -32,7 +32,7 @@ struct Failures {
 
 impl Attempts {
     /// Nobody has failed yet.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { failures: Mutex::new(LruCache::new(REMEMBERED)) }
     }
 
@@ -41,7 +41,7 @@ impl Attempts {
     ///
     /// # Errors
     /// How long the address must wait before it may try again. A refused attempt does not count.
-    pub fn begin(&self, address: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
+    pub(super) fn begin(&self, address: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
         let address = address.map(network);
         let mut failures = self.failures.lock();
         let known = failures.get(&address).copied();
@@ -58,7 +58,7 @@ impl Attempts {
     }
 
     /// The attempt succeeded: the address's failures are forgotten.
-    pub fn succeeded(&self, address: Option<IpAddr>) {
+    pub(super) fn succeeded(&self, address: Option<IpAddr>) {
         self.failures.lock().remove(&address.map(network));
     }
 }

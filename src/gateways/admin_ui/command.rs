@@ -26,7 +26,7 @@ use crate::{
 ///
 /// # Errors
 /// `unknown_event`, `invalid_payload`, `not_found` for a namespace.
-pub fn run(app: &App, text: &str, attachments: Arc<[Bytes]>) -> Result<usize, Refusal> {
+pub(super) fn run(app: &App, text: &str, attachments: Arc<[Bytes]>) -> Result<usize, Refusal> {
     let event: Vec<&RawValue> =
         serde_json::from_str(text).map_err(|_| Refusal::invalid("an event must be an array"))?;
     let Some((name, arguments)) = event.split_first() else {

@@ -24,7 +24,7 @@ const CHECKS: usize = 2;
 
 /// What a client gives to log in.
 #[derive(Default)]
-pub struct Credentials {
+pub(super) struct Credentials {
     /// The session of an earlier login.
     pub session: Option<String>,
     /// The user name.
@@ -35,7 +35,7 @@ pub struct Credentials {
 
 /// How a client logged in.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Admission {
+pub(super) enum Admission {
     /// By a session.
     Known,
     /// By the password; this is its session, a secret.
@@ -44,7 +44,7 @@ pub enum Admission {
 
 /// Why a login was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denied {
+pub(super) enum Denied {
     /// Wrong user name or password.
     Credentials,
     /// Its address has failed too often and must wait.
@@ -66,7 +66,7 @@ impl fmt::Display for Denied {
 
 /// The one user, with the open sessions and the failed attempts.
 #[derive(Debug)]
-pub struct Login {
+pub(super) struct Login {
     username: String,
     password: Arc<PasswordHash>,
     attempts: Attempts,
@@ -76,7 +76,7 @@ pub struct Login {
 
 impl Login {
     /// A login for this user.
-    pub fn new(username: String, password: PasswordHash) -> Self {
+    pub(super) fn new(username: String, password: PasswordHash) -> Self {
         Self {
             username,
             password: Arc::new(password),
@@ -88,7 +88,7 @@ impl Login {
 
     /// Checks a login. With a wrong user name, too, the password is checked, so that the time it takes tells
     /// nothing about the name.
-    pub async fn admit(
+    pub(super) async fn admit(
         &self,
         given: Credentials,
         address: Option<IpAddr>,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 const REDACTED: &str = "[redacted]";
 
 /// The largest event that is shown whole, in bytes.
-pub const MAX_SHOWN: usize = 10_000;
+pub(super) const MAX_SHOWN: usize = 10_000;
 
 /// The most of such an event's name that is shown, in characters: it may be what is large.
 const MAX_NAME: usize = 200;
@@ -41,7 +41,7 @@ const SECRET_FIELDS: [&str; 8] = [
 ];
 
 /// The headers of a request.
-pub fn headers(headers: &HeaderMap) -> Value {
+pub(super) fn headers(headers: &HeaderMap) -> Value {
     let mut shown = Map::new();
     for name in headers.keys() {
         let values = headers.get_all(name).iter().map(|value| match value.to_str() {
@@ -56,12 +56,12 @@ pub fn headers(headers: &HeaderMap) -> Value {
 }
 
 /// The parameters of a request.
-pub fn query(uri: &Uri) -> Value {
+pub(super) fn query(uri: &Uri) -> Value {
     Value::Object(pairs(uri).map(|(name, value)| (name, json!(value))).collect())
 }
 
 /// The path of a request, with its parameters.
-pub fn url(uri: &Uri) -> String {
+pub(super) fn url(uri: &Uri) -> String {
     if uri.query().is_none() {
         return uri.path().to_owned();
     }
@@ -98,7 +98,7 @@ fn looks_like_token(text: &str) -> bool {
 }
 
 /// An event as it may be shown: its name and arguments, in JSON.
-pub fn event(text: &str) -> Box<RawValue> {
+pub(super) fn event(text: &str) -> Box<RawValue> {
     let shown = match serde_json::from_str::<Value>(text) {
         Ok(mut value) => {
             hide(&mut value);
@@ -111,7 +111,7 @@ pub fn event(text: &str) -> Box<RawValue> {
 }
 
 /// An event that is too large to be shown.
-pub fn large(name: &str, size: usize) -> Box<RawValue> {
+pub(super) fn large(name: &str, size: usize) -> Box<RawValue> {
     let name = name.chars().take(MAX_NAME).collect::<String>();
     crate::protocol::payload::json_of(&json!([
         name,

@@ -16,7 +16,7 @@ use crate::{config::ADMIN_NAMESPACE, hub::Registry, protocol::timestamp::Timesta
 /// What has happened since the counts were last taken. A client of two namespaces counts twice; bytes are
 /// those of events, without acks and frames.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub(super) struct Counts {
     connections: AtomicU64,
     disconnections: Mutex<HashMap<&'static str, u64>>,
     packets_in: AtomicU64,
@@ -28,7 +28,7 @@ pub struct Counts {
 /// The count of one kind.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Aggregated {
+pub(super) struct Aggregated {
     timestamp: i64,
     r#type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,29 +38,29 @@ pub struct Aggregated {
 
 impl Counts {
     /// A client has connected.
-    pub fn connected(&self) {
+    pub(super) fn connected(&self) {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A client has gone.
-    pub fn disconnected(&self, reason: &'static str) {
+    pub(super) fn disconnected(&self, reason: &'static str) {
         *self.disconnections.lock().entry(reason).or_default() += 1;
     }
 
     /// An event of that many bytes has come.
-    pub fn received(&self, bytes: usize) {
+    pub(super) fn received(&self, bytes: usize) {
         self.packets_in.fetch_add(1, Ordering::Relaxed);
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// An event of that many bytes has been handed to a client.
-    pub fn sent(&self, bytes: usize) {
+    pub(super) fn sent(&self, bytes: usize) {
         self.packets_out.fetch_add(1, Ordering::Relaxed);
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Takes the counts and resets them to zero.
-    pub fn take(&self, now: Timestamp) -> Vec<Aggregated> {
+    pub(super) fn take(&self, now: Timestamp) -> Vec<Aggregated> {
         let timestamp = now.as_millis() / 1000 * 1000;
         let mut taken = Vec::new();
         let mut note = |r#type, sub_type, count| {
@@ -83,7 +83,7 @@ impl Counts {
 
 /// The process, as operators tell it from others.
 #[derive(Debug, Clone)]
-pub struct Node {
+pub(super) struct Node {
     /// The host's name and the port: stable over restarts, and distinct for two processes of one machine.
     id: String,
     hostname: String,
@@ -92,7 +92,7 @@ pub struct Node {
 
 impl Node {
     /// This process, which listens on `port`.
-    pub fn of_process(port: u16) -> Self {
+    pub(super) fn of_process(port: u16) -> Self {
         // The standard library has no call for the host's name.
         let named = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
         let named = named.or_else(|| std::env::var("HOSTNAME").ok());
@@ -105,7 +105,7 @@ impl Node {
 /// The argument of `server_stats`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ServerStats<'a> {
+pub(super) struct ServerStats<'a> {
     server_id: &'a str,
     hostname: &'a str,
     pid: u32,
@@ -125,7 +125,7 @@ struct Named<'a> {
 
 impl<'a> ServerStats<'a> {
     /// The figures at this moment; `admins` is the number of operators.
-    pub fn now(
+    pub(super) fn now(
         node: &'a Node,
         registry: &'a Registry,
         admins: usize,
@@ -159,7 +159,7 @@ impl<'a> ServerStats<'a> {
 }
 
 /// Why a client has gone, in the terms of Node's server.
-pub fn reason(reason: DisconnectReason) -> &'static str {
+pub(super) fn reason(reason: DisconnectReason) -> &'static str {
     match reason {
         DisconnectReason::TransportClose => "transport close",
         DisconnectReason::TransportError | DisconnectReason::MultipleHttpPollingError => {

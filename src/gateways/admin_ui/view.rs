@@ -14,7 +14,7 @@ const CLIENT_ID: usize = 12;
 
 /// What may change of a client while it is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changing {
+pub(super) struct Changing {
     /// `websocket` or `polling`: an upgrade changes it.
     pub transport: &'static str,
     user: Option<UserId>,
@@ -22,7 +22,7 @@ pub struct Changing {
 
 impl Changing {
     /// The state at this moment.
-    pub fn of(client: &Client) -> Self {
+    pub(super) fn of(client: &Client) -> Self {
         Self { transport: client.sender.transport(), user: client.user() }
     }
 }
@@ -30,7 +30,7 @@ impl Changing {
 /// A client, as in `all_sockets` and `socket_connected`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Shown {
+pub(super) struct Shown {
     id: String,
     client_id: String,
     transport: &'static str,
@@ -42,7 +42,7 @@ pub struct Shown {
 
 impl Shown {
     /// The client in these rooms; as everywhere in Socket.IO, it is also in the room of its own id.
-    pub fn new<'a>(
+    pub(super) fn new<'a>(
         client: &Client,
         changing: &Changing,
         rooms: impl Iterator<Item = &'a RoomName>,
@@ -61,7 +61,7 @@ impl Shown {
 }
 
 /// The argument of `socket_updated`: what has changed.
-pub fn update(client: &Client, changing: &Changing) -> Value {
+pub(super) fn update(client: &Client, changing: &Changing) -> Value {
     json!({
         "id": client.id.as_str(),
         "nsp": &*client.namespace.path,

@@ -35,7 +35,7 @@ const TICK: Duration = Duration::from_secs(2);
 
 /// A client of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Place {
+pub(super) struct Place {
     /// The namespace's path.
     pub namespace: Arc<str>,
     /// The client's id.
@@ -44,14 +44,14 @@ pub struct Place {
 
 impl Place {
     /// Where this client is.
-    pub fn of(client: &Client) -> Self {
+    pub(super) fn of(client: &Client) -> Self {
         Self { namespace: client.namespace.path.clone(), id: client.id }
     }
 }
 
 /// Something that has happened, and when.
 #[allow(missing_docs, reason = "as the hooks of `Admin` say")]
-pub enum News {
+pub(super) enum News {
     Connected(Arc<Client>, Timestamp),
     Gone(Place, &'static str, Timestamp),
     Joined(Place, RoomName, Timestamp),
@@ -72,13 +72,13 @@ pub enum News {
 
 impl News {
     /// Whether it may be lost without making the picture wrong.
-    pub fn is_event(&self) -> bool {
+    pub(super) fn is_event(&self) -> bool {
         matches!(self, Self::Received { .. } | Self::Sent { .. })
     }
 }
 
 /// The task.
-pub struct Watcher {
+pub(super) struct Watcher {
     shared: Arc<Shared>,
     registry: Arc<Registry>,
     node: Node,
@@ -95,12 +95,12 @@ struct Operator {
 
 impl Watcher {
     /// Nobody watches yet.
-    pub fn new(shared: Arc<Shared>, registry: Arc<Registry>, node: Node) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, registry: Arc<Registry>, node: Node) -> Self {
         Self { shared, registry, node, operators: Vec::new(), picture: Picture::default() }
     }
 
     /// Runs until the server is gone.
-    pub async fn run(
+    pub(super) async fn run(
         mut self,
         mut arrivals: UnboundedReceiver<Arc<Socket>>,
         mut news: Receiver<News>,

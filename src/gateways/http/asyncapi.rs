@@ -20,6 +20,6 @@ static DOCUMENT: LazyLock<Bytes> =
     tag = "operation",
     responses((status = 200, description = "The document", body = Object, content_type = "application/json")),
 )]
-pub async fn document() -> impl IntoResponse {
+pub(super) async fn document() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], DOCUMENT.clone())
 }

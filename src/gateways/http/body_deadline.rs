@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Makes the request's body fail if it does not arrive in time.
-pub fn set(request: Request) -> Request {
+pub(super) fn set(request: Request) -> Request {
     if request.body().is_end_stream() {
         return request;
     }

@@ -29,7 +29,7 @@ const FILES: [&str; 8] = [
 ];
 
 /// The bundles that were found.
-pub struct Bundle {
+pub(super) struct Bundle {
     /// Whether a directory is configured at all.
     configured: bool,
     files: HashMap<&'static str, File>,
@@ -42,7 +42,7 @@ struct File {
 
 impl Bundle {
     /// Reads the bundles in `directory`. A missing or unreadable one is logged, and not served.
-    pub fn read(directory: Option<&Path>) -> Self {
+    pub(super) fn read(directory: Option<&Path>) -> Self {
         let mut files = HashMap::new();
         for name in FILES {
             let Some(path) = directory.map(|directory| directory.join(name)) else { continue };
@@ -120,7 +120,11 @@ impl File {
 }
 
 /// Answers requests for a bundle; all others go on.
-pub async fn serve(State(bundle): State<Arc<Bundle>>, request: Request, next: Next) -> Response {
+pub(super) async fn serve(
+    State(bundle): State<Arc<Bundle>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let name = request.uri().path().strip_prefix("/socket.io/");
     match name.filter(|name| FILES.contains(name)) {
         Some(name) if matches!(*request.method(), Method::GET | Method::HEAD) => {

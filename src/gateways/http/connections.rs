@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(rename_all = "camelCase")]
-pub struct Filter {
+pub(super) struct Filter {
     /// They are in this namespace; in any where none is given.
     #[param(example = "/chat")]
     namespace: Option<String>,
@@ -66,7 +66,7 @@ impl Filter {
     responses((status = 200, description = "A page of them, in the order of their ids", body = Page<Connection>), QueryErrors, KeyErrors),
     security(("bearer" = []), ("apiKey" = [])),
 )]
-pub async fn list(
+pub(super) async fn list(
     State(app): State<App>,
     Query(filter): Query<Filter>,
     Query(paging): Query<Paging>,
@@ -78,7 +78,7 @@ pub async fn list(
 /// The namespace in which a client is looked up.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct Where {
+pub(super) struct Where {
     /// The namespace. One connection may be in several namespaces by the same id: where none is
     /// given, the first of them is shown.
     #[param(example = "/chat")]
@@ -95,7 +95,7 @@ pub struct Where {
     responses((status = 200, description = "The connection", body = Connection), NotFound, QueryErrors, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]
-pub async fn one(
+pub(super) async fn one(
     State(app): State<App>,
     Segment(id): Segment,
     Query(query): Query<Where>,
@@ -118,7 +118,7 @@ pub async fn one(
     responses((status = 204, description = "It is being disconnected"), NotFound, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]
-pub async fn disconnect(
+pub(super) async fn disconnect(
     State(app): State<App>,
     Segment(id): Segment,
 ) -> Result<StatusCode, HttpError> {

@@ -34,7 +34,7 @@ use crate::{
 })))]
 #[schema(as = Event)]
 #[allow(dead_code, reason = "the shape as it is documented; what comes in is read field by field")]
-pub struct EventDto {
+pub(super) struct EventDto {
     /// The event's name: none of Socket.IO's own, and none by which the server tells a client its state.
     #[schema(min_length = 1)]
     event: String,
@@ -64,7 +64,7 @@ pub struct EventDto {
 #[serde(deny_unknown_fields)]
 #[schema(as = Except)]
 #[allow(dead_code, reason = "as above")]
-pub struct LeftOut {
+pub(super) struct LeftOut {
     /// The members of these rooms.
     rooms: Option<Vec<String>>,
     /// The clients of these users.
@@ -76,7 +76,7 @@ pub struct LeftOut {
 /// What became of an event.
 #[derive(Serialize, ToSchema)]
 #[schema(examples(json!({"id": "4d2f3c8e-9b1a-4f6e-8a57-0c2b9d6e1f34", "offsets": {"room-7": 42}, "queued": ["bob"], "refused": []})))]
-pub struct SentEvent {
+pub(super) struct SentEvent {
     /// The `id` of the data if it has one, else a new one.
     #[schema(value_type = String)]
     id: Box<RawValue>,
@@ -101,7 +101,7 @@ pub struct SentEvent {
     responses((status = 201, description = "It was sent", body = SentEvent), BodyErrors, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]
-pub async fn send(
+pub(super) async fn send(
     State(app): State<App>,
     body: JsonText,
 ) -> Result<(StatusCode, Json<SentEvent>), HttpError> {

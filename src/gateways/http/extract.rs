@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// A JSON body, exactly as it was sent.
-pub struct JsonText(pub Box<RawValue>);
+pub(super) struct JsonText(pub Box<RawValue>);
 
 impl FromRequest<App> for JsonText {
     type Rejection = HttpError;
@@ -54,7 +54,7 @@ impl FromRequest<App> for JsonText {
 
 impl JsonText {
     /// The body's fields.
-    pub fn object(&self) -> Result<Object<'_>, HttpError> {
+    pub(super) fn object(&self) -> Result<Object<'_>, HttpError> {
         Object::parse(self.0.get())
             .ok_or_else(|| HttpError::bad_request("the body must be a JSON object"))
     }
@@ -107,7 +107,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The query's fields.
-pub struct Query<T>(pub T);
+pub(super) struct Query<T>(pub T);
 
 impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
     type Rejection = HttpError;
@@ -121,7 +121,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
 }
 
 /// The variable part of the path, decoded.
-pub struct Segment(pub String);
+pub(super) struct Segment(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Segment {
     type Rejection = HttpError;
@@ -136,7 +136,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
 
 impl Segment {
     /// Parses the segment as the name of `what`.
-    pub fn name<T>(
+    pub(super) fn name<T>(
         &self,
         what: &str,
         parse: impl FnOnce(&str) -> Result<T, NameError>,
@@ -145,7 +145,7 @@ impl Segment {
     }
 
     /// Parses the segment as a room's name.
-    pub fn room(&self) -> Result<RoomName, HttpError> {
+    pub(super) fn room(&self) -> Result<RoomName, HttpError> {
         self.name("room", RoomName::parse)
     }
 }
@@ -153,7 +153,7 @@ impl Segment {
 /// Which namespace is meant.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct InNamespace {
+pub(super) struct InNamespace {
     /// The namespace; `/` where none is given.
     #[param(example = "/chat")]
     pub namespace: Option<String>,
@@ -161,14 +161,14 @@ pub struct InNamespace {
 
 impl InNamespace {
     /// The namespace, `/` where none is given.
-    pub fn find(&self, app: &App) -> Result<Arc<Namespace>, HttpError> {
+    pub(super) fn find(&self, app: &App) -> Result<Arc<Namespace>, HttpError> {
         namespace(app, self.namespace.as_deref().unwrap_or("/"))
             .map_err(|fault| HttpError::faults(vec![fault]))
     }
 }
 
 /// The namespace at `path`, with or without its leading slash, or the error.
-pub fn namespace(app: &App, path: &str) -> Result<Arc<Namespace>, String> {
+pub(super) fn namespace(app: &App, path: &str) -> Result<Arc<Namespace>, String> {
     let trimmed = path.strip_prefix('/').unwrap_or(path);
     let all = app.registry.namespaces();
     all.iter().find(|namespace| &namespace.path[1..] == trimmed).cloned().ok_or_else(|| {
@@ -180,7 +180,7 @@ pub fn namespace(app: &App, path: &str) -> Result<Arc<Namespace>, String> {
 /// Which part of a list is wanted.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct Paging {
+pub(super) struct Paging {
     /// The greatest number of items.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
     pub limit: Option<String>,
@@ -190,7 +190,7 @@ pub struct Paging {
 
 impl Paging {
     /// The page request, or everything that is wrong with it.
-    pub fn read(&self) -> Result<PageRequest, HttpError> {
+    pub(super) fn read(&self) -> Result<PageRequest, HttpError> {
         let mut faults = Vec::new();
         let limit = page_limit(self.limit.as_deref(), &mut faults);
         let after = self.cursor.as_deref().and_then(|cursor| {
@@ -209,12 +209,12 @@ impl Paging {
 }
 
 /// A page's `limit`.
-pub fn page_limit(given: Option<&str>, faults: &mut Vec<String>) -> usize {
+pub(super) fn page_limit(given: Option<&str>, faults: &mut Vec<String>) -> usize {
     usize::try_from(integer("limit", given, 1..=1000, 100, faults)).unwrap_or(usize::MAX)
 }
 
 /// An integer of the query within its range; the default if none is given.
-pub fn integer<T>(
+pub(super) fn integer<T>(
     field: &str,
     given: Option<&str>,
     range: RangeInclusive<T>,

@@ -24,7 +24,7 @@ use crate::{
     "error": {},
     "details": {"server": {"status": "up"}, "store": {"status": "up"}},
 })))]
-pub struct Health {
+pub(super) struct Health {
     /// `ok`, or `error` where something is down.
     status: &'static str,
     /// What is up.
@@ -37,7 +37,7 @@ pub struct Health {
 
 /// The state of one part.
 #[derive(Clone, Serialize, ToSchema)]
-pub struct Indicator {
+pub(super) struct Indicator {
     /// `up` or `down`.
     status: &'static str,
     /// Why it is down.
@@ -96,7 +96,7 @@ fn report(app: &App) -> (StatusCode, Json<Health>) {
         (status = 503, description = "Something is down, or the server is stopping", body = Health),
     ),
 )]
-pub async fn health(State(app): State<App>) -> impl IntoResponse {
+pub(super) async fn health(State(app): State<App>) -> impl IntoResponse {
     report(&app)
 }
 
@@ -113,13 +113,13 @@ pub async fn health(State(app): State<App>) -> impl IntoResponse {
         (status = 503, description = "It is not", body = Health),
     ),
 )]
-pub async fn ready(State(app): State<App>) -> impl IntoResponse {
+pub(super) async fn ready(State(app): State<App>) -> impl IntoResponse {
     report(&app)
 }
 
 /// That the server lives.
 #[derive(Serialize, ToSchema)]
-pub struct Live {
+pub(super) struct Live {
     /// `ok`
     status: &'static str,
 }
@@ -132,7 +132,7 @@ pub struct Live {
     tag = "operation",
     responses((status = 200, description = "It does", body = Live)),
 )]
-pub async fn live() -> Json<Live> {
+pub(super) async fn live() -> Json<Live> {
     Json(Live { status: "ok" })
 }
 
@@ -148,7 +148,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text";
     tag = "operation",
     responses((status = 200, description = "The figures", body = String, content_type = "text/plain")),
 )]
-pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> impl IntoResponse {
+pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> impl IntoResponse {
     let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let kind = if accepts.into_iter().any(|accepted| accepted.contains(OPEN_METRICS)) {
         "application/openmetrics-text; version=1.0.0; charset=utf-8"

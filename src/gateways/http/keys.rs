@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Requires one of the API keys, if any are configured.
-pub async fn require_key_if_set(
+pub(super) async fn require_key_if_set(
     State(app): State<App>,
     request: Request,
     next: Next,
@@ -26,7 +26,7 @@ pub async fn require_key_if_set(
 }
 
 /// Requires one of the API keys. Without configured keys, only development lets callers in.
-pub async fn require_key(
+pub(super) async fn require_key(
     State(app): State<App>,
     request: Request,
     next: Next,
@@ -43,7 +43,7 @@ pub async fn require_key(
 }
 
 /// The number of the API key that the request brings, if it brings one.
-pub fn key_of(app: &App, headers: &HeaderMap) -> Option<usize> {
+pub(super) fn key_of(app: &App, headers: &HeaderMap) -> Option<usize> {
     given(headers).find_map(|key| app.api_keys.find(key))
 }
 

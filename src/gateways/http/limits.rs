@@ -20,7 +20,7 @@ use crate::{
 
 /// Refuses a request over `RATE_LIMIT_HTTP`, or while memory is short. Health checks and metrics are never
 /// refused: orchestrators would take the server for dead.
-pub fn request(app: &App, request: &Request) -> Result<(), HttpError> {
+pub(super) fn request(app: &App, request: &Request) -> Result<(), HttpError> {
     let path = request.uri().path();
     let exempt = path == "/metrics" || path == "/health" || path.starts_with("/health/");
     if exempt {
@@ -42,7 +42,11 @@ pub fn request(app: &App, request: &Request) -> Result<(), HttpError> {
 
 /// Refuses new Socket.IO connections over the limits, in the answer to the handshake: the only refusal after
 /// which clients try again by themselves.
-pub async fn handshakes(State(app): State<App>, mut request: Request, next: Next) -> Response {
+pub(super) async fn handshakes(
+    State(app): State<App>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     if !is_new_session(request.method(), request.uri()) {
         return next.run(request).await;
     }

@@ -34,7 +34,7 @@ use crate::protocol::{
     dead_code,
     reason = "the shape as it is documented; what comes in is checked before it has one"
 )]
-pub struct MessageDto {
+pub(super) struct MessageDto {
     /// A UUID of version 4.
     #[schema(format = "uuid")]
     id: String,
@@ -125,7 +125,7 @@ static KNOWN: LazyLock<Vec<&str>> =
 
 /// The parts of a valid message that the server uses.
 #[derive(Debug)]
-pub struct Message {
+pub(super) struct Message {
     /// Its id.
     pub id: String,
     /// The client that sent it.
@@ -138,7 +138,7 @@ pub struct Message {
 
 impl Message {
     /// Validates the body, or returns all its errors.
-    pub fn read(body: &Object<'_>) -> Result<Self, Vec<String>> {
+    pub(super) fn read(body: &Object<'_>) -> Result<Self, Vec<String>> {
         let property = |name| Property(body.get(name));
         let properties = Properties {
             id: property("id"),

@@ -40,7 +40,7 @@ use crate::{
     ),
     security((), ("bearer" = []), ("apiKey" = [])),
 )]
-pub async fn broadcast(
+pub(super) async fn broadcast(
     State(app): State<App>,
     Query(query): Query<InNamespace>,
     body: JsonText,
@@ -66,7 +66,7 @@ pub async fn broadcast(
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(rename_all = "camelCase")]
-pub struct ToClient {
+pub(super) struct ToClient {
     /// The event as which it goes out: none of Socket.IO's own, and none by which the server tells a
     /// client its state.
     #[param(default = "message-reply")]
@@ -94,7 +94,7 @@ pub struct ToClient {
     ),
     security((), ("bearer" = []), ("apiKey" = [])),
 )]
-pub async fn to_client(
+pub(super) async fn to_client(
     State(app): State<App>,
     Segment(client): Segment,
     Query(query): Query<ToClient>,
@@ -119,7 +119,7 @@ pub async fn to_client(
 }
 
 /// The error in an event name that a backend gives, if any.
-pub fn event_fault(field: &str, event: &str) -> Option<String> {
+pub(super) fn event_fault(field: &str, event: &str) -> Option<String> {
     if event.is_empty() {
         return Some(format!("{field} should not be empty"));
     }

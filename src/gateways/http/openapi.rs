@@ -58,7 +58,7 @@ impl Modify for Keys {
 }
 
 /// The document without the routes.
-pub fn base() -> utoipa::openapi::OpenApi {
+pub(super) fn base() -> utoipa::openapi::OpenApi {
     Document::openapi()
 }
 
@@ -85,7 +85,7 @@ fn errors<const N: usize>(list: [(StatusCode, &str, Value); N]) -> Responses {
 }
 
 /// The answers to an invalid body.
-pub enum BodyErrors {}
+pub(super) enum BodyErrors {}
 
 impl IntoResponses for BodyErrors {
     fn responses() -> Responses {
@@ -110,7 +110,7 @@ impl IntoResponses for BodyErrors {
 }
 
 /// The answers to an invalid path or query.
-pub enum QueryErrors {}
+pub(super) enum QueryErrors {}
 
 impl IntoResponses for QueryErrors {
     fn responses() -> Responses {
@@ -123,7 +123,7 @@ impl IntoResponses for QueryErrors {
 }
 
 /// The answers to a caller without a valid key, or over its rate limit.
-pub enum KeyErrors {}
+pub(super) enum KeyErrors {}
 
 impl IntoResponses for KeyErrors {
     fn responses() -> Responses {
@@ -148,7 +148,7 @@ impl IntoResponses for KeyErrors {
 }
 
 /// The answer if something does not exist.
-pub enum NotFound {}
+pub(super) enum NotFound {}
 
 impl IntoResponses for NotFound {
     fn responses() -> Responses {
@@ -157,7 +157,7 @@ impl IntoResponses for NotFound {
 }
 
 /// The answers to a request that may succeed later.
-pub enum Busy {}
+pub(super) enum Busy {}
 
 impl IntoResponses for Busy {
     fn responses() -> Responses {
@@ -177,7 +177,7 @@ impl IntoResponses for Busy {
 }
 
 /// The document, as JSON and as YAML, and Swagger UI.
-pub fn routes(document: &utoipa::openapi::OpenApi) -> Router<App> {
+pub(super) fn routes(document: &utoipa::openapi::OpenApi) -> Router<App> {
     #[allow(clippy::expect_used, reason = "the document is the same at every start, and tested")]
     let (json, yaml) = (
         document.to_pretty_json().expect("the document has a JSON form"),

@@ -26,7 +26,7 @@ use crate::{
 
 /// The CORS headers of every answer.
 #[derive(Clone)]
-pub struct Cors {
+pub(super) struct Cors {
     usual: CorsLayer,
     with_credentials: CorsLayer,
     /// The Admin UI is on: its page polls with credentials.
@@ -35,7 +35,7 @@ pub struct Cors {
 
 impl Cors {
     /// The headers that this setting asks for; `admin` where the Admin UI is on.
-    pub fn new(allowed: &CorsOrigin, admin: bool) -> Self {
+    pub(super) fn new(allowed: &CorsOrigin, admin: bool) -> Self {
         let layer = CorsLayer::new()
             .allow_methods([Method::GET, Method::POST, Method::DELETE, Method::OPTIONS])
             .allow_headers(AllowHeaders::mirror_request())
@@ -73,7 +73,7 @@ impl<S: Clone> Layer<S> for Cors {
 
 /// Answers preflights, and adds the CORS headers to every other answer.
 #[derive(Clone)]
-pub struct CorsService<S> {
+pub(super) struct CorsService<S> {
     usual: cors::Cors<S>,
     with_credentials: cors::Cors<S>,
     admin: bool,
@@ -109,7 +109,11 @@ fn sends_credentials(uri: &Uri) -> bool {
 
 /// Refuses Socket.IO to pages, unless their origin is allowed or they are the server's own page, where there
 /// is one. A request without an origin comes from no page and is let in.
-pub async fn check(State(config): State<Arc<Config>>, request: Request, next: Next) -> Response {
+pub(super) async fn check(
+    State(config): State<Arc<Config>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let allowed = &config.cors_origin;
     let refused = request.headers().get(header::ORIGIN).is_some_and(|origin| {
         let is_allowed = |origin| {

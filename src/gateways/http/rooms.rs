@@ -31,7 +31,7 @@ const MAX_OFFSET: u64 = (1 << 53) - 1;
     responses((status = 200, description = "A page of them, in the order of their names", body = Page<Room>), QueryErrors, KeyErrors),
     security(("bearer" = []), ("apiKey" = [])),
 )]
-pub async fn list(
+pub(super) async fn list(
     State(app): State<App>,
     Query(query): Query<InNamespace>,
     Query(paging): Query<Paging>,
@@ -51,7 +51,7 @@ pub async fn list(
     responses((status = 200, description = "The room", body = RoomDetail), NotFound, QueryErrors, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]
-pub async fn one(
+pub(super) async fn one(
     State(app): State<App>,
     path: Segment,
     Query(query): Query<InNamespace>,
@@ -63,7 +63,7 @@ pub async fn one(
 /// Which part of a room's history is wanted.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct After {
+pub(super) struct After {
     /// The offset after which to begin.
     #[param(value_type = Option<u64>, minimum = 0, default = 0)]
     after: Option<String>,
@@ -85,7 +85,7 @@ pub struct After {
     responses((status = 200, description = "The messages, oldest first", body = HistoryPage), QueryErrors, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]
-pub async fn messages(
+pub(super) async fn messages(
     State(app): State<App>,
     path: Segment,
     Query(query): Query<InNamespace>,

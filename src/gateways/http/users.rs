@@ -24,7 +24,10 @@ use crate::{
     responses((status = 200, description = "Its presence", body = Presence), QueryErrors, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]
-pub async fn one(State(app): State<App>, path: Segment) -> Result<Json<Presence>, HttpError> {
+pub(super) async fn one(
+    State(app): State<App>,
+    path: Segment,
+) -> Result<Json<Presence>, HttpError> {
     let user = path.name("userId", UserId::parse)?;
     Ok(Json(queries::user(&app, &user).await?))
 }
@@ -40,6 +43,6 @@ pub async fn one(State(app): State<App>, path: Segment) -> Result<Json<Presence>
     responses((status = 200, description = "The counts", body = Stats), KeyErrors),
     security(("bearer" = []), ("apiKey" = [])),
 )]
-pub async fn stats(State(app): State<App>) -> Json<Stats> {
+pub(super) async fn stats(State(app): State<App>) -> Json<Stats> {
     Json(queries::stats(&app).await)
 }

@@ -45,7 +45,7 @@ use crate::{
 
 /// The library's handler for connections to one namespace.
 #[derive(Clone)]
-pub struct NamespaceHandler {
+pub(super) struct NamespaceHandler {
     /// The state that all gateways share.
     pub app: App,
     /// The namespace.
@@ -53,7 +53,7 @@ pub struct NamespaceHandler {
 }
 
 /// One connection.
-pub struct Connection {
+pub(super) struct Connection {
     pub(super) app: App,
     pub(super) client: OnceLock<Arc<Client>>,
     /// Taken by the client when the connection is established.
@@ -85,7 +85,7 @@ const BACKLOG_WAIT: Duration = Duration::from_secs(1);
 type Refused = Box<dyn fmt::Display + Send>;
 
 /// Names this crate's own handlers among the library's.
-pub enum Direct {}
+pub(super) enum Direct {}
 
 impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
     fn call_middleware<'a>(
@@ -241,17 +241,17 @@ impl DisconnectHandler<LocalAdapter, Direct> for Farewell {
 
 impl Connection {
     /// The state that all gateways share.
-    pub fn app(&self) -> &App {
+    pub(super) fn app(&self) -> &App {
         &self.app
     }
 
     /// The client, once the connection is established.
-    pub fn client(&self) -> Option<&Arc<Client>> {
+    pub(super) fn client(&self) -> Option<&Arc<Client>> {
         self.client.get()
     }
 
     /// The events that are not processed yet.
-    pub fn inbox(&self) -> &Inbox {
+    pub(super) fn inbox(&self) -> &Inbox {
         &self.inbox
     }
 

@@ -52,7 +52,7 @@ pub struct Shared {
 
 /// The namespaces of one connection, and its bucket of events.
 #[derive(Debug)]
-pub struct Connects {
+pub(super) struct Connects {
     shared: Arc<Shared>,
     address: Option<IpAddr>,
     /// The bucket.
@@ -92,7 +92,7 @@ impl Place {
 
 /// A CONNECT that a handler has taken. Dropped before the client [enters](Self::enter), it frees the place.
 #[derive(Debug)]
-pub struct Taken {
+pub(super) struct Taken {
     connects: Arc<Connects>,
     namespace: Arc<str>,
     entered: bool,
@@ -100,7 +100,7 @@ pub struct Taken {
 
 impl Taken {
     /// The client enters.
-    pub fn enter(mut self, connection: &Arc<Connection>) {
+    pub(super) fn enter(mut self, connection: &Arc<Connection>) {
         self.entered = true;
         let place = Place::Inside(Arc::downgrade(connection));
         self.connects.places.lock().insert(self.namespace.clone(), place);
@@ -117,7 +117,7 @@ impl Drop for Taken {
 
 impl Connects {
     /// A new connection from this address. With Engine.IO 3 (`v3`), the library lets it into `/` by itself.
-    pub fn new(shared: Arc<Shared>, address: Option<IpAddr>, v3: bool) -> Arc<Self> {
+    pub(super) fn new(shared: Arc<Shared>, address: Option<IpAddr>, v3: bool) -> Arc<Self> {
         let root = v3.then(|| ("/".into(), Place::Offered(None)));
         Arc::new(Self {
             throttle: Throttle::new(&shared.config),
@@ -133,7 +133,7 @@ impl Connects {
     ///
     /// # Errors
     /// If nothing was offered, or the offer was over a limit.
-    pub fn take(self: &Arc<Self>, namespace: &Arc<str>) -> Result<Taken, Refusal> {
+    pub(super) fn take(self: &Arc<Self>, namespace: &Arc<str>) -> Result<Taken, Refusal> {
         let taken = {
             let mut places = self.places.lock();
             let Some(Place::Offered(limited)) = places.get(namespace) else {
@@ -169,7 +169,7 @@ impl Connects {
     }
 
     /// The session in a namespace has ended. A newer offer stays.
-    pub fn left(&self, namespace: &str) {
+    pub(super) fn left(&self, namespace: &str) {
         let mut places = self.places.lock();
         if !matches!(places.get(namespace), Some(Place::Offered(_))) {
             places.remove(namespace);

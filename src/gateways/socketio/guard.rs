@@ -10,18 +10,18 @@ use futures_util::FutureExt;
 use crate::{hub::Client, telemetry::metrics::Metrics};
 
 /// Calls `begin`; `None` if it panics. The panic hook has logged where.
-pub fn catch_panic<R>(begin: impl FnOnce() -> R) -> Option<R> {
+pub(super) fn catch_panic<R>(begin: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(begin)).ok()
 }
 
 /// The output of `work`; `None` if it panics.
-pub fn catch_panic_async<F: Future>(work: F) -> impl Future<Output = Option<F::Output>> {
+pub(super) fn catch_panic_async<F: Future>(work: F) -> impl Future<Output = Option<F::Output>> {
     AssertUnwindSafe(work).catch_unwind().map(Result::ok)
 }
 
 /// Runs one step of a client's connect or disconnect, and returns whether it completed. A panic is counted,
 /// and ends only this step.
-pub fn step(metrics: &Metrics, client: &Client, name: &str, work: impl FnOnce()) -> bool {
+pub(super) fn step(metrics: &Metrics, client: &Client, name: &str, work: impl FnOnce()) -> bool {
     let work = || {
         failpoint(client, name);
         work();
@@ -36,12 +36,12 @@ pub fn step(metrics: &Metrics, client: &Client, name: &str, work: impl FnOnce())
 
 /// In this crate's own tests a client can ask for a panic, by its name.
 #[cfg(test)]
-pub fn failpoint(client: &Client, place: &str) {
+pub(super) fn failpoint(client: &Client, place: &str) {
     assert!(*client.name != format!("panics at {place}"), "as the test asked for");
 }
 
 #[cfg(not(test))]
-pub const fn failpoint(_: &Client, _: &str) {}
+pub(super) const fn failpoint(_: &Client, _: &str) {}
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use crate::{config::Config, limits::client_address, protocol::payload::Object};
 
 /// The parts of a handshake that the server uses.
 #[derive(Default)]
-pub struct Handshake {
+pub(super) struct Handshake {
     /// The token, from `auth.token`, else query `token`, else `Authorization: Bearer`.
     pub token: Option<String>,
     /// The name, from `auth.clientName`, else query `clientName`, else header `x-client-name`.
@@ -20,7 +20,7 @@ pub struct Handshake {
 
 impl Handshake {
     /// Reads a handshake from its HTTP request and the `auth` object of its CONNECT packet.
-    pub fn read(parts: &Parts, auth: Option<&Value>, config: &Config) -> Self {
+    pub(super) fn read(parts: &Parts, auth: Option<&Value>, config: &Config) -> Self {
         let auth = auth.and_then(Value::as_str).and_then(|text| Object::parse(text.as_str()));
         let auth = |key: &str| Some(auth.as_ref()?.get(key)?.get());
         let text = |json: &str| serde_json::from_str::<String>(json).ok();
@@ -56,7 +56,7 @@ impl Handshake {
 const MAX_CLIENT_NAME: usize = 200;
 
 /// A client's name: the token's, else the handshake's.
-pub fn client_name(token: Option<String>, handshake: Option<String>) -> Arc<str> {
+pub(super) fn client_name(token: Option<String>, handshake: Option<String>) -> Arc<str> {
     match token.filter(|name| !name.is_empty()).or(handshake) {
         Some(name) => name.chars().take(MAX_CLIENT_NAME).collect::<String>().into(),
         None => "anonymous".into(),

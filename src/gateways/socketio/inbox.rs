@@ -40,7 +40,7 @@ const CALM: usize = 64;
 const UNDER_WAY: usize = 128;
 
 /// One thing that came from a client.
-pub enum Item {
+pub(super) enum Item {
     /// An event: the text of its packet's array, and what its placeholders refer to.
     Event {
         /// `["name", argument, …]`
@@ -62,7 +62,7 @@ pub enum Item {
 
 /// The queue, and whether it is being drained.
 #[derive(Default)]
-pub struct Inbox {
+pub(super) struct Inbox {
     state: Mutex<State>,
 }
 
@@ -79,13 +79,13 @@ struct State {
 }
 
 /// The bytes that an event of this text and these attachments is charged.
-pub fn size_of_event(text: &str, attachments: &[Bytes]) -> usize {
+pub(super) fn size_of_event(text: &str, attachments: &[Bytes]) -> usize {
     OVERHEAD + text.len() + attachments.iter().map(Bytes::len).sum::<usize>()
 }
 
 impl Inbox {
     /// Queues an item; gives it back if too many are waiting. What comes after the end is dropped.
-    pub fn push(&self, connection: &Arc<Connection>, item: Item) -> Result<(), Item> {
+    pub(super) fn push(&self, connection: &Arc<Connection>, item: Item) -> Result<(), Item> {
         let mut state = self.state.lock();
         if state.ended {
             return Ok(());
@@ -119,7 +119,7 @@ impl Inbox {
     }
 
     /// Starts the processing, early items first.
-    pub fn open(&self, connection: &Arc<Connection>) {
+    pub(super) fn open(&self, connection: &Arc<Connection>) {
         let mut state = self.state.lock();
         state.open = true;
         if state.starts() {

@@ -22,7 +22,7 @@ const MAX_ATTACHMENTS: usize = 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long a connection may take to ask for its first namespace.
-pub fn connect_timeout(config: &Config) -> Duration {
+pub(super) fn connect_timeout(config: &Config) -> Duration {
     // A client that must answer a ping in this time can do this in it, too.
     CONNECT_TIMEOUT.min(config.ping_timeout)
 }

@@ -25,7 +25,7 @@ use crate::{
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Counts and logs a client whose CONNECT is refused.
-pub fn record_refused_connect(
+pub(super) fn record_refused_connect(
     app: &App,
     socket: &Socket,
     refusal: &Refusal,
@@ -51,7 +51,7 @@ pub fn record_refused_connect(
 
 /// Ends a connection that asked for a namespace and is in none in time. The library ends only those that
 /// never asked, and clients of Engine.IO 3 always have. One timer serves all refusals of a connection.
-pub fn close_if_unjoined(app: &App, socket: &Socket) {
+pub(super) fn close_if_unjoined(app: &App, socket: &Socket) {
     let Some(connection) = socket.req_parts().extensions.get::<Handle>() else { return };
     if !connection.watch() {
         return;

@@ -10,20 +10,20 @@ use crate::{
 
 /// Tells the client that its event was refused: by the ack, if it asked for one, and by the `error`
 /// event (for the camelCase events also by NestJS's `exception`).
-pub fn refuse(client: &Client, event: &str, ack: Option<i64>, refusal: &Refusal) {
+pub(super) fn refuse(client: &Client, event: &str, ack: Option<i64>, refusal: &Refusal) {
     acknowledge_refusal(client, ack, refusal);
     tell(client, event, refusal);
 }
 
 /// Acknowledges the client's event, if it asked for an ack; otherwise nothing is encoded.
-pub fn acknowledge(client: &Client, ack: Option<i64>, answer: &Payload) {
+pub(super) fn acknowledge(client: &Client, ack: Option<i64>, answer: &Payload) {
     if let Some(id) = ack {
         client.sender.acknowledge(id, answer);
     }
 }
 
 /// Tells the client by the ack alone that its event was refused, if it asked for one.
-pub fn acknowledge_refusal(client: &Client, ack: Option<i64>, refusal: &Refusal) {
+pub(super) fn acknowledge_refusal(client: &Client, ack: Option<i64>, refusal: &Refusal) {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Ack<'a> {

@@ -36,7 +36,7 @@ use crate::{
 const MAX_SHOWN: usize = 50;
 
 /// Work that was begun for a client.
-pub struct Task {
+pub(super) struct Task {
     /// The work that remains, with the answer at the end.
     pub work: BoxFuture<'static, ()>,
     /// Whether the next item may begin before this work is done.
@@ -63,7 +63,7 @@ struct Asked {
 impl Connection {
     /// Begins an item: a message to a room is handed over during this call, all else waits for the work to be
     /// polled. The inbox calls this for one item after the other.
-    pub fn begin(self: &Arc<Self>, item: Item) -> Task {
+    pub(super) fn begin(self: &Arc<Self>, item: Item) -> Task {
         let Some(client) = self.client.get().cloned() else { return Task::alone(ready(())) };
         let of = self.clone();
         let (text, attachments, ack, came, charge) = match item {

@@ -20,7 +20,7 @@ const MAX_DEPTH: usize = 128;
 
 /// A placeholder: an object whose `_placeholder` is `true`.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Placeholder {
+pub(super) struct Placeholder {
     /// Where it stands in the text.
     pub place: Range<usize>,
     /// The number of its attachment; `None` if missing or invalid.
@@ -31,7 +31,7 @@ pub struct Placeholder {
 ///
 /// # Errors
 /// `invalid_payload` for a text that is too deep.
-pub fn placeholders(text: &str) -> Result<Vec<Placeholder>, Refusal> {
+pub(super) fn placeholders(text: &str) -> Result<Vec<Placeholder>, Refusal> {
     let mut scan = Scan { text, levels: Vec::new(), found: Vec::new() };
     for token in Tokens::of(text) {
         match token {
@@ -53,7 +53,10 @@ pub fn placeholders(text: &str) -> Result<Vec<Placeholder>, Refusal> {
 ///
 /// # Errors
 /// `invalid_payload` if a placeholder does not name one of the attachments, or names the same one as another.
-pub fn pack(text: &str, attachments: &[Bytes]) -> Result<Option<(String, Vec<Bytes>)>, Refusal> {
+pub(super) fn pack(
+    text: &str,
+    attachments: &[Bytes],
+) -> Result<Option<(String, Vec<Bytes>)>, Refusal> {
     let found = placeholders(text)?;
     let mut named = vec![false; attachments.len()];
     let mut packed = Vec::with_capacity(found.len());
@@ -246,7 +249,7 @@ impl Iterator for Tokens<'_> {
 }
 
 /// A payload in serde's data model, with its attachments as bytes.
-pub struct WithBytes<'a> {
+pub(super) struct WithBytes<'a> {
     text: &'a str,
     attachments: &'a [Bytes],
     root: Node,
@@ -265,7 +268,7 @@ enum Node {
 
 impl<'a> WithBytes<'a> {
     /// The text, with these attachments for its placeholders.
-    pub fn new(text: &'a str, attachments: &'a [Bytes]) -> Result<Self, Refusal> {
+    pub(super) fn new(text: &'a str, attachments: &'a [Bytes]) -> Result<Self, Refusal> {
         let placeholders = placeholders(text)?.into_iter().peekable();
         let mut nodes = Nodes { tokens: Tokens::of(text), placeholders };
         let root = nodes.tokens.next().and_then(|token| nodes.value(token));
@@ -359,7 +362,7 @@ impl Serialize for Part<'_> {
 }
 
 /// Serializes JSON text as it is.
-pub fn serialize_text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn serialize_text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
     work::reads(text.len());
     serde_json::from_str::<&RawValue>(text).map_err(S::Error::custom)?.serialize(serializer)
 }

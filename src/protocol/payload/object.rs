@@ -125,7 +125,7 @@ impl<'a> ObjectBuilder<'a> {
 
 /// The text of an object without the field `offset` and without white space at its end, so that [`splice`]
 /// can add one without reading it; `None` if nothing changes.
-pub fn without_offset(text: &str) -> Option<String> {
+pub(super) fn without_offset(text: &str) -> Option<String> {
     work::reads(text.len());
     let inner = text.strip_suffix('}')?;
     let ends_in_space = inner.ends_with(|last: char| last.is_ascii_whitespace());
@@ -151,7 +151,7 @@ pub fn without_offset(text: &str) -> Option<String> {
 
 /// The text of an object in two parts; the second ends it with the field `offset`. Anything but an object has
 /// one part.
-pub fn splice(text: &str, offset: u64) -> (&str, Option<String>) {
+pub(super) fn splice(text: &str, offset: u64) -> (&str, Option<String>) {
     let Some(inner) = text.strip_suffix('}') else { return (text, None) };
     let inner = inner.trim_ascii_end();
     let comma = if inner.len() > 1 { "," } else { "" };

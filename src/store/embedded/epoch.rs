@@ -31,12 +31,12 @@ pub(super) struct Epochs {
 
 impl Epochs {
     /// The epoch whose stored form is `raw`.
-    pub fn salted(self, raw: u64) -> Epoch {
+    pub(super) fn salted(self, raw: u64) -> Epoch {
         Epoch(raw ^ self.salt)
     }
 
     /// The stored form of the epoch of a room that has no row.
-    pub fn derived(self, conn: &Connection, key: &RoomKey) -> rusqlite::Result<u64> {
+    pub(super) fn derived(self, conn: &Connection, key: &RoomKey) -> rusqlite::Result<u64> {
         let generation = generation(conn, self.bucket(key))?;
         let mut hash = self.key_hash(key);
         hash.write_u64(generation);
@@ -44,7 +44,7 @@ impl Epochs {
     }
 
     /// Notes that `key` was forgotten, so that its next history has another epoch.
-    pub fn forget(self, conn: &Connection, key: &RoomKey) -> rusqlite::Result<()> {
+    pub(super) fn forget(self, conn: &Connection, key: &RoomKey) -> rusqlite::Result<()> {
         conn.prepare_cached(
             "INSERT INTO forgotten (bucket, generation) VALUES (?1, 1)
              ON CONFLICT (bucket) DO UPDATE SET generation = generation + 1",

@@ -29,26 +29,26 @@ pub(super) struct Victim {
 }
 
 impl Place {
-    pub fn new(settings: &Settings, in_use: InUse) -> Self {
+    pub(super) fn new(settings: &Settings, in_use: InUse) -> Self {
         Self { limit: settings.max_rooms, per_sender: settings.max_rooms_per_sender, in_use }
     }
 
     /// Whether the room has members.
-    pub fn is_in_use(&self, key: &RoomKey) -> bool {
+    pub(super) fn is_in_use(&self, key: &RoomKey) -> bool {
         (self.in_use)(key)
     }
 
     /// Whether one more than `stored` rooms would be too many.
-    pub fn is_full(&self, stored: u64) -> bool {
+    pub(super) fn is_full(&self, stored: u64) -> bool {
         self.limit > 0 && stored >= self.limit
     }
 
     /// Whether `creator` may begin no further room.
-    pub fn is_used_up(&self, conn: &Connection, creator: &str) -> rusqlite::Result<bool> {
+    pub(super) fn is_used_up(&self, conn: &Connection, creator: &str) -> rusqlite::Result<bool> {
         Ok(self.per_sender > 0 && begun(conn, creator)? >= self.per_sender)
     }
 
-    pub fn refusal(&self, sender: Option<&SenderId>) -> StoreError {
+    pub(super) fn refusal(&self, sender: Option<&SenderId>) -> StoreError {
         match sender {
             Some(_) => StoreError::TooManyRoomsBegun { limit: self.per_sender },
             None => StoreError::TooManyRooms { limit: self.limit },
@@ -57,7 +57,7 @@ impl Place {
 
     /// The least recently used room without members, of those that `creator` has begun or of all; `None` if
     /// none of the checked rooms may go.
-    pub fn victim(
+    pub(super) fn victim(
         &self,
         conn: &Connection,
         creator: Option<&str>,

@@ -32,7 +32,7 @@ pub(super) enum Work {
 
 impl Work {
     /// Whether it makes the store larger.
-    pub fn wants_room(&self) -> bool {
+    pub(super) fn wants_room(&self) -> bool {
         match self {
             Self::Append { .. } | Self::Receipt { .. } | Self::Enqueue { .. } => true,
             Self::Confirm { .. } | Self::Sweep => false,
@@ -95,13 +95,13 @@ pub(super) enum Taken {
 }
 
 impl Intake {
-    pub fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         let state = State { backlog: Backlog::new(limits, "the disk"), awaits: Awaits::Nothing };
         Self { state: Mutex::new(state), arrived: Condvar::new() }
     }
 
     /// Takes the work in, or answers why not.
-    pub fn push(&self, command: Command) {
+    pub(super) fn push(&self, command: Command) {
         let mut state = self.state.lock();
         if let Err(refused) = state.backlog.push(command) {
             drop(state);
@@ -121,7 +121,7 @@ impl Intake {
 
     /// Waits for work until `idle_at`. While there is less than a batch, waits for more until [`SPACING`]
     /// after `last_commit`. Takes one batch.
-    pub fn take(&self, last_commit: Instant, idle_at: Instant) -> Taken {
+    pub(super) fn take(&self, last_commit: Instant, idle_at: Instant) -> Taken {
         let mut state = self.state.lock();
         state.awaits = Awaits::Any;
         while state.backlog.is_empty() && !state.backlog.is_closed() {
@@ -144,23 +144,23 @@ impl Intake {
     }
 
     /// Refuses work from now on; what was taken in is still done.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.state.lock().backlog.close();
         self.arrived.notify_one();
     }
 
     /// Closes, and drops the work that was not done.
-    pub fn abandon(&self) {
+    pub(super) fn abandon(&self) {
         let abandoned = self.state.lock().backlog.abandon();
         drop(abandoned);
     }
 
-    pub fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.state.lock().backlog.is_closed()
     }
 
     /// Writes that wait, and their bytes.
-    pub fn depth(&self) -> (usize, usize) {
+    pub(super) fn depth(&self) -> (usize, usize) {
         self.state.lock().backlog.depth()
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         Self {
             size: settings.history_size,
             expired_at: expired_at(settings.clock.now_ms(), settings.history_ttl),
@@ -58,7 +58,7 @@ pub(super) struct Room {
 
 impl Room {
     /// The room of `key`, if it has a row.
-    pub fn load(
+    pub(super) fn load(
         conn: &Connection,
         epochs: Epochs,
         key: &RoomKey,
@@ -80,7 +80,7 @@ impl Room {
     }
 
     /// Creates the row of `key`. Its first message, of the time `now`, must follow in the same transaction.
-    pub fn create(
+    pub(super) fn create(
         conn: &Connection,
         epochs: Epochs,
         key: &RoomKey,
@@ -99,7 +99,7 @@ impl Room {
     }
 
     /// Stores `entry` as the room's next message.
-    pub fn append(
+    pub(super) fn append(
         &mut self,
         conn: &Connection,
         entry: &Entry,
@@ -124,19 +124,19 @@ impl Room {
     }
 
     /// The position of its newest message.
-    pub fn newest(&self) -> Position {
+    pub(super) fn newest(&self) -> Position {
         Position { offset: self.head, epoch: self.epoch }
     }
 
     /// How many messages a room may hold beyond `size` before a chunk is trimmed: at most an
     /// eighth.
-    pub fn slack(size: u64) -> u64 {
+    pub(super) fn slack(size: u64) -> u64 {
         (size / 8).clamp(1, 64)
     }
 
     /// Deletes the messages before `keep_from`, oldest first, with their receipts: at most `budget`
     /// rows, which shrinks by as many as were deleted.
-    pub fn trim(
+    pub(super) fn trim(
         &mut self,
         conn: &Connection,
         keep_from: u64,
@@ -169,14 +169,14 @@ impl Room {
 
     /// Notes that the last message was deleted at `now`. The room makes way before all others, as nothing
     /// would be lost.
-    pub fn mark_emptied(&self, conn: &Connection, now: i64) -> rusqlite::Result<()> {
+    pub(super) fn mark_emptied(&self, conn: &Connection, now: i64) -> rusqlite::Result<()> {
         conn.prepare_cached("UPDATE rooms SET head = ?2, emptied_at = ?3, used = 0 WHERE id = ?1")?
             .execute(params![self.id, sql(self.head), now])?;
         Ok(())
     }
 
     /// The oldest offset that can be read; `head + 1` if none can.
-    pub fn oldest(&self, conn: &Connection, window: Window) -> rusqlite::Result<u64> {
+    pub(super) fn oldest(&self, conn: &Connection, window: Window) -> rusqlite::Result<u64> {
         let from = self.first.max((self.head + 1).saturating_sub(window.size));
         if window.expired_at == i64::MIN || from > self.head {
             return Ok(from);
@@ -189,7 +189,7 @@ impl Room {
     }
 
     /// The newest readable message with this id.
-    pub fn find(
+    pub(super) fn find(
         &self,
         conn: &Connection,
         window: Window,

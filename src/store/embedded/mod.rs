@@ -111,7 +111,7 @@ impl Default for Tuning {
 
 impl Embedded {
     /// Opens or creates the store; see [`super::Store::open`].
-    pub fn open(
+    pub(super) fn open(
         settings: Settings,
         tuning: Tuning,
         tail: impl FnMut(&[Committed]) + Send + 'static,
@@ -177,11 +177,11 @@ impl Embedded {
         })
     }
 
-    pub fn append(&self, Append { room, entry, except, sender }: Append) -> Answer {
+    pub(super) fn append(&self, Append { room, entry, except, sender }: Append) -> Answer {
         self.submit(Work::Append { room, entry: Arc::new(entry), except, sender })
     }
 
-    pub fn record_receipt(
+    pub(super) fn record_receipt(
         &self,
         room: RoomKey,
         message_id: String,
@@ -191,31 +191,31 @@ impl Embedded {
         self.submit(Work::Receipt { room, message_id, user, timestamp_ms })
     }
 
-    pub fn enqueue(&self, user: UserId, sender: Option<SenderId>, entry: Entry) -> Answer {
+    pub(super) fn enqueue(&self, user: UserId, sender: Option<SenderId>, entry: Entry) -> Answer {
         self.submit(Work::Enqueue { user, sender, entry })
     }
 
-    pub fn confirm(&self, user: UserId, up_to: u64) -> Answer {
+    pub(super) fn confirm(&self, user: UserId, up_to: u64) -> Answer {
         self.submit(Work::Confirm { user, up_to })
     }
 
-    pub fn sweep(&self) -> Answer {
+    pub(super) fn sweep(&self) -> Answer {
         self.submit(Work::Sweep)
     }
 
-    pub async fn read(&self, room: &RoomKey, query: Query) -> Result<Page, StoreError> {
+    pub(super) async fn read(&self, room: &RoomKey, query: Query) -> Result<Page, StoreError> {
         let (epochs, window, room) = (self.epochs, self.window(), room.clone());
         self.readers.run(move |conn| reader::page(conn, epochs, window, &room, query)).await
     }
 
-    pub async fn extent(&self, room: &RoomKey) -> Result<Extent, StoreError> {
+    pub(super) async fn extent(&self, room: &RoomKey) -> Result<Extent, StoreError> {
         let (epochs, window, room) = (self.epochs, self.window(), room.clone());
         self.readers
             .run(move |conn| log::extent(conn, epochs, window, &room).map(|(extent, _)| extent))
             .await
     }
 
-    pub async fn find_by_message_id(
+    pub(super) async fn find_by_message_id(
         &self,
         room: &RoomKey,
         message_id: &str,
@@ -230,7 +230,7 @@ impl Embedded {
             .await
     }
 
-    pub async fn queued(
+    pub(super) async fn queued(
         &self,
         user: &UserId,
         after_seq: u64,
@@ -243,32 +243,32 @@ impl Embedded {
             .await
     }
 
-    pub async fn queue_len(&self, user: &UserId) -> Result<u64, StoreError> {
+    pub(super) async fn queue_len(&self, user: &UserId) -> Result<u64, StoreError> {
         let (expired_at, user) = (self.queue_expired_at(), user.clone());
         self.readers.run(move |conn| queue::len(conn, expired_at, &user)).await
     }
 
-    pub fn health(&self) -> Health {
+    pub(super) fn health(&self) -> Health {
         if self.intake.is_closed() {
             return Health::Closed;
         }
         self.shared.health()
     }
 
-    pub fn stats(&self) -> Stats {
+    pub(super) fn stats(&self) -> Stats {
         let (queued, queued_bytes) = self.intake.depth();
         Stats { queued: queued as u64, queued_bytes: queued_bytes as u64, ..self.shared.stats() }
     }
 
     /// Refuses everything from now on, finishes the writes that were taken in, and closes the file.
-    pub async fn close(&self) {
+    pub(super) async fn close(&self) {
         self.intake.close();
         self.readers.close();
         let mut ended = self.ended.clone();
         while ended.changed().await.is_ok() {}
     }
 
-    pub fn location(&self) -> &Location {
+    pub(super) fn location(&self) -> &Location {
         &self.settings.location
     }
 

@@ -29,11 +29,11 @@ enum Source {
 }
 
 impl Readers {
-    pub fn of_file(path: PathBuf) -> Self {
+    pub(super) fn of_file(path: PathBuf) -> Self {
         Self::new(Source::File { path, idle: Mutex::default() }, CONNECTIONS)
     }
 
-    pub fn of_memory(conn: Arc<Mutex<Connection>>) -> Self {
+    pub(super) fn of_memory(conn: Arc<Mutex<Connection>>) -> Self {
         Self::new(Source::Memory(conn), 1)
     }
 
@@ -42,7 +42,7 @@ impl Readers {
     }
 
     /// Runs `read` on one consistent state of the data, on a blocking thread.
-    pub async fn run<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -61,7 +61,7 @@ impl Readers {
     }
 
     /// Refuses reads from now on and closes the connections that are not in use.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.permits.close();
         if let Source::File { idle, .. } = &*self.source {
             idle.lock().clear();

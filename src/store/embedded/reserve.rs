@@ -24,7 +24,7 @@ const PAUSE: u32 = 60;
 
 impl Reserve {
     /// The reserve of a store; an earlier process may have left the file.
-    pub fn of(location: &Location, size: u64) -> Self {
+    pub(super) fn of(location: &Location, size: u64) -> Self {
         let path = match location {
             Location::File(path) => Some(suffixed(path, ".reserve")),
             Location::Memory => None,
@@ -34,12 +34,12 @@ impl Reserve {
     }
 
     /// The free bytes inside the database that are worth as much as a free disk.
-    pub fn worth(&self) -> u64 {
+    pub(super) fn worth(&self) -> u64 {
         self.size / 4
     }
 
     /// Fills the reserve unless it is full; after a failure, tries again some calls later.
-    pub fn take(&mut self) {
+    pub(super) fn take(&mut self) {
         self.pause = self.pause.saturating_sub(1);
         if self.held < self.size && self.pause == 0 && !self.fill(false) {
             self.pause = PAUSE;
@@ -47,7 +47,7 @@ impl Reserve {
     }
 
     /// Fills another file before it replaces the old one. If this succeeds, the disk has room for more.
-    pub fn renew(&mut self) -> bool {
+    pub(super) fn renew(&mut self) -> bool {
         self.fill(true)
     }
 
@@ -69,7 +69,7 @@ impl Reserve {
     }
 
     /// Removes the file; `false` if there was none.
-    pub fn release(&mut self) -> bool {
+    pub(super) fn release(&mut self) -> bool {
         let Some(path) = self.path.as_ref().filter(|_| self.held > 0) else { return false };
         self.held = 0;
         fs::remove_file(path).is_ok()

@@ -31,7 +31,7 @@ pub(super) struct Counts {
 
 impl Rooms {
     /// Caches at most `capacity` rooms. `place` says how many may have a row.
-    pub fn new(
+    pub(super) fn new(
         conn: &Connection,
         epochs: Epochs,
         capacity: usize,
@@ -41,21 +41,21 @@ impl Rooms {
         Ok(Self { known: LruCache::new(capacity), epochs, counts, place })
     }
 
-    pub fn epochs(&self) -> Epochs {
+    pub(super) fn epochs(&self) -> Epochs {
         self.epochs
     }
 
-    pub fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> Counts {
         self.counts
     }
 
     /// Whether the room has members.
-    pub fn is_in_use(&self, key: &RoomKey) -> bool {
+    pub(super) fn is_in_use(&self, key: &RoomKey) -> bool {
         self.place.is_in_use(key)
     }
 
     /// The room of `key`, if it has a row.
-    pub fn find(
+    pub(super) fn find(
         &mut self,
         conn: &Connection,
         key: &RoomKey,
@@ -69,7 +69,7 @@ impl Rooms {
     }
 
     /// The room of `key`. If it has no row, it gets one, and `sender` is charged for it.
-    pub fn find_or_create(
+    pub(super) fn find_or_create(
         &mut self,
         conn: &Connection,
         key: &RoomKey,
@@ -112,14 +112,19 @@ impl Rooms {
     }
 
     /// Updates the cache after `room` was trimmed outside of it.
-    pub fn trimmed(&mut self, key: &RoomKey, room: &Room) {
+    pub(super) fn trimmed(&mut self, key: &RoomKey, room: &Room) {
         if let Some(known) = self.known.peek_mut(key) {
             *known = *room;
         }
     }
 
     /// Removes a room; its next history begins at 1 with another epoch.
-    pub fn forget(&mut self, conn: &Connection, key: &RoomKey, room: i64) -> rusqlite::Result<()> {
+    pub(super) fn forget(
+        &mut self,
+        conn: &Connection,
+        key: &RoomKey,
+        room: i64,
+    ) -> rusqlite::Result<()> {
         evict::drop_room(conn, room)?;
         self.epochs.forget(conn, key)?;
         self.known.remove(key);
@@ -128,7 +133,7 @@ impl Rooms {
     }
 
     /// Drops what a rolled-back transaction did; `counts` are those before it.
-    pub fn reset(&mut self, counts: Counts) {
+    pub(super) fn reset(&mut self, counts: Counts) {
         self.known.clear();
         self.counts = counts;
     }

@@ -32,7 +32,7 @@ struct Failing {
 
 impl Shared {
     /// Notes that writes fail or are refused, and why.
-    pub fn fails(&self, reason: &str, now_ms: i64) {
+    pub(super) fn fails(&self, reason: &str, now_ms: i64) {
         let mut failing = self.failing.lock();
         let since_ms = failing.as_ref().map(|failing| failing.since_ms);
         if since_ms.is_none() {
@@ -47,7 +47,7 @@ impl Shared {
 
     /// Counts a tick without a failure. After `settle` of them in a row the store counts as working, so
     /// that a nearly full one does not flap between ready and not ready.
-    pub fn succeeds(&self, settle: u32) {
+    pub(super) fn succeeds(&self, settle: u32) {
         let mut failing = self.failing.lock();
         let Some(known) = failing.as_mut() else { return };
         known.calm += 1;
@@ -58,12 +58,12 @@ impl Shared {
     }
 
     /// Whether writes failed a moment ago.
-    pub fn is_failing(&self) -> bool {
+    pub(super) fn is_failing(&self) -> bool {
         self.failing.lock().is_some()
     }
 
     /// [`Health::Working`] or [`Health::Failing`].
-    pub fn health(&self) -> Health {
+    pub(super) fn health(&self) -> Health {
         match &*self.failing.lock() {
             None => Health::Working,
             Some(Failing { reason, since_ms, .. }) => {
@@ -73,7 +73,7 @@ impl Shared {
     }
 
     /// The counters, without those of the intake.
-    pub fn stats(&self) -> Stats {
+    pub(super) fn stats(&self) -> Stats {
         Stats {
             commits: self.commits.load(Relaxed),
             failures: self.failures.load(Relaxed),

@@ -19,24 +19,24 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub fn new(reserve: Reserve, max_bytes: u64) -> Self {
+    pub(super) fn new(reserve: Reserve, max_bytes: u64) -> Self {
         let trim = Trim::new(max_bytes);
         Self { reserve, trim, max_bytes, used: 0, pressed: false, disk_full: None }
     }
 
     /// Whether there is a limit. If so, the bytes in use must be measured after every commit.
-    pub fn is_limited(&self) -> bool {
+    pub(super) fn is_limited(&self) -> bool {
         self.max_bytes > 0
     }
 
     /// The bytes in use at the last measurement.
-    pub fn used(&self) -> u64 {
+    pub(super) fn used(&self) -> u64 {
         self.used
     }
 
     /// Measures the bytes in use. Trimming begins a sixteenth below the limit, a reserve for what must be
     /// written meanwhile, and ends an eighth below it.
-    pub fn measure(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+    pub(super) fn measure(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         let pages = pragma(conn, "PRAGMA page_count")? - pragma(conn, "PRAGMA freelist_count")?;
         self.used = pages * pragma(conn, "PRAGMA page_size")?;
         let (high, low) =
@@ -51,12 +51,12 @@ impl Space {
     }
 
     /// Whether history is to be trimmed to make room.
-    pub fn is_pressed(&self) -> bool {
+    pub(super) fn is_pressed(&self) -> bool {
         self.pressed
     }
 
     /// Why nothing more can be stored, if so.
-    pub fn refusal(&self) -> Option<String> {
+    pub(super) fn refusal(&self) -> Option<String> {
         if let Some(reason) = &self.disk_full {
             return Some(reason.clone());
         }
@@ -70,13 +70,13 @@ impl Space {
         })
     }
 
-    pub fn is_disk_full(&self) -> bool {
+    pub(super) fn is_disk_full(&self) -> bool {
         self.disk_full.is_some()
     }
 
     /// Notes that a transaction failed. If there was no room for it, nothing more is stored until there is
     /// some.
-    pub fn note_failure(&mut self, error: &rusqlite::Error) {
+    pub(super) fn note_failure(&mut self, error: &rusqlite::Error) {
         if is_want_of_room(error) {
             self.disk_full = Some(error.to_string());
         }
@@ -84,7 +84,7 @@ impl Space {
 
     /// After old data was deleted from a full disk: accepts writes again if there is room on the disk or
     /// inside the file.
-    pub fn look_for_room(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+    pub(super) fn look_for_room(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         let free = pragma(conn, "PRAGMA freelist_count")? * pragma(conn, "PRAGMA page_size")?;
         if self.reserve.renew() || free >= self.reserve.worth() {
             self.disk_full = None;

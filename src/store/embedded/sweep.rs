@@ -48,7 +48,7 @@ struct Candidate {
 impl Sweep {
     /// One step, inside the caller's transaction; deletes at most `budget` rows besides forgotten
     /// rooms. After an error the caller rolls back and begins anew with a fresh sweep.
-    pub fn step(
+    pub(super) fn step(
         &mut self,
         conn: &Connection,
         rooms: &mut Rooms,

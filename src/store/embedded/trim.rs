@@ -39,25 +39,25 @@ pub(super) struct Trim {
 
 impl Trim {
     /// Begins with nothing trimmed; no room can hold more than `max_bytes`.
-    pub fn new(max_bytes: u64) -> Self {
+    pub(super) fn new(max_bytes: u64) -> Self {
         let random = 0x2545_f491_4f6c_dd1d;
         Self { after_room: 0, level: max_bytes, largest: 0, random, trimmed: 0, exhausted: false }
     }
 
     /// Notes that enough was freed: the next trimming begins at a higher level.
-    pub fn relax(&mut self) {
+    pub(super) fn relax(&mut self) {
         self.level = self.level.saturating_mul(2);
         self.exhausted = false;
     }
 
     /// Whether no history is left to trim.
-    pub fn is_exhausted(&self) -> bool {
+    pub(super) fn is_exhausted(&self) -> bool {
         self.exhausted
     }
 
     /// One step, inside the caller's transaction: deletes at most `budget` rows; returns how many
     /// messages those were.
-    pub fn step(
+    pub(super) fn step(
         &mut self,
         conn: &Connection,
         rooms: &mut Rooms,

@@ -63,7 +63,7 @@ impl<T> Drop for Writer<T> {
 
 impl<T: FnMut(&[Committed])> Writer<T> {
     /// Works until the intake is closed and empty.
-    pub fn run(mut self) {
+    pub(super) fn run(mut self) {
         let mut next_tick = Instant::now() + self.tick;
         let mut last_commit = Instant::now();
         loop {

@@ -18,7 +18,7 @@ const RUN_DIGITS: usize = 8;
 
 /// Both connections of one attempt. Reads have their own, so that large answers do not hold up the
 /// answers to writes.
-pub struct Connections {
+pub(super) struct Connections {
     pub writes: MultiplexedConnection,
     pub reads: MultiplexedConnection,
     /// The run of Redis; every restart begins another.
@@ -27,7 +27,7 @@ pub struct Connections {
 
 /// How far this node has seen the log.
 #[derive(Default)]
-pub struct Seen {
+pub(super) struct Seen {
     newest: Mutex<Newest>,
 }
 
@@ -42,7 +42,7 @@ struct Newest {
 impl Seen {
     /// Notes a log number of this run. Numbers of other runs are ignored: an earlier run's may have been
     /// lost since, and this node has yet to check in to a later run.
-    pub fn note(&self, run: &str, number: u64) {
+    pub(super) fn note(&self, run: &str, number: u64) {
         let mut newest = self.newest.lock();
         if newest.run == run {
             newest.number = newest.number.max(number);
@@ -50,19 +50,19 @@ impl Seen {
     }
 
     /// The run that it last checked in to, and the newest number it has seen.
-    pub fn newest(&self) -> (String, u64) {
+    pub(super) fn newest(&self) -> (String, u64) {
         let newest = self.newest.lock();
         (newest.run.clone(), newest.number)
     }
 
     /// Notes that this node has checked in to this run.
-    pub fn checked_in(&self, run: &str) {
+    pub(super) fn checked_in(&self, run: &str) {
         run.clone_into(&mut self.newest.lock().run);
     }
 }
 
 /// Connects, names the connections, and reports how far the log was seen.
-pub async fn connect(
+pub(super) async fn connect(
     client: &Client,
     name: &str,
     prefix: &str,
@@ -84,7 +84,7 @@ pub async fn connect(
 }
 
 /// Loads the scripts into Redis.
-pub async fn load_scripts(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+pub(super) async fn load_scripts(connection: &mut MultiplexedConnection) -> RedisResult<()> {
     let mut pipeline = redis::pipe();
     for script in scripts::ALL {
         pipeline.add_command(script.load()).ignore();

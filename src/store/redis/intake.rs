@@ -11,14 +11,14 @@ use crate::store::{
 
 /// How the answer to a write is to be read.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub(super) enum Kind {
     Append,
     Enqueue,
     Count,
 }
 
 /// A write and where its answer goes.
-pub struct Command {
+pub(super) struct Command {
     pub call: Cmd,
     pub kind: Kind,
     /// Its size in memory, in bytes.
@@ -37,18 +37,18 @@ impl backlog::Command for Command {
     }
 }
 
-pub struct Intake {
+pub(super) struct Intake {
     backlog: Mutex<Backlog<Command>>,
     arrived: Notify,
 }
 
 impl Intake {
-    pub fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self { backlog: Mutex::new(Backlog::new(limits, "Redis")), arrived: Notify::new() }
     }
 
     /// Takes the write in, or answers why not.
-    pub fn push(&self, command: Command) {
+    pub(super) fn push(&self, command: Command) {
         let pushed = self.backlog.lock().push(command);
         match pushed {
             Ok(()) => self.arrived.notify_one(),
@@ -57,7 +57,7 @@ impl Intake {
     }
 
     /// Waits for work and takes one batch; `None` once closed and empty. Only one task may call this.
-    pub async fn take(&self) -> Option<Vec<Command>> {
+    pub(super) async fn take(&self) -> Option<Vec<Command>> {
         loop {
             {
                 let mut backlog = self.backlog.lock();
@@ -73,19 +73,19 @@ impl Intake {
     }
 
     /// Refuses writes from now on; those taken in are still done.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.backlog.lock().close();
         self.arrived.notify_one();
     }
 
     /// Closes, and drops the writes that were not done.
-    pub fn abandon(&self) {
+    pub(super) fn abandon(&self) {
         let abandoned = self.backlog.lock().abandon();
         drop(abandoned);
     }
 
     /// Writes that wait, and their bytes.
-    pub fn depth(&self) -> (usize, usize) {
+    pub(super) fn depth(&self) -> (usize, usize) {
         self.backlog.lock().depth()
     }
 }

@@ -52,7 +52,7 @@ enum State {
     Closed,
 }
 
-pub struct Link {
+pub(super) struct Link {
     client: Client,
     prefix: String,
     /// The connections' name in Redis.
@@ -71,7 +71,7 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(
+    pub(super) fn new(
         client: Client,
         prefix: String,
         node: &str,
@@ -96,30 +96,30 @@ impl Link {
         }
     }
 
-    pub fn prefix(&self) -> &str {
+    pub(super) fn prefix(&self) -> &str {
         &self.prefix
     }
 
     /// Every command is answered within this, by Redis or by a refusal.
-    pub fn deadline(&self) -> Duration {
+    pub(super) fn deadline(&self) -> Duration {
         self.deadline
     }
 
     /// How many rooms were stored at the last check.
-    pub fn rooms(&self) -> u64 {
+    pub(super) fn rooms(&self) -> u64 {
         self.rooms.load(Relaxed)
     }
 
-    pub fn note_rooms(&self, count: u64) {
+    pub(super) fn note_rooms(&self, count: u64) {
         self.rooms.store(count, Relaxed);
     }
 
-    pub fn seen(&self) -> &Seen {
+    pub(super) fn seen(&self) -> &Seen {
         &self.seen
     }
 
     /// Keeps the connections up until [`Link::close`]; checks them every `tick`.
-    pub async fn keep(&self, tick: Duration) {
+    pub(super) async fn keep(&self, tick: Duration) {
         let mut closed = self.state.subscribe();
         tokio::select! {
             () = self.keep_on(tick) => {}
@@ -201,7 +201,10 @@ impl Link {
     }
 
     /// The connections; waits while they are being made.
-    pub async fn connections(&self, deadline: Instant) -> Result<Arc<Connections>, StoreError> {
+    pub(super) async fn connections(
+        &self,
+        deadline: Instant,
+    ) -> Result<Arc<Connections>, StoreError> {
         let mut state = self.state.subscribe();
         let settled = state.wait_for(|state| !matches!(state, State::Connecting));
         let refused = match timeout_at(deadline, settled).await {
@@ -218,7 +221,7 @@ impl Link {
 
     /// Sends writes as one pipeline, in order. An error means that the connection failed and that the
     /// outcome of the writes is unknown. Refusals by Redis are among the values.
-    pub async fn write(
+    pub(super) async fn write(
         &self,
         connections: &Arc<Connections>,
         pipeline: &Pipeline,
@@ -244,7 +247,7 @@ impl Link {
     }
 
     /// Sends a read to Redis, on the connection for reads.
-    pub async fn read(&self, call: &Cmd) -> Result<Value, StoreError> {
+    pub(super) async fn read(&self, call: &Cmd) -> Result<Value, StoreError> {
         let deadline = Instant::now() + self.deadline;
         let late = |_| StoreError::Unavailable("too many reads wait for Redis".into());
         let Ok(_permit) = timeout_at(deadline, self.reads.acquire()).await.map_err(late)? else {
@@ -305,7 +308,7 @@ impl Link {
     }
 
     /// Notes that Redis is failing.
-    pub fn fails(&self, reason: &str) {
+    pub(super) fn fails(&self, reason: &str) {
         let mut failing = self.failing.lock();
         let since = failing.take().map(|failing| failing.since_ms);
         if since.is_none() {
@@ -335,7 +338,7 @@ impl Link {
         }
     }
 
-    pub fn health(&self) -> Health {
+    pub(super) fn health(&self) -> Health {
         let state = self.state.borrow();
         match (&*state, &*self.failing.lock()) {
             (State::Closed, _) => Health::Closed,
@@ -350,13 +353,13 @@ impl Link {
     }
 
     /// Refuses everything from now on and ends the connections.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.state.send_replace(State::Closed);
         self.reads.close();
     }
 
     /// Returns once the link is closed.
-    pub async fn closed(&self) {
+    pub(super) async fn closed(&self) {
         // Cannot fail: the sender is in `self`.
         let _ = self.state.subscribe().wait_for(|state| matches!(state, State::Closed)).await;
     }

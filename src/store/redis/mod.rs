@@ -77,7 +77,7 @@ impl fmt::Debug for RedisSettings {
 
 /// What only tests change.
 #[derive(Debug, Clone, Copy)]
-pub struct Tuning {
+pub(super) struct Tuning {
     pub limits: Limits,
     /// Every call is answered within this.
     pub deadline: Duration,
@@ -105,7 +105,7 @@ const LAST: u64 = 1 << 52;
 const SWEPT: usize = 64;
 
 /// The shared store; it ends with [`Redis::close`] or when it is dropped.
-pub struct Redis {
+pub(super) struct Redis {
     link: Arc<Link>,
     intake: Arc<Intake>,
     counters: Arc<Counters>,
@@ -113,7 +113,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    pub fn start(settings: Settings, redis: RedisSettings, tuning: Tuning) -> Self {
+    pub(super) fn start(settings: Settings, redis: RedisSettings, tuning: Tuning) -> Self {
         let RedisSettings { client, prefix, node } = redis;
         let clock = settings.clock.clone();
         let link = Arc::new(Link::new(client, prefix, &node, tuning.deadline, clock));
@@ -139,7 +139,7 @@ impl Redis {
         Self { link, intake, counters, settings }
     }
 
-    pub fn append(&self, Append { room, entry, except, sender }: &Append) -> Answer {
+    pub(super) fn append(&self, Append { room, entry, except, sender }: &Append) -> Answer {
         let entry = codec::encode_entry(entry);
         let bytes = entry.len();
         let mut call = self.call(&scripts::APPEND);
@@ -153,7 +153,7 @@ impl Redis {
         self.submit(call, Kind::Append, bytes)
     }
 
-    pub fn record_receipt(
+    pub(super) fn record_receipt(
         &self,
         room: &RoomKey,
         message_id: &str,
@@ -165,7 +165,12 @@ impl Redis {
         self.submit(call, Kind::Count, message_id.len())
     }
 
-    pub fn enqueue(&self, user: &UserId, sender: Option<&SenderId>, entry: &Entry) -> Answer {
+    pub(super) fn enqueue(
+        &self,
+        user: &UserId,
+        sender: Option<&SenderId>,
+        entry: &Entry,
+    ) -> Answer {
         let entry = codec::encode_entry(entry);
         let bytes = entry.len();
         let mut call = self.call(&scripts::ENQUEUE);
@@ -181,17 +186,17 @@ impl Redis {
     }
 
     /// The answer is one more than the number removed, or 0 if `holder` does not have the claim.
-    pub fn confirm(&self, user: &UserId, up_to: u64, holder: &str) -> Answer {
+    pub(super) fn confirm(&self, user: &UserId, up_to: u64, holder: &str) -> Answer {
         let mut call = self.call(&scripts::CONFIRM);
         call.arg(user.as_str()).arg(up_to.min(LAST)).arg(holder);
         self.submit(call, Kind::Count, 0)
     }
 
-    pub async fn sweep(&self) -> Result<(), StoreError> {
+    pub(super) async fn sweep(&self) -> Result<(), StoreError> {
         sweep(&self.link, &self.settings).await
     }
 
-    pub async fn read(&self, room: &RoomKey, query: Query) -> Result<Page, StoreError> {
+    pub(super) async fn read(&self, room: &RoomKey, query: Query) -> Result<Page, StoreError> {
         let mut call = self.room_call(&scripts::READ, room);
         call.arg(query.after.min(LAST))
             .arg(query.limit)
@@ -200,12 +205,12 @@ impl Redis {
         Ok(values::page(&self.link.read(&call).await?, query)?)
     }
 
-    pub async fn extent(&self, room: &RoomKey) -> Result<Extent, StoreError> {
+    pub(super) async fn extent(&self, room: &RoomKey) -> Result<Extent, StoreError> {
         let nothing = Query { after: 0, limit: 0, max_bytes: 0, receipts: false };
         Ok(self.read(room, nothing).await?.extent)
     }
 
-    pub async fn find_by_message_id(
+    pub(super) async fn find_by_message_id(
         &self,
         room: &RoomKey,
         message_id: &str,
@@ -215,7 +220,7 @@ impl Redis {
         Ok(values::optional_number(&self.link.read(&call).await?)?)
     }
 
-    pub async fn queued(
+    pub(super) async fn queued(
         &self,
         user: &UserId,
         after_seq: u64,
@@ -225,7 +230,7 @@ impl Redis {
         Ok(self.look_into_queue(user, after_seq, limit, max_bytes).await?.1)
     }
 
-    pub async fn queue_len(&self, user: &UserId) -> Result<u64, StoreError> {
+    pub(super) async fn queue_len(&self, user: &UserId) -> Result<u64, StoreError> {
         Ok(self.look_into_queue(user, 0, 0, 0).await?.0)
     }
 
@@ -245,7 +250,7 @@ impl Redis {
         Ok(values::queued(&self.link.read(&call).await?)?)
     }
 
-    pub async fn claim_queue(
+    pub(super) async fn claim_queue(
         &self,
         user: &UserId,
         holder: &str,
@@ -254,7 +259,7 @@ impl Redis {
         self.claim(user, holder, "claim", ttl).await
     }
 
-    pub async fn renew_queue(
+    pub(super) async fn renew_queue(
         &self,
         user: &UserId,
         holder: &str,
@@ -263,7 +268,11 @@ impl Redis {
         self.claim(user, holder, "renew", ttl).await
     }
 
-    pub async fn release_queue(&self, user: &UserId, holder: &str) -> Result<bool, StoreError> {
+    pub(super) async fn release_queue(
+        &self,
+        user: &UserId,
+        holder: &str,
+    ) -> Result<bool, StoreError> {
         self.claim(user, holder, "release", Duration::ZERO).await
     }
 
@@ -279,17 +288,21 @@ impl Redis {
         Ok(values::number(&self.link.read(&call).await?)? == 1)
     }
 
-    pub fn committed(&self, room: RoomKey, payload: &[u8]) -> Result<Committed, DecodeError> {
+    pub(super) fn committed(
+        &self,
+        room: RoomKey,
+        payload: &[u8],
+    ) -> Result<Committed, DecodeError> {
         let Published { run, number, committed } = codec::decode_committed(room, payload)?;
         self.link.seen().note(run, number);
         Ok(committed)
     }
 
-    pub fn health(&self) -> Health {
+    pub(super) fn health(&self) -> Health {
         self.link.health()
     }
 
-    pub fn stats(&self) -> Stats {
+    pub(super) fn stats(&self) -> Stats {
         let (queued, queued_bytes) = self.intake.depth();
         Stats {
             queued: queued as u64,
@@ -299,12 +312,12 @@ impl Redis {
         }
     }
 
-    pub async fn close(&self) {
+    pub(super) async fn close(&self) {
         self.intake.close();
         self.link.closed().await;
     }
 
-    pub fn prefix(&self) -> &str {
+    pub(super) fn prefix(&self) -> &str {
         self.link.prefix()
     }
 

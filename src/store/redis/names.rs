@@ -6,7 +6,7 @@ use crate::{protocol::names::RoomName, store::types::RoomKey};
 const SEPARATOR: char = '\u{1f}';
 
 /// The room as a part of a key.
-pub fn room_part(room: &RoomKey) -> String {
+pub(super) fn room_part(room: &RoomKey) -> String {
     let (namespace, name) = (&*room.namespace, room.room.as_str());
     let mut part = String::with_capacity(namespace.len() + 1 + name.len());
     part.push_str(namespace);

@@ -6,20 +6,20 @@ use std::sync::LazyLock;
 use redis::{Cmd, Script as Hashed, cmd};
 
 /// A script and its hash.
-pub struct Script {
+pub(super) struct Script {
     code: &'static str,
     hash: LazyLock<String>,
 }
 
 macro_rules! scripts {
     ($($name:ident = $($part:literal),+;)*) => {
-        $(pub static $name: Script = {
+        $(pub(super) static $name: Script = {
             const CODE: &str = concat!(include_str!("scripts/common.lua"), $(include_str!(concat!("scripts/", $part))),+);
             Script { code: CODE, hash: LazyLock::new(|| Hashed::new(CODE).get_hash().to_owned()) }
         };)*
 
         /// All scripts.
-        pub static ALL: &[&Script] = &[$(&$name),*];
+        pub(super) static ALL: &[&Script] = &[$(&$name),*];
     };
 }
 
@@ -38,7 +38,7 @@ scripts! {
 
 impl Script {
     /// A call of the script; its arguments follow, the prefix first.
-    pub fn call(&self, prefix: &str) -> Cmd {
+    pub(super) fn call(&self, prefix: &str) -> Cmd {
         let mut call = cmd("EVALSHA");
         // No keys are declared: only a Redis Cluster needs that.
         call.arg(self.hash.as_str()).arg(0).arg(prefix);
@@ -46,7 +46,7 @@ impl Script {
     }
 
     /// The command that loads the script.
-    pub fn load(&self) -> Cmd {
+    pub(super) fn load(&self) -> Cmd {
         let mut load = cmd("SCRIPT");
         load.arg("LOAD").arg(self.code);
         load

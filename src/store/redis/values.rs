@@ -17,7 +17,7 @@ impl From<DecodeError> for StoreError {
 }
 
 /// The answer to an append.
-pub struct Appended {
+pub(super) struct Appended {
     pub position: Position,
     /// The message's place in the whole log.
     pub number: u64,
@@ -27,7 +27,7 @@ pub struct Appended {
     pub evicted: u64,
 }
 
-pub fn appended(value: &Value) -> Result<Appended, DecodeError> {
+pub(super) fn appended(value: &Value) -> Result<Appended, DecodeError> {
     let [offset, epoch, number, rooms @ ..] = array(value)? else { return Err(DecodeError) };
     Ok(Appended {
         position: position(offset, epoch)?,
@@ -41,21 +41,21 @@ fn position(offset: &Value, epoch: &Value) -> Result<Position, DecodeError> {
     Ok(Position { offset: number(offset)?, epoch: codec::epoch(text(epoch)?)? })
 }
 
-pub fn number(value: &Value) -> Result<u64, DecodeError> {
+pub(super) fn number(value: &Value) -> Result<u64, DecodeError> {
     match value {
         Value::Int(number) => u64::try_from(*number).map_err(|_| DecodeError),
         _ => Err(DecodeError),
     }
 }
 
-pub fn optional_number(value: &Value) -> Result<Option<u64>, DecodeError> {
+pub(super) fn optional_number(value: &Value) -> Result<Option<u64>, DecodeError> {
     match value {
         Value::Nil => Ok(None),
         value => number(value).map(Some),
     }
 }
 
-pub fn page(value: &Value, query: Query) -> Result<Page, DecodeError> {
+pub(super) fn page(value: &Value, query: Query) -> Result<Page, DecodeError> {
     let [head, oldest, epoch, entries, from, receipts, left_out] = array(value)? else {
         return Err(DecodeError);
     };
@@ -93,7 +93,7 @@ fn receipts(value: &Value) -> Result<Vec<Receipt>, DecodeError> {
 }
 
 /// The number of waiting messages, and those that were read.
-pub fn queued(value: &Value) -> Result<(u64, Vec<QueuedItem>), DecodeError> {
+pub(super) fn queued(value: &Value) -> Result<(u64, Vec<QueuedItem>), DecodeError> {
     let [count, items] = array(value)? else { return Err(DecodeError) };
     let items = array(items)?.chunks(2).map(|pair| {
         let [seq, entry] = pair else { return Err(DecodeError) };
@@ -103,7 +103,7 @@ pub fn queued(value: &Value) -> Result<(u64, Vec<QueuedItem>), DecodeError> {
 }
 
 /// A step of the sweep: whether there may be more, and how many rooms are left.
-pub fn swept(value: &Value) -> Result<(bool, u64), DecodeError> {
+pub(super) fn swept(value: &Value) -> Result<(bool, u64), DecodeError> {
     let [more, rooms] = array(value)? else { return Err(DecodeError) };
     Ok((number(more)? == 1, number(rooms)?))
 }

@@ -24,7 +24,7 @@ use crate::{
 
 /// What the writer counts.
 #[derive(Default)]
-pub struct Counters {
+pub(super) struct Counters {
     commits: AtomicU64,
     failures: AtomicU64,
     entries: AtomicU64,
@@ -35,7 +35,7 @@ pub struct Counters {
 
 impl Counters {
     /// The writer's counters as statistics; the other fields are zero.
-    pub fn stats(&self) -> Stats {
+    pub(super) fn stats(&self) -> Stats {
         Stats {
             commits: self.commits.load(Relaxed),
             failures: self.failures.load(Relaxed),
@@ -48,7 +48,7 @@ impl Counters {
     }
 }
 
-pub struct Writer {
+pub(super) struct Writer {
     pub intake: Arc<Intake>,
     pub link: Arc<Link>,
     pub counters: Arc<Counters>,
@@ -59,7 +59,7 @@ pub struct Writer {
 
 impl Writer {
     /// Works until the intake is closed and empty, then ends the connections.
-    pub async fn run(self) {
+    pub(super) async fn run(self) {
         let _end = End(&self);
         while let Some(batch) = self.intake.take().await {
             self.write(batch).await;

@@ -107,7 +107,7 @@ pub enum Polled {
 
 /// What comes next from the client.
 #[derive(Debug)]
-pub enum Posted {
+pub(crate) enum Posted {
     /// Frames.
     Frames(Bytes),
     /// The peer's own byte stream, and what was read from it already.

@@ -30,7 +30,12 @@ const RETRY: Duration = Duration::from_millis(200);
 
 impl Subscriptions {
     /// Subscribes to rooms as they come and go, for one session; returns when the session is lost.
-    pub async fn follow(self: Arc<Self>, session: Session, keys: Keys, mut sink: PubSubSink) {
+    pub(crate) async fn follow(
+        self: Arc<Self>,
+        session: Session,
+        keys: Keys,
+        mut sink: PubSubSink,
+    ) {
         let mut changes = self.changes.lock().await;
         // Earlier changes are part of the full list below.
         while changes.try_recv().is_ok() {}

@@ -77,7 +77,7 @@ impl Drop for Subscription {
 }
 
 impl Subscriptions {
-    pub fn new(
+    pub(super) fn new(
         log: Option<Store>,
         registry: Arc<Registry>,
         fanout: Fanout,
@@ -101,7 +101,7 @@ impl Subscriptions {
     }
 
     /// Subscribes to a room, or shares the subscription that there is.
-    pub fn subscribe(self: &Arc<Self>, key: &RoomKey) -> Subscription {
+    pub(super) fn subscribe(self: &Arc<Self>, key: &RoomKey) -> Subscription {
         let mut rooms = self.rooms.lock();
         let subscribed = rooms.entry(key.clone()).or_insert_with(|| {
             self.tell(key);
@@ -122,7 +122,7 @@ impl Subscriptions {
     }
 
     /// A message of the log has come by its room's channel.
-    pub fn arrived(self: &Arc<Self>, session: &Session, message: &Committed) {
+    pub(super) fn arrived(self: &Arc<Self>, session: &Session, message: &Committed) {
         let Some(subscribed) = self.get(&message.room) else { return };
         let mut tail = subscribed.tail.lock();
         match tail.arrive(message) {
@@ -140,7 +140,7 @@ impl Subscriptions {
     }
 
     /// A message without a log has come by its room's channel; `own` is its number if this node has sent it.
-    pub fn arrived_unlogged(
+    pub(super) fn arrived_unlogged(
         &self,
         key: &RoomKey,
         packet: &Packet,
@@ -159,7 +159,7 @@ impl Subscriptions {
 
     /// Waits until a message that this node has stored has been delivered to its own members, so that a
     /// sender can rely on that after the ack. It does not wait for long, as the message is stored already.
-    pub async fn delivered(&self, key: &RoomKey, position: Position) {
+    pub(super) async fn delivered(&self, key: &RoomKey, position: Position) {
         let Some(subscribed) = self.get(key) else { return };
         // Reading from the log takes longer, so a cursor that is behind is not waited for.
         let is_done = |tail: &Tail| tail.has_passed(position) || !tail.is_live();
@@ -167,7 +167,7 @@ impl Subscriptions {
     }
 
     /// The same for a message without a log.
-    pub async fn delivered_unlogged(&self, key: &RoomKey, number: u64) {
+    pub(super) async fn delivered_unlogged(&self, key: &RoomKey, number: u64) {
         let Some(subscribed) = self.get(key) else { return };
         subscribed.wait(|| subscribed.unlogged.load(Relaxed) >= number).await;
     }

@@ -27,14 +27,14 @@ const SCRIPTS: [(&str, &str); 4] = [
 
 /// The page, ready to be sent.
 #[derive(Clone)]
-pub struct Playground {
+pub(super) struct Playground {
     html: Bytes,
     policy: HeaderValue,
 }
 
 impl Playground {
     /// Puts the page together.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut html = PAGE.replacen(STYLE.0, &format!("<style>{}</style>", STYLE.1), 1);
         for (line, script) in SCRIPTS {
             html = html.replacen(line, &format!("<script>{script}</script>"), 1);
@@ -52,7 +52,7 @@ impl Playground {
     }
 
     /// The answer to a request for the page.
-    pub fn answer(&self) -> Response {
+    pub(super) fn answer(&self) -> Response {
         let headers: [(HeaderName, HeaderValue); 4] = [
             (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),

@@ -33,7 +33,7 @@ const CONTROL: u8 = 8;
 /// Everything passes at once and unchanged, except what may be a CONNECT packet with a query: that is
 /// buffered until it is complete.
 #[derive(Default)]
-pub struct Frames {
+pub(super) struct Frames {
     /// The header of the next frame, as far as it has come.
     header: Vec<u8>,
     /// The bytes of the current frame that have not come yet.
@@ -70,7 +70,7 @@ impl Message {
 
 impl Frames {
     /// Whether the bytes pass unchanged; if so, they are accounted for.
-    pub fn pass(&mut self, bytes: &[u8]) -> bool {
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> bool {
         let size = bytes.len() as u64;
         let pass = self.frame.is_none() && self.left >= size;
         if pass {
@@ -80,7 +80,7 @@ impl Frames {
     }
 
     /// Takes the next bytes, and appends what passes to `output`.
-    pub fn push(&mut self, mut bytes: &[u8], output: &mut Vec<u8>) {
+    pub(super) fn push(&mut self, mut bytes: &[u8], output: &mut Vec<u8>) {
         while !bytes.is_empty() {
             if self.left == 0 {
                 self.header.push(bytes[0]);
@@ -101,7 +101,7 @@ impl Frames {
     }
 
     /// Outputs what is buffered, at the end of the connection.
-    pub fn finish(&mut self, output: &mut Vec<u8>) {
+    pub(super) fn finish(&mut self, output: &mut Vec<u8>) {
         self.release(output);
         output.append(&mut self.header);
     }

@@ -21,10 +21,10 @@ mod websocket;
 
 use axum::http::Uri;
 
-pub use self::websocket::Stream;
+pub(super) use self::websocket::Stream;
 use super::parameter;
 
 /// Whether the client speaks Engine.IO 3.
-pub fn speaks(uri: &Uri) -> bool {
+pub(super) fn speaks(uri: &Uri) -> bool {
     parameter(uri, "EIO") == Some("3")
 }

@@ -9,12 +9,12 @@
 use serde_json::{Map, Value};
 
 /// The beginning of every packet that connects to a namespace other than `/`.
-pub const CONNECT: &str = "40/";
+pub(super) const CONNECT: &str = "40/";
 
 /// A CONNECT packet with a query, rewritten with the query as its `auth`; `None` for every other packet.
 ///
 /// Of repeated parameters the first counts. If the packet already has data, that is kept instead.
-pub fn modernize(packet: &str) -> Option<String> {
+pub(super) fn modernize(packet: &str) -> Option<String> {
     let rest = &packet.strip_prefix(CONNECT)?;
     let (address, data) = rest.split_once(',').unwrap_or((rest, ""));
     let (path, query) = address.split_once('?')?;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::frames::Frames;
 
 /// A connection whose incoming bytes are WebSocket frames.
-pub struct Stream<C> {
+pub(crate) struct Stream<C> {
     connection: C,
     frames: Frames,
     /// Bytes that were read and not taken yet, from `taken` on.
@@ -21,7 +21,7 @@ pub struct Stream<C> {
 
 impl<C> Stream<C> {
     /// A stream around the connection's.
-    pub fn new(connection: C) -> Self {
+    pub(crate) fn new(connection: C) -> Self {
         Self { connection, frames: Frames::default(), output: Vec::new(), taken: 0 }
     }
 

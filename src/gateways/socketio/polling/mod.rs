@@ -69,28 +69,28 @@ impl IntoResponse for Refused {
 }
 
 /// The answer to a transport that is not allowed.
-pub fn refuse_transport() -> Response {
+pub(super) fn refuse_transport() -> Response {
     Refused::BadRequest.into_response()
 }
 
 /// Whether a request is one of polling.
-pub fn is_poll(uri: &Uri) -> bool {
+pub(super) fn is_poll(uri: &Uri) -> bool {
     parameter(uri, "transport") == Some("polling")
         && matches!(parameter(uri, "EIO"), Some("3" | "4"))
 }
 
 /// The session that a request names, if it polls.
-pub fn session(wire: &Wire, uri: &Uri) -> Option<Session> {
+pub(super) fn session(wire: &Wire, uri: &Uri) -> Option<Session> {
     wire.find_session(parameter(uri, "sid")?.parse::<Sid>().ok()?)
 }
 
 /// Whether a request of polling opens a session.
-pub fn opens(request: &Request) -> bool {
+pub(super) fn opens(request: &Request) -> bool {
     request.method() == Method::GET && parameter(request.uri(), "sid").is_none()
 }
 
 /// Answers a request of a session.
-pub async fn answer(settings: &Settings, request: Request) -> Response {
+pub(super) async fn answer(settings: &Settings, request: Request) -> Response {
     if parameter(request.uri(), "sid").is_none() {
         return Refused::BadHandshake.into_response();
     }
@@ -105,7 +105,7 @@ pub async fn answer(settings: &Settings, request: Request) -> Response {
 }
 
 /// Opens a session.
-pub async fn open<S>(
+pub(super) async fn open<S>(
     library: SocketIoService<S>,
     settings: &Settings,
     kept: Option<Kept>,
@@ -241,7 +241,7 @@ async fn read(body: Body, most: usize, held: &mut Held) -> Result<Bytes, StatusC
 }
 
 /// Upgrades a session to a websocket. If that fails, the session goes on polling.
-pub async fn upgrade(settings: Settings, session: Session, upgrade: OnUpgrade) {
+pub(super) async fn upgrade(settings: Settings, session: Session, upgrade: OnUpgrade) {
     let Some(mut raw) = Raw::of(upgrade).await else { return };
     let probed = probe::probe(&session, &mut raw);
     if let Ok(Some(upgrading)) = timeout(settings.upgrade_timeout, probed).await {

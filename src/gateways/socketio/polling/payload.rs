@@ -16,7 +16,7 @@ use crate::transport::frame::{self, Message};
 
 /// How the packets of a payload are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
+pub(super) enum Encoding {
     /// Engine.IO 4: packets with a separator between them. Binary data is `b` and base64.
     Separated,
     /// Engine.IO 3: `<length>:<packet>` for each, the length in UTF-16 code units, as JavaScript
@@ -46,7 +46,7 @@ const SHARED: usize = 4096;
 
 /// The packets of a POST.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Parsed {
+pub(super) struct Parsed {
     /// The packets as frames of a client. An invalid payload has become a packet that the library refuses.
     pub frames: Vec<u8>,
     /// The client leaves.
@@ -59,7 +59,7 @@ struct Invalid;
 
 impl Encoding {
     /// The encoding of a client's body.
-    pub fn of_post(uri: &Uri, headers: &HeaderMap) -> Self {
+    pub(super) fn of_post(uri: &Uri, headers: &HeaderMap) -> Self {
         if !eio3::speaks(uri) {
             return Self::Separated;
         }
@@ -70,7 +70,7 @@ impl Encoding {
     }
 
     /// The encoding of answers to a client; `Binary` ones are binary only if they hold binary data.
-    pub fn of_answers(uri: &Uri) -> Self {
+    pub(super) fn of_answers(uri: &Uri) -> Self {
         match parameter(uri, "b64") {
             _ if !eio3::speaks(uri) => Self::Separated,
             Some("1" | "true") => Self::Text,
@@ -79,7 +79,7 @@ impl Encoding {
     }
 
     /// The packets of a client's body as frames, up to the one with which it leaves.
-    pub fn frames(self, body: &[u8]) -> Parsed {
+    pub(super) fn frames(self, body: &[u8]) -> Parsed {
         let mut parsed = Parsed::default();
         let read = match self {
             Self::Separated => separated(body, &mut parsed),
@@ -93,7 +93,7 @@ impl Encoding {
     }
 
     /// The body with these messages, and whether it is binary.
-    pub fn encode(self, messages: Vec<Message>) -> (bool, Vec<Bytes>) {
+    pub(super) fn encode(self, messages: Vec<Message>) -> (bool, Vec<Bytes>) {
         let is_binary =
             self == Self::Binary && messages.iter().any(|message| message.opcode == frame::BINARY);
         let mut body = Body::default();

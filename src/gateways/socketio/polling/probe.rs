@@ -18,7 +18,7 @@ const LONGEST: usize = 2 + 4 + 125;
 
 /// Answers the probe and waits for the client's `5`, which says that it no longer polls. `None` if the client
 /// sends anything else, or nothing.
-pub async fn probe(session: &Session, raw: &mut Raw) -> Option<Upgrading> {
+pub(super) async fn probe(session: &Session, raw: &mut Raw) -> Option<Upgrading> {
     let mut read = BytesMut::from(raw.read.split_off(0));
     if message(&raw.tcp, &mut read).await?.as_ref() != b"2probe" {
         return None;
