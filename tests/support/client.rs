@@ -7,7 +7,7 @@ use roomcast::{broker::survey::Survey, gateways::app::App};
 use serde_json::{Value, json, value::RawValue};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    MaybeTlsStream, WebSocketStream, connect_async_with_config,
     tungstenite::{Message, client::IntoClientRequest},
 };
 
@@ -114,7 +114,9 @@ impl Connecting {
         for (name, value) in self.headers {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
-        let connected = tokio::time::timeout(DEADLINE, connect_async(request)).await.unwrap();
+        // What it sends goes out at once, as with browsers and Node.
+        let connecting = connect_async_with_config(request, None, true);
+        let connected = tokio::time::timeout(DEADLINE, connecting).await.unwrap();
         let socket = match connected {
             Ok((socket, _)) => socket,
             Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => {

@@ -255,6 +255,7 @@ fn parse(packet: &[u8]) -> Option<(bool, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::support::TestServer;
 
     fn connects(change: impl FnOnce(&mut Config)) -> Arc<Connects> {
         let mut config = Config { max_namespaces_per_connection: 2, ..Config::default() };
@@ -312,6 +313,21 @@ mod tests {
         assert_eq!(connects.came(b"40"), Came::Offer);
         connects.left("/");
         connects.take(&root).unwrap();
+    }
+
+    /// The library tells a client that it is connected before it calls the handler, and ignores another CONNECT
+    /// until the handler has returned. Only a slow handler makes a client meet that.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn who_comes_back_before_the_handler_has_returned_is_answered() {
+        let server = TestServer::start().await;
+        let slow = server.connecting().query("clientName", "dawdles+at+welcoming");
+        let mut client = slow.knock().await.unwrap();
+        for _ in 0..10 {
+            client.send_frame("41").await;
+            client.send_frame("40").await;
+            client.next("connect").await;
+        }
+        client.disconnect().await;
     }
 
     #[test]

@@ -34,10 +34,14 @@ pub(super) fn step(metrics: &Metrics, client: &Client, name: &str, work: impl Fn
     taken
 }
 
-/// In this crate's own tests a client can ask for a panic, by its name.
+/// In this crate's own tests a client can ask, by its name, for a panic, or for a step that takes 20 ms.
 #[cfg(test)]
 pub(super) fn failpoint(client: &Client, place: &str) {
     assert!(*client.name != format!("panics at {place}"), "as the test asked for");
+    if *client.name == format!("dawdles at {place}") {
+        // In place, so that no other task waits behind it.
+        tokio::task::block_in_place(|| std::thread::sleep(std::time::Duration::from_millis(20)));
+    }
 }
 
 #[cfg(not(test))]
