@@ -195,6 +195,10 @@ async fn an_event_that_is_wrong_reaches_nobody_and_tells_everything() {
             json!({"event": "news", "namespace": 7, "volatile": "yes"}),
             json!(["namespace must be a string", "volatile must be a boolean value"]),
         ),
+        (
+            json!({"event": "news", "data": {"_placeholder": true, "num": 0}}),
+            json!(["data must not be the placeholder of a binary attachment"]),
+        ),
         (json!({"event": ""}), json!(["event should not be empty"])),
         (json!({"data": {}}), json!(["event should not be empty"])),
         (json!({"event": 7}), json!(["event must be a string"])),
