@@ -89,6 +89,8 @@ rust() {
     heading 'rust: cargo test'
     run cargo test --locked --all-targets
   fi
+  heading 'rust: locks and atomics, under many schedules'
+  run cargo test --locked --features shuttle --lib shuttle_
   heading 'rust: documentation tests'
   run cargo test --locked --doc
 }

@@ -40,6 +40,7 @@ pub mod memory;
 pub mod protocol;
 pub mod server;
 pub mod store;
+mod sync;
 pub mod telemetry;
 pub mod transport;
 

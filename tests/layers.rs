@@ -17,7 +17,8 @@ use syn::{
 };
 
 /// The layers, from the lowest on: each may import those before it.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 14] = [
+    "sync",
     "protocol",
     "config",
     "auth",

@@ -21,7 +21,6 @@ use std::{
     },
 };
 
-use parking_lot::{Mutex, RwLock};
 use socketioxide::socket::Sid;
 
 pub use self::{
@@ -37,6 +36,7 @@ use crate::{
         timestamp::Timestamp,
     },
     store::RoomKey,
+    sync::{Mutex, RwLock},
     transport::Readers,
 };
 

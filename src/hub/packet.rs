@@ -5,11 +5,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::{
     protocol::payload::{Payload, json_of},
+    sync::Mutex,
     transport::{
         Wire,
         frame::{Frames, Kind},

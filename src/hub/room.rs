@@ -11,7 +11,6 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use parking_lot::{Mutex, MutexGuard};
 use socketioxide::socket::Sid;
 
 use super::{Client, EventStyle};
@@ -19,6 +18,7 @@ use crate::{
     hub::packet::Packet,
     memory::Charge,
     protocol::{epoch::Epoch, names::RoomName, position::Position, timestamp::Timestamp},
+    sync::{Mutex, MutexGuard},
     transport::Readers,
 };
 

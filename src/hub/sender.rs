@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::MutexGuard;
 use serde::Serialize;
 use socketioxide::{
     ProtocolVersion, SendError, SocketError,
@@ -25,6 +24,7 @@ use super::{observer::Observer, packet::Packet};
 use crate::{
     memory::{Account, Slow},
     protocol::payload::Payload,
+    sync::{MutexGuard, Runtime},
     transport::{
         Ask, Delivery, FENCE, Gate, Handle, Pause, Pushed, Readers, State, Way, Wire,
         frame::{Frames, Kind},
@@ -56,7 +56,7 @@ pub struct ClientSender {
     wire: Wire,
     /// Observes what is sent, if there is one.
     observer: Option<Arc<dyn Observer>>,
-    runtime: tokio::runtime::Handle,
+    runtime: Runtime,
 }
 
 /// The outcome of sending a packet.
@@ -109,22 +109,27 @@ impl ClientSender {
             connection: socket.req_parts().extensions.get().cloned(),
             wire,
             observer,
-            runtime: tokio::runtime::Handle::current(),
+            runtime: Runtime::current(),
         }
     }
 
-    /// A sender without a socket: what is sent waits in it for ever, and `observer` sees it.
+    /// A sender without a socket: what is sent waits for the fence whose secret `write` is given, and `observer`
+    /// sees it.
     #[cfg(test)]
     pub(crate) fn without_socket(
         id: Sid,
         namespace: Arc<str>,
         wire: Wire,
         observer: Arc<dyn Observer>,
+        write: impl FnOnce(&str),
     ) -> Self {
         let account = wire.memory().open_account();
         let gate = Gate::new(wire.clone(), id, account.clone());
-        gate.fence(&mut gate.lock(), |_| true);
-        let runtime = tokio::runtime::Handle::current();
+        gate.fence(&mut gate.lock(), |secret| {
+            write(secret);
+            true
+        });
+        let runtime = Runtime::current();
         let (socket, v3, connection, observer) = (Weak::new(), false, None, Some(observer));
         Self { socket, id, namespace, v3, account, gate, connection, wire, observer, runtime }
     }
@@ -359,3 +364,7 @@ fn outcome(result: Result<(), SendError>) -> Sent {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+pub(crate) mod shuttle_tests;

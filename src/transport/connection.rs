@@ -11,23 +11,14 @@ pub(super) mod polling;
 
 use std::{
     io::{self, ErrorKind},
-    net::{Shutdown, SocketAddr},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
-use socket2::SockRef;
 use socketioxide::socket::Sid;
-use tokio::{
-    net::{TcpStream, tcp::OwnedWriteHalf},
-    sync::{Notify, oneshot},
-    time::timeout,
-};
+use tokio::sync::oneshot;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use self::polling::{Polling, Polls};
@@ -39,10 +30,15 @@ use super::{
     probes::{Ask, Probes},
     queue::Queue,
     readers::{Behind, Delivery, Readers},
+    socket::{Socket, Try},
 };
 use crate::{
-    limits::Slot,
     memory::{Account, Slow, Transport},
+    sync::{
+        Mutex, MutexGuard, Notify,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        timeout,
+    },
 };
 
 /// With more than this unsent, in bytes or in pieces, a client is behind; while most readers are behind,
@@ -70,16 +66,11 @@ pub enum Pushed {
     Gone,
 }
 
-/// The most unsent data that the kernel may hold, in bytes. More would hide whether the peer reads, and use
-/// memory that nothing bounds.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const NOTSENT: u32 = 16 * 1024;
-
 /// The connection of one Engine.IO session.
 #[derive(Debug)]
 pub struct Connection {
     /// The stream to the peer; unset while the client polls.
-    tcp: OnceLock<Tcp>,
+    tcp: OnceLock<Socket>,
     /// The polling state, if the client began by polling.
     polling: Option<Box<Polling>>,
     peer: SocketAddr,
@@ -103,14 +94,6 @@ pub struct Connection {
     /// Bytes of its requests that are held beside the queue and the account's charges.
     pub(super) kept: AtomicUsize,
     client: OnceLock<Sid>,
-}
-
-/// The stream to a peer that speaks WebSocket.
-#[derive(Debug)]
-struct Tcp {
-    stream: OwnedWriteHalf,
-    /// Freed when the connection is closed.
-    _slot: Slot,
 }
 
 #[derive(Debug)]
@@ -149,15 +132,8 @@ enum Writer {
 
 impl Connection {
     /// The connection of a client that speaks WebSocket.
-    pub(super) fn new(
-        stream: OwnedWriteHalf,
-        peer: SocketAddr,
-        wire: Wire,
-        account: Arc<Account>,
-        slot: Slot,
-    ) -> Self {
-        let tcp = OnceLock::from(Tcp { stream, _slot: slot });
-        Self { tcp, ..Self::without_stream(peer, wire, account) }
+    pub(super) fn new(socket: Socket, peer: SocketAddr, wire: Wire, account: Arc<Account>) -> Self {
+        Self { tcp: OnceLock::from(socket), ..Self::without_stream(peer, wire, account) }
     }
 
     fn without_stream(peer: SocketAddr, wire: Wire, account: Arc<Account>) -> Self {
@@ -309,7 +285,7 @@ impl Connection {
     }
 
     /// Makes sure that what was appended gets written.
-    fn changed(self: &Arc<Self>, mut state: parking_lot::MutexGuard<'_, State>) {
+    fn changed(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         self.unsent.store(state.unsent(), Ordering::Relaxed);
         if state.writer != Writer::Nobody || state.queue.is_empty() {
             return;
@@ -336,18 +312,13 @@ impl Connection {
 
     /// Writes until the kernel takes no more or the queue is empty; false if the connection is over.
     fn flush(&self, state: &mut State, how: Try) -> bool {
-        let Some(Tcp { stream, .. }) = self.tcp.get() else {
+        let Some(socket) = self.tcp.get() else {
             state.answer_poll();
             return !self.is_over();
         };
         let mut progress = false;
         while !state.queue.is_empty() {
-            let written = state.queue.write(|slices| match (how, slices) {
-                (Try::Ready, [one]) => stream.try_write(one),
-                (Try::Ready, slices) => stream.try_write_vectored(slices),
-                (Try::Anyway, slices) => SockRef::from(stream.as_ref()).send_vectored(slices),
-            });
-            match written {
+            match state.queue.write(|slices| socket.write(how, slices)) {
                 Ok(1..) => progress = true,
                 Ok(0) => self.end(state),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -421,7 +392,7 @@ impl Connection {
     async fn writable(&self) -> io::Result<()> {
         self.wait_until(|connection| !connection.is_polled() || connection.unsent() == 0).await;
         match self.tcp.get() {
-            Some(tcp) => tcp.stream.writable().await,
+            Some(socket) => socket.writable().await,
             None => Ok(()),
         }
     }
@@ -459,22 +430,10 @@ impl Connection {
     /// Closes our side and gives the peer time to close its own: a reset would discard what the peer has not
     /// read yet.
     async fn part(&self) {
-        let parted = async {
-            let Some(tcp) = self.tcp.get() else { return Ok(()) };
-            let stream: &TcpStream = tcp.stream.as_ref();
-            SockRef::from(stream).shutdown(Shutdown::Write)?;
-            let mut scratch = [0; 1024];
-            loop {
-                stream.readable().await?;
-                match stream.try_read(&mut scratch) {
-                    Ok(0) => return Ok(()),
-                    Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
-                    Ok(_) | Err(_) => {}
-                }
-            }
-        };
-        // The connection is over whatever the outcome.
-        let _parted: Result<io::Result<()>, _> = timeout(LINGER, parted).await;
+        if let Some(socket) = self.tcp.get() {
+            // The connection is over whatever the outcome.
+            let _parted = timeout(LINGER, socket.finish()).await;
+        }
         let mut state = self.state.lock();
         state.probes.clear();
         state.behind.ceased();
@@ -506,11 +465,8 @@ impl Connection {
         state.polls = Polls::default();
         self.unsent.store(0, Ordering::Relaxed);
         self.over.store(true, Ordering::Release);
-        if let Some(tcp) = self.tcp.get() {
-            let socket = SockRef::from(tcp.stream.as_ref());
-            // These fail if the peer has closed the connection already.
-            let _closed = socket.set_linger(Some(Duration::ZERO));
-            let _closed = socket.shutdown(Shutdown::Both);
+        if let Some(socket) = self.tcp.get() {
+            socket.reset();
         }
         self.forget_session();
         self.reader.wake();
@@ -590,25 +546,6 @@ impl Transport for Connection {
     fn break_off(&self) {
         self.break_off();
     }
-}
-
-/// Bounds how much unsent data the kernel holds for a stream.
-pub(super) fn prepare(tcp: &TcpStream) {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Err(error) = SockRef::from(tcp).set_tcp_notsent_lowat(NOTSENT) {
-        tracing::debug!(%error, "TCP_NOTSENT_LOWAT could not be set");
-    }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _only_there = tcp;
-}
-
-/// When to try to write.
-#[derive(Debug, Clone, Copy)]
-enum Try {
-    /// Only if the kernel reports readiness.
-    Ready,
-    /// Even without readiness.
-    Anyway,
 }
 
 /// Keeps a connection from being read until dropped.

@@ -12,16 +12,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Weak},
     time::Instant,
 };
 
-use parking_lot::{Mutex, MutexGuard};
 use socketioxide::socket::Sid;
-use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{
@@ -31,7 +26,14 @@ use super::{
     probes::Ask,
     readers::{Delivery, Readers},
 };
-use crate::memory::{Account, Charge};
+use crate::{
+    memory::{Account, Charge},
+    sync::{
+        Mutex, MutexGuard, Notify,
+        atomic::{AtomicUsize, Ordering},
+        timeout,
+    },
+};
 
 /// The number of the event that a fence acknowledges; clients count from 0.
 pub const FENCE: i64 = 9_007_199_254_740_991;
@@ -187,7 +189,7 @@ impl Gate {
                 Way::Library | Way::Waiting(_) => return None,
             }
             let limit = self.wire.limits().send_timeout;
-            if tokio::time::timeout(limit, opened).await.is_err() {
+            if timeout(limit, opened).await.is_err() {
                 return None;
             }
         }

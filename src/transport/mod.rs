@@ -30,6 +30,11 @@ mod readers;
 mod round;
 mod serve;
 mod sessions;
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+pub(crate) mod shuttle_tests;
+#[cfg_attr(all(test, feature = "shuttle"), path = "shuttle_tests/socket.rs")]
+mod socket;
 mod stream;
 
 use std::{
@@ -41,7 +46,7 @@ use std::{
 
 use bytes::Bytes;
 use socketioxide::socket::Sid;
-use tokio::{net::tcp::OwnedReadHalf, runtime};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
@@ -50,6 +55,7 @@ use self::{
     gate::Fences,
     round::Rounds,
     sessions::Sessions,
+    socket::Socket,
 };
 pub use self::{
     connection::{
@@ -65,6 +71,7 @@ pub use self::{
 use crate::{
     config::Config,
     memory::{Account, Memory, Transport},
+    sync::Runtime,
 };
 
 /// What bounds a connection.
@@ -102,7 +109,7 @@ struct Shared {
     /// The streams that are not closed yet.
     streams: TaskTracker,
     hurried: CancellationToken,
-    runtime: runtime::Handle,
+    runtime: Runtime,
     began: Instant,
 }
 
@@ -118,7 +125,7 @@ impl Wire {
             sessions: Sessions::default(),
             streams: TaskTracker::new(),
             hurried: CancellationToken::new(),
-            runtime: runtime::Handle::current(),
+            runtime: Runtime::current(),
             began: Instant::now(),
         }))
     }
@@ -143,9 +150,8 @@ impl Wire {
         packets: Arc<dyn Packets>,
     ) -> Stream {
         let Raw { tcp, read, slot } = raw;
-        connection::prepare(&tcp);
-        let (reader, writer) = tcp.into_split();
-        let connection = Connection::new(writer, peer, self.clone(), account.clone(), slot);
+        let (reader, socket) = Socket::split(tcp, slot);
+        let connection = Connection::new(socket, peer, self.clone(), account.clone());
         self.stream_of(&Arc::new(connection), Some(reader), read, packets)
     }
 

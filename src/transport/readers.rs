@@ -11,16 +11,16 @@
 
 use std::{
     ops::Add,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+
+use crate::sync::{
+    Mutex, Notify,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// How long the counts of other nodes stay valid.
 const FRESH: Duration = Duration::from_millis(250);

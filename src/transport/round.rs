@@ -10,19 +10,14 @@
 //! come, for a fraction of the long round's duration at most. Otherwise the first packet would go out alone
 //! and the others in rounds of their own, though writing four packets costs little more than writing one.
 
-use std::{
-    mem,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
-
-use parking_lot::Mutex;
-use tokio::{sync::Notify, time::timeout};
+use std::{mem, sync::Arc, time::Duration};
 
 use super::{Wire, connection::Connection};
+use crate::sync::{
+    Instant, Mutex, Notify,
+    atomic::{AtomicU64, Ordering},
+    timeout,
+};
 
 /// How often a round lets other tasks run, at most.
 const TURNS: usize = 4;
@@ -81,7 +76,7 @@ impl Rounds {
     }
 
     /// Waits until this many packets have been encoded in all.
-    async fn wait_for(&self, encoded: u64) {
+    pub(super) async fn wait_for(&self, encoded: u64) {
         self.awaited.store(encoded, Ordering::SeqCst);
         while self.encoded() < encoded {
             self.arrived.notified().await;

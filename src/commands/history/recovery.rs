@@ -287,3 +287,7 @@ fn follows(page: &Page, at: Position) -> bool {
 
 #[cfg(test)]
 mod model;
+
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod shuttle_tests;

@@ -329,3 +329,7 @@ impl Connection {
         self.refuse(client, &name, ack, refusal);
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod shuttle_tests;

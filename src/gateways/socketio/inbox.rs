@@ -13,14 +13,18 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use parking_lot::Mutex;
 use socketioxide::socket::DisconnectReason;
 
 use super::{
     connection::Connection,
     guard::{catch_panic, catch_panic_async},
 };
-use crate::{commands::membership::MembershipCommand, memory::Charge, transport::Pause};
+use crate::{
+    commands::membership::MembershipCommand,
+    memory::Charge,
+    sync::{Mutex, spawn},
+    transport::Pause,
+};
 
 /// How many events of one client may wait. Their bytes, and those of events under way, are bounded by its
 /// account. Events beyond the limit are refused. Clients that wait for their acks never reach it, nor do
@@ -112,7 +116,7 @@ impl Inbox {
             // Most events are done at once: only work that has to wait becomes a task. Items that are no
             // events may come from within the library, which must not be called back: they always become one.
             if !is_event || work.as_mut().now_or_never().is_none() {
-                connection.app().tasks.spawn(work);
+                spawn(&connection.app().tasks, work);
             }
         }
         Ok(())
@@ -123,7 +127,7 @@ impl Inbox {
         let mut state = self.state.lock();
         state.open = true;
         if state.starts() {
-            connection.app().tasks.spawn(drain(connection.clone()));
+            spawn(&connection.app().tasks, drain(connection.clone()));
         }
     }
 

@@ -9,22 +9,23 @@ use std::{
     mem,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use socketioxide::socket::Sid;
 use tokio::{net::tcp::OwnedReadHalf, sync::oneshot};
 
-use super::{Connection, State, Tcp, Try, Writer};
+use super::{Connection, State, Writer};
 use crate::{
     memory::Account,
+    sync::{Mutex, atomic::Ordering},
     transport::{
         Raw, Wire,
         frame::{Message, PING, messages},
         pong::Pong,
+        socket::{Socket, Try},
     },
 };
 
@@ -466,17 +467,24 @@ pub struct Upgrading(Arc<Connection>);
 impl Upgrading {
     /// Sends and receives by this stream from now on.
     pub fn complete(self, raw: Raw) {
+        let Raw { tcp, read, slot } = raw;
+        let (reader, socket) = Socket::split(tcp, slot);
+        self.switch(socket, Some((reader, read)));
+    }
+
+    pub(in crate::transport) fn switch(
+        self,
+        socket: Socket,
+        reader: Option<(OwnedReadHalf, Bytes)>,
+    ) {
         let connection = &self.0;
         let Some(polling) = &connection.polling else { return };
-        let Raw { tcp, read, slot } = raw;
-        super::prepare(&tcp);
-        let (reader, stream) = tcp.into_split();
         let mut state = connection.state.lock();
-        if connection.is_over() || connection.tcp.set(Tcp { stream, _slot: slot }).is_err() {
+        if connection.is_over() || connection.tcp.set(socket).is_err() {
             return;
         }
         connection.forget_session();
-        polling.posts.lock().upgraded = Some((reader, read));
+        polling.posts.lock().upgraded = reader;
         connection.reader.wake();
         // A drainer that waits for polls waits for the stream from now on.
         connection.left.notify_waiters();

@@ -266,7 +266,8 @@ impl World {
     fn newcomer(&self) -> Person {
         let (id, record) = (Sid::new(), Arc::new(Record::default()));
         let path = self.namespace.path.clone();
-        let sender = ClientSender::without_socket(id, path, self.wire.clone(), record.clone());
+        let sender =
+            ClientSender::without_socket(id, path, self.wire.clone(), record.clone(), |_| ());
         let session = Session::anonymous(&Config::default());
         let client = Client::new(id, self.namespace.clone(), "c".into(), 4, None, sender, session);
         Person { client: Arc::new(client), record, joining: None }

@@ -1,0 +1,177 @@
+//! What comes from a client is done in order, whatever the order in which tasks run.
+
+use shuttle::future::{JoinHandle, spawn};
+use socketioxide::socket::{DisconnectReason, Sid};
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::{
+    auth::ApiKeys,
+    broker::{Broker, fanout::Fanout},
+    commands::{
+        context::{Context, Shared},
+        deliveries::Deliveries,
+        membership::MembershipCommand,
+    },
+    config::Config,
+    gateways::{app::Parts, socketio::connects},
+    hub::{Registry, sender},
+    limits::Limits,
+    protocol::{names::RoomName, timestamp::Timestamp},
+    sync::check,
+    telemetry::{event_log::EventLog, metrics::Metrics},
+    transport::{
+        Wire,
+        shuttle_tests::{Line, join, wire},
+    },
+};
+
+/// A server that keeps nothing.
+fn app(wire: Wire) -> App {
+    let config = Arc::new(Config::default());
+    let registry = Arc::new(Registry::new(&config.namespaces, 0));
+    let metrics = Arc::new(Metrics::default());
+    let here = Fanout::new(registry.clone(), metrics.clone(), wire.clone());
+    let context = Context::new(Shared {
+        broker: Broker::new(here, None, None, wire.clone()),
+        cluster: None,
+        store: None,
+        deliveries: Deliveries::default(),
+        verifier: None,
+        observer: None,
+        registry,
+        limits: Limits::new(&config),
+        metrics,
+        node: String::new(),
+        started_at: Timestamp::now(),
+        config,
+    });
+    App::new(Parts {
+        context,
+        api_keys: ApiKeys::new(Vec::new()),
+        memory: wire.memory().clone(),
+        event_log: EventLog::open(None).unwrap(),
+        wire,
+        leaving: false.into(),
+        draining: false.into(),
+        tasks: TaskTracker::new(),
+    })
+}
+
+/// A client that has just connected, and the library's task that writes the fence.
+fn connect(app: &App, line: &Line) -> (Arc<Client>, JoinHandle<()>) {
+    let namespace = app.registry.namespaces()[0].clone();
+    let (id, (sender, library)) = (Sid::new(), sender::shuttle_tests::connect(line));
+    let session = Session::anonymous(&app.config);
+    let client = Client::new(id, namespace.clone(), "c".into(), 4, None, sender, session);
+    let client = Arc::new(client);
+    namespace.add(client.clone());
+    (client, library)
+}
+
+/// A connection, of this client if it has got so far. Without one nothing comes of its events.
+fn connection(app: &App, client: Option<Arc<Client>>) -> Arc<Connection> {
+    let connects = connects::Shared {
+        config: app.config.clone(),
+        namespaces: Vec::new(),
+        metrics: app.metrics.clone(),
+        event_log: app.event_log.clone(),
+    };
+    Arc::new(Connection {
+        app: app.clone(),
+        client: client.map(OnceLock::from).unwrap_or_default(),
+        prepared: OnceLock::new(),
+        inbox: Inbox::default(),
+        account: app.memory.open_account(),
+        connects: Connects::new(Arc::new(connects), None, false),
+        permit: Weak::new(),
+        ended: OnceLock::new(),
+    })
+}
+
+/// An event that is refused, as there is none of this name.
+fn event(connection: &Connection, name: &str) -> Item {
+    let text = format!("[\"{name}\"]");
+    let charge = connection.account.charge_incoming(text.len()).unwrap();
+    let (attachments, came) = (Arc::default(), Instant::now());
+    Item::Event { text: text.into(), attachments, ack: None, came, charge }
+}
+
+/// Two tasks push an event each into an inbox that is open, or that opens meanwhile.
+async fn push_two(is_open: bool) {
+    let app = app(wire(usize::MAX));
+    let connection = connection(&app, None);
+    if is_open {
+        connection.inbox.open(&connection);
+    }
+    let pushes = ["first", "second"].map(|name| {
+        let connection = connection.clone();
+        spawn(async move {
+            assert!(connection.inbox.push(&connection, event(&connection, name)).is_ok());
+        })
+    });
+    if !is_open {
+        connection.inbox.open(&connection);
+    }
+    join(pushes).await;
+    app.tasks.close();
+    app.tasks.wait().await;
+    assert_eq!(connection.account.incoming(), 0);
+}
+
+#[test]
+fn nothing_is_left_behind_as_the_inbox_opens() {
+    check(|| push_two(false));
+}
+
+#[test]
+fn nothing_is_left_behind_as_the_inbox_runs_empty() {
+    check(|| push_two(true));
+}
+
+#[test]
+fn events_are_done_one_after_the_other_and_the_end_last() {
+    const EVENTS: [&str; 3] = ["first", "second", "third"];
+    const LATE: &str = "late";
+    check(|| async {
+        let line = Line::new(&wire(usize::MAX));
+        let app = app(line.wire().clone());
+        let (client, library) = connect(&app, &line);
+        let connection = connection(&app, Some(client));
+        let [client, opener, other] = [(); 3].map(|()| connection.clone());
+        let tasks = [
+            spawn(async move {
+                for name in EVENTS {
+                    assert!(client.inbox.push(&client, event(&client, name)).is_ok());
+                }
+                let gone = Item::Gone(DisconnectReason::TransportClose);
+                assert!(client.inbox.push(&client, gone).is_ok());
+                // What comes after the end is not done any more.
+                assert!(client.inbox.push(&client, event(&client, LATE)).is_ok());
+            }),
+            spawn(async move { opener.inbox.open(&opener) }),
+            spawn(async move {
+                for room in ["a", "b"] {
+                    let order =
+                        Item::Membership(MembershipCommand::Join(RoomName::parse(room).unwrap()));
+                    assert!(other.inbox.push(&other, order).is_ok());
+                }
+            }),
+        ];
+        join(tasks).await;
+        app.tasks.close();
+        app.tasks.wait().await;
+        library.await.unwrap();
+        let told = line.read_all().await;
+        let position = |text: String| told.iter().position(|told| told.contains(&text));
+        let [first, second, third] = EVENTS.map(|name| position(format!(r#""event":"{name}""#)));
+        assert!(first.is_some() && first < second && second < third, "of {told:?}");
+        assert_eq!(position(format!(r#""event":"{LATE}""#)), None);
+        let [a, b] = ["a", "b"].map(|room| position(format!(r#""roomName":"{room}""#)));
+        assert!(b.is_none() || a.is_some_and(|a| Some(a) < b), "of {told:?}");
+        assert_eq!(connection.account.incoming(), 0);
+        assert_eq!(app.registry.connections(), 0);
+        assert_eq!(app.registry.namespaces()[0].room_count(), 0);
+        assert!(app.metrics.encode().contains("roomcast_events_waiting 0\n"));
+    });
+}
