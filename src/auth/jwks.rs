@@ -12,7 +12,7 @@ use reqwest::{Client, header::CONTENT_TYPE, redirect};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
-use url::{Host, Url};
+use url::Url;
 
 use super::{AuthError, KeyError, keys::VerifyingKey};
 
@@ -69,17 +69,6 @@ impl Jwks {
         };
         let client = builder.build().map_err(|error| KeyError::Client(chain(&error)))?;
         Ok(Self(Arc::new(Inner { url, client, state: Mutex::default() })))
-    }
-
-    /// Whether an attacker on the network could replace the keys: no TLS, to another machine.
-    pub(super) fn is_exposed(&self) -> bool {
-        let local = match self.0.url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
-        self.0.url.scheme() == "http" && !local
     }
 
     /// Fetches the keys if there are none yet.

@@ -65,8 +65,6 @@ pub struct Settings {
     pub issuer: Option<String>,
     /// The `aud` that a token must have, alone or among others.
     pub audience: Option<String>,
-    /// Whether a client needs a token, if authentication is on.
-    pub required: bool,
 }
 
 impl Settings {
@@ -81,7 +79,6 @@ impl Settings {
             key,
             issuer: config.jwt_issuer.clone(),
             audience: config.jwt_audience.clone(),
-            required: config.auth_required(),
         }
     }
 }

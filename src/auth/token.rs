@@ -15,9 +15,6 @@ use super::{
     keys::VerifyingKey,
 };
 
-/// An HMAC key shorter than the hash can be found by brute force.
-const STRONG_SECRET_BYTES: usize = 32;
-
 /// Checks tokens with the configured key. Cheap to clone; clones share the issuer's keys.
 #[derive(Debug, Clone)]
 pub struct Verifier(Arc<Inner>);
@@ -27,8 +24,6 @@ struct Inner {
     keys: Keys,
     issuer: Option<String>,
     audience: Option<String>,
-    required: bool,
-    warnings: Vec<&'static str>,
 }
 
 #[derive(Debug)]
@@ -42,45 +37,23 @@ impl Verifier {
     /// Reads the key. A JWKS is not fetched yet: that is done by [`Self::prepare`] or the first
     /// verification.
     pub fn new(settings: Settings) -> Result<Self, KeyError> {
-        let mut warnings = Vec::new();
         let keys = match settings.key {
             None => Keys::Off,
             Some(KeySource::Secret(secret)) => {
-                if secret.len() < STRONG_SECRET_BYTES {
-                    warnings.push("JWT_SECRET is shorter than 32 bytes, so it can be guessed");
-                }
                 Keys::Fixed(Box::new(VerifyingKey::from_secret(&secret)?))
             }
             Some(KeySource::PublicKeyPem(pem)) => {
                 Keys::Fixed(Box::new(VerifyingKey::from_public_pem(&pem)?))
             }
-            Some(KeySource::JwksUrl(url)) => {
-                let jwks = Jwks::new(&url)?;
-                if jwks.is_exposed() {
-                    warnings.push(
-                        "JWT_JWKS_URL is fetched without TLS, so the keys can be replaced on the way",
-                    );
-                }
-                Keys::Issuer(jwks)
-            }
+            Some(KeySource::JwksUrl(url)) => Keys::Issuer(Jwks::new(&url)?),
         };
-        let Settings { issuer, audience, required, .. } = settings;
-        Ok(Self(Arc::new(Inner { keys, issuer, audience, required, warnings })))
+        let Settings { issuer, audience, .. } = settings;
+        Ok(Self(Arc::new(Inner { keys, issuer, audience })))
     }
 
     /// Whether authentication is on: a key is configured.
     pub fn enabled(&self) -> bool {
         !matches!(self.0.keys, Keys::Off)
-    }
-
-    /// Whether a client without a token is refused.
-    pub fn required(&self) -> bool {
-        self.enabled() && self.0.required
-    }
-
-    /// What is unwise about the configured key; to be logged at start.
-    pub fn warnings(&self) -> &[&'static str] {
-        &self.0.warnings
     }
 
     /// Fetches the issuer's keys, if there is a JWKS, so that the first client need not wait. May fail with

@@ -22,7 +22,7 @@ fn args(line: &[&str]) -> TokenArgs {
 }
 
 fn no_key() -> Settings {
-    Settings { key: None, issuer: None, audience: None, required: true }
+    Settings { key: None, issuer: None, audience: None }
 }
 
 fn key_path(name: &str) -> String {

@@ -22,7 +22,7 @@ pub(super) fn fixture(name: &str) -> String {
 }
 
 fn settings(key: KeySource) -> Settings {
-    Settings { key: Some(key), issuer: None, audience: None, required: true }
+    Settings { key: Some(key), issuer: None, audience: None }
 }
 
 fn verifier(key: KeySource) -> Verifier {

@@ -47,20 +47,10 @@ async fn a_token_says_who_how_long_and_where() {
 }
 
 #[test]
-fn a_verifier_says_whether_it_is_on_and_what_is_unwise() {
-    let off = Settings { key: None, issuer: None, audience: None, required: true };
-    let off = Verifier::new(off).unwrap();
-    assert!(!off.enabled() && !off.required() && off.warnings().is_empty());
-    assert!(with_secret().enabled() && with_secret().required());
-    assert!(with_secret().warnings().is_empty());
-    let optional = Settings { required: false, ..settings(KeySource::Secret(SECRET.into())) };
-    let optional = Verifier::new(optional).unwrap();
-    assert!(optional.enabled() && !optional.required());
-    assert_eq!(verifier(KeySource::Secret("short".into())).warnings().len(), 1);
-    let exposed = |url: &str| !verifier(KeySource::JwksUrl(url.into())).warnings().is_empty();
-    assert!(exposed("http://issuer.example/jwks") && exposed("http://10.0.0.1/jwks"));
-    assert!(!exposed("https://issuer.example/jwks") && !exposed("http://127.0.0.1/jwks"));
-    assert!(!exposed("http://localhost:3000/jwks") && !exposed("http://[::1]/jwks"));
+fn a_verifier_says_whether_it_is_on() {
+    let off = Settings { key: None, issuer: None, audience: None };
+    assert!(!Verifier::new(off).unwrap().enabled());
+    assert!(with_secret().enabled());
 }
 
 #[test]

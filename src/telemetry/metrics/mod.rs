@@ -142,7 +142,7 @@ impl Metrics {
         add(
             figures,
             "authentication_failures",
-            "Tokens and keys that were no good",
+            "Rejected tokens and API keys",
             &self.auth_failures,
         );
         let help = "Clients disconnected because they read too slowly";
