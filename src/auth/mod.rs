@@ -75,11 +75,7 @@ impl Settings {
         let key = secret
             .or_else(|| config.jwt_public_key.clone().map(KeySource::PublicKeyPem))
             .or_else(|| config.jwt_jwks_url.clone().map(KeySource::JwksUrl));
-        Self {
-            key,
-            issuer: config.jwt_issuer.clone(),
-            audience: config.jwt_audience.clone(),
-        }
+        Self { key, issuer: config.jwt_issuer.clone(), audience: config.jwt_audience.clone() }
     }
 }
 

@@ -110,10 +110,15 @@ impl Stream {
         }
     }
 
-    /// The current run is over; another one begins.
+    /// The current run is over; another one begins, in another epoch.
     fn turn(&mut self) -> Run {
-        let run = Run { room: self.room.clone(), place: self.run.place, ..Run::default() };
         self.before.extend(self.run.epoch.clone());
+        self.split()
+    }
+
+    /// The current run is over; another one begins, in the same epoch or in another.
+    fn split(&mut self) -> Run {
+        let run = Run { room: self.room.clone(), place: self.run.place, ..Run::default() };
         std::mem::replace(&mut self.run, run)
     }
 }
@@ -173,15 +178,21 @@ impl Checking<'_> {
             }
             let run = stream.turn();
             self.runs.push(run);
-        } else if offset > last + 1
-            && !self.facts.explains(connection, &stream.room, last + 1, offset - 1)
-        {
-            let before = stream.run.items.last().map(|(place, ..)| *place);
-            let says = format!(
-                "connection {connection} got {id} at {offset} of {} after {last}",
-                stream.room
-            );
-            self.violation("gap", says, before.into_iter().chain([place]).collect());
+        } else if offset > last + 1 {
+            let explains = |first| self.facts.explains(connection, &stream.room, first, offset - 1);
+            if !explains(last + 1) {
+                let before = stream.run.items.last().map(|(place, ..)| *place);
+                let says = format!(
+                    "connection {connection} got {id} at {offset} of {} after {last}",
+                    stream.room
+                );
+                self.violation("gap", says, before.into_iter().chain([place]).collect());
+            } else if self.facts.may_have_lost(place) && explains(1) {
+                // The member may be left out of the whole beginning of another epoch: what comes from here on does
+                // not tell the epoch of what came before.
+                let run = stream.split();
+                self.runs.push(run);
+            }
         }
         stream.run.last = offset;
         stream.run.items.push((place, offset, id));

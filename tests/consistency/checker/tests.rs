@@ -169,6 +169,20 @@ fn a_member_that_goes_on_in_another_epoch_is_found() {
 }
 
 #[test]
+fn a_member_may_be_left_out_of_the_whole_beginning_of_an_epoch() {
+    let new = [(1, "b"), (2, "c"), (3, "d")];
+    let story = Story::begin().joins(1, (0, "E")).joins(2, (0, "E")).says(0, "a", 1);
+    let story = story.gets(1, &[(1, "a")]).gets(2, &[(1, "a")]).loses();
+    let story = story.sends(1, "b", Some(1)).answered(1, "b", Ok(1));
+    let story = story.sends(1, "c", Some(1)).answered(1, "c", Ok(2)).says(0, "d", 3);
+    let story = || Story(story.0.clone());
+    let got = story().gets(1, &[(3, "d")]).gets(2, &new);
+    got.joins(1, (3, "F")).joins(2, (3, "F")).ends("F", &new).breaks(&[]);
+    let missing = story().gets(1, &[(3, "d")]).gets(2, &[(1, "b"), (3, "d")]);
+    missing.joins(1, (3, "F")).joins(2, (3, "F")).ends("F", &new).breaks(&["gap"]);
+}
+
+#[test]
 fn what_was_lost_with_its_epoch_is_not_missed_and_what_came_after_is() {
     sent()
         .gets(1, ABC)
