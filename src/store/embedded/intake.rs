@@ -61,6 +61,14 @@ impl backlog::Command for Command {
         self.work.bytes()
     }
 
+    fn sender(&self) -> Option<SenderId> {
+        match &self.work {
+            Work::Append { sender, .. } | Work::Enqueue { sender, .. } => sender.clone(),
+            Work::Receipt { user, .. } => Some(SenderId::User(user.clone())),
+            Work::Confirm { .. } | Work::Sweep => None,
+        }
+    }
+
     fn into_reply(self) -> Reply {
         self.reply
     }
