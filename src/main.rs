@@ -12,10 +12,6 @@ use roomcast::{
 };
 use tokio::sync::oneshot;
 
-/// Gives freed memory back to the system, which glibc's allocator does not do between live allocations.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The exit code after a second signal: 128 + SIGINT, by the shells' convention.
 const EXIT_INTERRUPTED: i32 = 130;
 

@@ -25,6 +25,9 @@ const NEAR: u64 = 90;
 /// Below this part, in percent, it is no longer near.
 const CALM: u64 = 80;
 
+/// Below this part, in percent, the accounts hold next to nothing.
+const LITTLE: u64 = 5;
+
 /// Connections that hold less are not cut off: it would not help.
 const SMALL: usize = 64 * 1024;
 
@@ -65,7 +68,9 @@ impl Watch {
     fn look(&mut self, memory: &Memory, used: u64, now: Instant) {
         let limit = memory.limits().process;
         let before = memory.level();
-        let level = level(before, used, limit);
+        // Asked for only where it decides: the sum goes over all accounts.
+        let held = if before > Level::Calm { memory.totals().all as u64 } else { 0 };
+        let level = level(before, used, held, limit);
         memory.set_level(level);
         if level > Level::Calm && before == Level::Calm {
             tracing::warn!(
@@ -110,12 +115,14 @@ fn cut_off_largest(memory: &Memory, excess: u64) -> usize {
     cut_off
 }
 
-fn level(before: Level, used: u64, limit: u64) -> Level {
+/// `held` is what all accounts hold. Once that is little, waiting frees no more: what the allocator keeps serves
+/// the next connections.
+fn level(before: Level, used: u64, held: u64, limit: u64) -> Level {
     if used >= limit {
         Level::Over
     } else if used >= part(limit, NEAR) {
         Level::Near
-    } else if used < part(limit, CALM) {
+    } else if used < part(limit, CALM) || held < part(limit, LITTLE) {
         Level::Calm
     } else {
         before.min(Level::Near)
@@ -180,9 +187,18 @@ mod tests {
             (79, Level::Calm),
             (85, Level::Calm),
         ] {
-            level = super::level(level, used * MB, 100 * MB);
+            level = super::level(level, used * MB, 50 * MB, 100 * MB);
             assert_eq!(level, wanted, "at {used} MB");
         }
+    }
+
+    #[test]
+    fn what_the_allocator_keeps_holds_nobody_up_where_nothing_is_held() {
+        let level = |before, used, held| super::level(before, used * MB, held * MB, 100 * MB);
+        assert_eq!(level(Level::Near, 85, 5), Level::Near);
+        assert_eq!(level(Level::Near, 85, 4), Level::Calm);
+        assert_eq!(level(Level::Near, 90, 0), Level::Near);
+        assert_eq!(level(Level::Over, 100, 0), Level::Over);
     }
 
     #[test]
