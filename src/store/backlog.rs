@@ -6,10 +6,9 @@
 //! Taking a write in never waits, so that a sender's order is the log's order even if it does not poll. Callers bound how many of their writes are under way. Above that, a hard limit refuses writes: a
 //! waiting caller would hold its message in memory all the same.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    mem,
-};
+use std::{collections::VecDeque, mem};
+
+use hashlink::LinkedHashMap;
 
 use super::{pending::Reply, types::StoreError};
 use crate::limits::SenderId;
@@ -50,10 +49,8 @@ pub(super) trait Command {
 
 /// The writes that wait.
 pub(super) struct Backlog<C> {
-    /// The writes of each sender that has some.
-    queues: HashMap<Option<SenderId>, VecDeque<C>>,
-    /// The same senders, each once, in the order of their turns.
-    turns: VecDeque<Option<SenderId>>,
+    /// The writes of each sender that has some, in the order of the senders' turns.
+    queues: LinkedHashMap<Option<SenderId>, VecDeque<C>>,
     commands: usize,
     bytes: usize,
     closed: bool,
@@ -65,8 +62,7 @@ pub(super) struct Backlog<C> {
 impl<C: Command> Backlog<C> {
     pub(super) fn new(limits: Limits, destination: &'static str) -> Self {
         Self {
-            queues: HashMap::new(),
-            turns: VecDeque::new(),
+            queues: LinkedHashMap::new(),
             commands: 0,
             bytes: 0,
             closed: false,
@@ -90,11 +86,11 @@ impl<C: Command> Backlog<C> {
         self.bytes += size;
         self.commands += 1;
         let sender = command.sender();
-        let queue = self.queues.entry(sender.clone()).or_default();
-        if queue.is_empty() {
-            self.turns.push_back(sender);
+        // The map's `entry` would move the sender to the end of the turns.
+        match self.queues.get_mut(&sender) {
+            Some(queue) => queue.push_back(command),
+            None => drop(self.queues.insert(sender, VecDeque::from([command]))),
         }
-        queue.push_back(command);
         Ok(())
     }
 
@@ -108,8 +104,7 @@ impl<C: Command> Backlog<C> {
         let mut batch = Vec::with_capacity(self.commands.min(BATCH));
         let mut bytes = 0;
         while batch.len() < BATCH && bytes < BATCH_BYTES {
-            let Some(sender) = self.turns.pop_front() else { break };
-            let Some(queue) = self.queues.get_mut(&sender) else { continue };
+            let Some((sender, mut queue)) = self.queues.pop_front() else { break };
             let end = (bytes + SHARE_BYTES).min(BATCH_BYTES);
             while batch.len() < BATCH
                 && bytes < end
@@ -118,10 +113,8 @@ impl<C: Command> Backlog<C> {
                 bytes += command.bytes();
                 batch.push(command);
             }
-            if queue.is_empty() {
-                self.queues.remove(&sender);
-            } else {
-                self.turns.push_back(sender);
+            if !queue.is_empty() {
+                self.queues.insert(sender, queue);
             }
         }
         self.commands -= batch.len();
@@ -139,8 +132,7 @@ impl<C: Command> Backlog<C> {
     pub(super) fn abandon(&mut self) -> Vec<C> {
         self.closed = true;
         (self.commands, self.bytes) = (0, 0);
-        self.turns.clear();
-        mem::take(&mut self.queues).into_values().flatten().collect()
+        mem::take(&mut self.queues).into_iter().flat_map(|(_, queue)| queue).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -230,6 +222,6 @@ mod tests {
             let numbers = taken.iter().filter(|write| write.0 == sender).map(|write| write.1);
             assert!(numbers.is_sorted(), "{sender}");
         }
-        assert!(backlog.queues.is_empty() && backlog.turns.is_empty());
+        assert!(backlog.queues.is_empty());
     }
 }
