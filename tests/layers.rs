@@ -12,7 +12,7 @@ use std::{
 };
 
 use syn::{
-    Attribute, File, Item, UseTree,
+    Attribute, Item, UseTree,
     visit::{self, Visit},
 };
 
@@ -46,12 +46,12 @@ fn imports() -> BTreeMap<Module, BTreeSet<Module>> {
     let mut imports = BTreeMap::<_, BTreeSet<_>>::new();
     for file in files {
         let module = module_of(file.strip_prefix(&source).unwrap());
-        let text = fs::read_to_string(&file).unwrap();
-        let parsed =
-            syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         if is_test_file(&module) {
             continue;
         }
+        let text = fs::read_to_string(&file).unwrap();
+        let parsed =
+            syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let mut reader = Reader { module: module.clone(), found: BTreeSet::new() };
         reader.visit_file(&parsed);
         imports.entry(module).or_default().extend(reader.found);
@@ -147,10 +147,6 @@ fn is_test_only(attributes: &[Attribute]) -> bool {
 }
 
 impl<'ast> Visit<'ast> for Reader {
-    fn visit_file(&mut self, file: &'ast File) {
-        visit::visit_file(self, file);
-    }
-
     fn visit_item(&mut self, item: &'ast Item) {
         let attributes = match item {
             Item::Fn(item) => &item.attrs,

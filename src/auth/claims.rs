@@ -1,4 +1,4 @@
-//! What a token with a good signature says: whether it is valid here and now, and for whom.
+//! What a token with a good signature says: whether it is valid here and now, and its user.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

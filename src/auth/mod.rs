@@ -79,7 +79,7 @@ impl Settings {
     }
 }
 
-/// Whom a token speaks for.
+/// The user that a token names, and its permissions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The user: the token's `sub`, else its `id`.

@@ -65,7 +65,7 @@ impl Verifier {
         }
     }
 
-    /// Verifies `token` and returns whom it speaks for. Waits only if the issuer's keys have to be fetched.
+    /// Verifies `token` and returns its identity. Waits only if the issuer's keys have to be fetched.
     pub async fn verify(&self, token: &str) -> Result<Identity, AuthError> {
         self.verify_at(token, SystemTime::now(), Instant::now()).await
     }

@@ -349,9 +349,9 @@ impl Broker {
         });
     }
 
-    fn elsewhere(&self, packet: &Packet, word: impl FnOnce() -> NodeMessage) {
+    fn elsewhere(&self, packet: &Packet, message: impl FnOnce() -> NodeMessage) {
         if let Some(cluster) = &self.cluster {
-            cluster.tell(&word(), Some(packet));
+            cluster.tell(&message(), Some(packet));
         }
     }
 }

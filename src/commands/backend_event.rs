@@ -63,7 +63,7 @@ pub struct Sent {
     pub id: MessageId,
     /// The event's number in each of the rooms that keep it.
     pub offsets: BTreeMap<RoomName, u64>,
-    /// The users without a client for whom it is queued.
+    /// The users without a client: it is queued for them.
     pub queued: Vec<UserId>,
     /// The users without a client whose queue is full.
     pub refused: Vec<UserId>,
