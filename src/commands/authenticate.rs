@@ -27,12 +27,15 @@ use crate::{
 /// How long `authenticate` waits until the other nodes know of the user.
 const SHARED_WITHIN: Duration = Duration::from_secs(1);
 
+/// The event's name on the wire.
+pub const NAME: &str = "authenticate";
+
 const AUTHENTICATED: ServerEvent =
     ServerEvent::state("authenticated", "Authenticated", "To a client that said who it is.");
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[ClientEvent::new::<Authenticate>(
-        "authenticate",
+        NAME,
         "Authenticate",
         "Done",
         "Say who one is, or renew a token before it ends.",

@@ -119,7 +119,8 @@ pub(super) trait Event: Sized + Send + 'static {
     fn run(self, caller: Caller) -> impl Future<Output = Outcome> + Send + 'static;
 }
 
-/// The result of an event: its acknowledgement, or its refusal. `None`: it has acknowledged itself.
+/// The result of an event: its acknowledgement, or its refusal. `None`: there is nothing to acknowledge, or it has
+/// acknowledged itself.
 pub type Outcome = Result<Option<Payload>, Refusal>;
 
 /// An event that was begun.
@@ -155,15 +156,6 @@ pub struct Caller {
     pub client: Arc<Client>,
     /// The number to acknowledge the event with, where the client asks for that.
     pub ack: Option<i64>,
-}
-
-impl Caller {
-    /// Acknowledges the event now, if the client asks for that; it is then not acknowledged again.
-    pub(super) fn acknowledge(&self, answer: &Payload) {
-        if let Some(id) = self.ack {
-            self.client.sender.acknowledge(id, answer);
-        }
-    }
 }
 
 /// An event as it arrived.

@@ -96,7 +96,7 @@ impl Event for Join {
     }
 
     async fn run(self, caller: Caller) -> Outcome {
-        let acknowledge = |answer| caller.acknowledge(&answer);
+        let acknowledge = |answer| caller.client.acknowledge(caller.ack, &answer);
         join(&caller.context, &caller.client, self, acknowledge).await.map(|()| None)
     }
 }

@@ -106,7 +106,7 @@ pub(super) struct ToRoom {
 impl ToRoom {
     fn run(self, caller: &Caller) -> impl Future<Output = Outcome> + Send + use<> {
         let Self { room, payload, id, event, to_sender } = self;
-        let (context, client) = (&caller.context, &caller.client);
+        let (context, client, ack) = (&caller.context, &caller.client, caller.ack);
         let message = RoomMessage {
             namespace: client.namespace.clone(),
             room,
@@ -117,7 +117,7 @@ impl ToRoom {
             except: Except::client((!to_sender).then_some(client.id)),
             sender: Some(context.sender_id(client)),
         };
-        publish(context, client, message, id).map_ok(|published| Some(published.into()))
+        publish(context, client, message, id).map_ok(move |published| published.answer(ack))
     }
 }
 
@@ -174,7 +174,7 @@ async fn to_namespace(caller: Caller, payload: Payload, id: MessageId) -> Outcom
     broker.signal_namespace(&client.namespace, &packet, &Except::nobody());
     let published = Published { id, room: None, timestamp: Timestamp::now(), offset: None };
     broker.wait_drained(&client.namespace, None).await;
-    Ok(Some(published.into()))
+    Ok(published.answer(caller.ack))
 }
 
 /// `channels`.

@@ -6,10 +6,9 @@
 
 pub mod announcement;
 mod arguments;
-mod authenticate;
+pub mod authenticate;
 pub mod backend_event;
 pub mod backend_message;
-
 pub mod context;
 mod custom_event;
 pub mod deliveries;
@@ -25,7 +24,7 @@ pub mod private_message;
 mod publish;
 pub mod queries;
 mod read_receipt;
-mod refused;
+pub mod refused;
 pub mod room;
 pub mod schema;
 mod send_message;

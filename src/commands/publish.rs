@@ -49,8 +49,9 @@ pub(super) struct Published {
     pub offset: Option<u64>,
 }
 
-impl From<Published> for Payload {
-    fn from(published: Published) -> Self {
+impl Published {
+    /// The acknowledgement, where the client asks for one; otherwise nothing is encoded.
+    pub(super) fn answer(&self, ack: Option<i64>) -> Option<Payload> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Ack<'a> {
@@ -61,14 +62,14 @@ impl From<Published> for Payload {
             #[serde(skip_serializing_if = "Option::is_none")]
             offset: Option<u64>,
         }
-        let Published { id, room, timestamp, offset } = &published;
-        Self::of(&Ack {
+        ack?;
+        Some(Payload::of(&Ack {
             success: true,
-            id: &id.json,
-            room_name: room.as_ref(),
-            timestamp: *timestamp,
-            offset: *offset,
-        })
+            id: &self.id.json,
+            room_name: self.room.as_ref(),
+            timestamp: self.timestamp,
+            offset: self.offset,
+        }))
     }
 }
 

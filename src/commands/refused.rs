@@ -8,16 +8,18 @@ use super::{
 };
 
 /// Why an event was refused.
+pub const ERROR: ServerEvent =
+    ServerEvent::state("error", "EventError", "An event of this client was not honoured.");
+/// The same, as NestJS says it.
+pub const EXCEPTION: ServerEvent = ServerEvent::state(
+    "exception",
+    "Exception",
+    "The same, for the events in camelCase, as NestJS says it.",
+);
+
 pub(super) const FEATURE: Feature = Feature {
     client: &[],
-    server: &[
-        ServerEvent::state("error", "EventError", "An event of this client was not honoured."),
-        ServerEvent::state(
-            "exception",
-            "Exception",
-            "The same, for the events in camelCase, as NestJS says it.",
-        ),
-    ],
+    server: &[ERROR, EXCEPTION],
     schemas: || {
         let mut schemas = common();
         schemas.extend([

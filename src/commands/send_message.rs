@@ -99,7 +99,7 @@ impl Event for ChatMessage {
 
     fn run(self, caller: Caller) -> impl Future<Output = Outcome> + Send + 'static {
         let Self { room, payload, id } = self;
-        let Caller { context, client, .. } = caller;
+        let Caller { context, client, ack } = caller;
         let timestamp = Timestamp::now();
         let payload = match outgoing(&client, &payload, &id, timestamp) {
             Ok(payload) => payload,
@@ -125,7 +125,7 @@ impl Event for ChatMessage {
             }
             let sent = MessageSent { id: &published.id.json, timestamp, status: "sent" };
             client.sender.send(&Packet::of(MESSAGE_SENT.name, &sent));
-            Some(published.into())
+            published.answer(ack)
         };
         published.map_ok(confirm).right_future()
     }

@@ -23,6 +23,7 @@ use crate::{
     protocol::{
         audience::Except,
         names::{RoomName, UserId},
+        payload::Payload,
         permissions::Permissions,
         refusal::Refusal,
         timestamp::Timestamp,
@@ -129,6 +130,13 @@ impl Client {
             memberships: Mutex::default(),
             typing: Mutex::default(),
             expiry: Mutex::default(),
+        }
+    }
+
+    /// Acknowledges the client's event of this number, where the client asks for that.
+    pub fn acknowledge(&self, ack: Option<i64>, answer: &Payload) {
+        if let Some(id) = ack {
+            self.sender.acknowledge(id, answer);
         }
     }
 

@@ -10,6 +10,7 @@ use socketioxide::socket::{DisconnectReason, Socket};
 
 use super::{connection::Connection, layer::connect_timeout, reply};
 use crate::{
+    commands::authenticate,
     gateways::app::App,
     hub::Client,
     limits::Reaction,
@@ -93,7 +94,7 @@ impl Connection {
             }
         }
         tracing::debug!(client = %client.id, event = ?name, code = refusal.code.as_str(), reason = ?refusal.message, "refused");
-        let kind = kind_of(refusal.code, name == "authenticate");
+        let kind = kind_of(refusal.code, name == authenticate::NAME);
         if kind == Kind::AuthFailure {
             app.metrics.auth_failed();
         }

@@ -3,7 +3,10 @@
 use serde::Serialize;
 
 use crate::{
-    commands::client_event,
+    commands::{
+        client_event,
+        refused::{ERROR, EXCEPTION},
+    },
     hub::{Client, EventStyle, packet::Packet},
     protocol::{payload::Payload, refusal::Refusal},
 };
@@ -13,13 +16,6 @@ use crate::{
 pub(super) fn refuse(client: &Client, event: &str, ack: Option<i64>, refusal: &Refusal) {
     acknowledge_refusal(client, ack, refusal);
     tell(client, event, refusal);
-}
-
-/// Acknowledges the client's event, if it asked for an ack; otherwise nothing is encoded.
-pub(super) fn acknowledge(client: &Client, ack: Option<i64>, answer: &Payload) {
-    if let Some(id) = ack {
-        client.sender.acknowledge(id, answer);
-    }
 }
 
 /// Tells the client by the ack alone that its event was refused, if it asked for one.
@@ -57,8 +53,8 @@ fn tell(client: &Client, event: &str, refusal: &Refusal) {
     }
     let (message, code) = (refusal.message.as_ref(), refusal.code.as_str());
     let retry_after_ms = refusal.retry_after.map(|wait| wait.as_millis());
-    client.sender.send(&Packet::of("error", &Error { message, code, event, retry_after_ms }));
+    client.sender.send(&Packet::of(ERROR.name, &Error { message, code, event, retry_after_ms }));
     if client_event(event).is_some() && EventStyle::of(event) == EventStyle::Camel {
-        client.sender.send(&Packet::of("exception", &Exception { status: "error", message }));
+        client.sender.send(&Packet::of(EXCEPTION.name, &Exception { status: "error", message }));
     }
 }

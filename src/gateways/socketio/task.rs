@@ -6,7 +6,6 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::value::RawValue;
 
@@ -14,12 +13,11 @@ use super::{
     connection::Connection,
     guard::{catch_panic, catch_panic_async, failpoint},
     inbox::Item,
-    reply,
 };
 use crate::{
     commands::{
         client_event, client_events,
-        event::{Begun, Caller, Incoming, Outcome},
+        event::{Begun, Caller, ClientEvent, Incoming, Outcome},
         membership,
     },
     hub::Client,
@@ -87,9 +85,17 @@ impl Connection {
                 Ok(argument) => argument,
                 Err(refusal) => return Begun::refused(refusal),
             };
-            self.note(&client, &name, text.as_str());
+            let event = client_event(&name);
+            self.note(&client, event, &name, text.as_str());
+            if argument.is_some_and(|argument| is_deeper_than(MAX_DEPTH, argument.get())) {
+                return Begun::refused(Refusal::invalid(format!(
+                    "the payload has more than {MAX_DEPTH} arrays and objects inside one another"
+                )));
+            }
+            let Some(event) = event else { return Begun::refused(unknown(&name)) };
+            let incoming = Incoming::new(&name, argument, attachments);
             let caller = Caller { context: self.app.context.clone(), client: client.clone(), ack };
-            begin(&name, argument, attachments, caller)
+            event.begin(&incoming, caller)
         });
         let is_pipelined = begun.as_ref().is_some_and(|begun| begun.is_pipelined);
         let work = match begun {
@@ -103,9 +109,9 @@ impl Connection {
     }
 
     /// Counts the event, and notifies the observer.
-    fn note(&self, client: &Client, name: &str, text: &str) {
+    fn note(&self, client: &Client, event: Option<&ClientEvent>, name: &str, text: &str) {
         // Clients choose the names: only known ones may become labels.
-        self.app.metrics.received(client_event(name).map_or("unknown", |event| event.name));
+        self.app.metrics.received(event.map_or("unknown", |event| event.name));
         client.touch();
         tracing::debug!(client = %client.id, event = ?name, bytes = text.len(), "event");
         if let Some(observer) = &self.app.observer {
@@ -125,7 +131,7 @@ impl Connection {
             Err(Refusal::new(Code::Unavailable, message))
         });
         match done {
-            Ok(Some(answer)) => reply::acknowledge(client, *ack, &answer),
+            Ok(Some(answer)) => client.acknowledge(*ack, &answer),
             Ok(None) => {}
             Err(refusal) => {
                 if refusal.code == Code::RateLimited {
@@ -147,24 +153,6 @@ pub(super) fn split(text: &str) -> Result<(String, Option<&RawValue>), Refusal> 
     let name = array.first().ok_or_else(invalid)?;
     let name = serde_json::from_str(name.get()).map_err(|_| invalid())?;
     Ok((name, array.get(1).copied()))
-}
-
-/// Begins an event of a client.
-fn begin(
-    name: &str,
-    argument: Option<&RawValue>,
-    attachments: Arc<[Bytes]>,
-    caller: Caller,
-) -> Begun {
-    if argument.is_some_and(|argument| is_deeper_than(MAX_DEPTH, argument.get())) {
-        return Begun::refused(Refusal::invalid(format!(
-            "the payload has more than {MAX_DEPTH} arrays and objects inside one another"
-        )));
-    }
-    match client_event(name) {
-        Some(event) => event.begin(&Incoming::new(name, argument, attachments), caller),
-        None => Begun::refused(unknown(name)),
-    }
 }
 
 fn unknown(name: &str) -> Refusal {
