@@ -178,24 +178,30 @@ impl Checking<'_> {
             }
             let run = stream.turn();
             self.runs.push(run);
-        } else if offset > last + 1 {
-            let explains = |first| self.facts.explains(connection, &stream.room, first, offset - 1);
-            if !explains(last + 1) {
+        } else {
+            let goes_on = self.facts.explains(connection, &stream.room, last + 1, offset - 1);
+            if !goes_on {
                 let before = stream.run.items.last().map(|(place, ..)| *place);
                 let says = format!(
                     "connection {connection} got {id} at {offset} of {} after {last}",
                     stream.room
                 );
                 self.violation("gap", says, before.into_iter().chain([place]).collect());
-            } else if self.facts.may_have_lost(place) && explains(1) {
-                // The member may be left out of the whole beginning of another epoch: what comes from here on does
-                // not tell the epoch of what came before.
+            } else if self.may_be_anothers(stream, place, offset - 1) {
                 let run = stream.split();
                 self.runs.push(run);
             }
         }
         stream.run.last = offset;
         stream.run.items.push((place, offset, id));
+    }
+
+    /// Whether what the member gets after `offset` may be another epoch's although the offsets go on: it is left
+    /// out of that epoch's whole beginning. What comes then does not tell the epoch of what came before.
+    fn may_be_anothers(&self, stream: &Stream, place: usize, offset: u64) -> bool {
+        !stream.run.items.is_empty()
+            && self.facts.may_have_lost(place)
+            && self.facts.explains(stream.connection, &stream.room, 1, offset)
     }
 
     /// The join is answered: what came before the answer is a replay, or was said meanwhile.
@@ -243,6 +249,12 @@ impl Checking<'_> {
                     stream.connection, joined.epoch, stream.room
                 );
                 self.violation("twice", says, vec![place]);
+            }
+            let is_told = stream.run.epoch.is_some();
+            if !is_told && self.may_be_anothers(stream, place, joined.offset) {
+                let run = stream.split();
+                self.runs.push(run);
+                stream.run.last = joined.offset;
             }
             stream.run.epoch = Some(joined.epoch.clone()).filter(|_| joined.offset > 0);
             return;

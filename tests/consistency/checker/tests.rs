@@ -183,6 +183,22 @@ fn a_member_may_be_left_out_of_the_whole_beginning_of_an_epoch() {
 }
 
 #[test]
+fn offsets_may_go_on_in_another_epoch_whose_beginning_a_member_is_left_out_of() {
+    let new = [(1, "b"), (2, "c")];
+    let story = Story::begin().joins(1, (0, "E")).joins(2, (0, "E")).says(0, "a", 1);
+    let story = story.gets(1, &[(1, "a")]).gets(2, &[(1, "a")]).loses();
+    let story = story.sends(1, "b", Some(1)).answered(1, "b", Ok(1)).gets(2, &[(1, "b")]);
+    let story = || Story(story.0.clone());
+    let next = story().says(0, "c", 2).gets(1, &[(2, "c")]).gets(2, &[(2, "c")]);
+    next.joins(1, (2, "F")).joins(2, (2, "F")).ends("F", &new).breaks(&[]);
+    let asked = story().joins(1, (1, "F")).joins(2, (1, "F")).says(0, "c", 2);
+    asked.gets(1, &[(2, "c")]).gets(2, &[(2, "c")]).ends("F", &new).breaks(&[]);
+    let missing = story().says(0, "c", 2).says(0, "d", 3).gets(1, &[(3, "d")]);
+    let all = [(1, "b"), (2, "c"), (3, "d")];
+    missing.joins(1, (3, "F")).ends("F", &all).breaks(&["gap", "order", "lost"]);
+}
+
+#[test]
 fn what_was_lost_with_its_epoch_is_not_missed_and_what_came_after_is() {
     sent()
         .gets(1, ABC)
