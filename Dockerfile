@@ -11,6 +11,7 @@ ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 
 # The dependencies, built for an empty crate: this layer is rebuilt only when they change.
 COPY Cargo.toml Cargo.lock ./
+COPY crates crates
 RUN mkdir src \
     && touch src/lib.rs \
     && echo 'fn main() {}' > src/main.rs \

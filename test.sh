@@ -84,10 +84,10 @@ rust() {
   system_package prlimit util-linux
   if cargo nextest --version >/dev/null 2>&1; then
     heading 'rust: cargo nextest run'
-    run cargo nextest run --locked
+    run cargo nextest run --locked --workspace
   else
     heading 'rust: cargo test'
-    run cargo test --locked --all-targets
+    run cargo test --locked --workspace --all-targets
   fi
   heading 'rust: locks and atomics, under many schedules'
   run cargo test --locked --features shuttle --lib shuttle_

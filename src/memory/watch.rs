@@ -34,6 +34,14 @@ const SMALL: usize = 64 * 1024;
 /// How long the memory of cut-off connections may take to be freed.
 const SETTLE: Duration = Duration::from_millis(500);
 
+/// How long after one look for memory that can be given back the next one comes, and near the limit.
+const GIVE_BACK: Duration = Duration::from_secs(10);
+const GIVE_BACK_NEAR: Duration = Duration::from_secs(1);
+
+/// The allocator is asked to give memory back once the process has so much more than is held for connections
+/// than it had after the last time.
+const KEPT: u64 = 32_000_000;
+
 /// Watches over the process's memory until the last handle to `memory` is gone. If the system does not tell
 /// what the process uses, the sum of the accounts is used.
 ///
@@ -48,7 +56,15 @@ pub fn watch(memory: &Memory) -> io::Result<()> {
         let mut watch = Watch::default();
         while let Some(memory) = memory.upgrade().map(Memory) {
             let used = system::used().unwrap_or_else(|| memory.totals().all as u64);
-            watch.look(&memory, used, Instant::now());
+            let now = Instant::now();
+            if watch.keeps_too_much(&memory, used, now) && roomcast_heap::give_back() {
+                tracing::debug!(
+                    before = used,
+                    after = system::used(),
+                    "free memory was given back"
+                );
+            }
+            watch.look(&memory, used, now);
             let is_close = used >= part(memory.limits().process, CLOSE);
             drop(memory);
             thread::sleep(if is_close { OFTEN } else { EVERY });
@@ -62,9 +78,28 @@ pub fn watch(memory: &Memory) -> io::Result<()> {
 struct Watch {
     /// When connections were cut off last, and how much was in use then.
     last: Option<(Instant, u64)>,
+    /// When memory that can be given back was looked for last.
+    looked: Option<Instant>,
+    /// The least that the process had since then beyond what was held for connections.
+    kept: Option<u64>,
 }
 
 impl Watch {
+    /// Whether the allocator is likely to keep much that nobody needs any more.
+    fn keeps_too_much(&mut self, memory: &Memory, used: u64, now: Instant) -> bool {
+        let pause = if memory.level() > Level::Calm { GIVE_BACK_NEAR } else { GIVE_BACK };
+        if self.looked.is_some_and(|looked| now.duration_since(looked) < pause) {
+            return false;
+        }
+        self.looked = Some(now);
+        let kept = used.saturating_sub(memory.totals().all as u64);
+        let least = self.kept.map_or(kept, |least| least.min(kept));
+        let is_due = kept >= least + KEPT;
+        // Asked once, the rest is taken for what the process needs; the next look corrects it downwards.
+        self.kept = Some(if is_due { kept } else { least });
+        is_due
+    }
+
     fn look(&mut self, memory: &Memory, used: u64, now: Instant) {
         let limit = memory.limits().process;
         let before = memory.level();
@@ -199,6 +234,27 @@ mod tests {
         assert_eq!(level(Level::Near, 85, 4), Level::Calm);
         assert_eq!(level(Level::Near, 90, 0), Level::Near);
         assert_eq!(level(Level::Over, 100, 0), Level::Over);
+    }
+
+    #[test]
+    fn memory_is_given_back_once_it_is_no_longer_held_for_anybody() {
+        let memory = Memory::new(Limits { outgoing: 0, incoming: 0, process: 1000 * MB });
+        let (mut watch, mut now) = (Watch::default(), Instant::now());
+        let mut looks = |used: u64| {
+            now += GIVE_BACK;
+            watch.keeps_too_much(&memory, used * MB, now)
+        };
+        assert!(!looks(30), "what it starts with");
+        let holder = Holder::of(&memory, 200_000_000);
+        assert!(!looks(235), "it is held");
+        drop(holder);
+        assert!(looks(235));
+        assert!(!looks(40), "it was given back");
+        assert!(looks(80), "what is in no account may be free, too");
+        assert!(!looks(80), "it was not: it is asked once");
+        assert!(!looks(90));
+        assert!(looks(115));
+        assert!(!watch.keeps_too_much(&memory, 900 * MB, now), "not at once again");
     }
 
     #[test]

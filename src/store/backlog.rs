@@ -1,7 +1,9 @@
 //! The writes that wait for the writer, within limits.
 //!
-//! Each sender has a queue of its own, in the order of its requests, and the queues take turns by bytes: a
-//! write waits for its own sender's, and for a share of each other's, however much a hostile one has sent.
+//! Each sender has a queue of its own, in the order of its requests, and the queues take turns by bytes, as in
+//! deficit round robin: a sender that had more than its share waits until the others had theirs. A sender that
+//! has just come goes first, as in FQ-CoDel (RFC 8290, 4.2). A small write waits for one batch, whatever a
+//! hostile sender has sent.
 //!
 //! Taking a write in never waits, so that a sender's order is the log's order even if it does not poll. Callers bound how many of their writes are under way. Above that, a hard limit refuses writes: a
 //! waiting caller would hold its message in memory all the same.
@@ -16,9 +18,9 @@ use crate::limits::SenderId;
 /// The most writes in one batch.
 const BATCH: usize = 1_000;
 /// A batch that holds this many bytes takes no further write: the next batch waits for the disk to take it.
-const BATCH_BYTES: usize = 2_000_000;
-/// A sender whose writes of one turn have this many bytes gives way to the next sender.
-const SHARE_BYTES: usize = 64 * 1024;
+const BATCH_BYTES: usize = 256_000;
+/// The bytes that each turn is worth. What a write takes beyond them is taken from the sender's next turns.
+const SHARE_BYTES: isize = 64 * 1024;
 
 /// The hard limits.
 #[derive(Debug, Clone, Copy)]
@@ -47,10 +49,22 @@ pub(super) trait Command {
     fn into_reply(self) -> Reply;
 }
 
+type Turns<C> = LinkedHashMap<Option<SenderId>, Queue<C>>;
+
+/// One sender's writes, in order.
+struct Queue<C> {
+    writes: VecDeque<C>,
+    /// How many bytes the sender may still write in this turn; below zero, it waits.
+    credit: isize,
+}
+
 /// The writes that wait.
 pub(super) struct Backlog<C> {
-    /// The writes of each sender that has some, in the order of the senders' turns.
-    queues: LinkedHashMap<Option<SenderId>, VecDeque<C>>,
+    /// The senders that had no turn yet, in the order in which they came. They go before the others.
+    new: Turns<C>,
+    /// The senders that had a turn, in the order of their next ones. A sender without writes stays for one round,
+    /// so that it is not new at once.
+    old: Turns<C>,
     commands: usize,
     bytes: usize,
     closed: bool,
@@ -62,7 +76,8 @@ pub(super) struct Backlog<C> {
 impl<C: Command> Backlog<C> {
     pub(super) fn new(limits: Limits, destination: &'static str) -> Self {
         Self {
-            queues: LinkedHashMap::new(),
+            new: LinkedHashMap::new(),
+            old: LinkedHashMap::new(),
             commands: 0,
             bytes: 0,
             closed: false,
@@ -87,9 +102,11 @@ impl<C: Command> Backlog<C> {
         self.commands += 1;
         let sender = command.sender();
         // The map's `entry` would move the sender to the end of the turns.
-        match self.queues.get_mut(&sender) {
-            Some(queue) => queue.push_back(command),
-            None => drop(self.queues.insert(sender, VecDeque::from([command]))),
+        if let Some(queue) = self.old.get_mut(&sender).or_else(|| self.new.get_mut(&sender)) {
+            queue.writes.push_back(command);
+        } else {
+            let queue = Queue { writes: VecDeque::from([command]), credit: SHARE_BYTES };
+            self.new.insert(sender, queue);
         }
         Ok(())
     }
@@ -101,24 +118,37 @@ impl<C: Command> Backlog<C> {
 
     /// Takes one batch out.
     pub(super) fn batch(&mut self) -> Vec<C> {
-        let mut batch = Vec::with_capacity(self.commands.min(BATCH));
+        let wanted = self.commands.min(BATCH);
+        let mut batch = Vec::with_capacity(wanted);
         let mut bytes = 0;
-        while batch.len() < BATCH && bytes < BATCH_BYTES {
-            let Some((sender, mut queue)) = self.queues.pop_front() else { break };
-            let end = (bytes + SHARE_BYTES).min(BATCH_BYTES);
-            while batch.len() < BATCH
-                && bytes < end
-                && let Some(command) = queue.pop_front()
+        while batch.len() < wanted && bytes < BATCH_BYTES {
+            let new = self.new.pop_front();
+            let is_new = new.is_some();
+            let Some((sender, mut queue)) = new.or_else(|| self.old.pop_front()) else { break };
+            while batch.len() < wanted
+                && bytes < BATCH_BYTES
+                && queue.credit > 0
+                && let Some(command) = queue.writes.pop_front()
             {
-                bytes += command.bytes();
+                let size = command.bytes();
+                bytes += size;
+                queue.credit = queue.credit.saturating_sub_unsigned(size);
                 batch.push(command);
             }
-            if !queue.is_empty() {
-                self.queues.insert(sender, queue);
+            let has_more = !queue.writes.is_empty();
+            if queue.credit <= 0 {
+                queue.credit += SHARE_BYTES;
+                self.old.insert(sender, queue);
+            } else if has_more || is_new {
+                self.old.insert(sender, queue);
             }
         }
         self.commands -= batch.len();
         self.bytes = self.bytes.saturating_sub(bytes);
+        if self.commands == 0 {
+            // Nobody waits, so nobody has taken more than a share of what there was.
+            self.old.clear();
+        }
         batch
     }
 
@@ -132,7 +162,8 @@ impl<C: Command> Backlog<C> {
     pub(super) fn abandon(&mut self) -> Vec<C> {
         self.closed = true;
         (self.commands, self.bytes) = (0, 0);
-        mem::take(&mut self.queues).into_iter().flat_map(|(_, queue)| queue).collect()
+        let queues = mem::take(&mut self.new).into_iter().chain(mem::take(&mut self.old));
+        queues.flat_map(|(_, queue)| queue.writes).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -197,13 +228,35 @@ mod tests {
     }
 
     #[test]
-    fn a_small_write_does_not_wait_for_all_of_a_large_senders() {
-        let large = (0..100).map(|number| Write("large", number, 500_000));
-        let mut backlog = backlog(large.chain([Write("small", 0, 100), Write("small", 1, 100)]));
-        let first = backlog.batch();
-        let small = first.iter().filter(|write| write.0 == "small").map(|write| write.1);
+    fn a_small_write_does_not_wait_for_large_senders_whatever_their_number() {
+        let names: &[&'static str] = &["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+        let large = (0..100).map(|number| Write(names[number % 10], number, 500_000));
+        let mut backlog = backlog(large);
+        // Each of them has had a turn.
+        let before = (0..names.len()).map(|_| backlog.batch().len()).sum::<usize>();
+        for number in 0..2 {
+            assert!(backlog.push(Write("small", number, 100)).is_ok());
+        }
+        let next = backlog.batch();
+        let small = next.iter().filter(|write| write.0 == "small").map(|write| write.1);
         assert_eq!(small.collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(backlog.depth(), (102 - first.len(), (102 - first.len()) * 500_000));
+        let left = 102 - before - next.len();
+        assert_eq!(backlog.depth(), (left, left * 500_000));
+    }
+
+    #[test]
+    fn a_sender_pays_with_its_next_turns_for_a_large_write() {
+        // The one always has one write that waits, the other one always has some.
+        let small = (0..200).map(|number| Write("small", number, 60_000));
+        let mut backlog = backlog(small.chain([Write("large", 0, 600_000)]));
+        let (mut of_small, mut of_large) = (0, 0);
+        for number in 1..=5 {
+            for write in backlog.batch() {
+                *(if write.0 == "small" { &mut of_small } else { &mut of_large }) += write.2;
+            }
+            assert!(backlog.push(Write("large", number, 600_000)).is_ok());
+        }
+        assert!(of_small.abs_diff(of_large) <= 1_200_000, "{of_small} and {of_large} bytes");
     }
 
     #[test]
@@ -222,6 +275,6 @@ mod tests {
             let numbers = taken.iter().filter(|write| write.0 == sender).map(|write| write.1);
             assert!(numbers.is_sorted(), "{sender}");
         }
-        assert!(backlog.queues.is_empty());
+        assert!(backlog.new.is_empty() && backlog.old.is_empty());
     }
 }

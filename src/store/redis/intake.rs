@@ -4,9 +4,12 @@ use parking_lot::Mutex;
 use redis::Cmd;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::store::{
-    backlog::{self, Backlog, Limits},
-    pending::Reply,
+use crate::{
+    limits::SenderId,
+    store::{
+        backlog::{self, Backlog, Limits},
+        pending::Reply,
+    },
 };
 
 /// How the answer to a write is to be read.
@@ -21,6 +24,8 @@ pub(super) enum Kind {
 pub(super) struct Command {
     pub call: Cmd,
     pub kind: Kind,
+    /// Who it is from; `None` for backends and for the server itself.
+    pub sender: Option<SenderId>,
     /// Its size in memory, in bytes.
     pub bytes: usize,
     pub arrived: Instant,
@@ -30,6 +35,10 @@ pub(super) struct Command {
 impl backlog::Command for Command {
     fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn sender(&self) -> Option<SenderId> {
+        self.sender.clone()
     }
 
     fn into_reply(self) -> Reply {

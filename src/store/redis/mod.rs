@@ -150,7 +150,7 @@ impl Redis {
             .arg(codec::encode_except(except))
             .arg(sender.as_ref().map(ToString::to_string).unwrap_or_default())
             .arg(self.settings.max_rooms_per_sender);
-        self.submit(call, Kind::Append, bytes)
+        self.submit(call, Kind::Append, sender.clone(), bytes)
     }
 
     pub(super) fn record_receipt(
@@ -162,7 +162,7 @@ impl Redis {
     ) -> Answer {
         let mut call = self.room_call(&scripts::RECEIPT, room);
         call.arg(message_id).arg(user.as_str()).arg(timestamp_ms).arg(MAX_RECEIPTS);
-        self.submit(call, Kind::Count, message_id.len())
+        self.submit(call, Kind::Count, Some(SenderId::User(user.clone())), message_id.len())
     }
 
     pub(super) fn enqueue(
@@ -182,14 +182,14 @@ impl Redis {
             .arg(self.settings.queue_sender_bytes())
             .arg(self.settings.queue_ttl.map_or(0, millis))
             .arg(sender.map(ToString::to_string));
-        self.submit(call, Kind::Enqueue, bytes)
+        self.submit(call, Kind::Enqueue, sender.cloned(), bytes)
     }
 
     /// The answer is one more than the number removed, or 0 if `holder` does not have the claim.
     pub(super) fn confirm(&self, user: &UserId, up_to: u64, holder: &str) -> Answer {
         let mut call = self.call(&scripts::CONFIRM);
         call.arg(user.as_str()).arg(up_to.min(LAST)).arg(holder);
-        self.submit(call, Kind::Count, 0)
+        self.submit(call, Kind::Count, None, 0)
     }
 
     pub(super) async fn sweep(&self) -> Result<(), StoreError> {
@@ -321,10 +321,11 @@ impl Redis {
         self.link.prefix()
     }
 
-    fn submit(&self, call: Cmd, kind: Kind, bytes: usize) -> Answer {
+    fn submit(&self, call: Cmd, kind: Kind, sender: Option<SenderId>, bytes: usize) -> Answer {
         let (reply, answer) = oneshot::channel();
         let bytes = bytes + size_of::<Command>() + 256;
-        self.intake.push(Command { call, kind, bytes, arrived: Instant::now(), reply });
+        let arrived = Instant::now();
+        self.intake.push(Command { call, kind, sender, bytes, arrived, reply });
         answer
     }
 
