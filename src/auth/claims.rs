@@ -14,7 +14,7 @@ const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(30);
 /// The claims of a token whose signature was verified.
 pub(super) type Claims = Map<String, Value>;
 
-/// Checks `claims` at the time `now`, and returns the identity.
+/// Checks `claims` at the time `now`, and returns the identity, with no claims in it yet.
 pub(super) fn identity(
     claims: &Claims,
     issuer: Option<&str>,
@@ -43,11 +43,12 @@ pub(super) fn identity(
         client_name: client_name(claims),
         expires_at,
         rooms: permissions(claims.get("rooms"))?,
+        claims: Claims::new(),
     })
 }
 
 /// The `rooms` claim: an array of patterns or a single one.
-fn permissions(claim: Option<&Value>) -> Result<Permissions, AuthError> {
+pub(super) fn permissions(claim: Option<&Value>) -> Result<Permissions, AuthError> {
     let wrong = || AuthError::claim("rooms", "must be a string or an array of strings");
     let patterns = match claim {
         None => return Ok(Permissions::everything()),

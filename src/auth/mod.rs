@@ -16,11 +16,14 @@ mod explain;
 mod issue;
 mod jwks;
 mod keys;
+pub mod signer;
 #[cfg(test)]
 mod tests;
 mod token;
 
 use std::{fmt, time::SystemTime};
+
+use serde_json::{Map, Value};
 
 pub use self::{
     api_keys::ApiKeys,
@@ -67,6 +70,14 @@ pub struct Settings {
     pub audience: Option<String>,
 }
 
+/// The rooms that a `rooms` claim, or a backend, permits.
+///
+/// # Errors
+/// If it is of another shape.
+pub fn permissions(claim: &Value) -> Result<Permissions, AuthError> {
+    claims::permissions(Some(claim))
+}
+
 impl Settings {
     /// How clients authenticate, as configured.
     pub fn of(config: &Config) -> Self {
@@ -90,4 +101,6 @@ pub struct Identity {
     pub expires_at: Option<SystemTime>,
     /// The rooms that it permits.
     pub rooms: Permissions,
+    /// All its claims.
+    pub claims: Map<String, Value>,
 }

@@ -91,7 +91,9 @@ impl Verifier {
                 jwks.key(instant, header.kid.as_deref(), algorithm).await?.verify(token)?
             }
         };
-        claims::identity(&claims, self.0.issuer.as_deref(), self.0.audience.as_deref(), now)
+        let (issuer, audience) = (self.0.issuer.as_deref(), self.0.audience.as_deref());
+        let identity = claims::identity(&claims, issuer, audience, now)?;
+        Ok(Identity { claims, ..identity })
     }
 }
 

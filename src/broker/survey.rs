@@ -66,6 +66,11 @@ pub enum Survey {
         /// The user.
         user: UserId,
     },
+    /// Acknowledge a client's event with the packet's arguments: was that waited for?
+    Acknowledge {
+        /// The id of the request about the event.
+        id: String,
+    },
     /// The number of connections and rooms.
     Counts,
     /// How many clients read what was last sent to a room or a namespace, and how many of them are behind.

@@ -14,7 +14,7 @@ use super::{
     session,
 };
 use crate::{
-    hub::{Session, packet::Packet},
+    hub::{Client, Session, packet::Packet},
     limits::Who,
     protocol::{
         names::UserId,
@@ -134,8 +134,10 @@ impl Event for Authenticate {
                         "this connection belongs to another user: connect anew to change the user",
                     ));
                 }
-                Session::from(identity)
+                session::of_token(context, identity).under(client.session())
             }
+            // The backend has said who the client is.
+            None if context.config.users_prove() => self.as_the_backend_said(client)?,
             // The claim proves nothing: it changes no permissions.
             None => Session { user: self.user, ..Session::anonymous(&context.config) },
         };
@@ -156,5 +158,25 @@ impl Event for Authenticate {
             let _shared_or_late = timeout(SHARED_WITHIN, shared).await;
         }
         Ok(Some(Payload::of(&Ack { success: true, message })))
+    }
+}
+
+impl Authenticate {
+    /// The client's session, where only the backend says who a client is: as it was.
+    ///
+    /// # Errors
+    /// If the client claims to be another user.
+    fn as_the_backend_said(&self, client: &Client) -> Result<Session, Refusal> {
+        let session = client.session();
+        match (&session.user, &self.user) {
+            (Some(user), Some(claimed)) if user == claimed => Ok(session),
+            (Some(_), _) => Err(Refusal::forbidden(
+                "the application's backend says who this connection belongs to: connect anew to change the user",
+            )),
+            (None, _) => Err(Refusal::new(
+                Code::Unauthorized,
+                "only the application's backend says who a client is, as it connects",
+            )),
+        }
     }
 }

@@ -30,8 +30,10 @@ pub struct BackendEvent {
     pub namespace: Arc<Namespace>,
     /// The event's name.
     pub event: String,
-    /// Its argument.
+    /// Its argument, or an array of all of them.
     pub data: Payload,
+    /// Whether `data` is an array of all arguments. Such an event is volatile.
+    pub is_list: bool,
     /// The recipients.
     pub audience: Audience,
     /// The clients that live delivery excludes.
@@ -77,12 +79,13 @@ pub struct Sent {
 /// # Errors
 /// `too_many_rooms`, `unavailable`. Rooms other than the one that failed may have the message then.
 pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusal> {
-    let BackendEvent { namespace, event, data, audience, except, volatile } = event;
+    let BackendEvent { namespace, event, data, is_list, audience, except, volatile } = event;
+    let volatile = volatile || is_list;
     let text = data.json();
     let object = Object::parse(&text);
     let id = object.as_ref().map_or_else(MessageId::make, MessageId::of);
     let is_kept = object.is_some() && !volatile;
-    let packet = Packet::new(event.clone(), data.clone());
+    let packet = Packet::with(event.clone(), data.clone(), is_list);
     let mut sent = Sent { id, offsets: BTreeMap::new(), queued: Vec::new(), refused: Vec::new() };
     let Audience::These { rooms, users, clients } = audience else {
         context.broker.admit(&namespace, None).await?;

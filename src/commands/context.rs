@@ -55,7 +55,7 @@ impl Context {
     /// The id that this client's data in the store is charged to.
     pub fn sender_id(&self, client: &Client) -> SenderId {
         // Without authentication a user name proves nothing.
-        client.sender_id(self.verifier.is_some())
+        client.sender_id(self.config.users_prove())
     }
 }
 

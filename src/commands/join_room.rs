@@ -73,6 +73,10 @@ pub(super) struct Join {
     pub style: EventStyle,
     /// What the client already has, if it asks to recover.
     pub recover: Option<Recovery>,
+    /// A backend puts the client into the room: its permissions do not count.
+    pub is_granted: bool,
+    /// Nobody is told.
+    pub is_silent: bool,
 }
 
 impl Event for Join {
@@ -92,7 +96,8 @@ impl Event for Join {
             }
             None => None,
         };
-        Ok(Self { room, style: EventStyle::of(incoming.name()), recover })
+        let style = EventStyle::of(incoming.name());
+        Ok(Self { room, style, recover, is_granted: false, is_silent: false })
     }
 
     async fn run(self, caller: Caller) -> Outcome {
@@ -114,7 +119,9 @@ pub(super) async fn join(
     acknowledge: impl FnOnce(Payload),
 ) -> Result<(), Refusal> {
     let room = &join.room.name;
-    client.permit(room)?;
+    if !join.is_granted {
+        client.permit(room)?;
+    }
     let max = context.config.max_rooms_per_client;
     let already = client.membership(room).is_some();
     if !already && max > 0 && client.room_count() as u64 >= max {
@@ -146,9 +153,11 @@ fn enter(
     entered: &Arc<Room>,
 ) {
     let room = &join.room.name;
-    let packet = came(client, room, join.style);
-    state.deliver(&packet, None, |_| false);
-    context.broker.signal_room_elsewhere(&client.namespace, room, &packet, &Except::nobody());
+    if !join.is_silent {
+        let packet = came(client, room, join.style);
+        state.deliver(&packet, None, |_| false);
+        context.broker.signal_room_elsewhere(&client.namespace, room, &packet, &Except::nobody());
+    }
     state.insert(client.clone(), join.style);
     let membership =
         Membership { room: entered.clone(), style: join.style, echo: join.room.echo() };
@@ -156,5 +165,7 @@ fn enter(
     if let Some(observer) = &context.observer {
         observer.joined(client, room);
     }
-    client.sender.send(&entered_packet(&join.room, join.style));
+    if !join.is_silent {
+        client.sender.send(&entered_packet(&join.room, join.style));
+    }
 }

@@ -34,6 +34,7 @@ mod sync_messages;
 mod tests;
 mod typing_indicator;
 
+pub use self::publish::success;
 use self::event::{ClientEvent, Feature, ServerEvent};
 
 /// All features, in the order of the documents.

@@ -99,7 +99,7 @@ pub(super) fn publish(
 }
 
 /// The simplest acknowledgement.
-pub(super) fn success() -> Payload {
+pub fn success() -> Payload {
     #[derive(Serialize)]
     struct Success {
         success: bool,

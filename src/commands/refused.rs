@@ -1,17 +1,23 @@
-//! `error` and `exception`, and the schemas that all events share.
+//! `error` and `exception`: how a client is told that its event was refused. And the schemas that all events share.
 
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{json, value::RawValue};
 
 use super::{
+    client_event,
     event::{Feature, ServerEvent},
-    schema::{common, count, object, reference, text},
+    schema::{anything, common, count, object, reference, text},
+};
+use crate::{
+    hub::{Client, EventStyle, packet::Packet},
+    protocol::{payload::Payload, refusal::Refusal},
 };
 
 /// Why an event was refused.
-pub const ERROR: ServerEvent =
+const ERROR: ServerEvent =
     ServerEvent::state("error", "EventError", "An event of this client was not honoured.");
 /// The same, as NestJS says it.
-pub const EXCEPTION: ServerEvent = ServerEvent::state(
+const EXCEPTION: ServerEvent = ServerEvent::state(
     "exception",
     "Exception",
     "The same, for the events in camelCase, as NestJS says it.",
@@ -37,6 +43,7 @@ pub(super) const FEATURE: Feature = Feature {
                                 "When trying again may succeed, in milliseconds; with `rate_limited`.",
                             ),
                         ),
+                        ("data?", anything("What the application's backend says besides, if it refused.")),
                     ],
                 ),
             ),
@@ -54,3 +61,58 @@ pub(super) const FEATURE: Feature = Feature {
         schemas
     },
 };
+
+/// Tells the client that its event was refused: by the ack, if it asked for one, and by the `error`
+/// event (for the camelCase events also by NestJS's `exception`).
+pub fn tell(client: &Client, event: &str, ack: Option<i64>, refusal: &Refusal) {
+    acknowledge(client, ack, refusal);
+    send(client, event, refusal);
+}
+
+/// Tells the client by the ack alone that its event was refused, if it asked for one.
+pub fn acknowledge(client: &Client, ack: Option<i64>, refusal: &Refusal) {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Ack<'a> {
+        success: bool,
+        message: &'a str,
+        code: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u128>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<Box<RawValue>>,
+    }
+    let Some(id) = ack else { return };
+    let (message, code) = (refusal.message.as_ref(), refusal.shown_code());
+    let (retry_after_ms, data) =
+        (refusal.retry_after.map(|wait| wait.as_millis()), refusal.data());
+    let answer = Ack { success: false, message, code, retry_after_ms, data };
+    client.sender.acknowledge(id, &Payload::of(&answer));
+}
+
+fn send(client: &Client, event: &str, refusal: &Refusal) {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Error<'a> {
+        message: &'a str,
+        code: &'a str,
+        event: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u128>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<Box<RawValue>>,
+    }
+    #[derive(Serialize)]
+    struct Exception<'a> {
+        status: &'a str,
+        message: &'a str,
+    }
+    let (message, code) = (refusal.message.as_ref(), refusal.shown_code());
+    let (retry_after_ms, data) =
+        (refusal.retry_after.map(|wait| wait.as_millis()), refusal.data());
+    let error = Error { message, code, event, retry_after_ms, data };
+    client.sender.send(&Packet::of(ERROR.name, &error));
+    if client_event(event).is_some() && EventStyle::of(event) == EventStyle::Camel {
+        client.sender.send(&Packet::of(EXCEPTION.name, &Exception { status: "error", message }));
+    }
+}

@@ -195,17 +195,25 @@ pub fn leave_forbidden(context: &Context, client: &Arc<Client>) {
 /// if it sent none.
 pub(super) fn depart(context: &Context, client: &Arc<Client>, room: &Arc<Room>, style: EventStyle) {
     typing_indicator::stop(context, client, &room.name);
+    withdraw(context, client, room, Some(style));
+}
+
+/// Takes the client out of the room and, where there is an event style, tells the others in it.
+pub(super) fn withdraw(
+    context: &Context,
+    client: &Arc<Client>,
+    room: &Arc<Room>,
+    told: Option<EventStyle>,
+) {
     {
         let mut state = room.lock();
         state.remove(client);
-        let packet = gone(client, &room.name, style);
-        state.deliver(&packet, None, |_| false);
-        context.broker.signal_room_elsewhere(
-            &client.namespace,
-            &room.name,
-            &packet,
-            &Except::nobody(),
-        );
+        if let Some(style) = told {
+            let packet = gone(client, &room.name, style);
+            state.deliver(&packet, None, |_| false);
+            let (namespace, nobody) = (&client.namespace, Except::nobody());
+            context.broker.signal_room_elsewhere(namespace, &room.name, &packet, &nobody);
+        }
     }
     presence::moved(context, client);
     client.namespace.retire(room);

@@ -131,7 +131,10 @@ fn words() -> Schemas {
         ),
         (
             "Code",
-            json!({"enum": Code::ALL.map(Code::as_str), "description": "Why an event was not honoured."}),
+            json!({
+                "anyOf": [{"enum": Code::ALL.map(Code::as_str)}, {"type": "string"}],
+                "description": "Why an event was not honoured. The application's backend may have codes of its own.",
+            }),
         ),
         (
             "Room",
@@ -172,6 +175,10 @@ fn acknowledgements() -> Schemas {
                         count(
                             "When trying again may succeed, in milliseconds; with `rate_limited`.",
                         ),
+                    ),
+                    (
+                        "data?",
+                        anything("What the application's backend says besides, if it refused."),
                     ),
                 ],
             ),

@@ -17,9 +17,10 @@ use super::{
 };
 use crate::{
     auth::{AuthError, Identity},
-    hub::{Client, Session, packet::Packet},
+    hub::{Client, Said, Session, packet::Packet},
     protocol::{
         names::UserId,
+        payload::json_of,
         refusal::{Code, Refusal},
     },
 };
@@ -36,21 +37,22 @@ pub(super) const FEATURE: Feature = Feature {
     schemas: || vec![("TokenExpired", object("", &[("message", text("What to do."))]))],
 };
 
-/// The session that a handshake's token gives.
-impl From<Identity> for Session {
-    fn from(identity: Identity) -> Self {
-        Self {
-            user: Some(identity.user_id),
-            permissions: identity.rooms,
-            expires_at: identity.expires_at,
-        }
+/// The session that a token gives. Its claims are kept only where a backend is told them.
+pub fn of_token(context: &Context, identity: Identity) -> Session {
+    let is_told = context.config.handler_url.is_some();
+    Session {
+        user: Some(identity.user_id),
+        permissions: identity.rooms,
+        expires_at: identity.expires_at,
+        claims: is_told.then(|| json_of(&identity.claims).into()),
+        said: Said::default(),
     }
 }
 
 /// Gives a newly connected client the session of its handshake.
 pub fn begin(context: &Context, client: &Arc<Client>) {
     let session = client.session();
-    if session.user.is_some() {
+    if session.user.is_some() || session.expires_at.is_some() {
         client.set_session(Session { user: None, ..session.clone() });
         set(context, client, session);
     }

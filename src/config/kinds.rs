@@ -1,5 +1,10 @@
 //! The kinds of values that belong to one setting, or to a few.
 
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use ipnet::IpNet;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
@@ -8,7 +13,8 @@ use url::Url;
 use super::password_hash::PasswordHash;
 use super::{
     types::{
-        CorsOrigin, Environment, LogFormat, PresenceScope, REDACTED, Secret, StoreSync, Transports,
+        CorsOrigin, Environment, LogFormat, Patterns, PresenceScope, REDACTED, Secret,
+        SigningSecrets, StoreSync, Transports,
     },
     value::{Kind, ParseError, items},
 };
@@ -124,6 +130,60 @@ fn origin(text: &str) -> Result<String, ParseError> {
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
     Ok(format!("{}://{}{port}", url.scheme(), host.to_ascii_lowercase()))
 }
+
+/// Patterns of events.
+pub(super) const EVENT_PATTERNS: Kind<Patterns> = Kind::new(
+    "a list of events such as default,message,order:*",
+    |text| {
+        let patterns = items(text).map(str::to_owned).collect::<Vec<_>>();
+        if patterns.is_empty() { Err(ParseError::Other) } else { Ok(Patterns(patterns)) }
+    },
+    |patterns| patterns.0.join(","),
+)
+.list();
+
+/// Names of headers, in lower case.
+pub(super) const HEADER_NAMES: Kind<Patterns> = Kind::new(
+    "a list of headers such as cookie,authorization,x-*, or * for all",
+    |text| {
+        let header = |item: &str| {
+            let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.*".contains(&byte);
+            if item.bytes().all(is_token) {
+                Ok(item.to_ascii_lowercase())
+            } else {
+                Err(ParseError::Because(format!("{item:?} is no header's name")))
+            }
+        };
+        items(text).map(header).collect::<Result<_, _>>().map(Patterns)
+    },
+    |patterns| patterns.0.join(","),
+)
+.list();
+
+/// Keys that requests are signed with; secrets.
+pub(super) const SIGNING_SECRETS: Kind<SigningSecrets> = Kind::new(
+    "whsec_ and a key in base64, as `echo whsec_$(openssl rand -base64 32)` makes one; or two of them, \
+     while one replaces the other",
+    |text| {
+        const BASE64: GeneralPurpose = GeneralPurpose::new(
+            &STANDARD,
+            GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+        );
+        let key = |item: &str| {
+            let encoded = item.strip_prefix("whsec_").ok_or(ParseError::Other)?;
+            let key = BASE64.decode(encoded).map_err(|_| ParseError::Other)?;
+            if key.is_empty() { Err(ParseError::Other) } else { Ok(key) }
+        };
+        let keys = items(text).map(key).collect::<Result<Vec<_>, _>>()?;
+        if keys.len() > 2 || (keys.is_empty() && !text.is_empty()) {
+            return Err(ParseError::Other);
+        }
+        Ok(SigningSecrets(keys))
+    },
+    |keys| keys.0.iter().map(|_| REDACTED).collect::<Vec<_>>().join(","),
+)
+.list()
+.secret();
 
 /// Names of hosts, in lower case.
 pub(super) const HOSTS: Kind<Vec<String>> = Kind::new(
@@ -330,6 +390,28 @@ mod tests {
         for text in [",", "a b", "schlüssel"] {
             assert!((API_KEYS.parse)(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn signing_keys_are_decoded() {
+        let keys = (SIGNING_SECRETS.parse)("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw, whsec_YQ");
+        let keys = keys.unwrap();
+        let lengths = keys.expose().map(<[u8]>::len).collect::<Vec<_>>();
+        assert_eq!(lengths, [24, 1]);
+        assert_eq!((SIGNING_SECRETS.show)(&keys), "[redacted],[redacted]");
+        assert!((SIGNING_SECRETS.parse)("").unwrap().is_empty());
+        for text in ["YQ==", "whsec_", "whsec_!", ",", "whsec_YQ,whsec_YQ,whsec_YQ"] {
+            assert!((SIGNING_SECRETS.parse)(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_are_named_in_lower_case() {
+        let headers = (HEADER_NAMES.parse)("Cookie, X-*").unwrap();
+        assert!(headers.matches("cookie") && headers.matches("x-api-key"));
+        assert!(!headers.matches("host"));
+        assert!((HEADER_NAMES.parse)("a b").is_err());
+        assert!((HEADER_NAMES.parse)("").unwrap().is_empty());
     }
 
     #[test]

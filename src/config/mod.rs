@@ -33,8 +33,8 @@ pub use self::{
     settings::Config,
     sources::Sources,
     types::{
-        CorsOrigin, Environment, EventLog, LogFormat, MemoryLimit, PresenceScope, Secret,
-        StoreSync, StoreUrl, Transports,
+        CorsOrigin, Environment, EventLog, LogFormat, MemoryLimit, Patterns, PresenceScope, Secret,
+        SigningSecrets, StoreSync, StoreUrl, Transports,
     },
 };
 
@@ -73,6 +73,16 @@ impl Config {
         self.jwt_secret.is_some() || self.jwt_public_key.is_some() || self.jwt_jwks_url.is_some()
     }
 
+    /// Whether the backend says who a client is.
+    pub fn asks_backend_to_connect(&self) -> bool {
+        self.handler_url.is_some() && self.handler_connect
+    }
+
+    /// Whether authentication is on: a user's name is proved, by a token or by the backend's word.
+    pub fn users_prove(&self) -> bool {
+        self.auth_enabled() || self.asks_backend_to_connect()
+    }
+
     /// Whether the Admin UI is served.
     pub fn has_admin_ui(&self) -> bool {
         self.admin_username.is_some() && self.admin_password.is_some()
@@ -99,9 +109,13 @@ impl Config {
             }
         };
         warn(
-            !self.auth_enabled(),
+            !self.users_prove(),
             "authentication is off: every client is believed to be the user that it says it is; \
              set JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL to check tokens",
+        );
+        warn(
+            self.handler_url.is_some() && self.handler_secret.is_empty(),
+            "HANDLER_SECRET is not set: the backend at HANDLER_URL cannot tell the server's requests from anybody else's",
         );
         warn(
             self.auth_enabled() && !self.auth_required() && !self.anonymous_rooms.restricted(),
@@ -163,6 +177,17 @@ fn check_together(config: &Config, reader: &mut Reader) {
             &["AUTH_REQUIRED"],
             "true needs a key to check tokens with; set JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL",
         );
+    }
+    if reader.source("HANDLER_URL").is_none() {
+        let on = [
+            ("HANDLER_CONNECT", config.handler_connect),
+            ("HANDLER_DISCONNECT", config.handler_disconnect),
+            ("HANDLER_HANDSHAKE", config.handler_handshake),
+        ];
+        let on = on.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect::<Vec<_>>();
+        if !on.is_empty() {
+            reader.conflict(&on, "needs HANDLER_URL, the address of the backend that is to be asked");
+        }
     }
     match (reader.source("ADMIN_USERNAME"), reader.source("ADMIN_PASSWORD")) {
         (Some(_), None) => reader

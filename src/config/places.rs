@@ -123,6 +123,27 @@ pub(super) const WEB_URL: Kind<Option<String>> = Kind::new(
     |url| url.clone().unwrap_or_default(),
 );
 
+/// The address of the application's backend, or none.
+pub(super) const BACKEND_URL: Kind<Option<String>> = Kind::new(
+    "an absolute http or https URL such as https://api.example.com/roomcast",
+    |text| {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let url = Url::parse(text).map_err(|_| ParseError::Other)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(ParseError::Other);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(ParseError::Because(
+                "no user or password in it: requests are signed with HANDLER_SECRET".into(),
+            ));
+        }
+        Ok(Some(text.to_owned()))
+    },
+    |url| url.clone().unwrap_or_default(),
+);
+
 /// A file, the standard output, or neither.
 pub(super) const EVENT_LOG: Kind<Option<EventLog>> = Kind::new(
     "the path of a file, or stdout",

@@ -14,8 +14,8 @@ use super::{
     kinds, places,
     reader::Reader,
     types::{
-        CorsOrigin, Environment, EventLog, LogFormat, MemoryLimit, PresenceScope, Secret,
-        StoreSync, StoreUrl, Transports,
+        CorsOrigin, Environment, EventLog, LogFormat, MemoryLimit, Patterns, PresenceScope, Secret,
+        SigningSecrets, StoreSync, StoreUrl, Transports,
     },
     value,
 };
@@ -150,6 +150,29 @@ settings! {
         ADMIN_USERNAME => admin_username: Option<String> = value::TEXT, "";
         /// The hash of the Admin UI's password, argon2 or bcrypt, as `roomcast hash-password` makes it.
         ADMIN_PASSWORD => admin_password: Option<PasswordHash> = kinds::PASSWORD_HASH, "";
+    }
+    "Handlers" {
+        /// The address of the application's backend that answers clients' events, `http` or `https`;
+        /// without it, events that the server does not know are refused.
+        HANDLER_URL => handler_url: Option<String> = places::BACKEND_URL, "";
+        /// The names of the events that the backend answers, with `*`. `default` stands for all events that
+        /// the server does not know; it is asked before an event of the server's own that is named here.
+        HANDLER_EVENTS => handler_events: Patterns = kinds::EVENT_PATTERNS, "default";
+        /// Whether the backend is asked who a new client is, and whether it may come in.
+        HANDLER_CONNECT => handler_connect: bool = value::FLAG, "false";
+        /// Whether the backend is told that a client has gone.
+        HANDLER_DISCONNECT => handler_disconnect: bool = value::FLAG, "false";
+        /// How long the backend may take for an answer, and a request may wait for a free place.
+        HANDLER_TIMEOUT => handler_timeout: Duration = value::POSITIVE_DURATION, "3s";
+        /// How many requests to the backend a node has under way at a time.
+        HANDLER_CONCURRENCY => handler_concurrency: u64 = value::POSITIVE_COUNT, "256";
+        /// The headers of the handshake that the backend is given; `*` for all.
+        HANDLER_HEADERS => handler_headers: Patterns = kinds::HEADER_NAMES, "";
+        /// Whether the backend is given the handshake with every event.
+        HANDLER_HANDSHAKE => handler_handshake: bool = value::FLAG, "false";
+        /// The secret that requests to the backend are signed with, `whsec_` and base64, as Standard Webhooks
+        /// has it; two, while one replaces the other.
+        HANDLER_SECRET => handler_secret: SigningSecrets = kinds::SIGNING_SECRETS, "";
     }
     "Storage" {
         /// Where messages are kept: `sqlite:` and a file, or `memory:`. With `REDIS_URL`: in Redis.

@@ -121,6 +121,9 @@ fn a_summary_can_be_given_back() {
         ("STORE_URL", "memory:"),
         ("PRESENCE_SCOPE", "rooms"),
         ("RUST_LOG", "warn,roomcast=trace"),
+        ("HANDLER_URL", "https://api.example.com/roomcast"),
+        ("HANDLER_EVENTS", "default,message"),
+        ("HANDLER_HEADERS", "*"),
     ] {
         given = given.env(name, value);
     }
@@ -357,6 +360,22 @@ fn warnings_are_given_where_they_apply() {
 }
 
 #[test]
+fn a_backend_is_asked_only_where_there_is_one() {
+    let url = "http://127.0.0.1:9/handler";
+    let config = env("HANDLER_URL", url).env("HANDLER_CONNECT", "true").load().unwrap();
+    assert!(config.users_prove() && !config.auth_enabled() && !config.auth_required());
+    assert!(!env("HANDLER_URL", url).load().unwrap().users_prove());
+    for name in ["HANDLER_CONNECT", "HANDLER_DISCONNECT", "HANDLER_HANDSHAKE"] {
+        let fault = env(name, "true").fault();
+        assert!(fault.contains(name) && fault.contains("HANDLER_URL"), "{fault}");
+    }
+    for wrong in ["/handler", "ftp://a.example", "http://me:secret@a.example"] {
+        let fault = env("HANDLER_URL", wrong).fault();
+        assert!(fault.contains("HANDLER_URL"), "{fault}");
+    }
+}
+
+#[test]
 fn proxies_are_trusted_by_address_and_network() {
     let config = env("TRUST_PROXY", "10.0.0.0/8,::1").load().unwrap();
     let trusts = |peer: &str| config.trusts_proxy(peer.parse().unwrap());
@@ -371,9 +390,11 @@ fn secrets_are_seen_nowhere() {
         .env("REDIS_URL", "redis://:hunter2@redis:6379")
         .env("ADMIN_USERNAME", "admin")
         .env("ADMIN_PASSWORD", HASH)
+        .env("HANDLER_SECRET", "whsec_aHVudGVyMg==")
         .load()
         .unwrap();
     let seen = format!("{config:?} {:#?} {:?} {:?}", config, config.summary(), config.warnings());
     assert!(!seen.contains("hunter") && !seen.contains(HASH), "{seen}");
+    assert!(!seen.contains("aHVudGVyMg"), "{seen}");
     assert!(config.summary().contains(&("REDIS_URL", "redis://redis:6379".to_owned())));
 }

@@ -30,6 +30,76 @@ impl fmt::Display for Secret {
     }
 }
 
+/// Names with `*` for any run of characters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Patterns(pub(super) Vec<String>);
+
+impl Patterns {
+    /// Whether one of them matches this name.
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| matches(pattern, name))
+    }
+
+    /// Whether this very word is among them.
+    pub fn has(&self, word: &str) -> bool {
+        self.0.iter().any(|pattern| pattern == word)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Patterns {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(patterns: I) -> Self {
+        Self(patterns.into_iter().map(str::to_owned).collect())
+    }
+}
+
+/// Linear in both lengths: a star takes anything, so each part between two stars is taken where it first stands.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// The keys that requests are signed with, as [Standard Webhooks] has them: what stands behind `whsec_`, decoded.
+///
+/// [Standard Webhooks]: https://www.standardwebhooks.com
+#[derive(Clone, Default)]
+pub struct SigningSecrets(pub(super) Vec<Vec<u8>>);
+
+impl SigningSecrets {
+    /// The keys; never to be logged or shown.
+    pub fn expose(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(Vec::as_slice)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<Vec<u8>> for SigningSecrets {
+    fn from_iter<I: IntoIterator<Item = Vec<u8>>>(keys: I) -> Self {
+        Self(keys.into_iter().collect())
+    }
+}
+
+impl fmt::Debug for SigningSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|_| REDACTED)).finish()
+    }
+}
+
 /// The text shown in place of a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
@@ -124,4 +194,31 @@ pub enum EventLog {
     File(PathBuf),
     /// To the standard output.
     Stdout,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_takes_any_run_of_characters() {
+        for (pattern, name, expected) in [
+            ("order:*", "order:create", true),
+            ("order:*", "order:", true),
+            ("order:*", "orders", false),
+            ("*", "", true),
+            ("*:a*b*", "x:a-b", true),
+            ("aba*aba", "aba", false),
+            ("message", "message", true),
+            ("message", "messages", false),
+            ("a**b", "ab", true),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        assert_eq!(format!("{:?}", SigningSecrets(vec![b"key".to_vec()])), "[\"[redacted]\"]");
+    }
 }

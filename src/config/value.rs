@@ -78,6 +78,17 @@ pub(super) const COUNT: Kind<u64> = Kind::new(
     ToString::to_string,
 );
 
+/// A number of at least one.
+pub(super) const POSITIVE_COUNT: Kind<u64> = Kind::new(
+    "a whole number greater than 0, up to 1000000",
+    |text| {
+        digits(text).and_then(|number| {
+            if (1..=1_000_000).contains(&number) { Ok(number) } else { Err(ParseError::Other) }
+        })
+    },
+    ToString::to_string,
+);
+
 /// A number of things a second, 0 for no limit.
 pub(super) const RATE: Kind<u32> =
     Kind::new("a whole number from 0 to 4294967295", digits, ToString::to_string);

@@ -8,8 +8,8 @@ use std::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    auth::ApiKeys, commands::context::Context, memory::Memory, telemetry::event_log::EventLog,
-    transport::Wire,
+    auth::ApiKeys, commands::context::Context, gateways::handlers::Handlers, memory::Memory,
+    telemetry::event_log::EventLog, transport::Wire,
 };
 
 /// What gateways need, behind one `Arc`: cheap to clone.
@@ -24,6 +24,8 @@ pub struct Parts {
     pub api_keys: ApiKeys,
     /// The memory budget, and what is charged to it.
     pub memory: Memory,
+    /// The application's own backend, if there is one.
+    pub handlers: Option<Handlers>,
     /// The event log.
     pub event_log: EventLog,
     /// What the clients' connections share.

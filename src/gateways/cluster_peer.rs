@@ -11,14 +11,16 @@ use crate::{
     commands::{
         announcement, backend_message, context::Context, presence, private_message, queries, room,
     },
+    gateways::app::App,
     hub::packet::Packet,
     protocol::payload::json_of,
 };
 
 /// Handles an event of the cluster.
-pub fn deal(context: &Context, event: Event) {
+pub fn deal(app: &App, event: Event) {
+    let context = &app.context;
     match event {
-        Event::Message(message) => hear(context, *message),
+        Event::Message(message) => hear(app, *message),
         Event::Online { user, subject } => presence::tell_online(context, &user, subject),
         Event::Arrived { user } => private_message::wake(context, &user),
         Event::Offline { user, last_active, rooms } => {
@@ -28,7 +30,8 @@ pub fn deal(context: &Context, event: Event) {
 }
 
 /// Handles a node message.
-fn hear(context: &Context, message: Message) {
+fn hear(app: &App, message: Message) {
+    let context = &app.context;
     let Message { from, word, packet } = message;
     let here = &context.broker.here;
     match (word, packet) {
@@ -37,7 +40,7 @@ fn hear(context: &Context, message: Message) {
             if let Ok(question) = serde_json::from_str(question.get())
                 && let Some(cluster) = &context.cluster
             {
-                cluster.answer(&from, id, answer(context, question, packet.as_ref()));
+                cluster.answer(&from, id, answer(app, question, packet.as_ref()));
             }
         }
         (NodeMessage::Wake { user }, _) => private_message::wake(context, &user),
@@ -71,7 +74,8 @@ fn hear(context: &Context, message: Message) {
     }
 }
 
-fn answer(context: &Context, question: Survey, packet: Option<&Packet>) -> Box<RawValue> {
+fn answer(app: &App, question: Survey, packet: Option<&Packet>) -> Box<RawValue> {
+    let context = &app.context;
     match question {
         Survey::ToUser { user, except } => {
             let reached = packet.map_or(private_message::Reached::Nobody, |packet| {
@@ -98,6 +102,10 @@ fn answer(context: &Context, question: Survey, packet: Option<&Packet>) -> Box<R
             json_of(&namespace.and_then(|namespace| queries::room_here(namespace, &room)))
         }
         Survey::LastActivity { user } => json_of(&queries::last_activity_here(context, &user)),
+        Survey::Acknowledge { id } => json_of(&packet.is_some_and(|packet| {
+            let handlers = app.handlers.as_ref();
+            handlers.is_some_and(|handlers| handlers.acknowledge(&id, packet.payload()))
+        })),
         Survey::Counts => json_of(&queries::counts_here(context)),
         Survey::Readers { namespace, room } => {
             let namespace = context.registry.namespace(&namespace);

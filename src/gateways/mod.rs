@@ -5,6 +5,7 @@ pub mod admin_ui;
 pub mod app;
 pub mod asyncapi;
 pub mod cluster_peer;
+pub mod handlers;
 pub mod http;
 pub mod http_error;
 pub mod socketio;

@@ -5,13 +5,14 @@ use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use socketioxide::socket::Sid;
 use tokio::task::AbortHandle;
 
@@ -20,6 +21,7 @@ use crate::{
     config::Config,
     hub::sender::ClientSender,
     limits::SenderId,
+    memory::Charge,
     protocol::{
         audience::Except,
         names::{RoomName, UserId},
@@ -67,12 +69,49 @@ pub struct Session {
     pub permissions: Permissions,
     /// When the token expires.
     pub expires_at: Option<SystemTime>,
+    /// The claims of its token, or the backend's, where a backend is told them.
+    pub claims: Option<Arc<RawValue>>,
+    /// What of this the backend said.
+    pub said: Said,
+}
+
+/// What a backend has said of a client as it connected. No token changes it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Said {
+    /// Its permissions.
+    pub permissions: bool,
+    /// Until when it may stay.
+    pub expires_at: bool,
+    /// Its claims.
+    pub claims: bool,
 }
 
 impl Session {
     /// The session of a client without a token: nobody, with what `ANONYMOUS_ROOMS` permits.
     pub fn anonymous(config: &Config) -> Self {
-        Self { user: None, permissions: config.anonymous_rooms.clone(), expires_at: None }
+        Self {
+            user: None,
+            permissions: config.anonymous_rooms.clone(),
+            expires_at: None,
+            claims: None,
+            said: Said::default(),
+        }
+    }
+
+    /// This session, that of a newer token, but for what the backend has said.
+    #[must_use]
+    pub fn under(mut self, before: Self) -> Self {
+        let said = before.said;
+        if said.permissions {
+            self.permissions = before.permissions;
+        }
+        if said.expires_at {
+            self.expires_at = before.expires_at;
+        }
+        if said.claims {
+            self.claims = before.claims;
+        }
+        Self { said, ..self }
     }
 }
 
@@ -99,6 +138,22 @@ pub struct Client {
     typing: Mutex<HashSet<RoomName>>,
     /// The task that ends the connection when the token expires.
     expiry: Mutex<Option<AbortHandle>>,
+    /// What its application's backend keeps with it.
+    application: Mutex<Application>,
+    gone: OnceLock<Instant>,
+    /// Why it is being disconnected on purpose.
+    ended: OnceLock<Cow<'static, str>>,
+}
+
+/// What an application's backend keeps with a client.
+#[derive(Debug, Default)]
+struct Application {
+    /// An object; none at first.
+    data: Option<Arc<RawValue>>,
+    /// The handshake, where the backend is told it with every event.
+    handshake: Option<Arc<RawValue>>,
+    /// The bytes of both, on the client's account.
+    charge: Option<Charge>,
 }
 
 impl Client {
@@ -130,13 +185,77 @@ impl Client {
             memberships: Mutex::default(),
             typing: Mutex::default(),
             expiry: Mutex::default(),
+            application: Mutex::default(),
+            gone: OnceLock::new(),
+            ended: OnceLock::new(),
         }
+    }
+
+    /// Ends its connection to its namespace on purpose, after what was sent before.
+    pub fn disconnect(&self, reason: impl Into<Cow<'static, str>>) {
+        self.note_end(reason);
+        self.sender.disconnect();
+    }
+
+    /// Remembers why it will be disconnected on purpose. The first reason counts.
+    pub fn note_end(&self, reason: impl Into<Cow<'static, str>>) {
+        let _first = self.ended.set(reason.into());
+    }
+
+    /// Why it was disconnected on purpose, if it was.
+    pub fn ended(&self) -> Option<&Cow<'static, str>> {
+        self.ended.get()
+    }
+
+    /// Remembers that its connection has ended. Events that it sent before may still wait.
+    pub fn mark_gone(&self) {
+        let _first = self.gone.set(Instant::now());
+    }
+
+    /// When its connection ended, if it has.
+    pub fn gone_at(&self) -> Option<Instant> {
+        self.gone.get().copied()
+    }
+
+    /// The object that the application's backend keeps with it.
+    pub fn data(&self) -> Option<Arc<RawValue>> {
+        self.application.lock().data.clone()
+    }
+
+    /// The handshake, where it is kept.
+    pub fn handshake(&self) -> Option<Arc<RawValue>> {
+        self.application.lock().handshake.clone()
+    }
+
+    /// Replaces the object that the application's backend keeps with it.
+    pub fn set_data(&self, data: Arc<RawValue>) {
+        let handshake = self.handshake();
+        self.keep(Some(data), handshake);
+    }
+
+    /// Keeps the handshake.
+    pub fn set_handshake(&self, handshake: Arc<RawValue>) {
+        let data = self.data();
+        self.keep(data, Some(handshake));
+    }
+
+    fn keep(&self, data: Option<Arc<RawValue>>, handshake: Option<Arc<RawValue>>) {
+        let bytes = [&data, &handshake].into_iter().flatten().map(|kept| kept.get().len()).sum();
+        let charge = self.sender.account().charge_incoming(bytes);
+        *self.application.lock() = Application { data, handshake, charge };
     }
 
     /// Acknowledges the client's event of this number, where the client asks for that.
     pub fn acknowledge(&self, ack: Option<i64>, answer: &Payload) {
         if let Some(id) = ack {
             self.sender.acknowledge(id, answer);
+        }
+    }
+
+    /// Acknowledges the client's event of this number with these arguments, where the client asks for that.
+    pub fn acknowledge_with(&self, ack: Option<i64>, list: &Payload) {
+        if let Some(id) = ack {
+            self.sender.acknowledge_with(id, list);
         }
     }
 

@@ -24,7 +24,7 @@ use std::{
 use socketioxide::socket::Sid;
 
 pub use self::{
-    client::{Client, EventStyle, Membership, Session},
+    client::{Client, EventStyle, Membership, Said, Session},
     room::{Member, Room, RoomState},
     users::{Status, User, Users},
 };

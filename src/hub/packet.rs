@@ -16,13 +16,16 @@ use crate::{
     },
 };
 
-/// An event with its one argument, ready for any number of clients.
+/// An event with its arguments, ready for any number of clients.
 ///
-/// One argument, because rxjs' `fromEvent` turns several into an array.
+/// The server's own have one argument, because rxjs' `fromEvent` turns several into an array. A backend's may
+/// have any number.
 #[derive(Debug, Clone)]
 pub struct Packet {
     event: Cow<'static, str>,
     payload: Payload,
+    /// The payload is an array of all arguments, and not the one argument.
+    is_list: bool,
     frames: Arc<AllFrames>,
 }
 
@@ -44,7 +47,16 @@ struct Encoded {
 impl Packet {
     /// `event` with `payload` as its argument.
     pub fn new(event: impl Into<Cow<'static, str>>, payload: Payload) -> Self {
-        Self { event: event.into(), payload, frames: Arc::default() }
+        Self { event: event.into(), payload, is_list: false, frames: Arc::default() }
+    }
+
+    /// `event` with `payload` as its argument or, if `is_list`, with the items of that array as its arguments.
+    pub fn with(
+        event: impl Into<Cow<'static, str>>,
+        payload: Payload,
+        is_list: bool,
+    ) -> Self {
+        Self { is_list, ..Self::new(event, payload) }
     }
 
     /// `event` with the JSON form of `data`.
@@ -57,9 +69,14 @@ impl Packet {
         &self.event
     }
 
-    /// Its argument.
+    /// Its argument, or the array of its arguments.
     pub fn payload(&self) -> &Payload {
         &self.payload
+    }
+
+    /// Whether the payload is an array of all arguments.
+    pub fn is_list(&self) -> bool {
+        self.is_list
     }
 
     /// Encodes it for the clients of this namespace. Call this before taking a lock that others wait for, as
@@ -75,7 +92,12 @@ impl Packet {
         let encode = || {
             let event = json_of(&*self.event);
             let (text, end) = self.payload.parts();
-            let data = ["[", event.get(), ",", text, end.as_deref().unwrap_or_default(), "]"];
+            let (text, end) = match items(text) {
+                Some(items) if self.is_list => (items, ""),
+                _ => (text, end.as_deref().unwrap_or_default()),
+            };
+            let comma = if text.is_empty() { "" } else { "," };
+            let data = ["[", event.get(), comma, text, end, "]"];
             let frames = wire.encode(Kind::Event, namespace, &data, self.payload.attachments(), v3);
             Encoded { namespace: namespace.clone(), v3, frames }
         };
@@ -93,4 +115,9 @@ impl Packet {
         others.push(encoded);
         frames
     }
+}
+
+/// The text of an array's items.
+fn items(array: &str) -> Option<&str> {
+    Some(array.trim_ascii().strip_prefix('[')?.strip_suffix(']')?.trim_ascii())
 }

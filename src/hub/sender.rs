@@ -169,6 +169,17 @@ impl ClientSender {
         )
     }
 
+    /// Acknowledges the client's event of this number with the items of `list`, which is an array; never waits.
+    pub fn acknowledge_with(&self, id: i64, list: &Payload) -> Sent {
+        self.pass(
+            || {
+                let text = list.json();
+                self.wire.encode(Kind::Ack(id), &self.namespace, &[&*text], list.attachments(), self.v3)
+            },
+            None,
+        )
+    }
+
     /// Sends through the wire.
     fn pass(&self, frames: impl FnOnce() -> Frames, delivery: Option<&Delivery<'_>>) -> Sent {
         let mut state = self.gate.lock();

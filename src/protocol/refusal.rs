@@ -5,6 +5,8 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use serde_json::value::RawValue;
+
 /// The stable codes of the wire contract, section 9.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Code {
@@ -30,11 +32,13 @@ pub enum Code {
     QueueFull,
     /// The server cannot do it now; trying again later may succeed.
     Unavailable,
+    /// The application's backend refuses it.
+    Rejected,
 }
 
 impl Code {
     /// Every code, in the contract's order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoRoom,
         Self::InvalidPayload,
         Self::UnknownEvent,
@@ -46,6 +50,7 @@ impl Code {
         Self::NotFound,
         Self::QueueFull,
         Self::Unavailable,
+        Self::Rejected,
     ];
 
     /// The code as it stands on the wire.
@@ -62,6 +67,7 @@ impl Code {
             Self::NotFound => "not_found",
             Self::QueueFull => "queue_full",
             Self::Unavailable => "unavailable",
+            Self::Rejected => "rejected",
         }
     }
 }
@@ -82,12 +88,40 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// When trying again may succeed, if known.
     pub retry_after: Option<Duration>,
+    /// What the application's backend says besides, if it is the one that refuses.
+    pub rejection: Option<Box<Rejection>>,
+}
+
+/// What a backend says of a refusal besides its message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rejection {
+    /// A code of its own, in the place of `rejected`.
+    pub code: Option<String>,
+    /// What else the client is told, as JSON text.
+    pub data: Option<String>,
 }
 
 impl Refusal {
     /// A refusal with `code`, saying `message`.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), retry_after: None }
+        Self { code, message: message.into(), retry_after: None, rejection: None }
+    }
+
+    /// The application's backend refuses it.
+    pub fn rejected(message: impl Into<Cow<'static, str>>, rejection: Rejection) -> Self {
+        Self { rejection: Some(rejection.into()), ..Self::new(Code::Rejected, message) }
+    }
+
+    /// The code as it stands on the wire: the backend's own, where it gave one.
+    pub fn shown_code(&self) -> &str {
+        let own = self.rejection.as_ref().and_then(|rejection| rejection.code.as_deref());
+        own.unwrap_or_else(|| self.code.as_str())
+    }
+
+    /// What else the client is told, if anything.
+    pub fn data(&self) -> Option<Box<RawValue>> {
+        let data = self.rejection.as_ref()?.data.clone()?;
+        RawValue::from_string(data).ok()
     }
 
     /// The payload does not have the shape that the event needs.

@@ -31,7 +31,9 @@ use crate::{
     gateways::{
         admin_ui::{self, Admin},
         app::{App, Parts},
-        cluster_peer, http,
+        cluster_peer,
+        handlers::Handlers,
+        http,
         socketio::{self, SocketLayer},
     },
     hub::{Registry, observer::Observer},
@@ -113,6 +115,9 @@ pub enum StartError {
     /// `REDIS_URL` cannot be used.
     #[error("REDIS_URL names what cannot be used: the database's number, or TLS")]
     Redis,
+    /// The application's backend cannot be asked.
+    #[error("HANDLER_URL cannot be used: {0}")]
+    Handler(String),
     /// The event log cannot be written.
     #[error("cannot write the event log {path} (EVENT_LOG): {source}")]
     EventLog {
@@ -165,7 +170,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
             prefix,
             node: node.clone(),
             grace: config.presence_grace,
-            remember: if verifier.is_some() { USER_REMEMBERED } else { CLAIM_REMEMBERED },
+            remember: if config.users_prove() { USER_REMEMBERED } else { CLAIM_REMEMBERED },
         };
         Cluster::new(settings, store.clone(), log.clone(), &registry, here.clone())
     });
@@ -180,6 +185,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         memory: memory.clone(),
         started_at,
     }));
+    let handlers = Handlers::new(&config, &node, metrics.clone()).map_err(StartError::Handler)?;
     let admin = Admin::start(&config, &registry);
     let context = Context::new(Shared {
         broker: Broker::new(here, log, cluster.clone(), wire.clone()),
@@ -199,6 +205,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         context,
         api_keys: ApiKeys::new(config.api_keys.iter().map(|key| key.expose().to_owned()).collect()),
         memory,
+        handlers,
         event_log,
         wire,
         leaving: false.into(),

@@ -85,6 +85,11 @@ impl Connecting {
 
     /// Connects; the message of the server's `connect_error` where it does not let the client in.
     pub async fn knock(self) -> Result<TestClient, Value> {
+        self.knock_for_all().await.map_err(|refusal| refusal["message"].clone())
+    }
+
+    /// Connects; the server's `connect_error` where it does not let the client in.
+    pub async fn knock_for_all(self) -> Result<TestClient, Value> {
         let mut client = self.open().await.unwrap();
         let auth = std::mem::take(&mut client.auth);
         client.write(&client.packet("0", &auth.to_string())).await;
@@ -98,7 +103,7 @@ impl Connecting {
                     session["sid"].as_str().unwrap().clone_into(&mut client.id);
                     return Ok(client);
                 }
-                '4' => return Err(serde_json::from_str::<Value>(data).unwrap()["message"].clone()),
+                '4' => return Err(serde_json::from_str::<Value>(data).unwrap()),
                 _ => {}
             }
         }
@@ -146,8 +151,10 @@ impl Connecting {
 pub struct Event {
     /// Its name.
     pub name: String,
-    /// Its one argument.
+    /// Its first argument.
     pub data: Value,
+    /// All its arguments.
+    pub arguments: Vec<Value>,
     /// The argument's text, to the letter.
     pub text: String,
     /// The binary attachments that its placeholders refer to.
@@ -264,6 +271,28 @@ impl TestClient {
         self.asked += 1;
         let packet = self.packet("2", &format!("{}{}", self.asked, json!([event, data])));
         self.socket.send(Message::text(packet)).await.ok().map(|()| self.asked)
+    }
+
+    /// As [`ask_later`](Self::ask_later) with any number of arguments, each a text.
+    pub async fn ask_all_later(&mut self, event: &str, arguments: &[&str]) -> u64 {
+        self.asked += 1;
+        let name = json!(event).to_string();
+        let parts = std::iter::once(&*name).chain(arguments.iter().copied());
+        let list = parts.collect::<Vec<_>>().join(",");
+        self.write(&self.packet("2", &format!("{}[{list}]", self.asked))).await;
+        self.asked
+    }
+
+    /// As [`emit_binary`](Self::emit_binary), and asks for an ack.
+    pub async fn ask_binary_later(&mut self, event: &str, data: &str, bytes: &[&[u8]]) -> u64 {
+        self.asked += 1;
+        let kind = format!("5{}-", bytes.len());
+        let text = format!("{}[{},{data}]", self.asked, json!(event));
+        self.write(&self.packet(&kind, &text)).await;
+        for attachment in bytes {
+            self.send_binary(attachment).await;
+        }
+        self.asked
     }
 
     /// Waits for the ack of this number.
@@ -427,26 +456,44 @@ impl TestClient {
         match kind {
             '1' => return false,
             '2' | '5' => {
-                let (name, argument): (String, &RawValue) = serde_json::from_str(data).unwrap();
+                let parts: Vec<&RawValue> = serde_json::from_str(data).unwrap();
+                let name = serde_json::from_str(parts[0].get()).unwrap();
                 // A number may be too large for a `Value`; the text has it.
-                let data = serde_json::from_str(argument.get()).unwrap_or_default();
-                let text = argument.get().to_owned();
-                let mut event = Event { name, data, text, attachments: Vec::new(), namespace };
+                let read = |part: &&RawValue| serde_json::from_str(part.get()).unwrap_or_default();
+                let arguments = parts[1..].iter().map(read).collect::<Vec<Value>>();
+                let data = arguments.first().cloned().unwrap_or_default();
+                let text = parts.get(1).map_or("", |part| part.get()).to_owned();
+                let attachments = Vec::new();
+                let mut event = Event { name, data, arguments, text, attachments, namespace };
                 for _ in 0..number.filter(|_| kind == '5').unwrap_or(0) {
                     event.attachments.push(self.read_binary().await);
                 }
                 self.events.push_back(event);
             }
-            '3' => {
-                let [data]: [Value; 1] = serde_json::from_str(data).unwrap();
-                self.acks.push_back((number.unwrap(), data));
+            '3' => self.acks.push_back((number.unwrap(), only(data))),
+            '6' => {
+                let (count, rest) = packet[1..].split_once('-').unwrap();
+                let (_, number, data) = take_apart(rest);
+                let mut ack = only(data);
+                for num in 0..count.parse::<usize>().unwrap() {
+                    fill(&mut ack, num, &self.read_binary().await);
+                }
+                self.acks.push_back((number.unwrap(), ack));
             }
             // The answer to the CONNECT of a further namespace.
             '0' | '4' => {
                 let name = if kind == '0' { "connect" } else { "connect_error" }.to_owned();
                 let (text, attachments) = (data.to_owned(), Vec::new());
-                let data = serde_json::from_str(data).unwrap_or_default();
-                self.events.push_back(Event { name, data, text, attachments, namespace });
+                let data = serde_json::from_str::<Value>(data).unwrap_or_default();
+                let arguments = vec![data.clone()];
+                self.events.push_back(Event {
+                    name,
+                    data,
+                    arguments,
+                    text,
+                    attachments,
+                    namespace,
+                });
             }
             _ => panic!("unexpected packet {packet}"),
         }
@@ -489,6 +536,28 @@ impl TestClient {
             "/" => format!("4{kind}{data}"),
             namespace => format!("4{kind}{namespace},{data}"),
         }
+    }
+}
+
+/// The argument of an ack; all of them as a list if there is not just one.
+fn only(data: &str) -> Value {
+    let arguments: Vec<Value> = serde_json::from_str(data).unwrap();
+    match <[Value; 1]>::try_from(arguments) {
+        Ok([argument]) => argument,
+        Err(arguments) => arguments.into(),
+    }
+}
+
+/// Puts an attachment's bytes, as numbers, in the place of its placeholder.
+fn fill(value: &mut Value, num: usize, bytes: &[u8]) {
+    if *value == json!({"_placeholder": true, "num": num}) {
+        *value = bytes.into();
+        return;
+    }
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| fill(item, num, bytes)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| fill(field, num, bytes)),
+        _ => {}
     }
 }
 

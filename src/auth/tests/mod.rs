@@ -4,6 +4,7 @@ mod attacks;
 mod commands;
 mod issuer;
 mod jwks;
+mod signer;
 mod tokens;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -144,6 +144,9 @@ struct HeaderRef<'a> {
     word: &'a NodeMessage,
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'a str>,
+    /// The packet's payload is an array of all arguments.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    list: bool,
 }
 
 #[derive(Deserialize)]
@@ -152,6 +155,8 @@ struct Header {
     from: Arc<str>,
     word: NodeMessage,
     event: Option<String>,
+    #[serde(default)]
+    list: bool,
 }
 
 /// The bytes are not a message of this version.
@@ -161,7 +166,8 @@ pub(super) struct Unreadable(&'static str);
 
 /// Writes a message.
 pub(super) fn encode(from: &str, word: &NodeMessage, packet: Option<&Packet>) -> Bytes {
-    let header = HeaderRef { from, word, event: packet.map(Packet::event) };
+    let list = packet.is_some_and(Packet::is_list);
+    let header = HeaderRef { from, word, event: packet.map(Packet::event), list };
     let header = crate::protocol::payload::json_of(&header);
     let body = packet.map_or(0, |packet| packet.payload().size() + 16);
     let mut bytes = BytesMut::with_capacity(header.get().len() + body + 8);
@@ -202,7 +208,8 @@ pub(super) fn decode(mut bytes: Bytes) -> Result<Message, Unreadable> {
             while bytes.has_remaining() {
                 attachments.push(next(&mut bytes)?);
             }
-            Some(Packet::new(event, Payload::stored(Box::<str>::from(json).into(), &attachments)))
+            let payload = Payload::stored(Box::<str>::from(json).into(), &attachments);
+            Some(Packet::with(event, payload, header.list))
         }
     };
     Ok(Message { from: header.from, word: header.word, packet })
@@ -256,8 +263,9 @@ mod tests {
         let attachments = [Bytes::from_static(b"\x00\xff"), Bytes::new()];
         let packet =
             Packet::new("e", Payload::stored(r#"{"z": 1,"a":"\u00e9"}"#.into(), &attachments));
+        let list = Packet::with("e", Payload::stored("[1,2]".into(), &[]), true);
         for word in words() {
-            for packet in [None, Some(&packet)] {
+            for packet in [None, Some(&packet), Some(&list)] {
                 let read = decode(encode("n1", &word, packet)).unwrap();
                 assert_eq!(&*read.from, "n1");
                 assert_eq!(json!(read.word), json!(word));
@@ -267,6 +275,7 @@ mod tests {
                         packet.event().to_owned(),
                         payload.json().into_owned(),
                         payload.attachments().to_vec(),
+                        packet.is_list(),
                     )
                 };
                 assert_eq!(read.packet.as_ref().map(said), packet.map(said));

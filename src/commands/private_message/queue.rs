@@ -62,7 +62,8 @@ pub async fn queue_len(context: &Context, user: &UserId) -> Result<u64, Refusal>
 }
 
 fn queue_store(context: &Context) -> Option<&Store> {
-    context.store.as_ref().filter(|_| context.verifier.is_some() && context.config.queue_size > 0)
+    let is_queued = context.config.users_prove() && context.config.queue_size > 0;
+    context.store.as_ref().filter(|_| is_queued)
 }
 
 /// How much longer than `QUEUE_CONFIRM` a claim on a queue lasts without renewal.

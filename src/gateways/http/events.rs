@@ -159,6 +159,7 @@ fn read(app: &App, body: &Object<'_>) -> Result<BackendEvent, Vec<String>> {
             namespace,
             event,
             data: Payload::from_raw(data.to_owned()),
+            is_list: false,
             audience,
             except,
             volatile,

@@ -43,13 +43,16 @@ pub(super) struct Indicator {
     /// Why it is down.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<Cow<'static, str>>,
+    /// What else is to be said of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<Cow<'static, str>>,
 }
 
 impl Indicator {
-    const UP: Self = Self { status: "up", message: None };
+    const UP: Self = Self { status: "up", message: None, detail: None };
 
     fn down(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: "down", message: Some(message.into()) }
+        Self { status: "down", message: Some(message.into()), detail: None }
     }
 }
 
@@ -75,9 +78,16 @@ fn redis(app: &App) -> Option<Indicator> {
     Some(cluster.health().map_or_else(Indicator::down, |()| Indicator::UP))
 }
 
+/// The application's backend, if there is one. It is up whatever it does: without it, all else goes on.
+fn handler(app: &App) -> Option<Indicator> {
+    let detail = Some(app.handlers.as_ref()?.state());
+    Some(Indicator { detail, ..Indicator::UP })
+}
+
 fn report(app: &App) -> (StatusCode, Json<Health>) {
     let mut details = BTreeMap::from([("server", server(app)), ("store", store(app))]);
     details.extend(redis(app).map(|redis| ("redis", redis)));
+    details.extend(handler(app).map(|handler| ("handler", handler)));
     let (info, error): (BTreeMap<_, _>, BTreeMap<_, _>) =
         details.clone().into_iter().partition(|(_, indicator)| indicator.message.is_none());
     let is_up = error.is_empty();

@@ -1,5 +1,6 @@
 //! The HTTP gateway: parses requests, calls the commands, and maps their results back.
 
+mod acks;
 mod asyncapi;
 mod body_deadline;
 mod bundle;
@@ -146,6 +147,7 @@ fn message_routes() -> OpenApiRouter<App> {
 fn management_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(events::send))
+        .routes(routes!(acks::acknowledge))
         .routes(routes!(connections::list))
         .routes(routes!(connections::one, connections::disconnect))
         .routes(routes!(rooms::list))

@@ -14,6 +14,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use socketioxide::{
     ProtocolVersion,
     adapter::LocalAdapter,
@@ -25,14 +27,17 @@ use socketioxide_core::Value;
 use super::{
     connects::Connects,
     guard::step,
-    handshake::{Handshake, client_name},
+    handshake::{Handshake, client_name, describe},
     inbox::{Inbox, Item, size_of_event},
     refusals::{close_if_unjoined, record_refused_connect},
     task::split,
 };
 use crate::{
     commands::{announcement, presence, room, session},
-    gateways::app::App,
+    gateways::{
+        app::App,
+        handlers::{Admission, First, Newcomer},
+    },
     hub::{Client, Namespace, Session, sender::ClientSender},
     limits::{ConnectionPermit, Who},
     memory::Account,
@@ -41,6 +46,7 @@ use crate::{
         event_log::{Entry, Kind},
         metrics::Limit,
     },
+    transport::Handle,
 };
 
 /// The library's handler for connections to one namespace.
@@ -58,6 +64,8 @@ pub(super) struct Connection {
     pub(super) client: OnceLock<Arc<Client>>,
     /// Taken by the client when the connection is established.
     prepared: OnceLock<Prepared>,
+    /// What the application's backend wants to be done first.
+    first: Mutex<Option<First>>,
     inbox: Inbox,
     /// The account of the bytes held for the client.
     pub(super) account: Arc<Account>,
@@ -65,8 +73,6 @@ pub(super) struct Connection {
     pub(super) connects: Arc<Connects>,
     /// Weak: the permit is released as soon as the library drops the connection.
     pub(super) permit: Weak<ConnectionPermit>,
-    /// Why the server ended it, if it did.
-    pub(super) ended: OnceLock<&'static str>,
 }
 
 struct Prepared {
@@ -74,6 +80,8 @@ struct Prepared {
     name: Arc<str>,
     address: Option<IpAddr>,
     session: Session,
+    /// The handshake, where the application's backend gets it with every event.
+    handshake: Option<Arc<RawValue>>,
 }
 
 /// The shortest wait that a client is told: waits are in whole milliseconds.
@@ -115,9 +123,9 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
                 let message = "this connection was thrown out: slow down, and connect anew";
                 Err(Refusal::new(Code::Forbidden, message))
             } else {
-                self.authenticate(handshake).await
+                self.prepare(handshake, &socket, auth.as_ref()).await
             };
-            let prepared = prepared.map_err(|refusal| {
+            let (prepared, first) = prepared.map_err(|refusal| {
                 record_refused_connect(&self.app, &socket, &refusal, address);
                 close_if_unjoined(&self.app, &socket);
                 Box::new(refusal) as Refused
@@ -126,11 +134,11 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
                 app: self.app.clone(),
                 client: OnceLock::new(),
                 prepared: OnceLock::from(prepared),
+                first: Mutex::new(first),
                 inbox: Inbox::default(),
                 account: Account::of(&socket.req_parts().extensions, &self.app.memory),
                 connects: connects.clone(),
                 permit: permit.map(Arc::downgrade).unwrap_or_default(),
-                ended: OnceLock::new(),
             });
             if let Some(taken) = taken {
                 taken.enter(&connection);
@@ -150,30 +158,63 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
 }
 
 impl NamespaceHandler {
-    async fn authenticate(&self, handshake: Handshake) -> Result<Prepared, Refusal> {
-        let mut token_name = None;
-        let session = match (&self.app.verifier, &handshake.token) {
+    /// Finds out who a client is; with what the application's backend wants to be done first.
+    async fn prepare(
+        &self,
+        handshake: Handshake,
+        socket: &Socket,
+        auth: Option<&Value>,
+    ) -> Result<(Prepared, Option<First>), Refusal> {
+        let (address, given_name) = (handshake.address, handshake.client_name.clone());
+        let (session, token_name) = self.authenticate(handshake).await?;
+        let name = client_name(token_name, given_name);
+        let mut prepared =
+            Prepared { namespace: self.namespace.clone(), name, address, session, handshake: None };
+        let handlers = self.app.handlers.as_ref().filter(|handlers| handlers.reads_handshakes());
+        let Some(handlers) = handlers else { return Ok((prepared, None)) };
+        let parts = socket.req_parts();
+        let shown = describe(parts, auth, |header| handlers.gets_header(header))?;
+        prepared.handshake = handlers.kept_handshake(&shown)?;
+        if !handlers.connects() {
+            return Ok((prepared, None));
+        }
+        let account = Account::of(&parts.extensions, &self.app.memory);
+        let _held = account.charge_incoming(shown.get().len());
+        let is_polled = parts.extensions.get::<Handle>().is_some_and(Handle::is_polled);
+        let newcomer = Newcomer {
+            id: socket.id.as_str(),
+            namespace: &self.namespace,
+            name: &prepared.name,
+            address,
+            transport: if is_polled { "polling" } else { "websocket" },
+            session: prepared.session.clone(),
+            handshake: &shown,
+        };
+        let Admission { session, name, first } =
+            handlers.connect(&self.app.registry, newcomer).await?;
+        prepared.session = session;
+        if let Some(name) = name {
+            prepared.name = client_name(Some(name), Some(prepared.name.to_string()));
+        }
+        Ok((prepared, Some(first)))
+    }
+
+    /// The session of the client's token, and the name in it.
+    async fn authenticate(&self, handshake: Handshake) -> Result<(Session, Option<String>), Refusal> {
+        match (&self.app.verifier, &handshake.token) {
             (Some(verifier), Some(token)) => {
                 let who = Who::of(handshake.address, None);
                 let mut identity =
                     self.app.limits.auth_failures.verify(verifier, token, who).await?;
-                token_name = identity.client_name.take();
-                Session::from(identity)
+                let name = identity.client_name.take();
+                Ok((session::of_token(&self.app, identity), name))
             }
-            (Some(_), None) if self.app.config.auth_required() => {
-                return Err(Refusal::new(
-                    Code::Unauthorized,
-                    "authentication required: give a token by auth.token, the query parameter token or an Authorization header",
-                ));
-            }
-            _ => Session::anonymous(&self.app.config),
-        };
-        Ok(Prepared {
-            namespace: self.namespace.clone(),
-            name: client_name(token_name, handshake.client_name),
-            address: handshake.address,
-            session,
-        })
+            (Some(_), None) if self.app.config.auth_required() => Err(Refusal::new(
+                Code::Unauthorized,
+                "authentication required: give a token by auth.token, the query parameter token or an Authorization header",
+            )),
+            _ => Ok((Session::anonymous(&self.app.config), None)),
+        }
     }
 }
 
@@ -232,6 +273,7 @@ impl DisconnectHandler<LocalAdapter, Direct> for Farewell {
         // The client may connect anew on the same connection: nothing of the old session may follow then.
         if let Some(client) = self.0.client.get() {
             client.sender.close();
+            client.mark_gone();
         }
         // Never refused: only events are.
         let _queued = self.0.inbox.push(&self.0, Item::Gone(reason));
@@ -273,6 +315,9 @@ impl Connection {
             ),
             prepared.session.clone(),
         ));
+        if let Some(handshake) = &prepared.handshake {
+            client.set_handshake(handshake.clone());
+        }
         if self.client.set(client.clone()).is_err() {
             return;
         }
@@ -290,13 +335,14 @@ impl Connection {
         if let Some(observer) = &app.observer {
             step("telling the observer", &|| observer.connected(&client));
         }
-        self.inbox.open(self);
+        self.inbox.open(self, self.first.lock().take());
     }
 
     /// Ends everything that the client was part of.
     pub(super) fn on_gone(&self, client: &Arc<Client>, reason: DisconnectReason) {
         let app = &self.app;
         let places = presence::shared_rooms(client);
+        let rooms = client.rooms();
         client.namespace.remove(client);
         app.metrics.disconnected();
         if let Some(observer) = &app.observer {
@@ -305,7 +351,10 @@ impl Connection {
         let reason = self.end_of(client, reason);
         tracing::debug!(client = %client.id, namespace = %client.namespace.path, %reason, "disconnected");
         app.event_log
-            .write(|| Entry { reason: Some(reason.into()), ..client.entry(Kind::Disconnect) });
+            .write(|| Entry { reason: Some(reason.clone()), ..client.entry(Kind::Disconnect) });
+        if let Some(handlers) = &app.handlers {
+            handlers.disconnected(&app.tasks, client, rooms, &reason);
+        }
         // Whatever fails, the rest must be done: nothing of a client may remain.
         let metrics = &app.metrics;
         if !step(metrics, client, "leaving rooms", || room::leave_all(app, client)) {

@@ -1,11 +1,21 @@
 //! What a client says of itself when it connects.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-use axum::http::request::Parts;
+use axum::http::{header, request::Parts};
+use indexmap::IndexMap;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use socketioxide_core::Value;
 
-use crate::{config::Config, limits::client_address, protocol::payload::Object};
+use crate::{
+    config::Config,
+    limits::{MAX_DEPTH, client_address, is_deeper_than},
+    protocol::{
+        payload::{Object, Payload, json_of, raw, tagged::to_tagged},
+        refusal::Refusal,
+    },
+};
 
 /// The parts of a handshake that the server uses.
 #[derive(Default)]
@@ -48,6 +58,54 @@ impl Handshake {
             token: token.or_else(bearer).filter(present),
             client_name: name.or_else(|| header("x-client-name")).filter(present),
             address: client_address(&parts.headers, &parts.extensions, config),
+        }
+    }
+}
+
+/// A handshake as the application's backend gets it: `{auth, query, headers}`, with those headers that it wants.
+///
+/// # Errors
+/// `invalid_payload` if `auth` is too deep.
+pub(super) fn describe(
+    parts: &Parts,
+    auth: Option<&Value>,
+    wants: impl Fn(&str) -> bool,
+) -> Result<Box<RawValue>, Refusal> {
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        auth: Box<RawValue>,
+        query: IndexMap<Cow<'a, str>, OneOrMore<Cow<'a, str>>>,
+        headers: IndexMap<&'a str, String>,
+    }
+    let auth = auth.and_then(Value::as_str).map_or("{}", |text| text.as_str());
+    if is_deeper_than(MAX_DEPTH, auth) {
+        let message = format!("auth has more than {MAX_DEPTH} arrays and objects inside one another");
+        return Err(Refusal::invalid(message));
+    }
+    let auth = raw(to_tagged(&Payload::from_raw(raw(auth)))?);
+    let mut query = IndexMap::<_, OneOrMore<_>>::new();
+    for (name, value) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
+        query.entry(name).or_default().0.push(value);
+    }
+    let mut headers = IndexMap::new();
+    for name in parts.headers.keys().filter(|name| wants(name.as_str())) {
+        let values = parts.headers.get_all(name).iter();
+        let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let between = if *name == header::COOKIE { "; " } else { ", " };
+        headers.insert(name.as_str(), values.collect::<Vec<_>>().join(between));
+    }
+    Ok(json_of(&Shown { auth, query, headers }))
+}
+
+/// The values of one name: the value itself where there is one.
+#[derive(Default)]
+struct OneOrMore<T>(Vec<T>);
+
+impl<T: Serialize> Serialize for OneOrMore<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0[..] {
+            [one] => one.serialize(serializer),
+            several => several.serialize(serializer),
         }
     }
 }

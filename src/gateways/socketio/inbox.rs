@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     commands::membership::MembershipCommand,
+    gateways::handlers::First,
     memory::Charge,
     sync::{Mutex, spawn},
     transport::Pause,
@@ -60,6 +61,8 @@ pub(super) enum Item {
     },
     /// A change of the client's memberships that somebody else asks for.
     Membership(MembershipCommand),
+    /// What the application's backend wants to be done first.
+    Admitted(First),
     /// The connection has ended.
     Gone(DisconnectReason),
 }
@@ -122,10 +125,13 @@ impl Inbox {
         Ok(())
     }
 
-    /// Starts the processing, early items first.
-    pub(super) fn open(&self, connection: &Arc<Connection>) {
+    /// Starts the processing: with `first`, then early items.
+    pub(super) fn open(&self, connection: &Arc<Connection>, first: Option<First>) {
         let mut state = self.state.lock();
         state.open = true;
+        if let Some(first) = first {
+            state.items.push_front(Item::Admitted(first));
+        }
         if state.starts() {
             spawn(&connection.app().tasks, drain(connection.clone()));
         }

@@ -11,7 +11,6 @@ mod layer;
 mod membership;
 mod polling;
 mod refusals;
-mod reply;
 mod session_id;
 mod task;
 mod upgrade;

@@ -1,6 +1,7 @@
 //! Refused connections, refused events, flooding.
 
 use std::{
+    borrow::Cow,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -8,9 +9,9 @@ use std::{
 
 use socketioxide::socket::{DisconnectReason, Socket};
 
-use super::{connection::Connection, layer::connect_timeout, reply};
+use super::{connection::Connection, layer::connect_timeout};
 use crate::{
-    commands::authenticate,
+    commands::{authenticate, refused},
     gateways::app::App,
     hub::Client,
     limits::Reaction,
@@ -87,7 +88,7 @@ impl Connection {
         if refusal.code == Code::RateLimited {
             match self.connects.throttle.refused(Instant::now()) {
                 Reaction::Tell(refusals) => count = Some(refusals.into()).filter(|n| *n > 1),
-                Reaction::Silence => return reply::acknowledge_refusal(client, ack, refusal),
+                Reaction::Silence => return refused::acknowledge(client, ack, refusal),
                 Reaction::Disconnect => return self.disconnect_flooder(client, name, ack),
                 // It was told in another namespace of the connection.
                 Reaction::CutOff => return client.sender.break_off(),
@@ -100,7 +101,7 @@ impl Connection {
         }
         let code = Some(refusal.code);
         app.event_log.write(|| Entry { code, count, ..client.entry(kind).event(name) });
-        reply::refuse(client, name, ack, refusal);
+        refused::tell(client, name, ack, refusal);
     }
 
     /// Disconnects a client that floods, after telling it why.
@@ -115,12 +116,11 @@ impl Connection {
             reason: Some("flooding".into()),
             ..client.entry(Kind::Refusal).event(name)
         });
-        // Only the first reason counts.
-        let _first = self.ended.set("flooding");
+        client.note_end("flooding");
         if let Some(permit) = self.permit.upgrade() {
             permit.ban();
         }
-        reply::refuse(client, name, ack, &Refusal::new(Code::RateLimited, MESSAGE));
+        refused::tell(client, name, ack, &Refusal::new(Code::RateLimited, MESSAGE));
         // Waits, because the library closes the transport, unsent data included, when an event comes
         // after the end, and a client that floods sends some.
         let client = client.clone();
@@ -131,17 +131,21 @@ impl Connection {
     }
 
     /// Why the connection has ended, in Socket.IO's terms where it has one; counts slow consumers.
-    pub(super) fn end_of(&self, client: &Arc<Client>, reason: DisconnectReason) -> &'static str {
+    pub(super) fn end_of(
+        &self,
+        client: &Arc<Client>,
+        reason: DisconnectReason,
+    ) -> Cow<'static, str> {
         if let Some(why) = client.sender.slow() {
             self.app.metrics.slow_consumer(why);
             let reason = Some(why.as_str().into());
             self.app.event_log.write(|| Entry { reason, ..client.entry(Kind::SlowConsumer) });
-            return "slow consumer";
+            return "slow consumer".into();
         }
-        if let Some(reason) = self.ended.get() {
-            return reason;
+        if let Some(reason) = client.ended() {
+            return reason.clone();
         }
-        match reason {
+        let reason = match reason {
             DisconnectReason::TransportClose => "transport close",
             DisconnectReason::TransportError => "transport error",
             DisconnectReason::MultipleHttpPollingError | DisconnectReason::PacketParsingError => {
@@ -151,6 +155,7 @@ impl Connection {
             DisconnectReason::ClientNSDisconnect => "client namespace disconnect",
             DisconnectReason::ServerNSDisconnect => "server namespace disconnect",
             DisconnectReason::ClosingServer => "server shutting down",
-        }
+        };
+        reason.into()
     }
 }

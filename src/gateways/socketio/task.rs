@@ -6,6 +6,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::value::RawValue;
 
@@ -24,7 +25,7 @@ use crate::{
     limits::{MAX_DEPTH, is_deeper_than},
     memory::Charge,
     protocol::{
-        payload::work,
+        payload::{Payload, raw, work},
         refusal::{Code, Refusal},
     },
     telemetry::metrics::Limit,
@@ -73,6 +74,11 @@ impl Connection {
                     membership::apply(&of.app, &client, command).await;
                 });
             }
+            Item::Admitted(first) => {
+                return Task::alone(async move {
+                    first.carry_out(&of.app, &client).await;
+                });
+            }
             Item::Gone(reason) => return Task::alone(async move { of.on_gone(&client, reason) }),
         };
         let (name, argument) = match split(text.as_str()) {
@@ -87,6 +93,15 @@ impl Connection {
             };
             let event = client_event(&name);
             self.note(&client, event, &name, text.as_str());
+            if let Some(handlers) = &self.app.handlers
+                && handlers.answers(&name, event.is_some())
+            {
+                let caller = Caller { context: self.app.context.clone(), client: client.clone(), ack };
+                return match all_arguments(text.as_str(), attachments) {
+                    Ok(arguments) => handlers.begin(caller, &name, event, arguments),
+                    Err(refusal) => Begun::refused(refusal),
+                };
+            }
             if argument.is_some_and(|argument| is_deeper_than(MAX_DEPTH, argument.get())) {
                 return Begun::refused(Refusal::invalid(format!(
                     "the payload has more than {MAX_DEPTH} arrays and objects inside one another"
@@ -153,6 +168,19 @@ pub(super) fn split(text: &str) -> Result<(String, Option<&RawValue>), Refusal> 
     let name = array.first().ok_or_else(invalid)?;
     let name = serde_json::from_str(name.get()).map_err(|_| invalid())?;
     Ok((name, array.get(1).copied()))
+}
+
+/// An event's arguments as one array.
+fn all_arguments(text: &str, attachments: Arc<[Bytes]>) -> Result<Payload, Refusal> {
+    work::reads(text.len());
+    let items = serde_json::from_str::<Vec<&RawValue>>(text).unwrap_or_default();
+    let mut array = String::with_capacity(text.len());
+    for (at, item) in items.iter().skip(1).enumerate() {
+        array.push(if at == 0 { '[' } else { ',' });
+        array.push_str(item.get());
+    }
+    array.push_str(if items.len() > 1 { "]" } else { "[]" });
+    Payload::with_attachments(raw(array), attachments)
 }
 
 fn unknown(name: &str) -> Refusal {

@@ -183,7 +183,7 @@ impl Scan<'_> {
     }
 }
 
-enum Token {
+pub(super) enum Token {
     Open(usize),
     Close(usize),
     Comma,
@@ -192,13 +192,13 @@ enum Token {
 }
 
 /// The tokens of a JSON text, without its colons and white space.
-struct Tokens<'a> {
+pub(super) struct Tokens<'a> {
     text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Tokens<'a> {
-    fn of(text: &'a str) -> Self {
+    pub(super) fn of(text: &'a str) -> Self {
         work::reads(text.len());
         Self { text: text.as_bytes(), at: 0 }
     }

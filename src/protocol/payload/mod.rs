@@ -6,6 +6,7 @@
 
 mod binary;
 mod object;
+pub mod tagged;
 pub mod work;
 
 use std::{borrow::Cow, sync::Arc};

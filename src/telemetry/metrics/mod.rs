@@ -56,6 +56,27 @@ pub struct Metrics {
     floods: Counter,
     requests: Family<StatusLabel, Counter>,
     panics: Counter,
+    handler: HandlerFigures,
+}
+
+/// The figures of requests to the application's backend.
+#[derive(Debug)]
+struct HandlerFigures {
+    requests: Family<HandlerLabel, Counter>,
+    seconds: Histogram,
+    under_way: Gauge,
+    waiting: Gauge,
+}
+
+impl Default for HandlerFigures {
+    fn default() -> Self {
+        Self {
+            requests: Family::default(),
+            seconds: Histogram::new(ANSWER_SECONDS),
+            under_way: Gauge::default(),
+            waiting: Gauge::default(),
+        }
+    }
 }
 
 /// A limit that can be hit.
@@ -86,6 +107,12 @@ struct CodeLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HandlerLabel {
+    kind: &'static str,
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -120,6 +147,7 @@ impl Default for Metrics {
             floods: Counter::default(),
             requests: Family::default(),
             panics: Counter::default(),
+            handler: HandlerFigures::default(),
         };
         metrics.register();
         metrics.figures.register_collector(Box::new(metrics.live.clone()));
@@ -168,6 +196,15 @@ impl Metrics {
         add_seconds(figures, "fan_out", help, &self.fan_out);
         let help = "Time from a client's event to its acknowledgement";
         add_seconds(figures, "acknowledgement", help, &self.answered);
+        let HandlerFigures { requests, seconds, under_way, waiting } = &self.handler;
+        let help = "Requests to the application's backend, by kind and outcome";
+        add(figures, "handler_requests", help, requests);
+        let help = "Time that the application's backend took for its answer";
+        add_seconds(figures, "handler_answer", help, seconds);
+        let help = "Requests to the application's backend that are under way";
+        add(figures, "handler_under_way", help, under_way);
+        let help = "Requests to the application's backend that wait for a free place";
+        add(figures, "handler_waiting", help, waiting);
     }
 
     /// Adds figures that are read on request. The first call wins.
@@ -259,6 +296,26 @@ impl Metrics {
     /// An HTTP request was answered with this status.
     pub fn requested(&self, status: u16) {
         self.requests.get_or_create(&StatusLabel { status }).inc();
+    }
+
+    /// A request to the application's backend has this outcome.
+    pub fn handler_asked(&self, kind: &'static str, outcome: &'static str) {
+        self.handler.requests.get_or_create(&HandlerLabel { kind, outcome }).inc();
+    }
+
+    /// The application's backend has answered after this time.
+    pub fn handler_answered(&self, after: Duration) {
+        self.handler.seconds.observe(after.as_secs_f64());
+    }
+
+    /// `more` requests to the application's backend more are under way (fewer, if negative).
+    pub fn handler_under_way(&self, more: i64) {
+        self.handler.under_way.inc_by(more);
+    }
+
+    /// `more` requests to the application's backend more wait for a free place (fewer, if negative).
+    pub fn handler_waiting(&self, more: i64) {
+        self.handler.waiting.inc_by(more);
     }
 
     /// A handler panicked.

@@ -50,6 +50,7 @@ fn app(wire: Wire) -> App {
         context,
         api_keys: ApiKeys::new(Vec::new()),
         memory: wire.memory().clone(),
+        handlers: None,
         event_log: EventLog::open(None).unwrap(),
         wire,
         leaving: false.into(),
@@ -81,11 +82,11 @@ fn connection(app: &App, client: Option<Arc<Client>>) -> Arc<Connection> {
         app: app.clone(),
         client: client.map(OnceLock::from).unwrap_or_default(),
         prepared: OnceLock::new(),
+        first: Mutex::default(),
         inbox: Inbox::default(),
         account: app.memory.open_account(),
         connects: Connects::new(Arc::new(connects), None, false),
         permit: Weak::new(),
-        ended: OnceLock::new(),
     })
 }
 
@@ -102,7 +103,7 @@ async fn push_two(is_open: bool) {
     let app = app(wire(usize::MAX));
     let connection = connection(&app, None);
     if is_open {
-        connection.inbox.open(&connection);
+        connection.inbox.open(&connection, None);
     }
     let pushes = ["first", "second"].map(|name| {
         let connection = connection.clone();
@@ -111,7 +112,7 @@ async fn push_two(is_open: bool) {
         })
     });
     if !is_open {
-        connection.inbox.open(&connection);
+        connection.inbox.open(&connection, None);
     }
     join(pushes).await;
     app.tasks.close();
@@ -149,7 +150,7 @@ fn events_are_done_one_after_the_other_and_the_end_last() {
                 // What comes after the end is not done any more.
                 assert!(client.inbox.push(&client, event(&client, LATE)).is_ok());
             }),
-            spawn(async move { opener.inbox.open(&opener) }),
+            spawn(async move { opener.inbox.open(&opener, None) }),
             spawn(async move {
                 for room in ["a", "b"] {
                     let order =

@@ -1,0 +1,387 @@
+//! The application's own backend: it answers clients' events, says who they are, and is told when they go.
+//!
+//! An event that `HANDLER_EVENTS` names is posted to `HANDLER_URL`; the answer is read as a whole, and then carried
+//! out. Invariants:
+//! - one client's events are asked one after the other, by its inbox, its other events among them;
+//! - at most `HANDLER_CONCURRENCY` requests are under way; the others wait for at most `HANDLER_TIMEOUT`;
+//! - no request is sent twice, and none to another address;
+//! - an answer that is not valid as a whole changes nothing.
+
+mod answer;
+mod apply;
+mod call;
+mod emit;
+mod later;
+mod question;
+
+use std::{
+    borrow::Cow,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use serde_json::value::RawValue;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use self::{
+    answer::{Ack, Answer, Introduction, Place, Rooms, Step, Todo},
+    apply::Asked,
+    call::{Backend, Failure, Kind},
+    later::Later,
+    question::{Facts, Question, empty},
+};
+use crate::{
+    commands::{
+        context::Context,
+        event::{Begun, Caller, ClientEvent},
+    },
+    config::{Config, Patterns},
+    hub::{Client, Namespace, Registry, Said, Session},
+    limits::{MAX_DEPTH, is_deeper_than},
+    protocol::{
+        event_names::is_protocol_event,
+        names::RoomName,
+        payload::{Payload, raw, tagged::to_tagged},
+        permissions::Permissions,
+        refusal::{Code, Refusal},
+    },
+    telemetry::metrics::Metrics,
+};
+
+/// The word for all events that the contract does not name.
+const DEFAULT: &str = "default";
+
+/// How long a client's events are still asked after it has gone. Until then it counts as connected.
+const AFTER_THE_END: Duration = Duration::from_secs(30);
+
+/// How many clients' ends may wait to be told. Further ones are not told.
+const MAX_ENDS: usize = 16_384;
+
+/// The greatest size of a handshake that is kept, in bytes.
+const MAX_HANDSHAKE: usize = 64_000;
+
+/// The application's backend. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handlers(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    backend: Backend,
+    events: Patterns,
+    connects: bool,
+    disconnects: bool,
+    headers: Patterns,
+    keeps_handshake: bool,
+    /// The permissions of a user of whose rooms nobody says anything.
+    user_permissions: Permissions,
+    node: String,
+    later: Later,
+    ends: AtomicUsize,
+}
+
+/// A client that wants to come in.
+#[derive(Debug)]
+pub struct Newcomer<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// The namespace.
+    pub namespace: &'a Arc<Namespace>,
+    /// What it is called so far.
+    pub name: &'a str,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
+    /// `websocket` or `polling`.
+    pub transport: &'static str,
+    /// Its session so far: that of its token, if it has one.
+    pub session: Session,
+    /// Its handshake.
+    pub handshake: &'a RawValue,
+}
+
+/// A client that the backend lets in.
+#[derive(Debug)]
+pub struct Admission {
+    /// Its session.
+    pub session: Session,
+    /// What it is called, where the backend says so.
+    pub name: Option<String>,
+    /// What is to be done as soon as it is in.
+    pub first: First,
+}
+
+/// What is to be done for a client as soon as it is in.
+#[derive(Debug)]
+pub struct First(Box<Todo>);
+
+impl First {
+    /// Does it. Only the client's own inbox may call this.
+    pub async fn carry_out(self, context: &Context, client: &Arc<Client>) {
+        let Todo { data, steps, disconnect, .. } = *self.0;
+        if let Some(data) = data {
+            client.set_data(data);
+        }
+        if let Err(refusal) = apply::carry_out(context, client, steps).await {
+            tracing::warn!(client = %client.id, reason = %refusal, "what the backend wanted for a new client was refused");
+        }
+        if let Some(reason) = disconnect {
+            client.disconnect(reason);
+        }
+    }
+}
+
+impl Handlers {
+    /// The backend that the configuration names, if it names one.
+    ///
+    /// # Errors
+    /// When requests cannot be made at all.
+    pub fn new(config: &Config, node: &str, metrics: Arc<Metrics>) -> Result<Option<Self>, String> {
+        let Some(url) = &config.handler_url else { return Ok(None) };
+        Ok(Some(Self(Arc::new(Inner {
+            backend: Backend::new(config, url, metrics)?,
+            events: config.handler_events.clone(),
+            connects: config.handler_connect,
+            disconnects: config.handler_disconnect,
+            headers: config.handler_headers.clone(),
+            keeps_handshake: config.handler_handshake,
+            user_permissions: Permissions::everything(),
+            node: node.to_owned(),
+            later: Later::default(),
+            ends: AtomicUsize::new(0),
+        }))))
+    }
+
+    /// What `/health` says of the backend.
+    pub fn state(&self) -> Cow<'static, str> {
+        self.0.backend.state()
+    }
+
+    /// Whether the backend answers this event; `is_known`: the contract names it.
+    pub fn answers(&self, event: &str, is_known: bool) -> bool {
+        let events = &self.0.events;
+        let is_default = !is_known && events.has(DEFAULT);
+        // Socket.IO's own are no client's to send.
+        !is_protocol_event(event) && (is_default || events.matches(event))
+    }
+
+    /// Whether the backend says who a new client is.
+    pub fn connects(&self) -> bool {
+        self.0.connects
+    }
+
+    /// Whether handshakes are read.
+    pub fn reads_handshakes(&self) -> bool {
+        self.0.connects || self.0.keeps_handshake
+    }
+
+    /// Whether the backend gets this header of a handshake; its name is in lower case.
+    pub fn gets_header(&self, name: &str) -> bool {
+        self.0.headers.matches(name)
+    }
+
+    /// The handshake as it is kept for the client's events, if it is.
+    ///
+    /// # Errors
+    /// `too_large`.
+    pub fn kept_handshake(&self, handshake: &RawValue) -> Result<Option<Arc<RawValue>>, Refusal> {
+        if !self.0.keeps_handshake {
+            return Ok(None);
+        }
+        if handshake.get().len() > MAX_HANDSHAKE {
+            let message = format!("the handshake may have {MAX_HANDSHAKE} bytes");
+            return Err(Refusal::new(Code::TooLarge, message));
+        }
+        Ok(Some(handshake.to_owned().into()))
+    }
+
+    /// Begins an event that the backend [answers](Self::answers). `arguments` is an array of all of them.
+    pub fn begin(
+        &self,
+        caller: Caller,
+        name: &str,
+        known: Option<&'static ClientEvent>,
+        arguments: Payload,
+    ) -> Begun {
+        if is_deeper_than(MAX_DEPTH + 1, &arguments.json()) {
+            let message = format!(
+                "the arguments have more than {MAX_DEPTH} arrays and objects inside one another"
+            );
+            return Begun::refused(Refusal::invalid(message));
+        }
+        let asked = Asked { name: name.to_owned(), arguments, known };
+        let handlers = self.clone();
+        Begun { work: async move { handlers.event(caller, asked).await }.boxed(), is_pipelined: false }
+    }
+
+    async fn event(self, caller: Caller, asked: Asked) -> Result<Option<Payload>, Refusal> {
+        let Caller { context, client, ack } = &caller;
+        let handlers = &self.0;
+        let id = Uuid::new_v4().to_string();
+        let mut charge = None;
+        let body = || {
+            // Made only now: who waits for a place holds its arguments once.
+            let tagged = to_tagged(&asked.arguments).map(raw).unwrap_or_default();
+            let handshake = client.handshake();
+            let question = Question {
+                event: Some(&asked.name),
+                args: Some(&tagged),
+                wants_ack: Some(ack.is_some()),
+                handshake: handshake.as_deref(),
+                ..Question::new(Kind::Event, &id, &handlers.node, Facts::of(client))
+            };
+            let body = question.bytes();
+            charge = client.sender.account().charge_incoming(body.len());
+            body
+        };
+        let place = Place { registry: &context.registry, namespace: &client.namespace };
+        let within = time_left(client)?;
+        let read = |reply| Answer::read(reply, &place);
+        let answer = handlers.backend.ask(Kind::Event, &id, within, body, read).await?;
+        drop(charge);
+        match answer {
+            Answer::Refused(refusal) => Err(refusal),
+            Answer::Todo(todo) => apply::to_event(caller, &asked, *todo).await.map(|()| None),
+            Answer::Later => {
+                let (context, client, ack) = (context.clone(), client.clone(), *ack);
+                // An event of the contract goes on; only its acknowledgement comes from the backend.
+                let todo = Todo { ack: Ack::Nothing, ..Todo::default() };
+                apply::to_event(caller, &asked, todo).await?;
+                if let Some(ack) = ack {
+                    handlers.later.wait(&context, id, &client, ack, asked.name);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Acknowledges an event whose acknowledgement was to come later; false if no client here waits for it.
+    pub fn acknowledge(&self, id: &str, arguments: &Payload) -> bool {
+        self.0.later.acknowledge(id, arguments)
+    }
+
+    /// Asks who a new client is.
+    ///
+    /// # Errors
+    /// What the backend says, if it does not let the client in; `unavailable` if it does not answer.
+    pub async fn connect(
+        &self,
+        registry: &Registry,
+        newcomer: Newcomer<'_>,
+    ) -> Result<Admission, Refusal> {
+        let Newcomer { id: client_id, namespace, name, address, transport, session, handshake } =
+            newcomer;
+        let id = Uuid::new_v4().to_string();
+        let body = || {
+            let facts = Facts {
+                client_id,
+                user_id: session.user.clone(),
+                client_name: name,
+                namespace: &namespace.path,
+                rooms: Vec::new(),
+                transport,
+                address,
+                claims: session.claims.clone(),
+                data: empty(),
+            };
+            let question = Question {
+                handshake: Some(handshake),
+                ..Question::new(Kind::Connect, &id, &self.0.node, facts)
+            };
+            question.bytes()
+        };
+        let place = Place { registry, namespace };
+        let read = |reply| match Answer::read(reply, &place)? {
+            Answer::Later => Err("202 has no meaning for connect".to_owned()),
+            answer => Ok(answer),
+        };
+        let within = self.0.backend.timeout();
+        match self.0.backend.ask(Kind::Connect, &id, within, body, read).await? {
+            Answer::Refused(refusal) => Err(refusal),
+            Answer::Later => Err(Failure::Invalid(String::new()).into()),
+            Answer::Todo(mut todo) => {
+                let mut introduction = todo.client.take().unwrap_or_default();
+                let name = introduction.name.take();
+                let rooms = std::mem::take(&mut introduction.join).into();
+                todo.steps.insert(0, Step::Join(Rooms { rooms, is_silent: false }));
+                let session = self.introduced(session, introduction);
+                Ok(Admission { session, name, first: First(todo) })
+            }
+        }
+    }
+
+    /// The session of a client whom the backend has introduced.
+    fn introduced(&self, session: Session, introduction: Introduction) -> Session {
+        let Introduction { user, permissions, expires_at, claims, .. } = introduction;
+        let said = Said {
+            permissions: permissions.is_some(),
+            expires_at: expires_at.is_some(),
+            claims: claims.is_some(),
+        };
+        let default = match (&session.user, &user) {
+            (None, Some(_)) => self.0.user_permissions.clone(),
+            _ => session.permissions,
+        };
+        Session {
+            user: user.or(session.user),
+            permissions: permissions.unwrap_or(default),
+            expires_at: expires_at.or(session.expires_at),
+            claims: claims.or(session.claims),
+            said,
+        }
+    }
+
+    /// Tells the backend that a client has gone that was in these rooms. Nobody waits for it.
+    pub fn disconnected(
+        &self,
+        tasks: &TaskTracker,
+        client: &Arc<Client>,
+        rooms: Vec<RoomName>,
+        reason: &str,
+    ) {
+        if !self.0.disconnects {
+            return;
+        }
+        if self.0.ends.fetch_add(1, Relaxed) >= MAX_ENDS {
+            self.0.ends.fetch_sub(1, Relaxed);
+            tracing::warn!("too many clients have gone at once: the application's backend is not told of all of them");
+            return;
+        }
+        let (handlers, client, reason) = (self.clone(), client.clone(), reason.to_owned());
+        tasks.spawn(async move {
+            handlers.tell_end(&client, rooms, &reason).await;
+            handlers.0.ends.fetch_sub(1, Relaxed);
+        });
+    }
+
+    /// Tells the backend that a client is gone, and waits for its answer; what it says is not carried out.
+    async fn tell_end(&self, client: &Client, rooms: Vec<RoomName>, reason: &str) {
+        let id = Uuid::new_v4().to_string();
+        let body = || {
+            let facts = Facts::with_rooms(client, rooms);
+            let question = Question {
+                reason: Some(reason),
+                ..Question::new(Kind::Disconnect, &id, &self.0.node, facts)
+            };
+            question.bytes()
+        };
+        let within = self.0.backend.timeout();
+        // It is told at most once. A failure is counted and logged.
+        let _told = self.0.backend.ask(Kind::Disconnect, &id, within, body, |_| Ok(())).await;
+    }
+}
+
+/// How long an event may wait for the backend: after its client has gone, less and less.
+fn time_left(client: &Client) -> Result<Duration, Refusal> {
+    let Some(gone) = client.gone_at() else { return Ok(Duration::MAX) };
+    let left = (gone + AFTER_THE_END).saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        let message = "the client has gone, and its events have waited for too long";
+        return Err(Refusal::new(Code::Unavailable, message));
+    }
+    Ok(left)
+}
