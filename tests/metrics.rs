@@ -71,10 +71,13 @@ async fn figures() -> Families {
         config.rate_limit_events = 1;
         config.rate_limit_burst = 4;
         config.rate_limit_http = 1000;
+        // Nobody listens there.
+        config.handler_url = Some("http://127.0.0.1:1/".to_owned());
     })
     .await;
     let mut client = server.client().await;
     client.join("r").await;
+    client.ask("an event of its own", Value::Null).await;
     client.ask("message", json!({"roomName": "r"})).await;
     client.ask("message", Value::Null).await;
     for _ in 0..3 {

@@ -14,8 +14,8 @@ export type MessageId = string | number;
 /** RFC 3339, UTC, with milliseconds: as JavaScript's `toISOString()`. */
 export type Timestamp = string;
 
-/** Why an event was not honoured. */
-export type Code = "no_room" | "invalid_payload" | "unknown_event" | "unauthorized" | "forbidden" | "rate_limited" | "too_large" | "too_many_rooms" | "not_found" | "queue_full" | "unavailable";
+/** Why an event was not honoured. The application's backend may have codes of its own. */
+export type Code = "no_room" | "invalid_payload" | "unknown_event" | "unauthorized" | "forbidden" | "rate_limited" | "too_large" | "too_many_rooms" | "not_found" | "queue_full" | "unavailable" | "rejected" | string;
 
 /** An object that names a room: the first of these that is present counts. */
 export type Room = {
@@ -47,6 +47,8 @@ export interface Refused {
   code: Code;
   /** When trying again may succeed, in milliseconds; with `rate_limited`. */
   retryAfterMs?: number;
+  /** What the application's backend says besides, if it refused. */
+  data?: unknown;
 }
 
 /** The event was honoured. */
@@ -70,6 +72,8 @@ export interface EventError {
   event: string;
   /** When trying again may succeed, in milliseconds; with `rate_limited`. */
   retryAfterMs?: number;
+  /** What the application's backend says besides, if it refused. */
+  data?: unknown;
 }
 
 /** Why an event was not honoured. */

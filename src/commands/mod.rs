@@ -34,8 +34,8 @@ mod sync_messages;
 mod tests;
 mod typing_indicator;
 
-pub use self::publish::success;
 use self::event::{ClientEvent, Feature, ServerEvent};
+pub use self::publish::success;
 
 /// All features, in the order of the documents.
 pub static FEATURES: [&Feature; 17] = [

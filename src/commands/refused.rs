@@ -84,8 +84,7 @@ pub fn acknowledge(client: &Client, ack: Option<i64>, refusal: &Refusal) {
     }
     let Some(id) = ack else { return };
     let (message, code) = (refusal.message.as_ref(), refusal.shown_code());
-    let (retry_after_ms, data) =
-        (refusal.retry_after.map(|wait| wait.as_millis()), refusal.data());
+    let (retry_after_ms, data) = (refusal.retry_after.map(|wait| wait.as_millis()), refusal.data());
     let answer = Ack { success: false, message, code, retry_after_ms, data };
     client.sender.acknowledge(id, &Payload::of(&answer));
 }
@@ -108,8 +107,7 @@ fn send(client: &Client, event: &str, refusal: &Refusal) {
         message: &'a str,
     }
     let (message, code) = (refusal.message.as_ref(), refusal.shown_code());
-    let (retry_after_ms, data) =
-        (refusal.retry_after.map(|wait| wait.as_millis()), refusal.data());
+    let (retry_after_ms, data) = (refusal.retry_after.map(|wait| wait.as_millis()), refusal.data());
     let error = Error { message, code, event, retry_after_ms, data };
     client.sender.send(&Packet::of(ERROR.name, &error));
     if client_event(event).is_some() && EventStyle::of(event) == EventStyle::Camel {

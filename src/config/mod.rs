@@ -186,7 +186,8 @@ fn check_together(config: &Config, reader: &mut Reader) {
         ];
         let on = on.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect::<Vec<_>>();
         if !on.is_empty() {
-            reader.conflict(&on, "needs HANDLER_URL, the address of the backend that is to be asked");
+            reader
+                .conflict(&on, "needs HANDLER_URL, the address of the backend that is to be asked");
         }
     }
     match (reader.source("ADMIN_USERNAME"), reader.source("ADMIN_PASSWORD")) {

@@ -153,7 +153,7 @@ struct Application {
     /// The handshake, where the backend is told it with every event.
     handshake: Option<Arc<RawValue>>,
     /// The bytes of both, on the client's account.
-    charge: Option<Charge>,
+    _charge: Option<Charge>,
 }
 
 impl Client {
@@ -242,7 +242,7 @@ impl Client {
     fn keep(&self, data: Option<Arc<RawValue>>, handshake: Option<Arc<RawValue>>) {
         let bytes = [&data, &handshake].into_iter().flatten().map(|kept| kept.get().len()).sum();
         let charge = self.sender.account().charge_incoming(bytes);
-        *self.application.lock() = Application { data, handshake, charge };
+        *self.application.lock() = Application { data, handshake, _charge: charge };
     }
 
     /// Acknowledges the client's event of this number, where the client asks for that.

@@ -51,11 +51,7 @@ impl Packet {
     }
 
     /// `event` with `payload` as its argument or, if `is_list`, with the items of that array as its arguments.
-    pub fn with(
-        event: impl Into<Cow<'static, str>>,
-        payload: Payload,
-        is_list: bool,
-    ) -> Self {
+    pub fn with(event: impl Into<Cow<'static, str>>, payload: Payload, is_list: bool) -> Self {
         Self { is_list, ..Self::new(event, payload) }
     }
 

@@ -174,7 +174,13 @@ impl ClientSender {
         self.pass(
             || {
                 let text = list.json();
-                self.wire.encode(Kind::Ack(id), &self.namespace, &[&*text], list.attachments(), self.v3)
+                self.wire.encode(
+                    Kind::Ack(id),
+                    &self.namespace,
+                    &[&*text],
+                    list.attachments(),
+                    self.v3,
+                )
             },
             None,
         )

@@ -76,7 +76,7 @@ async fn nobody_waits_where_no_ack_was_asked_for_or_the_client_has_gone() {
 
 #[tokio::test]
 async fn an_ack_finds_its_client_on_another_node() {
-    let redis = RedisServer::start().await;
+    let redis = RedisServer::start();
     let mut backend = Backend::start().await;
     let (url, prefix) = (redis.url(), uuid::Uuid::new_v4().simple().to_string());
     let configure = |config: &mut roomcast::config::Config| {

@@ -47,8 +47,14 @@ async fn a_new_client_is_who_the_backend_says() {
     assert_eq!(body["handshake"]["query"]["q"], "1");
     assert!(body["event"].is_null() && body["args"].is_null() && body["wantsAck"].is_null());
     let told = &body["client"];
-    assert_eq!((&told["clientId"], &told["clientName"]), (&client.id.as_str().into(), &"me".into()));
-    assert_eq!((&told["userId"], &told["rooms"], &told["data"]), (&Value::Null, &json!([]), &json!({})));
+    assert_eq!(
+        (&told["clientId"], &told["clientName"]),
+        (&client.id.as_str().into(), &"me".into())
+    );
+    assert_eq!(
+        (&told["userId"], &told["rooms"], &told["data"]),
+        (&Value::Null, &json!([]), &json!({}))
+    );
     let mut came = witness.next("client-connected").await;
     while came["clientId"] != client.id {
         came = witness.next("client-connected").await;
@@ -108,7 +114,10 @@ async fn a_client_is_let_in_before_it_is_disconnected() {
     client.next("sorry").await;
     client.ended_in_namespace().await;
     let told = backend.next().await;
-    assert_eq!((&told.body["type"], &told.body["reason"]), (&"disconnect".into(), &"maintenance".into()));
+    assert_eq!(
+        (&told.body["type"], &told.body["reason"]),
+        (&"disconnect".into(), &"maintenance".into())
+    );
     told.nothing();
 }
 

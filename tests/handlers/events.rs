@@ -25,7 +25,10 @@ async fn an_event_goes_to_the_backend_and_its_answer_is_acknowledged() {
         ["args", "client", "event", "id", "node", "timestamp", "type", "wantsAck"]
     );
     assert_eq!((&body["type"], &body["event"]), (&"event".into(), &"order:create".into()));
-    assert_eq!((&body["wantsAck"], &body["node"]), (&true.into(), &server.app.node.as_str().into()));
+    assert_eq!(
+        (&body["wantsAck"], &body["node"]),
+        (&true.into(), &server.app.node.as_str().into())
+    );
     let id = asked.id();
     assert!(uuid::Uuid::parse_str(&id).is_ok(), "{id}");
     let wanted = json!({
@@ -61,6 +64,7 @@ async fn an_ack_has_any_number_of_arguments_or_is_none_at_all() {
     backend.next().await.nothing();
     assert_eq!(client.next_ack().await.unwrap(), (ack, json!({"success": true})));
     // Where none is asked for, none is sent.
+    client.forget().await;
     client.emit("e", json!(1)).await;
     let asked = backend.next().await;
     assert_eq!(asked.body["wantsAck"], false);
@@ -111,7 +115,8 @@ async fn hostile_names_and_arguments_are_data() {
     assert_eq!(asked.body["args"].as_array().unwrap().len(), 1000);
     asked.nothing();
     client.ack(ack).await;
-    let ack = client.ask_all_later("p", &[r#"{"__proto__":{"x":1},"_placeholder":true,"num":0}"#]).await;
+    let ack =
+        client.ask_all_later("p", &[r#"{"__proto__":{"x":1},"_placeholder":true,"num":0}"#]).await;
     let asked = backend.next().await;
     assert!(asked.text.contains(r#"[{"__proto__":{"x":1},"_placeholder":true,"num":0}]"#));
     asked.reply(&json!({"ack": [1]}));
@@ -130,8 +135,9 @@ async fn hostile_names_and_arguments_are_data() {
 #[tokio::test]
 async fn only_events_that_are_named_are_asked() {
     let mut backend = Backend::start().await;
-    let server =
-        backend.server(|config| config.handler_events = ["order:*", "ping"].into_iter().collect()).await;
+    let server = backend
+        .server(|config| config.handler_events = ["order:*", "ping"].into_iter().collect())
+        .await;
     let mut client = server.client().await;
     assert_eq!(client.ask("other", json!(1)).await["code"], "unknown_event");
     assert_eq!(client.ask("heartbeat", json!(null)).await["success"], true);
@@ -241,7 +247,10 @@ async fn the_handshake_goes_along_where_that_is_wanted() {
         let asked = backend.next().await;
         let handshake = &asked.body["handshake"];
         assert_eq!(handshake["auth"], json!({"key": {"$literal": {"$binary": "YQ=="}}, "n": 1}));
-        assert_eq!((&handshake["query"]["shop"], &handshake["query"]["EIO"]), (&json!(["7", "8"]), &"4".into()));
+        assert_eq!(
+            (&handshake["query"]["shop"], &handshake["query"]["EIO"]),
+            (&json!(["7", "8"]), &"4".into())
+        );
         assert_eq!(handshake["headers"], json!({"cookie": "sid=1", "x-tenant": "t"}));
         asked.nothing();
     }

@@ -13,7 +13,11 @@ use crate::{
 /// What a client is told whose event could not be answered.
 async fn refused(client: &mut TestClient, ack: u64) {
     let answer = client.ack(ack).await;
-    assert_eq!((&answer["success"], &answer["code"]), (&false.into(), &"unavailable".into()), "{answer}");
+    assert_eq!(
+        (&answer["success"], &answer["code"]),
+        (&false.into(), &"unavailable".into()),
+        "{answer}"
+    );
     let error = client.next("error").await;
     assert_eq!((&error["code"], &error["event"]), (&"unavailable".into(), &"e".into()));
     assert_eq!(error["message"], answer["message"]);
@@ -74,15 +78,21 @@ async fn a_backend_refuses_with_words_a_code_and_data_of_its_own() {
     for (status, answer, code) in [
         (200, json!({"error": error, "join": 7, "ack": [1]}), "sold_out"),
         (409, error.clone(), "sold_out"),
-        (400, json!({"message": "sold out", "statusCode": 400, "error": "Bad Request", "data": {"left": 0}}), "rejected"),
+        (
+            400,
+            json!({"message": "sold out", "statusCode": 400, "error": "Bad Request", "data": {"left": 0}}),
+            "rejected",
+        ),
         (200, json!({"error": {"message": "sold out", "data": {"left": 0}}}), "rejected"),
     ] {
         let ack = client.ask_later("buy", json!(1)).await.unwrap();
         backend.next().await.answer(status, answer.to_string());
         let told = client.ack(ack).await;
-        let wanted = json!({"success": false, "message": "sold out", "code": code, "data": {"left": 0}});
+        let wanted =
+            json!({"success": false, "message": "sold out", "code": code, "data": {"left": 0}});
         assert_eq!(told, wanted);
-        let wanted = json!({"message": "sold out", "code": code, "event": "buy", "data": {"left": 0}});
+        let wanted =
+            json!({"message": "sold out", "code": code, "event": "buy", "data": {"left": 0}});
         assert_eq!(client.next("error").await, wanted);
     }
     let ack = client.ask_later("buy", json!(1)).await.unwrap();
@@ -91,7 +101,10 @@ async fn a_backend_refuses_with_words_a_code_and_data_of_its_own() {
     // A code such as the server's own is only a word: it starts no clean-up.
     for _ in 0..100 {
         let ack = client.ask_later("buy", json!(1)).await.unwrap();
-        backend.next().await.answer(429, json!({"message": "slow", "code": "rate_limited"}).to_string());
+        backend
+            .next()
+            .await
+            .answer(429, json!({"message": "slow", "code": "rate_limited"}).to_string());
         assert_eq!(client.ack(ack).await["code"], "rate_limited");
     }
 }
@@ -132,7 +145,10 @@ async fn a_backend_that_is_not_there_is_unavailable_at_once() {
     let handler = &health["info"]["handler"];
     assert_eq!(handler["status"], "up");
     let detail = handler["detail"].as_str().unwrap();
-    assert!(detail.starts_with("failing since 2") && detail.ends_with("3 times: connection"), "{detail}");
+    assert!(
+        detail.starts_with("failing since 2") && detail.ends_with("3 times: connection"),
+        "{detail}"
+    );
     let figures = server.get("/metrics").await.text;
     let wanted = r#"roomcast_handler_requests_total{kind="event",outcome="connection"} 3"#;
     assert!(figures.contains(wanted), "{figures}");

@@ -6,7 +6,8 @@ use serde_json::json;
 use crate::backend::Backend;
 
 fn asks_first(config: &mut Config) {
-    config.handler_events = ["default", "message", "join-room", "sendMessage"].into_iter().collect();
+    config.handler_events =
+        ["default", "message", "join-room", "sendMessage"].into_iter().collect();
 }
 
 #[tokio::test]
@@ -37,7 +38,10 @@ async fn a_message_passes_is_replaced_or_is_refused() {
     }));
     assert_eq!(client.ack(ack).await["offset"], 2);
     let event = member.next_event("message-reply").await;
-    assert_eq!((&event.data["text"], &event.attachments[..]), (&"***".into(), &[b"a".to_vec()][..]));
+    assert_eq!(
+        (&event.data["text"], &event.attachments[..]),
+        (&"***".into(), &[b"a".to_vec()][..])
+    );
     client.next("censored").await;
 
     let ack = client.ask_later("message", message.clone()).await.unwrap();
@@ -67,7 +71,10 @@ async fn an_event_that_is_refused_after_all_changes_nothing_of_the_rest() {
     let mut client = server.client().await;
     client.forget().await;
     let ack = client.ask_later("sendMessage", json!({"roomId": "r"})).await.unwrap();
-    backend.next().await.reply(&json!({"emit": [{"event": "never"}], "data": {"a": 1}, "ack": [1]}));
+    backend
+        .next()
+        .await
+        .reply(&json!({"emit": [{"event": "never"}], "data": {"a": 1}, "ack": [1]}));
     assert_eq!(client.ack(ack).await["code"], "invalid_payload");
     assert_eq!(client.names().await, ["error", "exception"]);
     client.emit("e", json!(1)).await;
@@ -87,7 +94,10 @@ async fn a_join_that_is_asked_first_still_replays_and_is_acknowledged_by_itself(
     let ack = client.ask_later("join-room", json!({"room": "r", "offset": 1})).await.unwrap();
     backend.next().await.reply(&json!({"emit": [{"event": "welcome"}]}));
     let ack = client.ack(ack).await;
-    assert_eq!((&ack["recovered"], &ack["missed"], &ack["offset"]), (&true.into(), &2.into(), &3.into()));
+    assert_eq!(
+        (&ack["recovered"], &ack["missed"], &ack["offset"]),
+        (&true.into(), &2.into(), &3.into())
+    );
     client.next("welcome").await;
     assert_eq!(client.all("x").await.len(), 2);
     // The backend acknowledges later what goes on now.
@@ -104,8 +114,9 @@ async fn a_join_that_is_asked_first_still_replays_and_is_acknowledged_by_itself(
 /// Messages that are asked about do not overtake those that are not, nor the other way round.
 #[tokio::test]
 async fn the_order_of_one_clients_messages_is_kept() {
-    let mut backend = Backend::start().await;
-    let server = backend.server(|config| config.handler_events = ["channels"].into_iter().collect()).await;
+    let backend = Backend::start().await;
+    let server =
+        backend.server(|config| config.handler_events = ["channels"].into_iter().collect()).await;
     let mut client = server.client().await;
     client.join("r").await;
     for n in 0..40 {

@@ -473,7 +473,8 @@ impl TestClient {
             '3' => self.acks.push_back((number.unwrap(), only(data))),
             '6' => {
                 let (count, rest) = packet[1..].split_once('-').unwrap();
-                let (_, number, data) = take_apart(rest);
+                let rest = format!("3{rest}");
+                let (_, number, data) = take_apart(&rest);
                 let mut ack = only(data);
                 for num in 0..count.parse::<usize>().unwrap() {
                     fill(&mut ack, num, &self.read_binary().await);

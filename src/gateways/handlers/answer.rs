@@ -87,7 +87,7 @@ pub(super) enum Step {
     /// The client joins these rooms.
     Join(Rooms),
     /// An event is sent.
-    Emit(Emit),
+    Emit(Box<Emit>),
 }
 
 /// Rooms, and whether others are told.
@@ -138,7 +138,17 @@ impl Answer {
 
 /// The fields of an answer.
 const FIELDS: [&str; 12] = [
-    "error", "client", "data", "payload", "handled", "leave", "join", "silent", "emit", "do", "ack",
+    "error",
+    "client",
+    "data",
+    "payload",
+    "handled",
+    "leave",
+    "join",
+    "silent",
+    "emit",
+    "do",
+    "ack",
     "disconnect",
 ];
 
@@ -149,7 +159,9 @@ impl Todo {
         let several = ["leave", "join", "emit"].iter().any(|field| answer.get(field).is_some());
         let steps = match answer.get("do") {
             Some(_) if several => {
-                return Err("do stands in the place of leave, join and emit: give one or the other".into());
+                return Err(
+                    "do stands in the place of leave, join and emit: give one or the other".into(),
+                );
             }
             Some(list) => {
                 let mut steps = Vec::new();
@@ -198,7 +210,8 @@ impl Step {
         steps.extend(rooms("join")?.map(Self::Join));
         if let Some(list) = from.get("emit") {
             for item in items("emit", list)? {
-                steps.push(Self::Emit(Emit::read(&fields_of("emit", item)?, place)?));
+                let emit = Emit::read(&fields_of("emit", item)?, place)?;
+                steps.push(Self::Emit(Box::new(emit)));
             }
         }
         Ok(())
@@ -223,7 +236,10 @@ impl Introduction {
         };
         Ok(Self {
             user: client.get("userId").map(user).transpose()?,
-            name: client.get("clientName").map(|value| text("client.clientName", value)).transpose()?,
+            name: client
+                .get("clientName")
+                .map(|value| text("client.clientName", value))
+                .transpose()?,
             permissions: client.get("rooms").map(permissions).transpose()?,
             join: client.get("join").map_or(Ok(Vec::new()), |value| rooms("client.join", value))?,
             expires_at: client.get("expiresAt").map(moment).transpose()?,
@@ -238,7 +254,9 @@ fn refusal_of(error: &Object<'_>) -> Wrong<Refusal> {
     let message = match text("message", message) {
         Ok(message) => message,
         // What validators make of several faults.
-        Err(wrong) => serde_json::from_str::<Vec<String>>(message.get()).map_err(|_| wrong)?.join("; "),
+        Err(wrong) => {
+            serde_json::from_str::<Vec<String>>(message.get()).map_err(|_| wrong)?.join("; ")
+        }
     };
     let code = error.get("code").map(|value| text("code", value)).transpose()?;
     if code.as_ref().is_some_and(|code| code.is_empty() || code.chars().nth(MAX_CODE).is_some()) {
@@ -251,7 +269,9 @@ fn refusal_of(error: &Object<'_>) -> Wrong<Refusal> {
 /// The text as an object, if it is no deeper than anybody can read.
 fn object(text: &str) -> Wrong<Object<'_>> {
     if is_deeper_than(MAX_ANSWER_DEPTH, text) {
-        return Err(format!("it has more than {MAX_ANSWER_DEPTH} arrays and objects inside one another"));
+        return Err(format!(
+            "it has more than {MAX_ANSWER_DEPTH} arrays and objects inside one another"
+        ));
     }
     serde_json::from_str::<&RawValue>(text).map_err(|error| format!("it is not JSON: {error}"))?;
     Object::parse(text).ok_or_else(|| "it must be a JSON object".to_owned())
@@ -259,7 +279,9 @@ fn object(text: &str) -> Wrong<Object<'_>> {
 
 pub(super) fn nothing_but(object: &Object<'_>, known: &[&str]) -> Wrong<()> {
     match object.fields().find(|(name, _)| !known.contains(name)) {
-        Some((name, _)) => Err(format!("property {name} should not exist; there are {}", known.join(", "))),
+        Some((name, _)) => {
+            Err(format!("property {name} should not exist; there are {}", known.join(", ")))
+        }
         None => Ok(()),
     }
 }
@@ -302,7 +324,9 @@ fn rooms(field: &str, value: &RawValue) -> Wrong<Vec<RoomName>> {
 
 fn shallow(field: &str, value: &RawValue) -> Wrong<()> {
     if is_deeper_than(MAX_DEPTH, value.get()) {
-        return Err(format!("{field} has more than {MAX_DEPTH} arrays and objects inside one another"));
+        return Err(format!(
+            "{field} has more than {MAX_DEPTH} arrays and objects inside one another"
+        ));
     }
     Ok(())
 }
@@ -320,7 +344,9 @@ pub(super) fn list(field: &str, value: &RawValue) -> Wrong<Payload> {
     }
     // Each of its values may be as deep as any.
     if is_deeper_than(MAX_DEPTH + 1, value.get()) {
-        return Err(format!("{field} has more than {MAX_DEPTH} arrays and objects inside one another"));
+        return Err(format!(
+            "{field} has more than {MAX_DEPTH} arrays and objects inside one another"
+        ));
     }
     from_tagged(value).map_err(|wrong| format!("{field}: {wrong}"))
 }
@@ -352,7 +378,8 @@ fn disconnect(value: &RawValue) -> Wrong<Option<Cow<'static, str>>> {
 
 /// A moment: RFC 3339, or seconds since 1970.
 fn moment(value: &RawValue) -> Wrong<SystemTime> {
-    let wrong = || "client.expiresAt must be a date in RFC 3339 or the seconds since 1970".to_owned();
+    let wrong =
+        || "client.expiresAt must be a date in RFC 3339 or the seconds since 1970".to_owned();
     if let Ok(seconds) = serde_json::from_str::<f64>(value.get()) {
         let since = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
         return UNIX_EPOCH.checked_add(since).ok_or_else(wrong);

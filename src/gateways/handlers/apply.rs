@@ -68,16 +68,12 @@ async fn go_on(
     payload: Option<Payload>,
     caller: Caller,
 ) -> Result<Option<Payload>, Refusal> {
-    let (first, attachments) = match payload {
-        Some(payload) => {
-            let json = raw(&*payload.json());
-            (Some(json), payload.attachments().into())
-        }
-        None => {
-            let json = asked.arguments.json();
-            let all = serde_json::from_str::<Vec<&RawValue>>(&json).unwrap_or_default();
-            (all.first().map(|first| (*first).to_owned()), asked.arguments.attachments().into())
-        }
+    let (first, attachments) = if let Some(payload) = payload {
+        (Some(raw(&*payload.json())), payload.attachments().into())
+    } else {
+        let json = asked.arguments.json();
+        let all = serde_json::from_str::<Vec<&RawValue>>(&json).unwrap_or_default();
+        (all.first().map(|first| (*first).to_owned()), asked.arguments.attachments().into())
     };
     let begun = {
         let incoming = Incoming::new(&asked.name, first.as_deref(), attachments);

@@ -44,7 +44,15 @@ enum To {
 }
 
 const FIELDS: [&str; 10] = [
-    "event", "data", "args", "rooms", "users", "clients", "except", "namespace", "volatile",
+    "event",
+    "data",
+    "args",
+    "rooms",
+    "users",
+    "clients",
+    "except",
+    "namespace",
+    "volatile",
     "everyone",
 ];
 
@@ -76,7 +84,9 @@ impl Emit {
         let to = match (rooms, users, clients, flag(emit, "everyone")?) {
             (None, None, None, false) => To::Client,
             (None, None, None, true) => To::Others(Audience::Everyone),
-            (_, _, _, true) => return Err("everyone stands alone: name nobody beside it".to_owned()),
+            (_, _, _, true) => {
+                return Err("everyone stands alone: name nobody beside it".to_owned());
+            }
             (rooms, users, clients, false) => To::Others(Audience::These {
                 rooms: rooms.unwrap_or_default(),
                 users: users.unwrap_or_default(),

@@ -39,17 +39,27 @@ struct Waiting {
 
 impl Later {
     /// Waits for the acknowledgement of a client's event. If it does not come in time, the client is told so.
-    pub(super) fn wait(&self, context: &Context, id: String, client: &Arc<Client>, ack: i64, event: String) {
+    pub(super) fn wait(
+        &self,
+        context: &Context,
+        id: String,
+        client: &Arc<Client>,
+        ack: i64,
+        event: String,
+    ) {
         let charge = client.sender.account().charge_incoming(SIZE + event.len());
         let waiting = Waiting { client: Arc::downgrade(client), ack, event, _charge: charge };
         self.0.lock().insert(id.clone(), waiting);
         let (later, context) = (self.clone(), context.clone());
         tokio::spawn(async move {
             tokio::time::sleep(WITHIN).await;
-            let Some(Waiting { client, ack, event, .. }) = later.0.lock().remove(&id) else { return };
+            let Some(Waiting { client, ack, event, .. }) = later.0.lock().remove(&id) else {
+                return;
+            };
             let Some(client) = client.upgrade() else { return };
             tracing::warn!(client = %client.id, id, "the application's backend has not acknowledged in time what it took");
-            let message = "the application's backend has taken the event, and has not answered in time";
+            let message =
+                "the application's backend has taken the event, and has not answered in time";
             context.metrics.refused(Code::Unavailable);
             refused::tell(&client, &event, Some(ack), &Refusal::new(Code::Unavailable, message));
         });

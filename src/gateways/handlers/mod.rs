@@ -215,7 +215,10 @@ impl Handlers {
         }
         let asked = Asked { name: name.to_owned(), arguments, known };
         let handlers = self.clone();
-        Begun { work: async move { handlers.event(caller, asked).await }.boxed(), is_pipelined: false }
+        Begun {
+            work: async move { handlers.event(caller, asked).await }.boxed(),
+            is_pipelined: false,
+        }
     }
 
     async fn event(self, caller: Caller, asked: Asked) -> Result<Option<Payload>, Refusal> {
@@ -348,7 +351,9 @@ impl Handlers {
         }
         if self.0.ends.fetch_add(1, Relaxed) >= MAX_ENDS {
             self.0.ends.fetch_sub(1, Relaxed);
-            tracing::warn!("too many clients have gone at once: the application's backend is not told of all of them");
+            tracing::warn!(
+                "too many clients have gone at once: the application's backend is not told of all of them"
+            );
             return;
         }
         let (handlers, client, reason) = (self.clone(), client.clone(), reason.to_owned());

@@ -49,7 +49,8 @@ pub(super) async fn acknowledge(
     body: JsonText,
 ) -> Result<StatusCode, HttpError> {
     let arguments = read(&body.object()?).map_err(HttpError::faults)?;
-    let is_here = app.handlers.as_ref().is_some_and(|handlers| handlers.acknowledge(&id, &arguments));
+    let is_here =
+        app.handlers.as_ref().is_some_and(|handlers| handlers.acknowledge(&id, &arguments));
     if is_here {
         return Ok(StatusCode::NO_CONTENT);
     }
@@ -65,7 +66,8 @@ pub(super) async fn acknowledge(
 /// The array of arguments, or everything that is wrong with the body.
 fn read(body: &Object<'_>) -> Result<Payload, Vec<String>> {
     let others = body.fields().filter(|(name, _)| *name != "args");
-    let mut faults = others.map(|(name, _)| format!("property {name} should not exist")).collect::<Vec<_>>();
+    let mut faults =
+        others.map(|(name, _)| format!("property {name} should not exist")).collect::<Vec<_>>();
     let args = body.get("args").filter(|args| args.get().starts_with('['));
     let read = args.ok_or_else(|| "args must be an array".to_owned());
     match read.and_then(|args| from_tagged(args).map_err(|wrong| format!("args: {wrong}"))) {

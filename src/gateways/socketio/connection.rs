@@ -200,7 +200,10 @@ impl NamespaceHandler {
     }
 
     /// The session of the client's token, and the name in it.
-    async fn authenticate(&self, handshake: Handshake) -> Result<(Session, Option<String>), Refusal> {
+    async fn authenticate(
+        &self,
+        handshake: Handshake,
+    ) -> Result<(Session, Option<String>), Refusal> {
         match (&self.app.verifier, &handshake.token) {
             (Some(verifier), Some(token)) => {
                 let who = Who::of(handshake.address, None);

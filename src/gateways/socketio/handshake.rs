@@ -79,12 +79,15 @@ pub(super) fn describe(
     }
     let auth = auth.and_then(Value::as_str).map_or("{}", |text| text.as_str());
     if is_deeper_than(MAX_DEPTH, auth) {
-        let message = format!("auth has more than {MAX_DEPTH} arrays and objects inside one another");
+        let message =
+            format!("auth has more than {MAX_DEPTH} arrays and objects inside one another");
         return Err(Refusal::invalid(message));
     }
     let auth = raw(to_tagged(&Payload::from_raw(raw(auth)))?);
     let mut query = IndexMap::<_, OneOrMore<_>>::new();
-    for (name, value) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
+    for (name, value) in
+        url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
+    {
         query.entry(name).or_default().0.push(value);
     }
     let mut headers = IndexMap::new();

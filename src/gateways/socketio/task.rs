@@ -96,7 +96,8 @@ impl Connection {
             if let Some(handlers) = &self.app.handlers
                 && handlers.answers(&name, event.is_some())
             {
-                let caller = Caller { context: self.app.context.clone(), client: client.clone(), ack };
+                let caller =
+                    Caller { context: self.app.context.clone(), client: client.clone(), ack };
                 return match all_arguments(text.as_str(), attachments) {
                     Ok(arguments) => handlers.begin(caller, &name, event, arguments),
                     Err(refusal) => Begun::refused(refusal),

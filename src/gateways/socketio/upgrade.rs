@@ -28,14 +28,14 @@ use super::{
     eio3, is_socket_io, parameter, polling,
 };
 use crate::{
-    config::Transports,
+    config::{Patterns, Transports},
     gateways::http_error::HttpError,
     limits::{ConnectionPermit, client_address},
     memory::Account,
     transport::{Raw, Stream, Wire},
 };
 
-/// The headers that are kept for the handshake of a namespace.
+/// The headers that are kept for the handshake of a namespace, beside those that `HANDLER_HEADERS` names.
 const KEPT: [HeaderName; 5] = [
     header::AUTHORIZATION,
     header::ORIGIN,
@@ -111,13 +111,14 @@ where
         if !is_socket_io(request.uri()) {
             return Box::pin(async move { Ok(library.call(request).await?.map(Body::new)) });
         }
-        let polling = self.polling.clone();
+        let (polling, config) = (self.polling.clone(), self.connects.config.clone());
         if self.transports.polling && polling::is_poll(request.uri()) {
             let opens = polling::opens(&request).then(|| self.connects_of(&request));
             return Box::pin(async move {
                 Ok(match opens {
                     Some(connects) => {
-                        polling::open(library, &polling, keep(&request), connects).await
+                        let kept = keep(&request, &config.handler_headers);
+                        polling::open(library, &polling, kept, connects).await
                     }
                     None => polling::answer(&polling, request).await,
                 })
@@ -132,7 +133,7 @@ where
         let connects = self.connects_of(&request);
         Box::pin(async move {
             let session = polling::session(&polling.wire, request.uri());
-            let kept = upgrade.as_ref().map(|_| keep(&request));
+            let kept = upgrade.as_ref().map(|_| keep(&request, &config.handler_headers));
             if matches!(kept, Some(None)) {
                 return Ok(refuse_size());
             }
@@ -213,12 +214,14 @@ impl Kept {
 }
 
 /// Copies the parts to keep; `None` if they are larger than `MAX_KEPT`.
-pub(super) fn keep(request: &Request) -> Option<Kept> {
+pub(super) fn keep(request: &Request, wanted: &Patterns) -> Option<Kept> {
     let (mut kept, ()) = Request::new(()).into_parts();
     let uri = request.uri().to_string();
     let mut size = uri.len();
     kept.uri = uri.parse().ok()?;
-    for name in KEPT {
+    let is_wanted = |name: &&HeaderName| !KEPT.contains(name) && wanted.matches(name.as_str());
+    let others = request.headers().keys().filter(is_wanted).cloned();
+    for name in KEPT.into_iter().chain(others) {
         for value in request.headers().get_all(&name) {
             size += value.len();
             let mut copy = HeaderValue::from_bytes(value.as_bytes()).ok()?;
@@ -265,13 +268,18 @@ mod tests {
         let uri = request.uri().clone();
         request.extensions_mut().insert(OriginalUri(uri));
         request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 1))));
-        let Kept { parts: kept, size } = keep(&request).unwrap();
+        let nothing = Patterns::default();
+        let Kept { parts: kept, size } = keep(&request, &nothing).unwrap();
         assert_eq!(size, 45 + 8);
         assert_eq!(kept.uri, *request.uri());
         assert_eq!(kept.headers.len(), 1);
         assert_eq!(kept.headers["authorization"], "Bearer t");
         assert!(kept.extensions.get::<OriginalUri>().is_none());
         assert_eq!(kept.extensions.len(), 1);
+        let wanted = ["cookie", "auth*"].into_iter().collect();
+        let Kept { parts: kept, size } = keep(&request, &wanted).unwrap();
+        assert_eq!((size, kept.headers.len()), (45 + 8 + 3, 2));
+        assert_eq!(kept.headers["cookie"], "c=d");
     }
 
     #[test]
@@ -279,7 +287,8 @@ mod tests {
         let request = |size: usize| {
             let token = "x".repeat(size - "/socket.io/".len());
             let request = Request::builder().uri("/socket.io/").header("authorization", token);
-            keep(&request.header("cookie", "x".repeat(MAX_KEPT)).body(Body::empty()).unwrap())
+            let request = request.header("cookie", "x".repeat(MAX_KEPT));
+            keep(&request.body(Body::empty()).unwrap(), &Patterns::default())
         };
         assert!(request(MAX_KEPT).is_some());
         assert!(request(MAX_KEPT + 1).is_none());
