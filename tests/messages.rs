@@ -516,13 +516,18 @@ async fn ping_and_heartbeat() {
 }
 
 #[tokio::test]
-async fn further_arguments_are_not_looked_at() {
+async fn further_arguments_are_refused() {
     let server = plain().await;
     let [mut sender, mut member, _outsider] = company(&server).await;
-    let ack = sender.ask_text("message", r#"{"room":"r"},{"room":"x"},[1e999]"#).await;
+    for (event, arguments) in
+        [("message", r#"{"room":"r"},{"room":"x"},[1e999]"#), ("joinRoom", r#""s",7"#)]
+    {
+        let ack = sender.ask_text(event, arguments).await;
+        assert_eq!((&ack["success"], &ack["code"]), (&json!(false), &json!("invalid_payload")));
+    }
+    let ack = sender.ask_text("message", r#"{"room":"r"},null"#).await;
     assert_eq!(ack["roomName"], "r");
     assert_eq!(member.next_event("message-reply").await.text, r#"{"room":"r"}"#);
-    assert_eq!(sender.ask_text("joinRoom", r#""s",7"#).await["roomName"], "s");
 }
 
 #[tokio::test]

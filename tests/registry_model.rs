@@ -130,7 +130,7 @@ fn is_known(server: &TestServer, id: &str) -> bool {
             .get(user)
             .is_some_and(|user| user.clients.iter().any(|client| client.id == id))
     };
-    let mut rooms = registry.namespaces().iter().flat_map(|namespace| namespace.rooms());
+    let mut rooms = registry.namespaces().into_iter().flat_map(|namespace| namespace.rooms());
     !registry.clients(id).is_empty()
         || USERS.iter().any(of_user)
         || rooms.any(|room| room.lock().contains(id))

@@ -46,7 +46,7 @@ impl Fanout {
             return;
         };
         let packet = stored_packet(entry, position.offset);
-        self.deliver(namespace, &room.room, &packet, Some(position), except);
+        self.deliver(&namespace, &room.room, &packet, Some(position), except);
     }
 
     /// Sends what the log has committed to its room's members.

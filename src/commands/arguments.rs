@@ -59,12 +59,23 @@ pub(super) fn named<T>(
     parse(&text).map_err(|error| Refusal::invalid(format!("{field} {error}")))
 }
 
-/// The room that an object's fields name, if any.
+/// The room that an object's fields name, if any. A field that nearly names a room is refused: without one, the
+/// object may go to everyone.
 pub(super) fn room_if_any(object: &Object<'_>) -> Result<Option<NamedRoom>, Refusal> {
     let Some((field, value)) =
         ROOM_FIELDS.iter().find_map(|field| object.get(field).map(|value| (*field, value)))
     else {
-        return Ok(None);
+        let mut present = object.fields().filter(|(_, value)| value.get() != "null");
+        let near = present.find_map(|(key, _)| Some((key, near_room_field(key)?)));
+        return match near {
+            Some((key, meant)) => Err(Refusal::new(
+                Code::NoRoom,
+                format!(
+                    "No resourceId specified in the message: \"{key}\" names no room; did you mean \"{meant}\"?"
+                ),
+            )),
+            None => Ok(None),
+        };
     };
     let name = named(field, value, |text| match field {
         "resourceId" if text.is_empty() => Err(NameError::Empty),
@@ -72,6 +83,23 @@ pub(super) fn room_if_any(object: &Object<'_>) -> Result<Option<NamedRoom>, Refu
         _ => RoomName::parse(text),
     })?;
     Ok(Some(NamedRoom { name, field: Some(field), value: value.get().into() }))
+}
+
+/// The field that names a room and that `key` was probably meant to be.
+fn near_room_field(key: &str) -> Option<&'static str> {
+    const LONGEST: usize = 16;
+    if key.len() > LONGEST {
+        return None;
+    }
+    let letters = key.chars().filter(char::is_ascii_alphanumeric);
+    let plain = letters.map(|letter| letter.to_ascii_lowercase()).collect::<String>();
+    match plain.as_str() {
+        "room" | "rooms" | "channel" | "channels" | "channelid" | "channelname" => Some("room"),
+        _ => ROOM_FIELDS
+            .into_iter()
+            .filter(|field| *field != "room")
+            .find(|field| strsim::damerau_levenshtein(&plain, &field.to_ascii_lowercase()) <= 1),
+    }
 }
 
 /// The room that an object must name.
@@ -135,6 +163,32 @@ mod tests {
             (json!({"resourceId": "a", "room": "b", "roomId": null}), "b", Some("room"), r#""b""#),
         ] {
             assert_eq!(room(&argument.to_string()), (name.to_owned(), field, value.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_field_that_nearly_names_a_room_is_told() {
+        for (key, meant) in [
+            ("roomname", Some("roomName")),
+            ("room_name", Some("roomName")),
+            ("roomNmae", Some("roomName")),
+            ("roomID", Some("roomId")),
+            ("room-id", Some("roomId")),
+            ("Room", Some("room")),
+            ("rooms", Some("room")),
+            ("channel", Some("room")),
+            ("resource_id", Some("resourceId")),
+            ("resoureId", Some("resourceId")),
+            ("text", None),
+            ("name", None),
+            ("id", None),
+            ("resource", None),
+            ("roomy", None),
+            ("messageId", None),
+            ("", None),
+            ("é", None),
+        ] {
+            assert_eq!(near_room_field(key), meant, "{key}");
         }
     }
 

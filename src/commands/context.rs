@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     hub::{Client, Registry, observer::Observer},
     limits::{Limits, SenderId},
-    protocol::timestamp::Timestamp,
+    protocol::{refusal::Refusal, timestamp::Timestamp},
     store::Store,
     telemetry::metrics::Metrics,
 };
@@ -50,6 +50,19 @@ impl Context {
     /// A context of these parts.
     pub fn new(parts: Shared) -> Self {
         Self(Arc::new(parts))
+    }
+
+    /// Checks that a client may send to its whole namespace.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn permit_namespace(&self, client: &Client) -> Result<(), Refusal> {
+        if !self.config.namespace_messages {
+            return Err(Refusal::forbidden(
+                "sending to the whole namespace is switched off (NAMESPACE_MESSAGES): name a room",
+            ));
+        }
+        client.permit_namespace()
     }
 
     /// The id that this client's data in the store is charged to.

@@ -92,7 +92,7 @@ impl Event for CustomEvent {
             client.permit(room)?;
             broker.signal_room(&client.namespace, room, &packet, &except);
         } else {
-            client.permit_namespace()?;
+            caller.context.permit_namespace(client)?;
             broker.signal_namespace(&client.namespace, &packet, &except);
         }
         broker.wait_drained(&client.namespace, room.as_ref()).await;

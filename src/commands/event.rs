@@ -100,7 +100,7 @@ impl ServerEvent {
 
 /// The valid arguments of an event, and its effect.
 pub(super) trait Event: Sized + Send + 'static {
-    /// Reads the first argument; further ones are ignored.
+    /// Reads the one argument.
     ///
     /// # Errors
     /// `no_room`, `invalid_payload`, `forbidden`, as the contract says.

@@ -169,7 +169,7 @@ impl Event for Message {
 /// `forbidden` where its token names the rooms that it may send to.
 async fn to_namespace(caller: Caller, payload: Payload, id: MessageId) -> Outcome {
     let (broker, client) = (&caller.context.broker, &caller.client);
-    client.permit_namespace()?;
+    caller.context.permit_namespace(client)?;
     let packet = Packet::new(MESSAGE.name, payload);
     broker.signal_namespace(&client.namespace, &packet, &Except::nobody());
     let published = Published { id, room: None, timestamp: Timestamp::now(), offset: None };

@@ -168,7 +168,9 @@ fn is_told_by_rooms(context: &Context) -> bool {
 
 fn is_crowded(context: &Context, namespace: &Namespace) -> bool {
     let max = context.config.announce_max;
-    max > 0 && namespace.connections() as u64 > max
+    // Clients that are each in a namespace of their own, by a pattern, are a crowd, too.
+    let is_over = |count: usize| max > 0 && count as u64 > max;
+    is_over(namespace.connections()) || is_over(context.registry.open_count())
 }
 
 /// A room in its namespace.
@@ -210,8 +212,8 @@ pub fn tell_here(context: &Context, packet: &Packet, news: &News) {
         // One connection has the same id in every namespace, but is another client in each.
         let subject = news.subject.as_ref().filter(|(_, path)| *path == namespace.path);
         let except = Except::client(subject.map(|(id, _)| *id));
-        if everyone(namespace) {
-            context.broker.here.to_namespace(namespace, packet, &except);
+        if everyone(&namespace) {
+            context.broker.here.to_namespace(&namespace, packet, &except);
             continue;
         }
         let mut audience = own

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     hub::{Client, EventStyle, packet::Packet},
-    protocol::{payload::Payload, refusal::Refusal},
+    protocol::{
+        payload::{Object, ObjectBuilder, Payload},
+        refusal::Refusal,
+    },
 };
 
 /// Why an event was refused.
@@ -67,6 +70,25 @@ pub(super) const FEATURE: Feature = Feature {
 pub fn tell(client: &Client, event: &str, ack: Option<i64>, refusal: &Refusal) {
     acknowledge(client, ack, refusal);
     send(client, event, refusal);
+}
+
+/// What a `CONNECT_ERROR` packet says of a refusal.
+pub fn connect_error(refusal: &Refusal) -> String {
+    let data = refusal.data();
+    let fields = data.as_ref().and_then(|data| Object::parse(data.get()));
+    let retry_after_ms = refusal.retry_after.map(|wait| wait.as_millis());
+    let mut told = ObjectBuilder::default().set("code", refusal.shown_code());
+    if let Some(wait) = &retry_after_ms {
+        told = told.set("retryAfterMs", wait);
+    }
+    if let Some(fields) = &fields {
+        told = told.rest_of(fields);
+    } else if let Some(data) = &data {
+        told = told.raw("data", data);
+    }
+    let told = told.build();
+    let error = ObjectBuilder::default().set("message", &*refusal.message).raw("data", &told);
+    error.build().get().to_owned()
 }
 
 /// Tells the client by the ack alone that its event was refused, if it asked for one.

@@ -40,11 +40,21 @@ macro_rules! words {
     };
 }
 
-words! {
-    /// What the server is run for.
-    ENVIRONMENT: Environment, "production or development",
-    "production" => Environment::Production, "development" => Environment::Development
-}
+/// What the server is run for.
+pub(super) const ENVIRONMENT: Kind<Environment> = Kind::new(
+    "production or development; anything else counts as production",
+    |text| match text.to_ascii_lowercase().as_str() {
+        "production" => Ok(Environment::Production),
+        "development" => Ok(Environment::Development),
+        _ if text.chars().any(char::is_control) => Err(ParseError::Other),
+        _ => Ok(Environment::Other(text.to_owned())),
+    },
+    |environment| match environment {
+        Environment::Production => "production".to_owned(),
+        Environment::Development => "development".to_owned(),
+        Environment::Other(text) => text.clone(),
+    },
+);
 words! {
     /// The least severe level that is logged.
     LEVEL: Level, "error, warn, info, debug or trace",
@@ -220,9 +230,9 @@ pub(super) const ROOM_PATTERNS: Kind<Permissions> = Kind::new(
 )
 .list();
 
-/// Namespaces; each gets its leading `/`, and the first is always `/`.
+/// Namespaces and patterns of them; each gets its leading `/`, and the first is always `/`.
 pub(super) const NAMESPACES: Kind<Vec<String>> = Kind::new(
-    "a list of namespaces such as /,/chat, without control characters and ?",
+    "a list of namespaces such as /,/chat or patterns such as /tenant-*, without control characters and ?",
     |text| {
         let mut namespaces = vec!["/".to_owned()];
         for item in items(text) {

@@ -147,6 +147,10 @@ impl Config {
             "NODE_ENV is development: the Admin UI shows every client and what it sends and gets",
         );
         warn(
+            matches!(self.environment, Environment::Other(_)),
+            "NODE_ENV is neither production nor development: it counts as production",
+        );
+        warn(
             self.redis_url.is_some() && self.store_url_given,
             "STORE_URL has no effect: with REDIS_URL messages are kept in Redis",
         );

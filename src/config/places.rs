@@ -55,6 +55,41 @@ pub(super) const REDIS_URL: Kind<Option<Secret>> = Kind {
     ..SECRET
 };
 
+/// The first parts of the paths that the HTTP API has.
+const TAKEN: [&str; 12] = [
+    "api",
+    "api-json",
+    "api-yaml",
+    "asyncapi.json",
+    "connections",
+    "events",
+    "health",
+    "messages",
+    "metrics",
+    "rooms",
+    "stats",
+    "users",
+];
+
+/// The path of Socket.IO, without a slash at its end.
+pub(super) const SOCKET_PATH: Kind<String> = Kind::new(
+    "a path such as /socket.io or /realtime/socket.io, of letters, digits and . _ ~ - between the slashes",
+    |text| {
+        let path = text.trim_end_matches('/');
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
+        let mut parts = path.strip_prefix('/').ok_or(ParseError::Other)?.split('/');
+        let first = parts.clone().next().unwrap_or_default();
+        if TAKEN.contains(&first) {
+            return Err(ParseError::Because(format!("the HTTP API has routes below /{first}")));
+        }
+        let is_path = parts.all(|part| {
+            !part.is_empty() && part.bytes().all(allowed) && !matches!(part, "." | "..")
+        });
+        if is_path { Ok(path.to_owned()) } else { Err(ParseError::Other) }
+    },
+    String::clone,
+);
+
 /// The prefix of the keys in Redis.
 pub(super) const PREFIX: Kind<String> = Kind::new(
     "1 to 64 characters, none of them a blank or one of { } * ? [ ] \\",
@@ -179,6 +214,32 @@ mod tests {
         match error {
             ParseError::Because(why) => why,
             ParseError::Other => "",
+        }
+    }
+
+    #[test]
+    fn socket_io_has_a_path_of_its_own() {
+        for (text, path) in [
+            ("/socket.io", "/socket.io"),
+            ("/socket.io/", "/socket.io"),
+            ("/realtime/v1.2/ws_a", "/realtime/v1.2/ws_a"),
+        ] {
+            assert_eq!((SOCKET_PATH.parse)(text).as_deref(), Ok(path));
+        }
+        for text in [
+            "/",
+            "",
+            "socket.io",
+            "//a",
+            "/a//b",
+            "/a b",
+            "/a?b",
+            "/../a",
+            "/é",
+            "/rooms",
+            "/events/x",
+        ] {
+            assert!((SOCKET_PATH.parse)(text).is_err(), "{text}");
         }
     }
 

@@ -103,14 +103,19 @@ settings! {
         /// Addresses and networks (CIDR) of the proxies whose `X-Forwarded-For` is trusted.
         TRUST_PROXY => trust_proxy: Vec<IpNet> = kinds::NETWORKS, "";
         /// `production`, or `development`: debug logs, open management routes, and an Admin UI that shows
-        /// clients and events.
+        /// clients and events. Anything else counts as `production`, with a warning.
         NODE_ENV => environment: Environment = kinds::ENVIRONMENT, "production";
         /// How long a stopping server lets its connections finish.
         SHUTDOWN_GRACE => shutdown_grace: Duration = value::DURATION, "10s";
     }
     "Socket.IO" {
-        /// The namespaces; `/` is always among them, as older clients connect to it first.
+        /// The path of Socket.IO; clients that are told no other ask for `/socket.io`.
+        SOCKET_PATH => socket_path: String = places::SOCKET_PATH, "/socket.io";
+        /// The namespaces; `/` is always among them, as older clients connect to it first. In a pattern such as
+        /// `/tenant-*` each `*` stands for one or more characters.
         WEBSOCKET_NAMESPACE => namespaces: Vec<String> = kinds::NAMESPACES, "/,/chat";
+        /// Whether clients may send a `message` or a `custom-event` without a room, to everyone of the namespace.
+        NAMESPACE_MESSAGES => namespace_messages: bool = value::FLAG, "true";
         /// The transports: `websocket`, `polling` or both.
         WEBSOCKET_TRANSPORTS => transports: Transports = kinds::TRANSPORTS, "websocket,polling";
         /// The largest message, on websocket and polling alike.
@@ -119,6 +124,8 @@ settings! {
         PING_INTERVAL => ping_interval: Duration = value::POSITIVE_DURATION, "25s";
         /// How long a client may take to answer a ping before it counts as gone.
         PING_TIMEOUT => ping_timeout: Duration = value::POSITIVE_DURATION, "20s";
+        /// How long a connection may take to enter its first namespace.
+        CONNECT_TIMEOUT => connect_timeout: Duration = value::POSITIVE_DURATION, "45s";
         /// How many unsent bytes a client may have before it is disconnected; as many (or six times
         /// `MAX_PAYLOAD`, if that is more) may wait to be processed.
         SEND_BUFFER => send_buffer: u64 = value::SIZE, "4MB";

@@ -185,7 +185,7 @@ fn toml_has_its_own_types() {
 #[test]
 fn toml_values_of_the_wrong_type_are_faults() {
     let faults = Given::default()
-        .toml("port = 3.5\nhost = ['::']\nhistory_ttl = -1\nnode_env = true\n[max_rooms]\na = 1")
+        .toml("port = 3.5\nhost = ['::']\nhistory_ttl = -1\n[max_rooms]\na = 1")
         .faults();
     let lines: Vec<_> = faults
         .iter()
@@ -196,7 +196,6 @@ fn toml_values_of_the_wrong_type_are_faults() {
         [
             ("PORT", "\"3.5\""),
             ("HOST", "a list"),
-            ("NODE_ENV", "\"true\""),
             ("HISTORY_TTL", "\"-1\""),
             ("MAX_ROOMS", "a table or a date"),
         ]
@@ -352,6 +351,8 @@ fn warnings_are_given_where_they_apply() {
     assert!(env("JWT_SECRET", &"x".repeat(32)).load().unwrap().warnings().is_empty());
     assert!(said(env("JWT_JWKS_URL", "http://a.example"), "not https"));
     assert!(said(env("NODE_ENV", "development"), "API_KEYS"));
+    assert!(said(env("NODE_ENV", "staging"), "counts as production"));
+    assert!(!said(env("NODE_ENV", "Production"), "counts as production"));
     let admin = || env("ADMIN_PASSWORD", HASH).env("ADMIN_USERNAME", "admin");
     assert!(said(admin().env("NODE_ENV", "development"), "Admin UI"));
     assert!(!said(admin(), "Admin UI"));

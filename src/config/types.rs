@@ -123,12 +123,14 @@ impl CorsOrigin {
 }
 
 /// What the server is run for (`NODE_ENV`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Environment {
     /// For its users.
     Production,
     /// On a developer's machine: debug logs, open management routes.
     Development,
+    /// For something else, such as `test`; counts as production.
+    Other(String),
 }
 
 /// The transports that clients may use (`WEBSOCKET_TRANSPORTS`); at least one.

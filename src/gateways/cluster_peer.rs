@@ -49,12 +49,12 @@ fn hear(app: &App, message: Message) {
         }
         (NodeMessage::Room { place: (path, room), except }, Some(packet)) => {
             if let Some(namespace) = context.registry.namespace(&path) {
-                here.to_room(namespace, &room, &packet, &except);
+                here.to_room(&namespace, &room, &packet, &except);
             }
         }
         (NodeMessage::Rooms { namespace, rooms, except }, Some(packet)) => {
             if let Some(namespace) = context.registry.namespace(&namespace) {
-                here.to_rooms(namespace, &rooms, &packet, &except);
+                here.to_rooms(&namespace, &rooms, &packet, &except);
             }
         }
         (NodeMessage::Namespace { namespace, except, announcement }, Some(packet)) => {
@@ -62,7 +62,7 @@ fn hear(app: &App, message: Message) {
             if let Some(namespace) =
                 namespace.filter(|home| !announcement || announcement::announces(context, home))
             {
-                here.to_namespace(namespace, &packet, &except);
+                here.to_namespace(&namespace, &packet, &except);
             }
         }
         (NodeMessage::Clients { clients, except }, Some(packet)) => {
@@ -94,12 +94,12 @@ fn answer(app: &App, question: Survey, packet: Option<&Packet>) -> Box<RawValue>
             json_of(&queries::connections_here(context, &wanted, &page))
         }
         Survey::Rooms { namespace, page } => {
-            let namespace = context.registry.namespace(&namespace);
-            json_of(&namespace.map(|namespace| queries::rooms_here(namespace, &page)))
+            let namespace = context.registry.address(&namespace);
+            json_of(&namespace.map(|namespace| queries::rooms_here(&namespace, &page)))
         }
         Survey::Room { namespace, room } => {
             let namespace = context.registry.namespace(&namespace);
-            json_of(&namespace.and_then(|namespace| queries::room_here(namespace, &room)))
+            json_of(&namespace.and_then(|namespace| queries::room_here(&namespace, &room)))
         }
         Survey::LastActivity { user } => json_of(&queries::last_activity_here(context, &user)),
         Survey::Acknowledge { id } => json_of(&packet.is_some_and(|packet| {
@@ -109,7 +109,7 @@ fn answer(app: &App, question: Survey, packet: Option<&Packet>) -> Box<RawValue>
         Survey::Counts => json_of(&queries::counts_here(context)),
         Survey::Readers { namespace, room } => {
             let namespace = context.registry.namespace(&namespace);
-            let readers = namespace.and_then(|home| readers_of(home, room.as_ref()));
+            let readers = namespace.and_then(|home| readers_of(&home, room.as_ref()));
             json_of(&readers.map(|readers| readers.counts()).unwrap_or_default())
         }
     }
@@ -118,7 +118,9 @@ fn answer(app: &App, question: Survey, packet: Option<&Packet>) -> Box<RawValue>
 /// Tells the other nodes that this node's clients have gone, as it stops. The clients come back on other
 /// nodes by themselves.
 pub fn announce_departures(context: &Context) {
-    for client in context.registry.namespaces().iter().flat_map(|namespace| namespace.clients()) {
+    for client in
+        context.registry.namespaces().into_iter().flat_map(|namespace| namespace.clients())
+    {
         room::announce_departure(context, &client);
         announcement::announce_departure(context, &client);
     }

@@ -9,6 +9,7 @@
 mod client;
 pub mod observer;
 pub mod packet;
+mod patterns;
 mod room;
 pub mod sender;
 mod users;
@@ -23,8 +24,10 @@ use std::{
 
 use socketioxide::socket::Sid;
 
+use self::patterns::Patterns;
 pub use self::{
     client::{Client, EventStyle, Membership, Said, Session},
+    patterns::{Hooks, Stay},
     room::{Member, Room, RoomState},
     users::{Status, User, Users},
 };
@@ -43,13 +46,14 @@ use crate::{
 /// Everything that is connected to this node.
 #[derive(Debug)]
 pub struct Registry {
-    namespaces: Vec<Arc<Namespace>>,
+    fixed: Vec<Arc<Namespace>>,
+    patterns: Patterns,
     /// The users that have clients here, or had one a moment ago.
     pub users: Users,
 }
 
 impl Registry {
-    /// A registry of these namespaces with at most `max_rooms` rooms (0: no limit).
+    /// A registry of these namespaces, and of those that a path with `*` allows, with at most `max_rooms` rooms (0: no limit).
     pub fn new(paths: &[String], max_rooms: u64) -> Self {
         let max = if max_rooms == 0 {
             usize::MAX
@@ -57,30 +61,57 @@ impl Registry {
             usize::try_from(max_rooms).unwrap_or(usize::MAX)
         };
         let quota = Arc::new(Quota { max, live: AtomicUsize::new(0) });
-        let namespaces =
-            paths.iter().map(|path| Arc::new(Namespace::new(path, quota.clone()))).collect();
-        Self { namespaces, users: Users::default() }
+        let is_pattern = |path: &&String| path.contains('*');
+        let fixed = paths.iter().filter(|path| !is_pattern(path));
+        let fixed =
+            fixed.map(|path| Arc::new(Namespace::new(path, path.as_str().into(), quota.clone())));
+        Self {
+            fixed: fixed.collect(),
+            patterns: Patterns::new(paths.iter().filter(is_pattern), quota),
+            users: Users::default(),
+        }
     }
 
-    /// The namespaces, in the order of the configuration.
-    pub fn namespaces(&self) -> &[Arc<Namespace>] {
-        &self.namespaces
+    /// The namespaces at this moment: in the order of the configuration, then those that are open by a pattern.
+    pub fn namespaces(&self) -> Vec<Arc<Namespace>> {
+        let mut namespaces = self.fixed.clone();
+        namespaces.extend(self.patterns.open());
+        namespaces
     }
 
-    /// The namespace at `path`.
-    pub fn namespace(&self, path: &str) -> Option<&Arc<Namespace>> {
-        self.namespaces.iter().find(|namespace| &*namespace.path == path)
+    /// The names that stand for namespaces in metrics: their paths, and the patterns.
+    pub fn labels(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.fixed.iter().map(|namespace| &namespace.path).chain(self.patterns.labels())
+    }
+
+    /// The namespace at `path`, if it is open.
+    pub fn namespace(&self, path: &str) -> Option<Arc<Namespace>> {
+        self.fixed(path).cloned().or_else(|| self.patterns.find(path))
+    }
+
+    /// The namespace at `path`; one that only a pattern allows may be open nowhere.
+    pub fn address(&self, path: &str) -> Option<Arc<Namespace>> {
+        self.namespace(path).or_else(|| self.patterns.make(path))
+    }
+
+    /// How many namespaces are open by a pattern.
+    pub fn open_count(&self) -> usize {
+        self.patterns.open_count()
+    }
+
+    fn fixed(&self, path: &str) -> Option<&Arc<Namespace>> {
+        self.fixed.iter().find(|namespace| &*namespace.path == path)
     }
 
     /// The clients with this id. One connection that serves several namespaces is one client id in
     /// each of them.
     pub fn clients(&self, id: Sid) -> Vec<Arc<Client>> {
-        self.namespaces.iter().filter_map(|namespace| namespace.client(id)).collect()
+        self.namespaces().iter().filter_map(|namespace| namespace.client(id)).collect()
     }
 
     /// The number of clients over all namespaces.
     pub fn connections(&self) -> usize {
-        self.namespaces.iter().map(|namespace| namespace.clients.read().len()).sum()
+        self.namespaces().iter().map(|namespace| namespace.clients.read().len()).sum()
     }
 }
 
@@ -109,6 +140,8 @@ impl Quota {
 pub struct Namespace {
     /// The namespace's path, `/` or `/chat`.
     pub path: Arc<str>,
+    /// The name that it has in metrics: its path, or the pattern that allows it.
+    pub label: Arc<str>,
     clients: RwLock<HashMap<Sid, Arc<Client>>>,
     rooms: RwLock<HashMap<RoomName, Arc<Room>>>,
     quota: Arc<Quota>,
@@ -118,9 +151,10 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    fn new(path: &str, quota: Arc<Quota>) -> Self {
+    fn new(path: &str, label: Arc<str>, quota: Arc<Quota>) -> Self {
         Self {
             path: path.into(),
+            label,
             clients: RwLock::default(),
             rooms: RwLock::default(),
             quota,

@@ -1,7 +1,12 @@
 //! Metrics that are computed when they are read, and so cannot drift.
 
-use std::{collections::HashMap, fmt::Error, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Error,
+    sync::Arc,
+};
 
+use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -14,6 +19,9 @@ use crate::{
     protocol::timestamp::Timestamp, store::Store, telemetry::event_log::EventLog,
 };
 
+/// A client's namespace, transport and protocol.
+type ClientLabels = (Arc<str>, &'static str, u8);
+
 /// Computes the current figures.
 #[derive(Debug)]
 pub(super) struct LiveFigures {
@@ -24,6 +32,8 @@ pub(super) struct LiveFigures {
     pub cluster: Option<Cluster>,
     pub memory: Memory,
     pub started_at: Timestamp,
+    /// Which clients there were, by namespace, transport and protocol.
+    pub seen: Mutex<BTreeMap<ClientLabels, i64>>,
 }
 
 impl Collector for LiveFigures {
@@ -57,14 +67,16 @@ impl Collector for LiveFigures {
 
 impl LiveFigures {
     fn connections(&self, sheet: &mut Sheet<'_>) -> Result<(), Error> {
-        let mut connections = HashMap::new();
+        // A gauge that was there falls to 0 and does not vanish.
+        let mut connections = self.seen.lock();
+        connections.values_mut().for_each(|count| *count = 0);
         // Several namespaces may share a connection, and so its queue.
         let mut unsent = HashMap::new();
         for namespace in self.registry.namespaces() {
             for client in namespace.clients() {
                 let labels =
-                    (client.namespace.path.to_string(), client.sender.transport(), client.protocol);
-                *connections.entry(labels).or_insert(0_i64) += 1;
+                    (client.namespace.label.clone(), client.sender.transport(), client.protocol);
+                *connections.entry(labels).or_insert(0) += 1;
                 unsent.insert(client.id, client.sender.unsent());
             }
         }
@@ -72,13 +84,13 @@ impl LiveFigures {
         sheet.gauge("unsent", help, Some(&Unit::Bytes), unsent.into_values().sum::<usize>())?;
         let help = "Clients that are connected, by namespace, transport and Engine.IO protocol";
         let mut family = sheet.0.encode_descriptor("connections", help, None, MetricType::Gauge)?;
-        for ((namespace, transport, protocol), count) in connections {
+        for ((namespace, transport, protocol), count) in connections.iter() {
             let labels = [
-                ("namespace", namespace),
-                ("transport", transport.to_owned()),
+                ("namespace", namespace.to_string()),
+                ("transport", (*transport).to_owned()),
                 ("protocol", protocol.to_string()),
             ];
-            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+            ConstGauge::new(*count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
@@ -86,10 +98,14 @@ impl LiveFigures {
     fn rooms(&self, sheet: &mut Sheet<'_>) -> Result<(), Error> {
         let help = "Rooms with a member, by namespace";
         let mut rooms = sheet.0.encode_descriptor("rooms", help, None, MetricType::Gauge)?;
+        let labels = self.registry.labels();
+        let mut counts = labels.map(|label| (label.clone(), 0)).collect::<BTreeMap<_, _>>();
         for namespace in self.registry.namespaces() {
-            let labels = [("namespace", namespace.path.to_string())];
-            ConstGauge::new(number(namespace.room_count()))
-                .encode(rooms.encode_family(&labels)?)?;
+            *counts.entry(namespace.label.clone()).or_insert(0) += namespace.room_count();
+        }
+        for (label, count) in counts {
+            let labels = [("namespace", label.to_string())];
+            ConstGauge::new(number(count)).encode(rooms.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use socketioxide::SocketIo;
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -184,6 +185,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         cluster: cluster.clone(),
         memory: memory.clone(),
         started_at,
+        seen: Mutex::default(),
     }));
     let handlers = Handlers::new(&config, &node, metrics.clone()).map_err(StartError::Handler)?;
     let admin = Admin::start(&config, &registry);
@@ -322,7 +324,8 @@ impl Server {
             served.map_err(io::Error::from)?;
         }
         // The event log gets this moment even after the grace, to write its last entries.
-        let clients = app.registry.namespaces().iter().flat_map(|namespace| namespace.clients());
+        let clients =
+            app.registry.namespaces().into_iter().flat_map(|namespace| namespace.clients());
         let clients = clients.collect::<Vec<_>>();
         let last = clients.iter().map(|client| {
             let reason = Some("server shutting down".into());

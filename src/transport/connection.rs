@@ -232,7 +232,8 @@ impl Connection {
     fn append(self: &Arc<Self>, bytes: &[u8]) {
         let pings = frame::walk(bytes).filter(|found| found.text == Some(b"2")).count();
         let mut state = self.state.lock();
-        if self.is_over() {
+        // Nothing may follow a close frame.
+        if self.is_over() || state.closing {
             return;
         }
         state.probes.library_pinged(pings);
@@ -447,6 +448,17 @@ impl Connection {
         tracing::warn!(peer = %self.peer, client, reason = why.as_str(), unsent, "a slow client is cut off");
         self.account.mark_cut_off(why);
         self.end(state);
+    }
+
+    /// Closes the connection with this code, when everything before is written.
+    pub(super) fn refuse(self: &Arc<Self>, code: u16) {
+        let mut state = self.state.lock();
+        if self.is_over() || state.closing || self.is_polled() {
+            return;
+        }
+        state.queue.push_bytes(&frame::close(code));
+        state.closing = true;
+        self.changed(state);
     }
 
     /// Ends the connection at once.

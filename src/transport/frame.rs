@@ -119,7 +119,11 @@ impl Frames {
 }
 
 fn put_header(buffer: &mut impl BufMut, opcode: u8, masked: u8, size: usize) {
-    buffer.put_u8(FIN | opcode);
+    put_sized(buffer, FIN | opcode, masked, size);
+}
+
+fn put_sized(buffer: &mut impl BufMut, first: u8, masked: u8, size: usize) {
+    buffer.put_u8(first);
     if let Ok(size @ 0..=125) = u8::try_from(size) {
         buffer.put_u8(masked + size);
     } else if let Ok(size) = u16::try_from(size) {
@@ -129,6 +133,25 @@ fn put_header(buffer: &mut impl BufMut, opcode: u8, masked: u8, size: usize) {
         buffer.put_u8(masked + 127);
         buffer.put_u64(size as u64);
     }
+}
+
+/// A message of text in one frame.
+pub fn text(text: &str) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(text.len() + MAX_HEADER);
+    put_header(&mut frame, TEXT, 0, text.len());
+    frame.put_slice(text.as_bytes());
+    frame
+}
+
+/// A close frame with this code.
+pub fn close(code: u16) -> [u8; 4] {
+    let [high, low] = code.to_be_bytes();
+    [FIN | CLOSE, 2, high, low]
+}
+
+/// Appends the header of a client's frame, up to its mask. `first` is the header's first byte.
+pub fn put_client_header(frame: &mut impl BufMut, first: u8, size: usize) {
+    put_sized(frame, first, MASKED, size);
 }
 
 /// Appends a frame as a client would send it; `payload` is in parts. The mask is zero.

@@ -5,7 +5,11 @@
 //! is not being read waits behind what the client sent before. Sending is a sign of life, as in Node's
 //! server, so a pong is inserted for the client; a frame may stand between any two others.
 
-use super::pong::may_be_pong;
+use super::{
+    event_head::{self, ADDED, Head},
+    frame_rules::Rules,
+    pong::may_be_pong,
+};
 
 /// A pong as a client's frame. The mask is zero.
 pub(super) const PONG: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'3'];
@@ -20,7 +24,7 @@ const CONTROLS: [[u8; 2]; 2] = [*b"40", *b"41"];
 const MAX_OTHERS: u32 = 3;
 
 /// How much of such a message is kept, in bytes: its namespace and a token or two fit.
-const MAX_CONTROL: usize = 64 * 1024;
+pub const MAX_CONTROL: usize = 64 * 1024;
 
 /// Follows the frames of a stream that is read in pieces of any size.
 #[derive(Debug, Default)]
@@ -33,6 +37,8 @@ pub(super) struct Inbound {
     /// The frame's mask, and how far it has been used.
     mask: [u8; 4],
     masked: usize,
+    /// How far the frame's payload has come.
+    position: usize,
     /// The frame is part of a message, not a control frame.
     is_data: bool,
     /// A message has begun, and its last frame has not.
@@ -40,31 +46,47 @@ pub(super) struct Inbound {
     /// The text of the message, as long as it may be a control packet.
     text: Option<Vec<u8>>,
     collected: Collected,
+    rules: Rules,
+    max_message: MaxMessage,
+    /// How many bytes were added to the current frame.
+    added: usize,
+    fault: Option<u16>,
+}
+
+/// The largest message, in bytes.
+#[derive(Debug)]
+struct MaxMessage(usize);
+
+impl Default for MaxMessage {
+    fn default() -> Self {
+        Self(usize::MAX)
+    }
 }
 
 impl Inbound {
+    /// Follows a stream whose messages have at most this many bytes.
+    pub(super) fn of(max_message: usize) -> Self {
+        Self { max_message: MaxMessage(max_message), ..Self::default() }
+    }
+
     /// Passes over the next bytes. Stops at the end of a message that opens or closes a namespace, and before
-    /// a frame that may be a pong unless it is the first. Returns the number of bytes and that message,
-    /// truncated if too long.
+    /// a frame that may be a pong or has to be looked at, unless it is the first; and before what breaks a rule
+    /// (then there is a [fault](Self::fault)). Returns the number of bytes and that message, truncated if
+    /// too long.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> (usize, Option<Vec<u8>>) {
         let mut at = 0;
         while at < bytes.len() {
-            if at > 0 && self.is_at_frame() && may_be_pong(&bytes[at..]) {
+            if at > 0 && self.is_at_frame() && is_of_interest(&bytes[at..]) {
                 break;
             }
-            if self.left > 0 {
-                let rest = &bytes[at..];
-                let size =
-                    usize::try_from(self.left).map_or(rest.len(), |left| left.min(rest.len()));
-                self.keep(&rest[..size]);
-                at += size;
-                self.left -= size as u64;
-            } else {
-                self.header[self.seen] = bytes[at];
-                self.seen += 1;
-                at += 1;
-                let Some((size, mask)) = self.payload() else { continue };
-                self.begin(size, mask);
+            let (size, checked) = self.step(&bytes[at..]);
+            if let Err(code) = checked {
+                self.fault = Some(code);
+                return (at, None);
+            }
+            at += size;
+            if self.seen > 0 {
+                continue;
             }
             if self.left == 0 && self.is_data && !self.fragmented {
                 self.collected.end();
@@ -76,6 +98,38 @@ impl Inbound {
             }
         }
         (at, None)
+    }
+
+    /// Takes the next byte of a header, or the next bytes of a payload; returns their number, and the close code
+    /// if they break a rule.
+    fn step(&mut self, bytes: &[u8]) -> (usize, Result<(), u16>) {
+        let mut taken = 1;
+        let mut checked = Ok(());
+        if self.left > 0 {
+            taken = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            checked = self.keep(&bytes[..taken]);
+            self.left -= taken as u64;
+        } else {
+            self.header[self.seen] = bytes[0];
+            self.seen += 1;
+            if let Some((size, mask)) = self.payload() {
+                checked = self.begin(size, mask);
+            }
+        }
+        if checked.is_ok() && self.is_at_frame() {
+            checked = self.rules.end(self.header[0] & 0x80 != 0);
+        }
+        (taken, checked)
+    }
+
+    /// The close code that says which rule the stream has broken.
+    pub(super) fn fault(&self) -> Option<u16> {
+        self.fault
+    }
+
+    /// The frame that begins now is longer than the client sent it, by the mark.
+    pub(super) fn is_marked(&mut self) {
+        self.added = ADDED;
     }
 
     /// Whether the next byte begins a frame.
@@ -103,7 +157,11 @@ impl Inbound {
         self.collected.others >= MAX_OTHERS
     }
 
-    fn begin(&mut self, size: u64, mask: [u8; 4]) {
+    fn begin(&mut self, size: u64, mask: [u8; 4]) -> Result<(), u16> {
+        let sent = size.saturating_sub(std::mem::take(&mut self.added) as u64);
+        let header = [self.header[0], self.header[1]];
+        self.rules.header(header, sent, self.fragmented, self.max_message.0)?;
+        self.position = 0;
         let (last, opcode) = (self.header[0] & 0x80 != 0, self.header[0] & 0x0f);
         self.left = size;
         self.seen = 0;
@@ -122,23 +180,29 @@ impl Inbound {
         if self.is_data {
             self.collected.begin(opcode);
         }
+        Ok(())
     }
 
-    /// Keeps the text of what may be a control packet.
-    fn keep(&mut self, payload: &[u8]) {
+    /// Checks the payload, and keeps the text of what may be a control packet.
+    fn keep(&mut self, payload: &[u8]) -> Result<(), u16> {
+        let mut mask = self.mask;
+        mask.rotate_left(self.position % 4);
+        self.rules.payload(payload, mask)?;
+        self.position += payload.len();
         if self.is_data {
             self.collected.add(payload, self.mask);
         }
-        let Some(text) = self.text.as_mut().filter(|_| self.is_data) else { return };
+        let Some(text) = self.text.as_mut().filter(|_| self.is_data) else { return Ok(()) };
         let room = MAX_CONTROL.saturating_sub(text.len());
         for byte in payload.iter().take(room) {
             text.push(byte ^ self.mask[self.masked % 4]);
             self.masked += 1;
             if !CONTROLS.iter().any(|control| control.starts_with(&text[..text.len().min(2)])) {
                 self.text = None;
-                return;
+                break;
             }
         }
+        Ok(())
     }
 
     /// The control packet that has just ended.
@@ -165,6 +229,11 @@ impl Inbound {
         }
         (header.len() == begin + mask).then_some((size, key))
     }
+}
+
+/// Whether a frame that begins so must come first in what is passed on.
+fn is_of_interest(bytes: &[u8]) -> bool {
+    may_be_pong(bytes) || event_head::look(bytes) != Head::Plain
 }
 
 /// Counts the bytes of a message and of the attachments that must follow it as binary messages.

@@ -19,7 +19,9 @@
 //! compression is negotiated.
 
 mod connection;
+mod event_head;
 pub mod frame;
+mod frame_rules;
 mod gate;
 mod inbound;
 mod pace;
@@ -62,11 +64,13 @@ pub use self::{
         Pause, Pushed,
         polling::{Answering, Held, Polled, Post, Session, Upgrading},
     },
+    event_head::{ADDED, MARK},
     gate::{FENCE, Gate, State, Way},
+    inbound::MAX_CONTROL,
     probes::Ask,
     readers::{Counts, Delivery, Readers},
     serve::{Patience, Raw, Serves, serve},
-    stream::{Came, Handle, Packets, Stream},
+    stream::{Came, Goes, Handle, Packets, Stream},
 };
 use crate::{
     config::Config,
@@ -83,6 +87,8 @@ pub struct Limits {
     pub send_timeout: Duration,
     /// How often the library must hear from a client to consider it alive.
     pub heartbeat: Duration,
+    /// The largest message of a client, in bytes.
+    pub max_message: usize,
 }
 
 impl Limits {
@@ -92,6 +98,7 @@ impl Limits {
             send_buffer: usize::try_from(config.send_buffer).unwrap_or(usize::MAX),
             send_timeout: config.send_timeout,
             heartbeat: config.ping_interval.min(config.ping_timeout),
+            max_message: usize::try_from(config.max_payload).unwrap_or(usize::MAX),
         }
     }
 }
@@ -176,8 +183,8 @@ impl Wire {
     ) -> Stream {
         let transport: Arc<dyn Transport> = connection.clone();
         connection.account().attach(Arc::downgrade(&transport));
-        let (token, heartbeat) = (self.0.streams.token(), self.0.limits.heartbeat / 2);
-        Stream::new(connection.clone(), reader, read, packets, token, heartbeat)
+        let token = self.0.streams.token();
+        Stream::new(connection.clone(), reader, read, packets, token, &self.0.limits)
     }
 
     /// The session of this id, if its client polls.

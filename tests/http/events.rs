@@ -171,6 +171,11 @@ async fn an_event_that_is_wrong_reaches_nobody_and_tells_everything() {
     let mut client = server.client().await;
     for (body, faults) in [
         (json!({"event": "news", "rooms": []}), json!(["rooms should not be empty"])),
+        (json!({"event": "news", "rooms": null}), json!(["rooms should not be empty"])),
+        (
+            json!({"event": "news", "users": null, "clients": null}),
+            json!(["users should not be empty", "clients should not be empty"]),
+        ),
         (
             json!({"event": "news", "users": [], "clients": []}),
             json!(["users should not be empty", "clients should not be empty"]),

@@ -267,7 +267,8 @@ impl TestServer {
         loop {
             let registries = self.nodes.iter().map(|node| &node.app.registry);
             let left = registries.fold((0, 0, 0), |(clients, all, users), registry| {
-                let rooms = registry.namespaces().iter().map(|namespace| namespace.room_count());
+                let rooms =
+                    registry.namespaces().into_iter().map(|namespace| namespace.room_count());
                 let rooms = rooms.sum::<usize>();
                 (clients + registry.connections(), all + rooms, users + registry.users.count())
             });

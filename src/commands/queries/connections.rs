@@ -82,7 +82,7 @@ pub fn connections_here(
     wanted: &ConnectionFilter,
     page: &PageRequest,
 ) -> Part<Connection> {
-    let namespaces = context.registry.namespaces().iter();
+    let namespaces = context.registry.namespaces().into_iter();
     let namespaces = namespaces
         .filter(|namespace| wanted.namespace.as_ref().is_none_or(|path| *path == namespace.path));
     let clients = namespaces

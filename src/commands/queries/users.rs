@@ -128,7 +128,7 @@ pub struct Counts {
 
 /// What this node counts.
 pub fn counts_here(context: &Context) -> Counts {
-    let rooms = context.registry.namespaces().iter().flat_map(|namespace| namespace.rooms());
+    let rooms = context.registry.namespaces().into_iter().flat_map(|namespace| namespace.rooms());
     let rooms = rooms.map(|room| hash(&format!("{} {}", room.namespace, room.name)));
     Counts { connections: context.registry.connections(), rooms: rooms.collect() }
 }

@@ -106,8 +106,7 @@ impl Arguments<'_> {
     fn namespace(&self, app: &App) -> Result<Arc<Namespace>, Refusal> {
         let path = self.needed(0, "the namespace")?;
         app.registry
-            .namespace(&path)
-            .cloned()
+            .address(&path)
             .ok_or_else(|| Refusal::new(Code::NotFound, format!("there is no namespace {path:?}")))
     }
 

@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     mem,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -113,13 +116,13 @@ pub(super) struct ServerStats<'a> {
     clients_count: usize,
     polling_clients_count: usize,
     aggregated_events: Vec<Aggregated>,
-    namespaces: Vec<Named<'a>>,
+    namespaces: Vec<Named>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Named<'a> {
-    name: &'a str,
+struct Named {
+    name: Arc<str>,
     sockets_count: usize,
 }
 
@@ -136,7 +139,7 @@ impl<'a> ServerStats<'a> {
         let mut namespaces = Vec::new();
         for namespace in registry.namespaces() {
             let clients = namespace.clients();
-            namespaces.push(Named { name: &namespace.path, sockets_count: clients.len() });
+            namespaces.push(Named { name: namespace.path.clone(), sockets_count: clients.len() });
             for client in clients {
                 all.insert(client.id);
                 if client.sender.transport() == "polling" {
@@ -144,7 +147,7 @@ impl<'a> ServerStats<'a> {
                 }
             }
         }
-        namespaces.push(Named { name: ADMIN_NAMESPACE, sockets_count: admins });
+        namespaces.push(Named { name: ADMIN_NAMESPACE.into(), sockets_count: admins });
         Self {
             server_id: &node.id,
             hostname: &node.hostname,

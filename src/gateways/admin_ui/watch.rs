@@ -266,7 +266,7 @@ impl Known {
 
 impl Picture {
     fn of(registry: &Registry) -> Self {
-        let clients = registry.namespaces().iter().flat_map(|namespace| namespace.clients());
+        let clients = registry.namespaces().into_iter().flat_map(|namespace| namespace.clients());
         Self(
             clients
                 .map(|client| {

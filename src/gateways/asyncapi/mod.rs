@@ -59,7 +59,7 @@ pub fn document() -> Value {
                 "host": "localhost:3001",
                 "pathname": "/socket.io/",
                 "protocol": "ws",
-                "description": "Socket.IO clients 4, 3 (EIO=4), 2 and 1 (EIO=3), over websocket or polling.",
+                "description": "Socket.IO clients 4, 3 (EIO=4), 2 and 1 (EIO=3), over websocket or polling. The path is `SOCKET_PATH`.",
                 "security": [{"$ref": "#/components/securitySchemes/token"}],
             },
         },

@@ -74,7 +74,7 @@ impl Emit {
             None => place.namespace.clone(),
             Some(path) => {
                 let path = if path.starts_with('/') { path } else { format!("/{path}") };
-                let known = place.registry.namespace(&path).cloned();
+                let known = place.registry.address(&path);
                 known.ok_or_else(|| format!("there is no namespace \"{path}\""))?
             }
         };

@@ -1,11 +1,11 @@
-//! The official client's bundles for browsers, below `/socket.io/` as on Node's server.
+//! The official client's bundles for browsers, below the path of Socket.IO as on Node's server.
 //!
 //! The files have fixed names and are read once, at start: no request touches the file system, so no path can
 //! lead out of the directory.
 
 use std::{collections::HashMap, io, path::Path, sync::Arc};
 
-use crate::gateways::http_error::HttpError;
+use crate::{config::Config, gateways::http_error::HttpError};
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
     extract::{Request, State},
@@ -30,6 +30,8 @@ const FILES: [&str; 8] = [
 
 /// The bundles that were found.
 pub(super) struct Bundle {
+    /// The path of Socket.IO.
+    path: String,
     /// Whether a directory is configured at all.
     configured: bool,
     files: HashMap<&'static str, File>,
@@ -41,8 +43,9 @@ struct File {
 }
 
 impl Bundle {
-    /// Reads the bundles in `directory`. A missing or unreadable one is logged, and not served.
-    pub(super) fn read(directory: Option<&Path>) -> Self {
+    /// Reads the bundles in the configured directory. A missing or unreadable one is logged, and not served.
+    pub(super) fn read(config: &Config) -> Self {
+        let directory = config.client_bundle_dir.as_deref();
         let mut files = HashMap::new();
         for name in FILES {
             let Some(path) = directory.map(|directory| directory.join(name)) else { continue };
@@ -60,7 +63,7 @@ impl Bundle {
             let directory = directory.display();
             tracing::warn!(%directory, "CLIENT_BUNDLE_DIR holds none of socket.io-client's bundles");
         }
-        Self { configured: directory.is_some(), files }
+        Self { path: config.socket_path.clone(), configured: directory.is_some(), files }
     }
 
     fn answer(&self, name: &str, headers: &HeaderMap) -> Response {
@@ -125,8 +128,8 @@ pub(super) async fn serve(
     request: Request,
     next: Next,
 ) -> Response {
-    let name = request.uri().path().strip_prefix("/socket.io/");
-    match name.filter(|name| FILES.contains(name)) {
+    let below = request.uri().path().strip_prefix(&bundle.path);
+    match below.and_then(|below| below.strip_prefix('/')).filter(|name| FILES.contains(name)) {
         Some(name) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             bundle.answer(name, request.headers())
         }

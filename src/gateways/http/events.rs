@@ -218,12 +218,16 @@ impl Fields<'_, '_> {
         }
     }
 
-    /// A list that must not be empty if it is given: an empty one must never mean everyone.
+    /// A list that must not be empty or null if it is given: that must never mean everyone.
     fn targets<T>(
         &mut self,
         field: &str,
         parse: impl Fn(&str) -> Result<T, NameError>,
     ) -> Option<Vec<T>> {
+        if self.object.fields().any(|(name, value)| name == field && value.get() == "null") {
+            self.fault(format_args!("{field} should not be empty"));
+            return Some(Vec::new());
+        }
         let faults = self.faults.len();
         let names = self.names(field, parse)?;
         if names.is_empty() && self.faults.len() == faults {

@@ -1,6 +1,6 @@
 //! Extractors: typed input from a request, or a refusal in NestJS's shape.
 
-use std::{fmt::Display, ops::RangeInclusive, sync::Arc};
+use std::{borrow::Cow, fmt::Display, ops::RangeInclusive, sync::Arc};
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
@@ -169,10 +169,9 @@ impl InNamespace {
 
 /// The namespace at `path`, with or without its leading slash, or the error.
 pub(super) fn namespace(app: &App, path: &str) -> Result<Arc<Namespace>, String> {
-    let trimmed = path.strip_prefix('/').unwrap_or(path);
-    let all = app.registry.namespaces();
-    all.iter().find(|namespace| &namespace.path[1..] == trimmed).cloned().ok_or_else(|| {
-        let paths = all.iter().map(|namespace| &*namespace.path).collect::<Vec<_>>();
+    let path = if path.starts_with('/') { path.into() } else { Cow::from(format!("/{path}")) };
+    app.registry.address(&path).ok_or_else(|| {
+        let paths = app.registry.labels().map(|label| &**label).collect::<Vec<_>>();
         format!("namespace must be one of the following values: {}", paths.join(", "))
     })
 }

@@ -54,13 +54,13 @@ use crate::{
 /// All routes, and Socket.IO.
 ///
 /// The layers for both, outermost first: panics, the log, CORS, the bodies' deadline. Then for Socket.IO: the
-/// origin check, the client's bundle, the limit on connections, session ids, the library; for everything
+/// origin check, the client's bundle, the limit on connections, session ids, the protocol's own checks, the library; for everything
 /// else: the account of requests, their limit, the routes.
 ///
 /// Composed as one service: with `Router::layer`, every request would copy all layers below each layer.
 /// axum's `from_fn` copies only what is below itself.
 pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
-    let cors = Cors::new(&app.config.cors_origin, app.config.has_admin_ui());
+    let cors = Cors::new(&app.config);
     let metrics = app.metrics.clone();
     let messages =
         message_routes().route_layer(from_fn_with_state(app.clone(), keys::require_key_if_set));
@@ -72,7 +72,7 @@ pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
         .merge(operation_routes())
         .split_for_parts();
     let routes = if app.config.playground {
-        let page = Playground::new();
+        let page = Playground::new(&app.config.socket_path);
         routes.route("/", get(move || async move { page.answer() }))
     } else {
         routes
@@ -84,12 +84,13 @@ pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
         .with_state(app.clone());
     let routes =
         ServiceBuilder::new().layer(from_fn_with_state(app.clone(), account)).service(routes);
-    let bundle = Arc::new(Bundle::read(app.config.client_bundle_dir.as_deref()));
+    let bundle = Arc::new(Bundle::read(&app.config));
     let socket = ServiceBuilder::new()
         .layer(from_fn_with_state(app.config.clone(), origin::check))
         .layer(from_fn_with_state(bundle, bundle::serve))
         .layer(from_fn_with_state(app.clone(), limits::handshakes))
         .layer(from_fn_with_state(SessionIds::new(), socketio::guard))
+        .layer(from_fn_with_state(socketio::Verifier::new(app), socketio::verify))
         .layer(layer)
         .service(cannot.with_state(()));
     let trace = TraceLayer::new_for_http()
@@ -105,12 +106,14 @@ pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
         .layer(trace)
         .layer(cors)
         .map_request(body_deadline::set)
-        .service(Doors { socket, routes })
+        .service(Doors { path: app.config.socket_path.as_str().into(), socket, routes })
 }
 
 /// Socket.IO, and all other routes.
 #[derive(Clone)]
 struct Doors<S, R> {
+    /// The path of Socket.IO.
+    path: Arc<str>,
     socket: S,
     routes: R,
 }
@@ -130,7 +133,7 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        if socketio::is_socket_io(request.uri()) {
+        if socketio::is_socket_io(&self.path, request.uri()) {
             Either::Left(self.socket.call(request))
         } else {
             Either::Right(self.routes.call(request))

@@ -31,16 +31,19 @@ pub(super) struct Cors {
     with_credentials: CorsLayer,
     /// The Admin UI is on: its page polls with credentials.
     admin: bool,
+    /// The path of Socket.IO.
+    path: Arc<str>,
 }
 
 impl Cors {
-    /// The headers that this setting asks for; `admin` where the Admin UI is on.
-    pub(super) fn new(allowed: &CorsOrigin, admin: bool) -> Self {
+    /// The headers that the configuration asks for.
+    pub(super) fn new(config: &Config) -> Self {
+        let (admin, path) = (config.has_admin_ui(), Arc::from(config.socket_path.as_str()));
         let layer = CorsLayer::new()
             .allow_methods([Method::GET, Method::POST, Method::DELETE, Method::OPTIONS])
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers([header::RETRY_AFTER]);
-        match allowed {
+        match &config.cors_origin {
             CorsOrigin::Any => Self {
                 usual: layer.clone().allow_origin(cors::Any),
                 // Browsers take no `*` for a request with credentials.
@@ -48,12 +51,13 @@ impl Cors {
                     .allow_origin(AllowOrigin::mirror_request())
                     .allow_credentials(true),
                 admin,
+                path,
             },
             CorsOrigin::List(origins) => {
                 let origins =
                     origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
                 let layer = layer.allow_origin(AllowOrigin::list(origins)).allow_credentials(true);
-                Self { usual: layer.clone(), with_credentials: layer, admin }
+                Self { usual: layer.clone(), with_credentials: layer, admin, path }
             }
         }
     }
@@ -67,6 +71,7 @@ impl<S: Clone> Layer<S> for Cors {
             usual: self.usual.layer(inner.clone()),
             with_credentials: self.with_credentials.layer(inner),
             admin: self.admin,
+            path: self.path.clone(),
         }
     }
 }
@@ -77,6 +82,7 @@ pub(super) struct CorsService<S> {
     usual: cors::Cors<S>,
     with_credentials: cors::Cors<S>,
     admin: bool,
+    path: Arc<str>,
 }
 
 impl<S> Service<Request> for CorsService<S>
@@ -95,16 +101,16 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let uri = request.uri();
         // Nothing tells the requests of the Admin UI's page from others.
-        let with_credentials = sends_credentials(uri) || self.admin && is_socket_io(uri);
+        let with_credentials =
+            is_socket_io(&self.path, uri) && (self.admin || speaks_version_3(uri));
         let headers = if with_credentials { &mut self.with_credentials } else { &mut self.usual };
         headers.call(request)
     }
 }
 
-/// socket.io-client 2.x polls with credentials, whether it has any or not.
-fn sends_credentials(uri: &Uri) -> bool {
-    let eio3 = |query: &str| query.split('&').any(|pair| pair == "EIO=3");
-    is_socket_io(uri) && uri.query().is_some_and(eio3)
+/// Whether it is a request of socket.io-client 2.x, which polls with credentials, whether it has any or not.
+fn speaks_version_3(uri: &Uri) -> bool {
+    uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "EIO=3"))
 }
 
 /// Refuses Socket.IO to pages, unless their origin is allowed or they are the server's own page, where there

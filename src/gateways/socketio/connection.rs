@@ -22,7 +22,7 @@ use socketioxide::{
     handler::{ConnectHandler, MessageHandler, disconnect::DisconnectHandler},
     socket::{DisconnectReason, Socket},
 };
-use socketioxide_core::Value;
+use socketioxide_core::{Str, Value};
 
 use super::{
     connects::Connects,
@@ -38,7 +38,7 @@ use crate::{
         app::App,
         handlers::{Admission, First, Newcomer},
     },
-    hub::{Client, Namespace, Session, sender::ClientSender},
+    hub::{Client, Namespace, Session, Stay, sender::ClientSender},
     limits::{ConnectionPermit, Who},
     memory::Account,
     protocol::refusal::{Code, Refusal},
@@ -46,7 +46,7 @@ use crate::{
         event_log::{Entry, Kind},
         metrics::Limit,
     },
-    transport::Handle,
+    transport::{Handle, MARK},
 };
 
 /// The library's handler for connections to one namespace.
@@ -60,6 +60,8 @@ pub(super) struct NamespaceHandler {
 
 /// One connection.
 pub(super) struct Connection {
+    /// Keeps its namespace open until all is done.
+    _stay: Option<Stay>,
     pub(super) app: App,
     pub(super) client: OnceLock<Arc<Client>>,
     /// Taken by the client when the connection is established.
@@ -115,6 +117,7 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
                 Err(refusal) if !is_banned => {
                     self.app.metrics.refused(refusal.code);
                     close_if_unjoined(&self.app, &socket);
+                    connects.refuse(&self.namespace.path, &refusal);
                     return Err(Box::new(refusal) as Refused);
                 }
                 taken => taken.ok(),
@@ -128,9 +131,11 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
             let (prepared, first) = prepared.map_err(|refusal| {
                 record_refused_connect(&self.app, &socket, &refusal, address);
                 close_if_unjoined(&self.app, &socket);
+                connects.refuse(&self.namespace.path, &refusal);
                 Box::new(refusal) as Refused
             })?;
             let connection = Arc::new(Connection {
+                _stay: self.app.registry.enter(&self.namespace.path),
                 app: self.app.clone(),
                 client: OnceLock::new(),
                 prepared: OnceLock::from(prepared),
@@ -227,6 +232,7 @@ struct EventHandler(Arc<Connection>);
 impl MessageHandler<LocalAdapter, Direct> for EventHandler {
     fn call(&self, _: Arc<Socket>, value: Value, ack: Option<i64>) {
         let Value::Str(text, attachments) = value else { return };
+        let text = unmarked(text);
         let attachments: Arc<[Bytes]> = attachments.into_iter().flatten().collect();
         if self.0.app.draining.load(Ordering::Acquire) {
             let refusal = Refusal::new(Code::Unavailable, "the server is stopping: connect anew");
@@ -259,6 +265,15 @@ impl MessageHandler<LocalAdapter, Direct> for EventHandler {
         let refusal = Refusal::new(Code::RateLimited, message);
         let refusal = Refusal { retry_after: Some(BACKLOG_WAIT), ..refusal };
         self.0.turn_away(refused.as_str(), ack, &refusal);
+    }
+}
+
+/// The event's text as the client sent it.
+fn unmarked(text: Str) -> Str {
+    let begin = text.as_str().strip_prefix("[\"").and_then(|rest| rest.strip_prefix(MARK));
+    match begin.and_then(|rest| rest.strip_prefix("\",")) {
+        Some(rest) => format!("[{rest}").into(),
+        None => text,
     }
 }
 

@@ -3,8 +3,12 @@
 //! The library has no hook for most of them. It answers a CONNECT to an unknown namespace by itself, and
 //! ignores one to a namespace that the connection is entering: also while the handler of a session that has
 //! just ended has not returned, so that a client that leaves and comes back at once would never be answered.
-//! So these packets are inspected before the library gets them:
+//! It also passes over events for unknown namespaces, and can say no more than a message when it refuses a
+//! client. So these packets are inspected before the library, or the client, gets them:
 //!
+//! - a CONNECT to a namespace that the client is in ends the connection, as with Node's server, and so does a
+//!   packet for an unknown namespace;
+//! - a refusal goes out with its code, and as mere text in Engine.IO 3;
 //! - each but the first costs an event of the connection's one bucket, even a refused one; a connection that
 //!   goes on regardless is cut off;
 //! - a CONNECT to one of roomcast's namespaces is *offered* to the library until its handler has
@@ -24,17 +28,20 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::connection::Connection;
 use crate::{
+    commands::refused::connect_error,
     config::Config,
+    hub::{Registry, Stay},
     limits::{Reaction, Throttle, refused},
     protocol::refusal::{Code, Refusal},
     telemetry::{
         event_log::{Entry, EventLog, Kind},
         metrics::{Limit, Metrics},
     },
-    transport::{Came, Packets},
+    transport::{Came, Goes, MAX_CONTROL, Packets},
 };
 
 /// What all connections share.
@@ -43,7 +50,9 @@ pub struct Shared {
     /// The limits.
     pub config: Arc<Config>,
     /// The namespaces whose handlers take offers.
-    pub namespaces: Vec<Arc<str>>,
+    pub registry: Arc<Registry>,
+    /// Another namespace: the Admin UI's.
+    pub other: Option<&'static str>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The event log.
@@ -55,11 +64,17 @@ pub struct Shared {
 pub(super) struct Connects {
     shared: Arc<Shared>,
     address: Option<IpAddr>,
+    /// The client speaks Engine.IO 3.
+    v3: bool,
     /// The bucket.
     pub throttle: Throttle,
     /// No packet has come yet: the first one belongs to opening the connection, and is free.
     first: AtomicBool,
     places: Mutex<HashMap<Arc<str>, Place>>,
+    /// Keep the namespaces open that it has asked for.
+    stays: Mutex<HashMap<Arc<str>, Stay>>,
+    /// What is told to clients that the library is about to refuse.
+    refusals: Mutex<Vec<(Arc<str>, String)>>,
     /// Woken when an offer is taken.
     reader: AtomicWaker,
 }
@@ -76,6 +91,12 @@ enum Place {
 }
 
 impl Place {
+    /// Whether the client was told that it is in.
+    fn is_established(&self) -> bool {
+        let Self::Inside(connection) = self else { return false };
+        connection.upgrade().is_some_and(|connection| connection.client().is_some())
+    }
+
     /// Whether a CONNECT is answered, and not ignored as one too many.
     fn is_free(&self) -> bool {
         match self {
@@ -123,6 +144,9 @@ impl Connects {
             throttle: Throttle::new(&shared.config),
             first: AtomicBool::new(true),
             address,
+            v3,
+            refusals: Mutex::default(),
+            stays: Mutex::default(),
             places: Mutex::new(root.into_iter().collect()),
             reader: AtomicWaker::new(),
             shared,
@@ -154,9 +178,11 @@ impl Connects {
                 }
                 None => Ok(()),
             };
-            match taken {
-                Ok(()) => drop(places.insert(namespace.clone(), Place::Inside(Weak::new()))),
-                Err(_) => drop(places.remove(namespace)),
+            if taken.is_ok() {
+                places.insert(namespace.clone(), Place::Inside(Weak::new()));
+            } else {
+                places.remove(namespace);
+                self.stays.lock().remove(namespace);
             }
             taken
         };
@@ -168,11 +194,34 @@ impl Connects {
         })
     }
 
+    /// Has the library's `CONNECT_ERROR` packet for this namespace say this.
+    pub(super) fn refuse(&self, namespace: &Arc<str>, refusal: &Refusal) {
+        let text = if self.v3 { json_text(&refusal.message) } else { connect_error(refusal) };
+        let mut refusals = self.refusals.lock();
+        refusals.retain(|(other, _)| other != namespace);
+        refusals.push((namespace.clone(), text));
+    }
+
+    /// Ends the connection as Node's server does over a packet that is not allowed now.
+    fn end(&self, why: &str) -> Came {
+        tracing::debug!(address = ?self.address, why, "the connection is closed");
+        for place in self.places.lock().values() {
+            if let Place::Inside(connection) = place
+                && let Some(connection) = connection.upgrade()
+                && let Some(client) = connection.client()
+            {
+                client.note_end("forced server close");
+            }
+        }
+        Came::Ends
+    }
+
     /// The session in a namespace has ended. A newer offer stays.
     pub(super) fn left(&self, namespace: &str) {
         let mut places = self.places.lock();
         if !matches!(places.get(namespace), Some(Place::Offered(_))) {
             places.remove(namespace);
+            self.stays.lock().remove(namespace);
         }
     }
 
@@ -204,16 +253,24 @@ impl Connects {
         None
     }
 
-    /// Records a CONNECT to one of roomcast's namespaces; returns whether to offer it.
-    fn offer(&self, namespace: &str, limited: Option<Duration>) -> bool {
-        let known = self.shared.namespaces.iter().find(|known| &***known == namespace);
-        let Some(namespace) = known else { return false };
-        let mut places = self.places.lock();
-        let is_free = places.get(namespace).is_none_or(Place::is_free);
-        if is_free {
-            places.insert(namespace.clone(), Place::Offered(limited));
+    /// Records a CONNECT to one of roomcast's namespaces, and decides what happens to it.
+    fn offer(&self, namespace: &str, limited: Option<Duration>) -> Came {
+        if self.shared.other == Some(namespace) {
+            return Came::Pass;
         }
-        is_free
+        let Some(stay) = self.shared.registry.enter(namespace) else { return Came::Pass };
+        let namespace = &stay.namespace().path.clone();
+        self.stays.lock().insert(namespace.clone(), stay);
+        let mut places = self.places.lock();
+        let place = places.get(namespace);
+        if place.is_none_or(Place::is_free) {
+            places.insert(namespace.clone(), Place::Offered(limited));
+            return Came::Offer;
+        }
+        // Engine.IO 3 is in `/` from the beginning, and clients that ask for it were never disconnected.
+        let is_in = !self.v3 && place.is_some_and(Place::is_established);
+        drop(places);
+        if is_in { self.end("it is in that namespace") } else { Came::Pass }
     }
 }
 
@@ -222,19 +279,78 @@ impl Packets for Connects {
         let Some(counted) = self.count() else { return Came::TooMany };
         let Some((is_connect, namespace)) = parse(packet) else { return Came::Pass };
         if is_connect {
-            let is_offered = self.offer(namespace, counted.err());
-            return if is_offered { Came::Offer } else { Came::Pass };
+            if !self.v3 && !has_valid_data(packet) {
+                return self.end("what it says of itself is no object");
+            }
+            return self.offer(namespace, counted.err());
         }
         if let Some(place @ Place::Inside(_)) = self.places.lock().get_mut(namespace) {
             *place = Place::Leaving;
         }
-        Came::Pass
+        if self.knows(namespace) { Came::Pass } else { self.end("it leaves an unknown namespace") }
+    }
+
+    fn knows(&self, namespace: &str) -> bool {
+        // Servers that spoke Engine.IO 3 alone passed over such packets.
+        self.v3
+            || self.shared.other == Some(namespace)
+            || self.shared.registry.namespace(namespace).is_some()
+    }
+
+    /// A refusal goes out with its code.
+    fn goes(&self, answer: &[u8]) -> Goes {
+        let Some((head, namespace, message)) = parse_error(answer) else { return Goes::AsIs };
+        let mut refusals = self.refusals.lock();
+        if let Some(at) = refusals.iter().position(|(refused, _)| &**refused == namespace) {
+            return Goes::Instead(format!("{head}{}", refusals.swap_remove(at).1));
+        }
+        drop(refusals);
+        if self.v3 {
+            return Goes::Instead(format!("{head}{}", json_text(&message)));
+        }
+        if self.knows(namespace) {
+            return Goes::AsIs;
+        }
+        let error = connect_error(&Refusal::new(Code::NotFound, message));
+        Goes::Instead(format!("{head}{error}"))
     }
 
     fn poll_taken(&self, context: &mut Context<'_>) -> Poll<()> {
         self.reader.register(context.waker());
         if self.is_offering() { Poll::Pending } else { Poll::Ready(()) }
     }
+}
+
+fn json_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Whether a CONNECT packet's data is an object or absent. What is too long has come without its end.
+fn has_valid_data(packet: &[u8]) -> bool {
+    let rest = &packet[2..];
+    let data = match rest.iter().position(|byte| *byte == b',') {
+        _ if rest.first() != Some(&b'/') => rest,
+        Some(comma) => &rest[comma + 1..],
+        None => &[],
+    };
+    let is_json =
+        || packet.len() >= MAX_CONTROL || serde_json::from_slice::<IgnoredAny>(data).is_ok();
+    data.is_empty() || (data[0] == b'{' && is_json())
+}
+
+/// Parses a `CONNECT_ERROR` packet: up to its data, its namespace, and the message.
+fn parse_error(packet: &[u8]) -> Option<(&str, &str, String)> {
+    #[derive(Deserialize)]
+    struct Error {
+        message: String,
+    }
+    let packet = str::from_utf8(packet).ok()?;
+    let rest = packet.strip_prefix("44")?;
+    // Only the comma ends the name of a namespace.
+    let begin = if rest.starts_with('/') { rest.find(',')? + 1 } else { 0 };
+    let namespace = rest[..begin].strip_suffix(',').unwrap_or("/");
+    let Error { message } = serde_json::from_str(&rest[begin..]).ok()?;
+    Some((&packet[..2 + begin], namespace, message))
 }
 
 /// Parses the text of a packet: whether it is a CONNECT (or a DISCONNECT), and its namespace.
@@ -262,7 +378,8 @@ mod tests {
         change(&mut config);
         let shared = Shared {
             config: Arc::new(config),
-            namespaces: ["/", "/chat", "/third"].map(Arc::from).to_vec(),
+            registry: Arc::new(Registry::new(&["/", "/chat", "/third"].map(str::to_owned), 0)),
+            other: None,
             metrics: Arc::new(Metrics::default()),
             event_log: EventLog::default(),
         };
@@ -352,7 +469,7 @@ mod tests {
             config.rate_limit_events = 1;
             config.rate_limit_burst = 2;
         });
-        for packet in ["40/unknown,", "40/unknown,", "41/unknown,"] {
+        for packet in ["40/unknown,", "40/unknown,", "41/chat,"] {
             assert_eq!(connects.came(packet.as_bytes()), Came::Pass);
         }
         assert_eq!(connects.came(b"40"), Came::Offer);

@@ -4,8 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use socketioxide::{ParserConfig, SocketIo, TransportType};
 
-use super::{PATH, connection::NamespaceHandler, connects::Shared, polling, upgrade::SocketLayer};
-use crate::{config::Config, gateways::app::App};
+use super::{connection::NamespaceHandler, connects::Shared, polling, upgrade::SocketLayer};
+use crate::{
+    config::ADMIN_NAMESPACE,
+    gateways::app::App,
+    hub::{Hooks, Namespace},
+    transport::ADDED,
+};
 
 /// How much is read at once from a WebSocket, in bytes; an idle connection holds this much.
 const READ_BUFFER: usize = 512;
@@ -16,16 +21,6 @@ const MAX_WAITING_PACKETS: usize = 1024;
 
 /// How many binary attachments one event may have.
 const MAX_ATTACHMENTS: usize = 10;
-
-/// The longest that a connection may take to ask for its first namespace. The library's 45 seconds help only
-/// those that want to hold connections open.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// How long a connection may take to ask for its first namespace.
-pub(super) fn connect_timeout(config: &Config) -> Duration {
-    // A client that must answer a ping in this time can do this in it, too.
-    CONNECT_TIMEOUT.min(config.ping_timeout)
-}
 
 /// The longest that an upgrade to a websocket may take.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,14 +33,15 @@ pub fn build(app: &App) -> (SocketLayer, SocketIo) {
         .max_incoming_binaries(MAX_ATTACHMENTS)
         .max_incoming_binary_buf_size(max_payload);
     let builder = SocketIo::builder()
-        .req_path(PATH)
+        .req_path(config.socket_path.clone())
         .ping_interval(config.ping_interval)
         .ping_timeout(config.ping_timeout)
-        .connect_timeout(connect_timeout(config))
+        .connect_timeout(config.connect_timeout)
         .max_payload(config.max_payload)
         .ws_read_buffer_size(READ_BUFFER)
-        .ws_max_message_size(max_payload)
-        .ws_max_frame_size(max_payload)
+        // The exact limit is held by the stream, which may add a mark.
+        .ws_max_message_size(max_payload.saturating_add(ADDED))
+        .ws_max_frame_size(max_payload.saturating_add(ADDED))
         .max_buffer_size(MAX_WAITING_PACKETS)
         .with_parser(parser);
     // To the library, clients that poll have websockets, which are ours.
@@ -56,10 +52,10 @@ pub fn build(app: &App) -> (SocketLayer, SocketIo) {
         upgrades: config.transports.websocket,
         upgrade_timeout: UPGRADE_TIMEOUT.min(config.ping_timeout),
     };
-    let namespaces = app.registry.namespaces().iter();
     let connects = Shared {
         config: config.clone(),
-        namespaces: namespaces.map(|namespace| namespace.path.clone()).collect(),
+        registry: app.registry.clone(),
+        other: config.has_admin_ui().then_some(ADMIN_NAMESPACE),
         metrics: app.metrics.clone(),
         event_log: app.event_log.clone(),
     };
@@ -69,7 +65,19 @@ pub fn build(app: &App) -> (SocketLayer, SocketIo) {
 /// Opens every namespace of the configuration.
 pub fn mount(io: &SocketIo, app: &App) {
     for namespace in app.registry.namespaces() {
-        let handler = NamespaceHandler { app: app.clone(), namespace: namespace.clone() };
-        io.ns(namespace.path.to_string(), handler);
+        open(io, app, &namespace);
     }
+    if !app.config.namespaces.iter().any(|path| path.contains('*')) {
+        return;
+    }
+    let (opening, closing, app_of_all) = (io.clone(), io.clone(), app.clone());
+    app.registry.follow_namespaces(Hooks {
+        opens: Box::new(move |namespace| open(&opening, &app_of_all, namespace)),
+        closes: Box::new(move |path| closing.delete_ns(path)),
+    });
+}
+
+fn open(io: &SocketIo, app: &App, namespace: &Arc<Namespace>) {
+    let handler = NamespaceHandler { app: app.clone(), namespace: namespace.clone() };
+    io.ns(namespace.path.to_string(), handler);
 }

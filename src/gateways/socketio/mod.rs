@@ -6,6 +6,7 @@ mod connects;
 mod eio3;
 mod guard;
 mod handshake;
+mod handshake_error;
 mod inbox;
 mod layer;
 mod membership;
@@ -14,22 +15,21 @@ mod refusals;
 mod session_id;
 mod task;
 mod upgrade;
+mod verify;
 
 pub use self::{
     layer::{build, mount},
     membership::change_membership,
     session_id::{SessionIds, guard},
     upgrade::{SocketLayer, SocketService},
+    verify::{Verifier, verify},
 };
 
 use axum::http::Uri;
 
-/// The path of Socket.IO.
-const PATH: &str = "/socket.io";
-
-/// Whether a request is Socket.IO's.
-pub fn is_socket_io(uri: &Uri) -> bool {
-    uri.path().strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Whether a request is Socket.IO's, which is at this path.
+pub fn is_socket_io(path: &str, uri: &Uri) -> bool {
+    uri.path().strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The first parameter of that name in the query, which is the one that the library reads. It is not decoded:

@@ -9,7 +9,7 @@ use std::{
 
 use socketioxide::socket::{DisconnectReason, Socket};
 
-use super::{connection::Connection, layer::connect_timeout};
+use super::connection::Connection;
 use crate::{
     commands::{authenticate, refused},
     gateways::app::App,
@@ -60,7 +60,7 @@ pub(super) fn close_if_unjoined(app: &App, socket: &Socket) {
     }
     let (app, connection, id) = (app.clone(), connection.clone(), socket.id);
     tokio::spawn(async move {
-        tokio::time::sleep(connect_timeout(&app.config)).await;
+        tokio::time::sleep(app.config.connect_timeout).await;
         // A later refusal starts a new timer.
         connection.unwatch();
         if app.registry.clients(id).is_empty() {

@@ -81,29 +81,33 @@ impl Connection {
             }
             Item::Gone(reason) => return Task::alone(async move { of.on_gone(&client, reason) }),
         };
-        let (name, argument) = match split(text.as_str()) {
-            Ok((name, argument)) => (name, Ok(argument)),
+        let (name, arguments) = match split(text.as_str()) {
+            Ok((name, arguments)) => (name, Ok(arguments)),
             Err(refusal) => (String::new(), Err(refusal)),
         };
         let begun = catch_panic(|| {
             failpoint(&client, &name);
-            let argument = match argument {
-                Ok(argument) => argument,
+            let arguments = match arguments {
+                Ok(arguments) => arguments,
                 Err(refusal) => return Begun::refused(refusal),
             };
             let event = client_event(&name);
             self.note(&client, event, &name, text.as_str());
+            let argument = match event.map(|_| only_argument(&arguments)).transpose() {
+                Ok(argument) => argument.flatten(),
+                Err(refusal) => return Begun::refused(refusal),
+            };
             if let Some(handlers) = &self.app.handlers
                 && handlers.answers(&name, event.is_some())
             {
                 let caller =
                     Caller { context: self.app.context.clone(), client: client.clone(), ack };
-                return match all_arguments(text.as_str(), attachments) {
+                return match all_arguments(&arguments, attachments) {
                     Ok(arguments) => handlers.begin(caller, &name, event, arguments),
                     Err(refusal) => Begun::refused(refusal),
                 };
             }
-            if argument.is_some_and(|argument| is_deeper_than(MAX_DEPTH, argument.get())) {
+            if arguments.iter().any(|argument| is_deeper_than(MAX_DEPTH, argument.get())) {
                 return Begun::refused(Refusal::invalid(format!(
                     "the payload has more than {MAX_DEPTH} arrays and objects inside one another"
                 )));
@@ -161,26 +165,47 @@ impl Connection {
     }
 }
 
-/// The event's name and its first argument.
-pub(super) fn split(text: &str) -> Result<(String, Option<&RawValue>), Refusal> {
+/// The event's name and all its arguments. A number as its name counts as its decimal text.
+pub(super) fn split(text: &str) -> Result<(String, Vec<&RawValue>), Refusal> {
     work::reads(text.len());
     let invalid = || Refusal::invalid("an event must be a JSON array that begins with its name");
-    let array: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| invalid())?;
+    let mut array: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| invalid())?;
     let name = array.first().ok_or_else(invalid)?;
-    let name = serde_json::from_str(name.get()).map_err(|_| invalid())?;
-    Ok((name, array.get(1).copied()))
+    let name = match name.get().as_bytes() {
+        [b'-' | b'0'..=b'9', ..] => name.get().to_owned(),
+        _ => serde_json::from_str(name.get()).map_err(|_| invalid())?,
+    };
+    array.remove(0);
+    Ok((name, array))
+}
+
+/// The one argument of an event of the contract. `null` counts as absent: it is what the official client makes of
+/// an acknowledgement callback that is `undefined`.
+fn only_argument<'a>(arguments: &[&'a RawValue]) -> Result<Option<&'a RawValue>, Refusal> {
+    if let [_, rest @ ..] = arguments
+        && rest.iter().any(|argument| argument.get() != "null")
+    {
+        let message = format!(
+            "the event has {} arguments and takes one: put all into one object",
+            arguments.len()
+        );
+        return Err(Refusal::invalid(message));
+    }
+    Ok(arguments.first().copied())
 }
 
 /// An event's arguments as one array.
-fn all_arguments(text: &str, attachments: Arc<[Bytes]>) -> Result<Payload, Refusal> {
-    work::reads(text.len());
-    let items = serde_json::from_str::<Vec<&RawValue>>(text).unwrap_or_default();
-    let mut array = String::with_capacity(text.len());
-    for (at, item) in items.iter().skip(1).enumerate() {
-        array.push(if at == 0 { '[' } else { ',' });
-        array.push_str(item.get());
+fn all_arguments(arguments: &[&RawValue], attachments: Arc<[Bytes]>) -> Result<Payload, Refusal> {
+    let size = arguments.iter().map(|argument| argument.get().len() + 1).sum::<usize>();
+    let mut array = String::with_capacity(size + 2);
+    array.push('[');
+    for (at, argument) in arguments.iter().enumerate() {
+        if at > 0 {
+            array.push(',');
+        }
+        array.push_str(argument.get());
     }
-    array.push_str(if items.len() > 1 { "]" } else { "[]" });
+    array.push(']');
     Payload::with_attachments(raw(array), attachments)
 }
 

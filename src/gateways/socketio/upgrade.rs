@@ -25,7 +25,7 @@ use tower::{Layer, Service, ServiceExt};
 
 use super::{
     connects::{Connects, Shared},
-    eio3, is_socket_io, parameter, polling,
+    eio3, is_socket_io, polling,
 };
 use crate::{
     config::{Patterns, Transports},
@@ -108,7 +108,7 @@ where
         // The service that is ready is used; a clone takes its place.
         let clone = self.library.clone();
         let mut library = mem::replace(&mut self.library, clone);
-        if !is_socket_io(request.uri()) {
+        if !is_socket_io(&self.connects.config.socket_path, request.uri()) {
             return Box::pin(async move { Ok(library.call(request).await?.map(Body::new)) });
         }
         let (polling, config) = (self.polling.clone(), self.connects.config.clone());
@@ -123,10 +123,6 @@ where
                     None => polling::answer(&polling, request).await,
                 })
             });
-        }
-        let is_websocket = parameter(request.uri(), "transport") == Some("websocket");
-        if is_websocket && !self.transports.websocket {
-            return Box::pin(async move { Ok(polling::refuse_transport()) });
         }
         // Without it, the library answers, but has no connection to go on with.
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();

@@ -11,6 +11,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use tokio::{net::tcp::OwnedReadHalf, sync::oneshot};
 use super::{Connection, State, Writer};
 use crate::{
     memory::Account,
-    sync::{Mutex, atomic::Ordering},
+    sync::{Mutex, atomic::Ordering, timeout},
     transport::{
         Raw, Wire,
         frame::{Message, PING, messages},
@@ -35,6 +36,10 @@ const PIECE: usize = 64 * 1024;
 
 /// A client's frame with an invalid packet, over which the library ends the session.
 const INVALID: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'x'];
+
+/// How long a session lives on when its peer's connection has broken during a poll, unless it polls again: a
+/// proxy may repeat the request, and a client does not.
+const ABANDONED: Duration = Duration::from_secs(1);
 
 /// The polling state of a connection, beside its queue.
 #[derive(Debug, Default)]
@@ -68,6 +73,8 @@ enum Posting {
 pub(super) struct Polls {
     /// The waiting poll.
     ask: Option<Ask>,
+    /// The number of polls that have begun.
+    begun: u64,
     /// How much of an answer the peer has not taken yet, in bytes.
     pub answering: usize,
     /// An upgrade is being probed: the client must stop polling.
@@ -181,6 +188,20 @@ impl Connection {
     fn has_post(&self) -> bool {
         let posted = |polling: &Polling| !matches!(polling.posts.lock().post, Posting::Nothing);
         self.polling.as_deref().is_some_and(posted)
+    }
+
+    /// The peer's connection broke during its last poll, after so many had begun. Ends the session soon, unless
+    /// another poll begins.
+    fn is_abandoned(self: &Arc<Self>, begun: u64) {
+        let connection = Arc::downgrade(self);
+        self.wire.spawn(async move {
+            let _elapsed = timeout(ABANDONED, std::future::pending::<()>()).await;
+            let Some(connection) = connection.upgrade() else { return };
+            let is_last = connection.state.lock().polls.begun == begun;
+            if is_last {
+                connection.end_polled();
+            }
+        });
     }
 
     /// The peer has taken `size` bytes of an answer.
@@ -302,6 +323,7 @@ impl Session {
                 return Polled::Overlaps;
             }
             state.answer_ping();
+            state.polls.begun += 1;
             state.polls.ask = Some(Ask { most, answer });
             state.answer_poll();
         }
@@ -386,7 +408,12 @@ impl Drop for WaitingPoll {
             }
             Err(oneshot::error::TryRecvError::Empty) => state.polls.ask = None,
             // It was answered; a poll that waits now is another one.
-            Ok(Answer::Nothing | Answer::Close) | Err(oneshot::error::TryRecvError::Closed) => {}
+            Ok(Answer::Nothing | Answer::Close) | Err(oneshot::error::TryRecvError::Closed) => {
+                return;
+            }
+        }
+        if state.polls.ask.is_none() {
+            self.connection.is_abandoned(state.polls.begun);
         }
     }
 }
@@ -504,7 +531,7 @@ impl Drop for Upgrading {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::Future, time::Duration};
+    use std::future::Future;
 
     use futures_util::FutureExt;
 
@@ -533,7 +560,12 @@ mod tests {
     /// A session, and the library's stream of it.
     fn session() -> (Stream, Session) {
         let hour = Duration::from_hours(1);
-        let limits = Limits { send_buffer: 1_000_000, send_timeout: hour, heartbeat: hour };
+        let limits = Limits {
+            send_buffer: 1_000_000,
+            send_timeout: hour,
+            heartbeat: hour,
+            max_message: usize::MAX,
+        };
         let memory = Memory::new(memory::Limits { outgoing: 0, incoming: 0, process: 0 });
         let wire = Wire::new(limits, memory.clone());
         wire.session(([127, 0, 0, 1], 1).into(), &memory.open_account(), Arc::new(All))
@@ -568,6 +600,26 @@ mod tests {
         assert!(now(session.poll(1000)).is_none());
         send(&session, "[3]");
         assert_eq!(texts(now(session.poll(1000)).unwrap()).0, ["42[3]"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_whose_peer_is_gone_during_a_poll_ends_soon() {
+        let (_stream, session) = session();
+        let mut broken = Box::pin(session.poll(1000));
+        assert!(broken.as_mut().now_or_never().is_none());
+        drop(broken);
+        let mut again = Box::pin(session.poll(1000));
+        assert!(again.as_mut().now_or_never().is_none());
+        tokio::time::sleep(ABANDONED * 2).await;
+        assert!(!session.is_over(), "it has polled again");
+        send(&session, "[1]");
+        assert_eq!(texts(again.now_or_never().unwrap()).0, ["42[1]"]);
+        tokio::time::sleep(ABANDONED * 2).await;
+        assert!(!session.is_over(), "it has its answer");
+        let mut broken = Box::pin(session.poll(1000));
+        assert!(broken.as_mut().now_or_never().is_none());
+        drop(broken);
+        tokio::time::timeout(ABANDONED * 2, session.ended()).await.unwrap();
     }
 
     #[tokio::test]

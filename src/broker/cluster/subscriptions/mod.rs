@@ -149,7 +149,7 @@ impl Subscriptions {
     ) {
         let Some(subscribed) = self.get(key) else { return };
         if let Some(namespace) = self.registry.namespace(&key.namespace) {
-            self.fanout.to_room(namespace, &key.room, packet, except);
+            self.fanout.to_room(&namespace, &key.room, packet, except);
         }
         if let Some(number) = own {
             subscribed.unlogged.fetch_max(number, Relaxed);

@@ -239,8 +239,12 @@ impl World {
         let registry = Arc::new(Registry::new(&["/".to_owned()], 0));
         let namespace = registry.namespaces()[0].clone();
         let hour = Duration::from_hours(1);
-        let limits =
-            transport::Limits { send_buffer: usize::MAX, send_timeout: hour, heartbeat: hour };
+        let limits = transport::Limits {
+            send_buffer: usize::MAX,
+            send_timeout: hour,
+            heartbeat: hour,
+            max_message: usize::MAX,
+        };
         let memory =
             Memory::new(memory::Limits { outgoing: usize::MAX, incoming: usize::MAX, process: 0 });
         let wire = Wire::new(limits, memory);

@@ -33,9 +33,11 @@ pub(super) struct Playground {
 }
 
 impl Playground {
-    /// Puts the page together.
-    pub(super) fn new() -> Self {
+    /// Puts the page together, for a server whose Socket.IO is at this path.
+    pub(super) fn new(socket_path: &str) -> Self {
         let mut html = PAGE.replacen(STYLE.0, &format!("<style>{}</style>", STYLE.1), 1);
+        let path = |path| format!("data-socket-path=\"{path}\"");
+        html = html.replacen(&path("/socket.io"), &path(socket_path), 1);
         for (line, script) in SCRIPTS {
             html = html.replacen(line, &format!("<script>{script}</script>"), 1);
         }
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     fn html() -> String {
-        String::from_utf8(Playground::new().html.to_vec()).unwrap()
+        String::from_utf8(Playground::new("/rt").html.to_vec()).unwrap()
     }
 
     #[test]

@@ -94,7 +94,8 @@ function connect() {
   me = { name: claims(token).name ?? (name || 'anonymous'), namespace, user: undefined };
   const owner = claims(token).sub ?? claims(token).id;
   const claimed = token ? undefined : value('user');
-  const url = new URL('socket.io/?EIO=4&transport=websocket', server);
+  const path = document.documentElement.dataset.socketPath.slice(1);
+  const url = new URL(`${path}/?EIO=4&transport=websocket`, server);
   url.protocol = url.protocol.replace('http', 'ws');
   status('waiting', 'Connecting…');
   let connectedBefore = false;

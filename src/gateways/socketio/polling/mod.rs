@@ -6,6 +6,7 @@
 //! it, and frames that the library or a sender writes become the bodies of answers. So a client that polls
 //! has the bounds of all others, and an upgrade switches the session to another byte stream.
 
+mod compression;
 mod payload;
 mod probe;
 
@@ -14,7 +15,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use axum::{
     body::{Body, Bytes},
     extract::{ConnectInfo, Request},
-    http::{Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use futures_util::{StreamExt, stream};
@@ -24,16 +25,25 @@ use socketioxide::{service::SocketIoService, socket::Sid};
 use tokio::time::timeout;
 use tower::{Service, ServiceExt};
 
-use self::payload::{Encoding, Parsed};
+use self::{
+    compression::Coding,
+    payload::{Encoding, Parsed},
+};
 use super::{
     connects::Connects,
-    eio3, parameter,
+    eio3,
+    handshake_error::HandshakeError,
+    parameter,
     upgrade::{Kept, refuse_size},
 };
 use crate::{
     memory::Account,
     transport::{Held, Polled, Raw, Session, Wire, frame::Message},
 };
+
+/// No answer is like the one before: none may be cached.
+const NO_STORE: [(HeaderName, HeaderValue); 1] =
+    [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 
 /// What polling needs to know.
 #[derive(Debug, Clone)]
@@ -46,31 +56,6 @@ pub struct Settings {
     pub upgrades: bool,
     /// How long an upgrade may take.
     pub upgrade_timeout: std::time::Duration,
-}
-
-/// The errors of the protocol, as Node's server answers them.
-#[derive(Debug, Clone, Copy)]
-enum Refused {
-    UnknownSession,
-    BadHandshake,
-    BadRequest,
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let (code, message) = match self {
-            Self::UnknownSession => (1, "Session ID unknown"),
-            Self::BadHandshake => (2, "Bad handshake method"),
-            Self::BadRequest => (3, "Bad request"),
-        };
-        let body = axum::Json(json!({"code": code, "message": message}));
-        (StatusCode::BAD_REQUEST, body).into_response()
-    }
-}
-
-/// The answer to a transport that is not allowed.
-pub(super) fn refuse_transport() -> Response {
-    Refused::BadRequest.into_response()
 }
 
 /// Whether a request is one of polling.
@@ -92,13 +77,13 @@ pub(super) fn opens(request: &Request) -> bool {
 /// Answers a request of a session.
 pub(super) async fn answer(settings: &Settings, request: Request) -> Response {
     if parameter(request.uri(), "sid").is_none() {
-        return Refused::BadHandshake.into_response();
+        return HandshakeError::BadMethod.into_response();
     }
     let Some(session) = session(&settings.wire, request.uri()) else {
-        return Refused::UnknownSession.into_response();
+        return HandshakeError::UnknownSession.into_response();
     };
     match *request.method() {
-        Method::GET => poll(settings, &session, request.uri()).await,
+        Method::GET => poll(settings, &session, request.uri(), request.headers()).await,
         Method::POST => post(settings, &session, request).await,
         _ => StatusCode::BAD_REQUEST.into_response(),
     }
@@ -120,7 +105,7 @@ where
     let peer = kept.parts.extensions.get::<ConnectInfo<SocketAddr>>();
     let peer = peer.map_or_else(|| ([0; 4], 0).into(), |ConnectInfo(peer)| *peer);
     let Some(uri) = as_websocket(&kept.parts.uri) else {
-        return Refused::BadRequest.into_response();
+        return HandshakeError::BadRequest.into_response();
     };
     kept.parts.uri = uri;
     let account = Account::of(&kept.parts.extensions, settings.wire.memory());
@@ -132,11 +117,11 @@ where
         library.oneshot((stream, request)).await
     };
     if opened.is_err() {
-        return Refused::BadRequest.into_response();
+        return HandshakeError::BadRequest.into_response();
     }
     // Later messages go with the first poll.
     let Polled::Messages(messages, answering) = session.poll(1).await else {
-        return Refused::BadRequest.into_response();
+        return HandshakeError::BadRequest.into_response();
     };
     let opened = messages.first().and_then(|open| greet(&session, open, settings.upgrades));
     let Some(open) = opened else {
@@ -145,7 +130,7 @@ where
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let (is_binary, body) = encoding.encode(vec![open]);
-    respond(&session, is_binary, answering.pieces(body))
+    respond(&session, is_binary, None, answering.pieces(body))
 }
 
 /// The request of a session that polls, for the library, which reads the first parameter of each name.
@@ -163,27 +148,40 @@ fn greet(session: &Session, open: &Message, upgrades: bool) -> Option<Message> {
     Some(Message::text(format!("0{}", Value::Object(open))))
 }
 
-async fn poll(settings: &Settings, session: &Session, uri: &Uri) -> Response {
-    let encoding = Encoding::of_answers(uri);
+async fn poll(settings: &Settings, session: &Session, uri: &Uri, headers: &HeaderMap) -> Response {
+    let (encoding, coding) = (Encoding::of_answers(uri), Coding::accepted(headers));
     let most = settings.max_payload.min(settings.wire.limits().send_buffer);
     let respond_with = |messages| {
         let (is_binary, body) = encoding.encode(messages);
-        respond(session, is_binary, body)
+        respond(session, is_binary, None, body)
     };
     match session.poll(most).await {
         Polled::Messages(messages, answering) => {
             let (is_binary, body) = encoding.encode(messages);
-            respond(session, is_binary, answering.pieces(body))
+            let compressed = match coding {
+                Some(coding) => coding.compress(&body).await.map(|body| (coding, body)),
+                None => None,
+            };
+            let (coding, body) = match compressed {
+                Some((coding, body)) => (Some(coding), vec![body]),
+                None => (None, body),
+            };
+            respond(session, is_binary, coding, answering.pieces(body))
         }
         Polled::Nothing => respond_with(Vec::new()),
         Polled::Close => respond_with(vec![Message::text("1")]),
-        Polled::Over => Refused::UnknownSession.into_response(),
+        Polled::Over => HandshakeError::UnknownSession.into_response(),
         Polled::Overlaps => StatusCode::BAD_REQUEST.into_response(),
     }
 }
 
 /// The answer with this body, which ends early if the client is cut off.
-fn respond(session: &Session, is_binary: bool, body: Vec<Bytes>) -> Response {
+fn respond(
+    session: &Session,
+    is_binary: bool,
+    coding: Option<Coding>,
+    body: Vec<Bytes>,
+) -> Response {
     let size = body.iter().map(Bytes::len).sum::<usize>();
     let kind = if is_binary { "application/octet-stream" } else { "text/plain; charset=UTF-8" };
     let session = session.clone();
@@ -192,7 +190,11 @@ fn respond(session: &Session, is_binary: bool, body: Vec<Bytes>) -> Response {
     });
     let headers =
         [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_LENGTH, size.to_string())];
-    (headers, Body::from_stream(stream::iter(pieces))).into_response()
+    let mut answer = (headers, NO_STORE, Body::from_stream(stream::iter(pieces))).into_response();
+    if let Some(coding) = coding {
+        answer.headers_mut().insert(header::CONTENT_ENCODING, coding.header());
+    }
+    answer
 }
 
 async fn post(settings: &Settings, session: &Session, request: Request) -> Response {
@@ -222,7 +224,7 @@ async fn post(settings: &Settings, session: &Session, request: Request) -> Respo
         return StatusCode::BAD_REQUEST.into_response();
     }
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=UTF-8")];
-    (headers, "ok").into_response()
+    (headers, NO_STORE, "ok").into_response()
 }
 
 /// A body of at most `most` bytes.

@@ -8,7 +8,13 @@
 use std::{mem, str};
 
 use axum::http::{HeaderMap, HeaderValue, Uri, header::CONTENT_TYPE};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _, alphabet,
+    engine::{
+        DecodePaddingMode,
+        general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD},
+    },
+};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::super::{eio3, parameter};
@@ -26,6 +32,14 @@ pub(super) enum Encoding {
     /// `255`, and the packet, all of them single bytes. Binary data begins with the byte of its type.
     Binary,
 }
+
+/// Base64 with or without its padding.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// The separator of packets in Engine.IO 4.
 const SEPARATOR: u8 = 0x1e;
@@ -209,10 +223,23 @@ impl Parsed {
 
     /// Adds binary data, after `kind` in its frame.
     fn binary(&mut self, kind: &[u8], base64: &str) -> Result<(), Invalid> {
-        let data = STANDARD.decode(base64).map_err(|_| Invalid)?;
+        let data = decode(base64)?;
         frame::put_client_frame(&mut self.frames, frame::BINARY, &[kind, &data]);
         Ok(())
     }
+}
+
+/// Decodes base64 as leniently as Node does where clients need it: the official Java client breaks its lines,
+/// and others leave the padding out.
+fn decode(base64: &str) -> Result<Vec<u8>, Invalid> {
+    let is_space = |byte: &u8| byte.is_ascii_whitespace();
+    let decoded = if base64.as_bytes().iter().any(is_space) {
+        let digits = base64.bytes().filter(|byte| !is_space(byte)).collect::<Vec<_>>();
+        LENIENT.decode(digits)
+    } else {
+        LENIENT.decode(base64)
+    };
+    decoded.map_err(|_| Invalid)
 }
 
 fn separated(body: &[u8], parsed: &mut Parsed) -> Result<(), Invalid> {

@@ -26,6 +26,7 @@ use tower::ServiceExt;
 use crate::{
     config::Transports,
     gateways::socketio::{SocketLayer, connects::Shared, polling},
+    hub::Registry,
     limits::Slots,
     memory::{self, Memory},
     telemetry::{event_log::EventLog, metrics::Metrics},
@@ -34,8 +35,12 @@ use crate::{
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const MAX_PAYLOAD: u16 = 1000;
-const LIMITS: transport::Limits =
-    transport::Limits { send_buffer: 1_000_000, send_timeout: DEADLINE, heartbeat: DEADLINE };
+const LIMITS: transport::Limits = transport::Limits {
+    send_buffer: 1_000_000,
+    send_timeout: DEADLINE,
+    heartbeat: DEADLINE,
+    max_message: usize::MAX,
+};
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
@@ -52,7 +57,8 @@ fn server() -> Router {
     let memory = Memory::new(memory::Limits { outgoing: 0, incoming: 0, process: 0 });
     let connects = Shared {
         config: Arc::default(),
-        namespaces: Vec::new(),
+        registry: Arc::new(Registry::new(&[], 0)),
+        other: Some("/chat"),
         metrics: Arc::new(Metrics::default()),
         event_log: EventLog::default(),
     };
@@ -160,7 +166,7 @@ async fn the_greatest_size_of_a_body_holds() {
 async fn engine_io_4_is_left_alone() {
     let session = Session::open("EIO=4").await;
     assert_eq!(session.post("text/plain", "40/chat?token=a,".into()).await, StatusCode::OK);
-    let refused = br#"44/chat?token=a,{"message":"Invalid namespace"}"#;
+    let refused = br#"44/chat?token=a,{"message":"Invalid namespace","data":{"code":"not_found"}}"#;
     session.poll_until(refused).await;
     assert_eq!(session.post("text/plain", "40/chat,".into()).await, StatusCode::OK);
     session.poll_until(b"bAQID").await;
