@@ -56,7 +56,7 @@ fn append(room: &RoomKey, number: u64) -> Append {
         attachments: Vec::new(),
         timestamp_ms: Clock::system().now_ms(),
     };
-    Append { room: room.clone(), entry, except: Except::nobody(), sender: None }
+    Append { room: room.clone(), entry, except: Except::nobody(), sender: None, webhook: None }
 }
 
 /// Sends `rate` messages a second (0: as many as 10,000 under way allow) for `time` and prints what
@@ -76,6 +76,7 @@ async fn measure(title: &str, place: &Place, rooms: u64, rate: u64, time: Durati
         max_rooms: 0,
         max_rooms_per_sender: 0,
         store_max_bytes: 0,
+        webhook_limit: 100_000,
         queue_sender_limit: 0,
         clock: Clock::system(),
     };

@@ -84,7 +84,25 @@ async fn figures() -> Families {
         client.ask("ping", Value::Null).await;
     }
     server.get("/nothing").await;
-    families(&server.get("/metrics").await.text)
+    let mut figures = families(&server.get("/metrics").await.text);
+    figures.extend(webhook_figures().await);
+    figures
+}
+
+/// Those of webhooks, which need a store of its own.
+async fn webhook_figures() -> Families {
+    let server = TestServer::one_node(|config| {
+        config.redis_url = None;
+        // Nobody listens there.
+        config.webhook_url = Some("http://127.0.0.1:9/".to_owned());
+        config.webhook_secret = [b"a key".to_vec()].into_iter().collect();
+    })
+    .await;
+    let failed = "roomcast_webhook_requests_total{outcome=\"connection\"}";
+    server.until(|metrics| metrics.contains(failed)).await;
+    let mut figures = families(&server.get("/metrics").await.text);
+    figures.retain(|name, _| name.starts_with("roomcast_webhook"));
+    figures
 }
 
 fn document(name: &str) -> PathBuf {

@@ -13,6 +13,7 @@
 pub mod cluster;
 pub mod fanout;
 pub mod survey;
+pub mod webhooks;
 
 use std::{borrow::Cow, ops::Add, sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ use crate::{
         cluster::{Answers, Cluster, NodeMessage},
         fanout::Fanout,
         survey::Survey,
+        webhooks::{Author, Webhooks},
     },
     hub::{Client, Namespace, packet::Packet},
     limits::SenderId,
@@ -72,6 +74,8 @@ pub struct RoomMessage {
     pub except: Except,
     /// The sender that is charged for the room if this message creates it; `None` for a backend.
     pub sender: Option<SenderId>,
+    /// The client that sends it; `None` for a backend.
+    pub from: Option<Author>,
 }
 
 /// Sends messages and signals to their audience, on all nodes.
@@ -82,13 +86,25 @@ pub struct Broker {
     log: Option<Store>,
     cluster: Option<Cluster>,
     wire: Wire,
+    webhooks: Option<Webhooks>,
 }
 
 impl Broker {
     /// A broker with the log if there is history, and the cluster if there may be other nodes. The tail of an
     /// embedded log is [`tail`].
     pub fn new(here: Fanout, log: Option<Store>, cluster: Option<Cluster>, wire: Wire) -> Self {
-        Self { here, log, cluster, wire }
+        Self { here, log, cluster, wire, webhooks: None }
+    }
+
+    /// The same, telling the application's backend what happens.
+    #[must_use]
+    pub fn telling(self, webhooks: Option<Webhooks>) -> Self {
+        Self { webhooks, ..self }
+    }
+
+    /// Tells the application's backend what happens, if it wants to know.
+    pub fn webhooks(&self) -> Option<&Webhooks> {
+        self.webhooks.as_ref()
     }
 
     /// The log, if there is history.
@@ -120,15 +136,29 @@ impl Broker {
 
     fn begin(&self, message: RoomMessage) -> Begun {
         let room = message.namespace.key(&message.room);
-        let RoomMessage { namespace, room: name, event, payload, id, timestamp, except, sender } =
-            message;
+        let webhook =
+            self.webhooks.as_ref().and_then(|webhooks| webhooks.of_message(&room, &message));
+        let RoomMessage {
+            namespace,
+            room: name,
+            event,
+            payload,
+            id,
+            timestamp,
+            except,
+            sender,
+            from: _,
+        } = message;
         let Some(log) = &self.log else {
+            let told = webhook
+                .zip(self.webhooks.as_ref())
+                .and_then(|(webhook, webhooks)| webhooks.tell_unlogged(webhook, &payload));
             let packet = Packet::new(event, payload);
             if self.cluster.is_some() {
                 return Begun::Unlogged(room, packet, except);
             }
             self.here.to_room(&namespace, &name, &packet, &except);
-            return Begun::Done;
+            return told.map_or(Begun::Done, Begun::Told);
         };
         // Done here at the cost of the sender alone: others wait for the log's writer and for the room.
         let payload = payload.to_be_numbered();
@@ -139,7 +169,8 @@ impl Broker {
             attachments: payload.attachments().to_vec(),
             timestamp_ms: timestamp.as_millis(),
         };
-        Begun::Logged(log.append(Append { room: room.clone(), entry, except, sender }), room)
+        let append = Append { room: room.clone(), entry, except, sender, webhook };
+        Begun::Logged(log.append(append), room)
     }
 
     async fn finish(&self, begun: Begun) -> Result<Option<u64>, Refusal> {
@@ -153,6 +184,12 @@ impl Broker {
             }
             (Begun::Unlogged(room, packet, except), Some(cluster)) => {
                 cluster.publish(&room, &packet, except).await?;
+                Ok(None)
+            }
+            (Begun::Told(told), _) => {
+                if let Err(error) = told.await {
+                    tracing::debug!(%error, "the webhook of a message was not stored");
+                }
                 Ok(None)
             }
             (Begun::Unlogged(..) | Begun::Done, _) => Ok(None),
@@ -364,6 +401,8 @@ enum Begun {
     Unlogged(RoomKey, Packet, Except),
     /// Delivered to this node's members already.
     Done,
+    /// The same; its webhook is being stored.
+    Told(Pending<()>),
 }
 
 /// This node's readers of a room or a namespace; `None` if there are none.

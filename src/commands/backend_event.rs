@@ -104,6 +104,7 @@ pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusa
             timestamp: Timestamp::now(),
             except: except.clone(),
             sender: None,
+            from: None,
         };
         // Concurrent, so that many rooms share a commit.
         let published = rooms.iter().map(|room| context.broker.publish(message_to(room)));

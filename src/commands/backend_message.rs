@@ -47,6 +47,7 @@ pub async fn broadcast(context: &Context, message: Broadcast) -> Result<Option<u
         timestamp: Timestamp::now(),
         except: Except::client(message.except),
         sender: None,
+        from: None,
     };
     context.broker.publish(message).await
 }

@@ -158,7 +158,11 @@ fn enter(
         state.deliver(&packet, None, |_| false);
         context.broker.signal_room_elsewhere(&client.namespace, room, &packet, &Except::nobody());
     }
+    let is_first = state.members().len() == 0;
     state.insert(client.clone(), join.style);
+    if let Some(webhooks) = context.broker.webhooks() {
+        webhooks.joined(client, room, is_first, context.sender_id(client));
+    }
     let membership =
         Membership { room: entered.clone(), style: join.style, echo: join.room.echo() };
     client.add_membership(room.clone(), membership);

@@ -10,7 +10,7 @@ use super::{
     schema::{anything, flag, id, of_room, offset, open, reference},
 };
 use crate::{
-    broker::RoomMessage,
+    broker::{RoomMessage, webhooks::Author},
     hub::packet::Packet,
     protocol::{
         audience::Except, message_id::MessageId, names::RoomName, payload::Payload,
@@ -116,6 +116,7 @@ impl ToRoom {
             timestamp: Timestamp::now(),
             except: Except::client((!to_sender).then_some(client.id)),
             sender: Some(context.sender_id(client)),
+            from: Some(Author::of(client)),
         };
         publish(context, client, message, id).map_ok(move |published| published.answer(ack))
     }

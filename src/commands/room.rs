@@ -168,10 +168,17 @@ pub fn announce_departure(context: &Context, client: &Client) {
 }
 
 /// Removes a client that has gone from these rooms without telling anyone, if [`leave_all`] has failed.
-pub fn forget(client: &Client, places: &[Place]) {
+pub fn forget(context: &Context, client: &Client, places: &[Place]) {
     for (namespace, name) in places {
         if let Some(room) = namespace.room(name.as_str()) {
-            room.lock().remove(client);
+            let mut state = room.lock();
+            let was_member = state.contains(client.id);
+            state.remove(client);
+            if let Some(webhooks) = context.broker.webhooks().filter(|_| was_member) {
+                let is_last = state.members().len() == 0;
+                webhooks.left(client, name, is_last, context.sender_id(client));
+            }
+            drop(state);
             namespace.retire(&room);
         }
         client.remove_membership(name);
@@ -208,6 +215,10 @@ pub(super) fn withdraw(
     {
         let mut state = room.lock();
         state.remove(client);
+        if let Some(webhooks) = context.broker.webhooks() {
+            let is_last = state.members().len() == 0;
+            webhooks.left(client, &room.name, is_last, context.sender_id(client));
+        }
         if let Some(style) = told {
             let packet = gone(client, &room.name, style);
             state.deliver(&packet, None, |_| false);

@@ -11,7 +11,7 @@ use super::{
     schema::{anything, client_id, id, object, of_room, offset, open, time, user},
 };
 use crate::{
-    broker::RoomMessage,
+    broker::{RoomMessage, webhooks::Author},
     hub::{Client, packet::Packet},
     protocol::{
         audience::Except,
@@ -114,6 +114,7 @@ impl Event for ChatMessage {
             timestamp,
             except: Except::nobody(),
             sender: Some(context.sender_id(&client)),
+            from: Some(Author::of(&client)),
         };
         let published = publish(&context, &client, message, id);
         let confirm = move |published: Published| {

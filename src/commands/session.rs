@@ -79,7 +79,11 @@ pub(super) fn set(
 }
 
 fn bind(context: &Context, client: &Arc<Client>, user: &UserId) -> Option<oneshot::Receiver<()>> {
-    let came_online = context.registry.users.bind(user, client.clone());
+    let bind = || context.registry.users.bind(user, client.clone());
+    let came_online = match context.broker.webhooks() {
+        Some(webhooks) => webhooks.user_comes(user, bind),
+        None => bind(),
+    };
     if let Some(cluster) = &context.cluster {
         // The nodes decide whether the user came online; `presence::tell_online` and its queue follow then.
         return Some(cluster.user_came(user, client));
@@ -103,7 +107,11 @@ pub fn end(context: &Context, client: &Arc<Client>, rooms: Vec<Place>) {
 pub fn forget(context: &Context, client: &Arc<Client>) {
     let Some(user) = client.user() else { return };
     if let Some(departure) = context.registry.users.unbind(&user, client) {
-        context.registry.users.expire(&user, departure);
+        let expire = || context.registry.users.expire(&user, departure);
+        match context.broker.webhooks() {
+            Some(webhooks) => drop(webhooks.user_goes(&user, expire)),
+            None => drop(expire()),
+        }
     }
     if let Some(cluster) = &context.cluster {
         cluster.user_went(&user, Vec::new());
@@ -126,7 +134,12 @@ fn unbind(context: &Context, client: &Arc<Client>, user: &UserId, rooms: Vec<Pla
     // A page reload ends one connection and begins another: nobody needs to know.
     tokio::spawn(async move {
         tokio::time::sleep(grace).await;
-        if let Some(gone) = context.registry.users.expire(&user, departure) {
+        let expire = || context.registry.users.expire(&user, departure);
+        let gone = match context.broker.webhooks() {
+            Some(webhooks) => webhooks.user_goes(&user, expire),
+            None => expire(),
+        };
+        if let Some(gone) = gone {
             presence::tell_offline(&context, &user, gone.last_active, rooms);
         }
     });

@@ -18,7 +18,7 @@ use super::{
     },
     value::{Kind, ParseError, items},
 };
-use crate::protocol::permissions::Permissions;
+use crate::protocol::{permissions::Permissions, webhook::WebhookType};
 
 /// A kind with a few fixed words, case-insensitive.
 macro_rules! words {
@@ -144,6 +144,38 @@ fn origin(text: &str) -> Result<String, ParseError> {
 /// Patterns of events.
 pub(super) const EVENT_PATTERNS: Kind<Patterns> = Kind::new(
     "a list of events such as default,message,order:*",
+    |text| {
+        let patterns = items(text).map(str::to_owned).collect::<Vec<_>>();
+        if patterns.is_empty() { Err(ParseError::Other) } else { Ok(Patterns(patterns)) }
+    },
+    |patterns| patterns.0.join(","),
+)
+.list();
+
+/// Patterns of webhooks' types; each must match one.
+pub(super) const WEBHOOK_TYPES: Kind<Patterns> = Kind::new(
+    "a list of client.connected, client.disconnected, user.online, user.offline, room.occupied, \
+     room.vacated, room.joined, room.left, message.created, message.queued, node.started and node.lost, \
+     or patterns of them such as room.*",
+    |text| {
+        let pattern = |item: &str| {
+            let pattern = Patterns(vec![item.to_owned()]);
+            if WebhookType::ALL.iter().any(|kind| pattern.matches(kind.as_str())) {
+                Ok(item.to_owned())
+            } else {
+                Err(ParseError::Because(format!("{item:?} is none of them")))
+            }
+        };
+        let patterns = items(text).map(pattern).collect::<Result<Vec<_>, _>>()?;
+        if patterns.is_empty() { Err(ParseError::Other) } else { Ok(Patterns(patterns)) }
+    },
+    |patterns| patterns.0.join(","),
+)
+.list();
+
+/// Patterns of rooms.
+pub(super) const WEBHOOK_ROOMS: Kind<Patterns> = Kind::new(
+    "a list of rooms such as lobby,public-*",
     |text| {
         let patterns = items(text).map(str::to_owned).collect::<Vec<_>>();
         if patterns.is_empty() { Err(ParseError::Other) } else { Ok(Patterns(patterns)) }
@@ -413,6 +445,15 @@ mod tests {
         for text in ["YQ==", "whsec_", "whsec_!", ",", "whsec_YQ,whsec_YQ,whsec_YQ"] {
             assert!((SIGNING_SECRETS.parse)(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn only_types_that_there_are_can_be_sent() {
+        let types = (WEBHOOK_TYPES.parse)("room.*, message.created").unwrap();
+        assert!(types.matches("room.joined") && types.matches("message.created"));
+        assert!(!types.matches("message.queued"));
+        assert!(because(&(WEBHOOK_TYPES.parse)("room.*,rom.*").unwrap_err()).contains("rom.*"));
+        assert!((WEBHOOK_TYPES.parse)(",").is_err() && (WEBHOOK_ROOMS.parse)(",").is_err());
     }
 
     #[test]

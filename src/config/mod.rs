@@ -151,6 +151,16 @@ impl Config {
             "NODE_ENV is neither production nor development: it counts as production",
         );
         warn(
+            self.webhook_url.is_some() && self.store_url == StoreUrl::Memory,
+            "STORE_URL is memory: webhooks that wait are lost when the server stops",
+        );
+        warn(
+            self.webhook_url
+                .as_ref()
+                .is_some_and(|url| !url.to_ascii_lowercase().starts_with("https:")),
+            "WEBHOOK_URL is not https: whoever is on the way reads what happens; its signature only proves who sent it",
+        );
+        warn(
             self.redis_url.is_some() && self.store_url_given,
             "STORE_URL has no effect: with REDIS_URL messages are kept in Redis",
         );
@@ -193,6 +203,24 @@ fn check_together(config: &Config, reader: &mut Reader) {
             reader
                 .conflict(&on, "needs HANDLER_URL, the address of the backend that is to be asked");
         }
+    }
+    match (reader.source("WEBHOOK_URL"), reader.source("WEBHOOK_SECRET")) {
+        (Some(_), None) => reader.conflict(
+            &["WEBHOOK_URL"],
+            "needs WEBHOOK_SECRET beside it, so that the backend can tell webhooks from anybody else's requests",
+        ),
+        (None, Some(_)) => {
+            reader.conflict(&["WEBHOOK_SECRET"], "needs WEBHOOK_URL beside it; set both or neither");
+        }
+        _ => {}
+    }
+    if reader.source("WEBHOOK_URL").is_some()
+        && reader.source("REDIS_URL").or_else(|| reader.source("WS_REDIS_URL")).is_some()
+    {
+        reader.conflict(
+            &["WEBHOOK_URL"],
+            "webhooks are kept in the store of a single node and cannot be used with REDIS_URL yet; unset one of them",
+        );
     }
     match (reader.source("ADMIN_USERNAME"), reader.source("ADMIN_PASSWORD")) {
         (Some(_), None) => reader

@@ -171,7 +171,7 @@ pub(super) const BACKEND_URL: Kind<Option<String>> = Kind::new(
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(ParseError::Because(
-                "no user or password in it: requests are signed with HANDLER_SECRET".into(),
+                "no user or password in it: requests are signed with a secret of their own".into(),
             ));
         }
         Ok(Some(text.to_owned()))

@@ -181,6 +181,23 @@ settings! {
         /// has it; two, while one replaces the other.
         HANDLER_SECRET => handler_secret: SigningSecrets = kinds::SIGNING_SECRETS, "";
     }
+    "Webhooks" {
+        /// The address that is told what happens, `http` or `https`; without it nobody is. Not together with
+        /// `REDIS_URL` yet.
+        WEBHOOK_URL => webhook_url: Option<String> = places::BACKEND_URL, "";
+        /// The secret that webhooks are signed with, `whsec_` and base64, as Standard Webhooks has it; two,
+        /// while one replaces the other. Needed with `WEBHOOK_URL`.
+        WEBHOOK_SECRET => webhook_secret: SigningSecrets = kinds::SIGNING_SECRETS, "";
+        /// The types that are sent, with `*`. By default all but `message.created`.
+        WEBHOOK_EVENTS => webhook_events: Patterns = kinds::WEBHOOK_TYPES,
+            "client.*,user.*,room.*,message.queued,node.*";
+        /// The rooms whose `room.*` and `message.created` are sent, as patterns with `*`.
+        WEBHOOK_ROOMS => webhook_rooms: Patterns = kinds::WEBHOOK_ROOMS, "*";
+        /// How long the backend may take for the answer to a webhook.
+        WEBHOOK_TIMEOUT => webhook_timeout: Duration = value::POSITIVE_DURATION, "15s";
+        /// How many webhooks may wait. Beyond that the oldest are dropped, but never those of messages.
+        WEBHOOK_QUEUE => webhook_queue: u64 = value::POSITIVE_COUNT, "100000";
+    }
     "Storage" {
         /// Where messages are kept: `sqlite:` and a file, or `memory:`. With `REDIS_URL`: in Redis.
         STORE_URL => store_url: StoreUrl = places::STORE_URL, "sqlite:data/roomcast.db";

@@ -377,6 +377,30 @@ fn a_backend_is_asked_only_where_there_is_one() {
 }
 
 #[test]
+fn webhooks_need_an_address_and_a_secret() {
+    let url = "http://127.0.0.1:9/webhooks";
+    let config =
+        env("WEBHOOK_URL", url).env("WEBHOOK_SECRET", "whsec_YQ==,whsec_YQ").load().unwrap();
+    assert!(config.webhook_events.matches("node.lost"));
+    assert!(!config.webhook_events.matches("message.created"));
+    assert!(config.webhook_rooms.matches("any room"));
+    let shown = format!("{config:?} {:?}", config.summary());
+    assert!(!shown.contains("YQ") && shown.contains(url), "{shown}");
+    let fault = env("WEBHOOK_URL", url).fault();
+    assert!(fault.contains("WEBHOOK_SECRET"), "{fault}");
+    let fault = env("WEBHOOK_SECRET", "whsec_YQ").fault();
+    assert!(fault.contains("WEBHOOK_URL"), "{fault}");
+    let shared = env("WEBHOOK_URL", url)
+        .env("WEBHOOK_SECRET", "whsec_YQ")
+        .env("REDIS_URL", "redis://127.0.0.1");
+    assert!(shared.fault().contains("WEBHOOK_URL"));
+    for wrong in ["ftp://a.example", "http://me:secret@a.example"] {
+        let fault = env("WEBHOOK_URL", wrong).env("WEBHOOK_SECRET", "whsec_YQ").fault();
+        assert!(fault.contains("WEBHOOK_URL"), "{fault}");
+    }
+}
+
+#[test]
 fn proxies_are_trusted_by_address_and_network() {
     let config = env("TRUST_PROXY", "10.0.0.0/8,::1").load().unwrap();
     let trusts = |peer: &str| config.trusts_proxy(peer.parse().unwrap());

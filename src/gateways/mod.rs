@@ -9,3 +9,4 @@ pub mod handlers;
 pub mod http;
 pub mod http_error;
 pub mod socketio;
+pub mod webhooks;

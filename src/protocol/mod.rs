@@ -10,3 +10,4 @@ pub mod permissions;
 pub mod position;
 pub mod refusal;
 pub mod timestamp;
+pub mod webhook;

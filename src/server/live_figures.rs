@@ -31,6 +31,7 @@ pub(super) struct LiveFigures {
     pub event_log: EventLog,
     pub cluster: Option<Cluster>,
     pub memory: Memory,
+    pub has_webhooks: bool,
     pub started_at: Timestamp,
     /// Which clients there were, by namespace, transport and protocol.
     pub seen: Mutex<BTreeMap<ClientLabels, i64>>,
@@ -52,6 +53,9 @@ impl Collector for LiveFigures {
         of_memory(&mut sheet, &self.memory)?;
         if let Some(store) = &self.store {
             of_store(&mut sheet, store)?;
+            if self.has_webhooks {
+                of_webhooks(&mut sheet, store)?;
+            }
         }
         if let Some(cluster) = &self.cluster {
             of_cluster(&mut sheet, cluster)?;
@@ -160,6 +164,24 @@ fn of_store(sheet: &mut Sheet<'_>, store: &Store) -> Result<(), Error> {
     sheet.counter("store_trimmed", help, None, stats.trimmed)?;
     let help = "Writes refused because the store or its disk was full";
     sheet.counter("store_refused", help, None, stats.refused)
+}
+
+fn of_webhooks(sheet: &mut Sheet<'_>, store: &Store) -> Result<(), Error> {
+    let stats = store.stats();
+    sheet.gauge(
+        "webhooks_pending",
+        "Webhooks that wait for their delivery",
+        None,
+        stats.webhooks,
+    )?;
+    let age = |at: i64| (Timestamp::now().as_millis() - at).max(0) / 1000;
+    let help = "How long ago the oldest webhook that waits happened";
+    let unit = Some(&Unit::Seconds);
+    sheet.gauge("webhooks_oldest", help, unit, stats.oldest_webhook_ms.map_or(0, age))?;
+    let help = "Webhooks dropped because more than WEBHOOK_QUEUE waited, or the store failed; never those of messages";
+    sheet.counter("webhooks_dropped", help, None, stats.webhooks_dropped)?;
+    let help = "Webhooks given up after three days";
+    sheet.counter("webhooks_given_up", help, None, stats.webhooks_failed)
 }
 
 fn of_cluster(sheet: &mut Sheet<'_>, cluster: &Cluster) -> Result<(), Error> {

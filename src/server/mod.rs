@@ -23,6 +23,7 @@ use crate::{
         self, Broker,
         cluster::{self, Cluster},
         fanout::Fanout,
+        webhooks::Webhooks,
     },
     commands::{
         context::{Context, Shared},
@@ -36,6 +37,7 @@ use crate::{
         handlers::Handlers,
         http,
         socketio::{self, SocketLayer},
+        webhooks::Deliverer,
     },
     hub::{Registry, observer::Observer},
     limits::Limits,
@@ -62,6 +64,9 @@ const CLAIM_REMEMBERED: Duration = Duration::from_mins(1);
 
 /// How long the last answers, and the last lines of the event log, may take when everything else is done.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long webhooks that are under way may take when the server stops; the next start sends them again.
+const WEBHOOKS: Duration = Duration::from_secs(2);
 
 /// How long the store may take to close even after the grace: a clean close makes the next start faster.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -116,6 +121,12 @@ pub enum StartError {
     /// `REDIS_URL` cannot be used.
     #[error("REDIS_URL names what cannot be used: the database's number, or TLS")]
     Redis,
+    /// Webhooks cannot be sent.
+    #[error("WEBHOOK_URL cannot be used: {0}")]
+    Webhooks(String),
+    /// The outbox cannot be read.
+    #[error("webhooks that wait cannot be read: {0}")]
+    Outbox(#[from] store::StoreError),
     /// The application's backend cannot be asked.
     #[error("HANDLER_URL cannot be used: {0}")]
     Handler(String),
@@ -140,6 +151,7 @@ pub struct Server {
     app: App,
     io: SocketIo,
     layer: SocketLayer,
+    deliverer: Option<Deliverer>,
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -184,13 +196,23 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         event_log: event_log.clone(),
         cluster: cluster.clone(),
         memory: memory.clone(),
+        has_webhooks: config.webhook_url.is_some(),
         started_at,
         seen: Mutex::default(),
     }));
+    let webhooks = match &store {
+        Some(store) if config.webhook_url.is_some() && !store.is_shared() => {
+            Some(Webhooks::start(&config, store.clone(), &node).await?)
+        }
+        _ => None,
+    };
+    let webhook_store = store.as_ref().filter(|_| webhooks.is_some());
+    let deliverer = Deliverer::start(&config, webhook_store, &metrics);
+    let deliverer = deliverer.map_err(StartError::Webhooks)?;
     let handlers = Handlers::new(&config, &node, metrics.clone()).map_err(StartError::Handler)?;
     let admin = Admin::start(&config, &registry);
     let context = Context::new(Shared {
-        broker: Broker::new(here, log, cluster.clone(), wire.clone()),
+        broker: Broker::new(here, log, cluster.clone(), wire.clone()).telling(webhooks),
         cluster,
         store,
         deliveries: Deliveries::default(),
@@ -235,7 +257,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let listen = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    Ok(Server { app, io, layer, listener, address })
+    Ok(Server { app, io, layer, deliverer, listener, address })
 }
 
 fn open_event_log(config: &Config) -> Result<EventLog, StartError> {
@@ -256,7 +278,7 @@ async fn open_store(
     redis: Option<&redis::Client>,
     node: &str,
 ) -> Result<Option<Store>, StartError> {
-    if config.history_size == 0 && config.queue_size == 0 {
+    if config.history_size == 0 && config.queue_size == 0 && config.webhook_url.is_none() {
         return Ok(None);
     }
     let settings = store::Settings::of(config);
@@ -296,7 +318,7 @@ impl Server {
     /// # Errors
     /// When the listener fails for good.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        let Self { app, io, layer, listener, address } = self;
+        let Self { app, io, layer, deliverer, listener, address } = self;
         let service = http::service(&app, layer);
         // Held until the end of this function.
         let _rotation = app.event_log.reopen_on_hangup()?;
@@ -317,7 +339,7 @@ impl Server {
         tokio::time::sleep(NOTICE.min(grace / 10)).await;
         app.draining.store(true, Ordering::Release);
         stop.cancel();
-        finish(&app, &io, &stopping).await;
+        finish(&app, &io, deliverer, &stopping).await;
         // Still open are polling requests of sessions that are in no namespace, which the library cannot
         // close, and connections whose other end does not read.
         if let Ok(served) = tokio::time::timeout(LINGER, &mut serving).await {
@@ -338,12 +360,17 @@ impl Server {
 }
 
 /// Finishes what was taken, tells the clients, and closes the store, each within its own part of the grace.
-async fn finish(app: &App, io: &SocketIo, stopping: &Stop) {
+async fn finish(app: &App, io: &SocketIo, deliverer: Option<Deliverer>, stopping: &Stop) {
     // Pages, replays and publishers stop waiting for slow readers.
     app.wire.hurry();
     // What was taken is finished first, so that its answers go out before the close.
     app.tasks.close();
     stopping.part("events and requests", Stop::EVENTS, app.tasks.wait()).await;
+    if let Some(webhooks) = app.broker.webhooks() {
+        let clients =
+            app.registry.namespaces().into_iter().flat_map(|namespace| namespace.clients());
+        webhooks.stop(clients.collect(), |client| app.sender_id(client));
+    }
     if let Some(cluster) = &app.cluster {
         cluster_peer::announce_departures(app);
         stopping.part("cluster", Stop::CLUSTER, cluster.close()).await;
@@ -351,6 +378,10 @@ async fn finish(app: &App, io: &SocketIo, stopping: &Stop) {
     stopping.part("connections", Stop::CLIENTS, io.close()).await;
     let unsent = stopping.part("unsent", Stop::CLIENTS, app.wire.closed());
     let store = async {
+        if let Some(deliverer) = deliverer {
+            let deadline = stopping.until(Stop::CLIENTS).min(Instant::now() + WEBHOOKS);
+            stopping.part_until("webhooks", deadline, deliverer.stop()).await;
+        }
         let Some(store) = &app.store else { return };
         let deadline = stopping.until(Stop::STORE).max(Instant::now() + CLOSING);
         stopping.part_until("store", deadline, store.close()).await;

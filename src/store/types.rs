@@ -4,6 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use super::webhook::Webhook;
 use crate::{
     config::{Config, StoreSync, StoreUrl},
     limits::SenderId,
@@ -88,6 +89,8 @@ pub struct Settings {
     pub max_rooms_per_sender: u64,
     /// The most bytes that the embedded store holds; 0: no limit.
     pub store_max_bytes: u64,
+    /// The most webhooks that wait for the backend; beyond that the oldest announcements are dropped.
+    pub webhook_limit: u64,
     /// The source of the time.
     pub clock: Clock,
 }
@@ -112,6 +115,7 @@ impl Settings {
             max_rooms: config.max_rooms,
             max_rooms_per_sender: config.max_rooms_per_sender,
             store_max_bytes: config.store_max_bytes,
+            webhook_limit: config.webhook_queue,
             clock: Clock::system(),
         }
     }
@@ -166,6 +170,8 @@ pub struct Append {
     pub except: Except,
     /// The sender charged for the room if this is its first message; `None`, a backend, is not charged.
     pub sender: Option<SenderId>,
+    /// The webhook that tells of it, stored in the same transaction.
+    pub webhook: Option<Webhook>,
 }
 
 /// A committed room message, as the log tail receives it.
@@ -355,4 +361,12 @@ pub struct Stats {
     pub trimmed: u64,
     /// Writes refused because the store or its disk was full.
     pub refused: u64,
+    /// Webhooks that wait.
+    pub webhooks: u64,
+    /// When the oldest of them happened, in milliseconds since 1970-01-01 UTC, as of a second ago.
+    pub oldest_webhook_ms: Option<i64>,
+    /// Announcements dropped because the outbox was full, or they could not be stored.
+    pub webhooks_dropped: u64,
+    /// Webhooks given up.
+    pub webhooks_failed: u64,
 }

@@ -87,6 +87,7 @@ async fn store(server: &TestServer, count: u64) {
         },
         except: Except::nobody(),
         sender: None,
+        webhook: None,
     };
     let log = server.app.broker.log().unwrap();
     let appended = (1..=count).map(|n| log.append(append(n))).collect::<Vec<_>>();

@@ -32,7 +32,9 @@ pub async fn queue(
     let Some(store) = queue_store(context) else {
         return Err(Refusal::new(Code::NotFound, "Target user not found or offline"));
     };
-    store.enqueue(user.clone(), sender, entry).await?;
+    let webhooks = context.broker.webhooks();
+    let webhook = webhooks.and_then(|webhooks| webhooks.of_queued(user, &entry));
+    store.enqueue(user.clone(), sender, entry, webhook).await?;
     // The user may have connected while the message was being stored.
     wake(context, user);
     if let Some(cluster) = &context.cluster

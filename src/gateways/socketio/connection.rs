@@ -348,6 +348,9 @@ impl Connection {
         step("welcoming", &|| announcement::welcome(&client));
         client.namespace.add(client.clone());
         step("announcing the beginning", &|| announcement::announce_connected(app, &client));
+        if let Some(webhooks) = app.broker.webhooks() {
+            step("telling the backend", &|| webhooks.connected(&client, app.sender_id(&client)));
+        }
         step("beginning presence", &|| session::begin(app, &client));
         tracing::debug!(client = %client.id, namespace = %client.namespace.path, name = ?client.name, user = ?client.user(), transport = client.sender.transport(), "connected");
         if let Some(observer) = &app.observer {
@@ -376,11 +379,16 @@ impl Connection {
         // Whatever fails, the rest must be done: nothing of a client may remain.
         let metrics = &app.metrics;
         if !step(metrics, client, "leaving rooms", || room::leave_all(app, client)) {
-            room::forget(client, &places);
+            room::forget(app, client, &places);
         }
         step(metrics, client, "announcing the end", || {
             announcement::announce_disconnected(app, client);
         });
+        if let Some(webhooks) = app.broker.webhooks() {
+            step(metrics, client, "telling the backend", || {
+                webhooks.disconnected(client, &reason, app.sender_id(client));
+            });
+        }
         if !step(metrics, client, "ending presence", || session::end(app, client, places)) {
             session::forget(app, client);
         }

@@ -14,7 +14,10 @@ use super::{
 use crate::{
     limits::SenderId,
     protocol::{audience::Except, names::UserId},
-    store::backlog::{self, Backlog, Limits},
+    store::{
+        backlog::{self, Backlog, Limits},
+        webhook::{Announcement, Settled, Webhook},
+    },
 };
 
 /// The least time between the starts of two commits, so that under load one commit serves many. A write
@@ -23,10 +26,33 @@ const SPACING: Duration = Duration::from_millis(1);
 
 /// What the writer is asked to do.
 pub(super) enum Work {
-    Append { room: RoomKey, entry: Arc<Entry>, except: Except, sender: Option<SenderId> },
-    Receipt { room: RoomKey, message_id: String, user: UserId, timestamp_ms: i64 },
-    Enqueue { user: UserId, sender: Option<SenderId>, entry: Entry },
-    Confirm { user: UserId, up_to: u64 },
+    Append {
+        room: RoomKey,
+        entry: Arc<Entry>,
+        except: Except,
+        sender: Option<SenderId>,
+        webhook: Option<Webhook>,
+    },
+    Receipt {
+        room: RoomKey,
+        message_id: String,
+        user: UserId,
+        timestamp_ms: i64,
+    },
+    Enqueue {
+        user: UserId,
+        sender: Option<SenderId>,
+        entry: Entry,
+        webhook: Option<Webhook>,
+    },
+    Confirm {
+        user: UserId,
+        up_to: u64,
+    },
+    Announce(Announcement),
+    /// A webhook of a message that is kept nowhere else.
+    Tell(Webhook),
+    Settle(Settled),
     Sweep,
 }
 
@@ -34,17 +60,25 @@ impl Work {
     /// Whether it makes the store larger.
     pub(super) fn wants_room(&self) -> bool {
         match self {
-            Self::Append { .. } | Self::Receipt { .. } | Self::Enqueue { .. } => true,
-            Self::Confirm { .. } | Self::Sweep => false,
+            Self::Append { .. }
+            | Self::Receipt { .. }
+            | Self::Enqueue { .. }
+            | Self::Announce(_)
+            | Self::Tell(_) => true,
+            Self::Confirm { .. } | Self::Settle(_) | Self::Sweep => false,
         }
     }
 
     fn bytes(&self) -> usize {
+        let size = |webhook: Option<&Webhook>| webhook.map_or(0, |webhook| webhook.json.len());
         let own = match self {
-            Self::Append { entry, .. } => entry.size(),
-            Self::Enqueue { entry, .. } => entry.size(),
+            // A webhook's beginning; its end is the entry's.
+            Self::Append { entry, webhook, .. } => entry.size() + size(webhook.as_ref()),
+            Self::Enqueue { entry, webhook, .. } => entry.size() + size(webhook.as_ref()),
             Self::Receipt { message_id, .. } => message_id.len(),
-            Self::Confirm { .. } | Self::Sweep => 0,
+            Self::Announce(announcement) => size(announcement.webhook.as_ref()),
+            Self::Tell(webhook) => size(Some(webhook)),
+            Self::Confirm { .. } | Self::Settle(_) | Self::Sweep => 0,
         };
         own + size_of::<Self>()
     }
@@ -65,7 +99,8 @@ impl backlog::Command for Command {
         match &self.work {
             Work::Append { sender, .. } | Work::Enqueue { sender, .. } => sender.clone(),
             Work::Receipt { user, .. } => Some(SenderId::User(user.clone())),
-            Work::Confirm { .. } | Work::Sweep => None,
+            Work::Announce(announcement) => announcement.sender.clone(),
+            Work::Confirm { .. } | Work::Tell(_) | Work::Settle(_) | Work::Sweep => None,
         }
     }
 
@@ -108,13 +143,13 @@ impl Intake {
         Self { state: Mutex::new(state), arrived: Condvar::new() }
     }
 
-    /// Takes the work in, or answers why not.
-    pub(super) fn push(&self, command: Command) {
+    /// Takes the work in, or answers why not; returns whether it was taken.
+    pub(super) fn push(&self, command: Command) -> bool {
         let mut state = self.state.lock();
         if let Err(refused) = state.backlog.push(command) {
             drop(state);
             refused.tell();
-            return;
+            return false;
         }
         let wake = match state.awaits {
             Awaits::Nothing => false,
@@ -125,6 +160,7 @@ impl Intake {
         if wake {
             self.arrived.notify_one();
         }
+        true
     }
 
     /// Waits for work until `idle_at`. While there is less than a batch, waits for more until [`SPACING`]

@@ -261,7 +261,8 @@ pub(super) fn pack(attachments: &[Bytes]) -> Option<Vec<u8>> {
     Some(packed)
 }
 
-fn unpack(packed: &[u8]) -> Vec<Bytes> {
+/// Attachments from their column.
+pub(super) fn unpack(packed: &[u8]) -> Vec<Bytes> {
     let mut rest = Bytes::copy_from_slice(packed);
     let mut attachments = Vec::new();
     while rest.len() >= 8 {

@@ -22,6 +22,7 @@ mod epoch;
 mod evict;
 mod intake;
 mod log;
+mod outbox;
 mod queue;
 mod reader;
 mod receipts;
@@ -37,6 +38,7 @@ mod trim;
 mod writer;
 
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread::JoinHandle,
     time::Duration,
@@ -65,6 +67,7 @@ use super::{
         self, Append, Committed, Entry, Extent, Health, Location, Page, Query, QueuedItem, RoomKey,
         Settings, Stats, StoreError,
     },
+    webhook::{Announcement, Fact, Settled, StoredWebhook, Stream, Webhook},
 };
 use crate::{limits::SenderId, protocol::names::UserId};
 
@@ -137,6 +140,9 @@ impl Embedded {
             .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
         let shared = Arc::new(Shared::default());
         shared.rooms.store(rooms.counts().stored, Relaxed);
+        let webhooks = outbox::count(&opened.conn)
+            .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
+        shared.webhooks.store(webhooks, Relaxed);
         let intake = Arc::new(Intake::new(limits));
         let conn = Arc::new(Mutex::new(opened.conn));
         let readers = match &settings.location {
@@ -177,8 +183,9 @@ impl Embedded {
         })
     }
 
-    pub(super) fn append(&self, Append { room, entry, except, sender }: Append) -> Answer {
-        self.submit(Work::Append { room, entry: Arc::new(entry), except, sender })
+    pub(super) fn append(&self, append: Append) -> Answer {
+        let Append { room, entry, except, sender, webhook } = append;
+        self.submit(Work::Append { room, entry: Arc::new(entry), except, sender, webhook })
     }
 
     pub(super) fn record_receipt(
@@ -191,8 +198,51 @@ impl Embedded {
         self.submit(Work::Receipt { room, message_id, user, timestamp_ms })
     }
 
-    pub(super) fn enqueue(&self, user: UserId, sender: Option<SenderId>, entry: Entry) -> Answer {
-        self.submit(Work::Enqueue { user, sender, entry })
+    pub(super) fn enqueue(
+        &self,
+        user: UserId,
+        sender: Option<SenderId>,
+        entry: Entry,
+        webhook: Option<Webhook>,
+    ) -> Answer {
+        self.submit(Work::Enqueue { user, sender, entry, webhook })
+    }
+
+    pub(super) fn announce(&self, announcement: Announcement) {
+        // Nobody waits for the answer. What fails after this, the writer counts.
+        let (reply, _) = oneshot::channel();
+        if !self.intake.push(Command { work: Work::Announce(announcement), reply }) {
+            self.shared.webhooks_dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(super) fn tell(&self, webhook: Webhook) -> Answer {
+        self.submit(Work::Tell(webhook))
+    }
+
+    pub(super) fn settle_webhooks(&self, settled: Settled) -> Answer {
+        self.submit(Work::Settle(settled))
+    }
+
+    pub(super) async fn changed_streams(&self) -> HashSet<Stream> {
+        self.shared.outbox.changed().await
+    }
+
+    pub(super) async fn webhook_streams(&self) -> Result<HashSet<Stream>, StoreError> {
+        self.readers.run(outbox::streams).await
+    }
+
+    pub(super) async fn webhooks(
+        &self,
+        stream: Stream,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<StoredWebhook>, StoreError> {
+        self.readers.run(move |conn| outbox::page(conn, stream, limit, max_bytes)).await
+    }
+
+    pub(super) async fn webhook_facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.readers.run(outbox::facts).await
     }
 
     pub(super) fn confirm(&self, user: UserId, up_to: u64) -> Answer {

@@ -1,10 +1,13 @@
 //! What the writer shares with others: its counters, and whether it can write.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use super::types::{Health, Stats};
+use super::{
+    outbox::Outbox,
+    types::{Health, Stats},
+};
 
 /// Counters, and why writes fail.
 #[derive(Default)]
@@ -19,6 +22,13 @@ pub(super) struct Shared {
     pub bytes: AtomicU64,
     pub trimmed: AtomicU64,
     pub refused: AtomicU64,
+    /// Webhooks that wait; only the writer changes it.
+    pub webhooks: AtomicU64,
+    /// When the oldest of them happened; `i64::MAX` if none waits.
+    pub oldest_webhook: AtomicI64,
+    pub webhooks_dropped: AtomicU64,
+    pub webhooks_failed: AtomicU64,
+    pub outbox: Outbox,
     failing: Mutex<Option<Failing>>,
 }
 
@@ -85,6 +95,11 @@ impl Shared {
             bytes: self.bytes.load(Relaxed),
             trimmed: self.trimmed.load(Relaxed),
             refused: self.refused.load(Relaxed),
+            webhooks: self.webhooks.load(Relaxed),
+            oldest_webhook_ms: Some(self.oldest_webhook.load(Relaxed))
+                .filter(|at| *at < i64::MAX && self.webhooks.load(Relaxed) > 0),
+            webhooks_dropped: self.webhooks_dropped.load(Relaxed),
+            webhooks_failed: self.webhooks_failed.load(Relaxed),
             ..Stats::default()
         }
     }

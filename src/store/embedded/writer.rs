@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::{
     intake::{Command, Intake, Taken, Work},
     log::{Room, Window, expired_at},
+    outbox::{self, Change},
     pending::Outcome,
     queue, receipts,
     rooms::Rooms,
@@ -22,8 +23,9 @@ use super::{
     space::Space,
     sweep::{self, Progress, Sweep},
     trim::Trim,
-    types::{Committed, Settings, StoreError},
+    types::{Committed, Entry, RoomKey, Settings, StoreError},
 };
+use crate::{limits::SenderId, protocol::audience::Except, store::webhook::Webhook};
 
 /// Steps of the sweep on a full disk, one after the other, and the rows of each; few enough for the
 /// reserve.
@@ -98,15 +100,23 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         let mut committed = Vec::with_capacity(batch.len());
         let (works, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|command| (command.work, command.reply)).unzip();
+        let announced = works.iter().filter(|work| matches!(work, Work::Announce(_))).count();
+        let mut webhooks = Change::begin(&self.shared);
         let done = self.transact(|conn, rooms, settings| {
             let mut budget = 2 * works.len() + 256;
-            works
-                .into_iter()
-                .map(|work| perform(conn, rooms, settings, work, &mut budget, &mut committed))
-                .collect::<rusqlite::Result<Vec<_>>>()
+            let mut batch = Batch {
+                conn,
+                rooms,
+                settings,
+                webhooks: &mut webhooks,
+                budget: &mut budget,
+                committed: &mut committed,
+            };
+            works.into_iter().map(|work| batch.perform(work)).collect::<rusqlite::Result<Vec<_>>>()
         });
         match done {
             Ok(outcomes) => {
+                webhooks.commit(&self.shared);
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.shared.commits.fetch_add(1, Relaxed);
                 self.shared.last_commit_micros.store(micros, Relaxed);
@@ -121,6 +131,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
                 }
             }
             Err(error) => {
+                self.shared.webhooks_dropped.fetch_add(announced as u64, Relaxed);
                 let failure = StoreError::Unavailable(error.to_string());
                 for reply in replies {
                     let _ = reply.send(Err(failure.clone()));
@@ -151,8 +162,14 @@ impl<T: FnMut(&[Committed])> Writer<T> {
     /// again.
     fn sweep(&mut self, rows: usize) -> Option<Progress> {
         let mut sweep = std::mem::take(&mut self.sweep);
-        let progress =
-            self.transact(|conn, rooms, settings| sweep.step(conn, rooms, settings, rows));
+        let mut webhooks = Change::begin(&self.shared);
+        let progress = self.transact(|conn, rooms, settings| {
+            webhooks.sweep(conn, settings)?;
+            sweep.step(conn, rooms, settings, rows)
+        });
+        if progress.is_ok() {
+            webhooks.commit(&self.shared);
+        }
         // After a failure the pass begins anew.
         progress.inspect(|_| self.sweep = sweep).ok()
     }
@@ -209,6 +226,10 @@ impl<T: FnMut(&[Committed])> Writer<T> {
             tracing::debug!(%error, "the store's size is not known");
         }
         self.shared.bytes.store(self.space.used(), Relaxed);
+        match outbox::oldest(&self.conn.lock()) {
+            Ok(at) => self.shared.oldest_webhook.store(at.unwrap_or(i64::MAX), Relaxed),
+            Err(error) => tracing::debug!(%error, "the age of the oldest webhook is not known"),
+        }
     }
 
     /// Trims history if room is short. If there is none, refuses the work that needs some.
@@ -230,6 +251,9 @@ impl<T: FnMut(&[Committed])> Writer<T> {
             self.shared.fails(&reason, self.settings.clock.now_ms());
         }
         for command in refused {
+            if matches!(command.work, Work::Announce(_)) {
+                self.shared.webhooks_dropped.fetch_add(1, Relaxed);
+            }
             let _ = command.reply.send(Err(StoreError::Full(reason.clone())));
         }
         rest
@@ -276,56 +300,95 @@ impl<T: FnMut(&[Committed])> Writer<T> {
     }
 }
 
-/// Does one piece of work inside the transaction: the outer error ends the batch, the inner one
-/// only this work.
-fn perform(
-    conn: &Connection,
-    rooms: &mut Rooms,
-    settings: &Settings,
-    work: Work,
-    budget: &mut usize,
-    committed: &mut Vec<Committed>,
-) -> rusqlite::Result<Result<Outcome, StoreError>> {
-    match work {
-        Work::Append { room: key, entry, except, sender } => {
-            let room =
-                match rooms.find_or_create(conn, &key, sender.as_ref(), entry.timestamp_ms)? {
-                    Ok(room) => room,
-                    Err(refusal) => return Ok(Err(refusal)),
-                };
-            room.append(conn, &entry, &except)?;
-            let size = settings.history_size.max(1);
-            if room.head + 1 - room.first >= size + Room::slack(size) {
-                room.trim(conn, room.head + 1 - size, budget)?;
+/// What the works of one transaction share.
+struct Batch<'a> {
+    conn: &'a Connection,
+    rooms: &'a mut Rooms,
+    settings: &'a Settings,
+    webhooks: &'a mut Change,
+    /// How many rows may still be trimmed.
+    budget: &'a mut usize,
+    committed: &'a mut Vec<Committed>,
+}
+
+impl Batch<'_> {
+    /// Does one piece of work inside the transaction: the outer error ends the batch, the inner one
+    /// only this work.
+    fn perform(&mut self, work: Work) -> rusqlite::Result<Result<Outcome, StoreError>> {
+        let Self { conn, settings, .. } = *self;
+        match work {
+            Work::Append { room, entry, except, sender, webhook } => {
+                let append = Append { room, entry, except, sender, webhook };
+                self.append(append)
             }
-            let position = room.newest();
-            committed.push(Committed { room: key, position, entry, except });
-            Ok(Ok(Outcome { number: position.offset, epoch: position.epoch }))
-        }
-        Work::Receipt { room, message_id, user, timestamp_ms } => {
-            let recorded = match rooms.find(conn, &room)? {
-                Some(room) => receipts::record(
-                    conn,
-                    room,
-                    Window::new(settings),
-                    &message_id,
-                    &user,
-                    timestamp_ms,
-                )?,
-                None => false,
-            };
-            Ok(Ok(u64::from(recorded).into()))
-        }
-        Work::Enqueue { user, sender, entry } => {
-            let expired_at = expired_at(settings.clock.now_ms(), settings.queue_ttl);
-            let seq = queue::enqueue(conn, settings, expired_at, &user, sender.as_ref(), &entry)?;
-            Ok(seq.map(Outcome::from))
-        }
-        Work::Confirm { user, up_to } => Ok(Ok(queue::confirm(conn, &user, up_to)?.into())),
-        Work::Sweep => {
-            let mut sweep = Sweep::default();
-            while sweep.step(conn, rooms, settings, usize::MAX)? != Progress::Finished {}
-            Ok(Ok(0.into()))
+            Work::Receipt { room, message_id, user, timestamp_ms } => {
+                let recorded = match self.rooms.find(conn, &room)? {
+                    Some(room) => receipts::record(
+                        conn,
+                        room,
+                        Window::new(settings),
+                        &message_id,
+                        &user,
+                        timestamp_ms,
+                    )?,
+                    None => false,
+                };
+                Ok(Ok(u64::from(recorded).into()))
+            }
+            Work::Enqueue { user, sender, entry, webhook } => {
+                let expired_at = expired_at(settings.clock.now_ms(), settings.queue_ttl);
+                let seq =
+                    queue::enqueue(conn, settings, expired_at, &user, sender.as_ref(), &entry)?;
+                if let (Ok(_), Some(webhook)) = (&seq, &webhook) {
+                    self.webhooks.insert_message(conn, settings, webhook, None)?;
+                }
+                Ok(seq.map(Outcome::from))
+            }
+            Work::Confirm { user, up_to } => Ok(Ok(queue::confirm(conn, &user, up_to)?.into())),
+            Work::Announce(announcement) => {
+                self.webhooks.announce(conn, settings, &announcement)?;
+                Ok(Ok(1.into()))
+            }
+            Work::Tell(webhook) => {
+                self.webhooks.insert_message(conn, settings, &webhook, None)?;
+                Ok(Ok(1.into()))
+            }
+            Work::Settle(settled) => Ok(Ok(self.webhooks.settle(conn, settings, &settled)?.into())),
+            Work::Sweep => {
+                let mut sweep = Sweep::default();
+                while sweep.step(conn, self.rooms, settings, usize::MAX)? != Progress::Finished {}
+                Ok(Ok(0.into()))
+            }
         }
     }
+
+    fn append(&mut self, append: Append) -> rusqlite::Result<Result<Outcome, StoreError>> {
+        let Append { room: key, entry, except, sender, webhook } = append;
+        let Self { conn, settings, .. } = *self;
+        let found = self.rooms.find_or_create(conn, &key, sender.as_ref(), entry.timestamp_ms)?;
+        let room = match found {
+            Ok(room) => room,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        room.append(conn, &entry, &except)?;
+        let size = settings.history_size.max(1);
+        if room.head + 1 - room.first >= size + Room::slack(size) {
+            room.trim(conn, room.head + 1 - size, self.budget)?;
+        }
+        let position = room.newest();
+        if let Some(webhook) = &webhook {
+            self.webhooks.insert_message(conn, settings, webhook, Some((position, &entry)))?;
+        }
+        self.committed.push(Committed { room: key, position, entry, except });
+        Ok(Ok(Outcome { number: position.offset, epoch: position.epoch }))
+    }
+}
+
+/// A room message to be stored.
+struct Append {
+    room: RoomKey,
+    entry: Arc<Entry>,
+    except: Except,
+    sender: Option<SenderId>,
+    webhook: Option<Webhook>,
 }

@@ -139,7 +139,7 @@ impl Redis {
         Self { link, intake, counters, settings }
     }
 
-    pub(super) fn append(&self, Append { room, entry, except, sender }: &Append) -> Answer {
+    pub(super) fn append(&self, Append { room, entry, except, sender, .. }: &Append) -> Answer {
         let entry = codec::encode_entry(entry);
         let bytes = entry.len();
         let mut call = self.call(&scripts::APPEND);

@@ -32,7 +32,7 @@ on_every! {
             attachments: vec![bytes("one"), Bytes::new(), bytes("\u{0}three")],
             timestamp_ms: 1_000_123,
         };
-        let append = Append { room: room("a"), entry: entry.clone(), except: except.clone() , sender: None};
+        let append = Append { room: room("a"), entry: entry.clone(), except: except.clone() , sender: None, webhook: None };
         let _ = world.store.append(append).await.unwrap();
         let read = world.all(&room("a")).await.items.remove(0);
         assert_eq!((&read.entry, &read.except), (&entry, &except));

@@ -3,6 +3,7 @@
 mod history;
 mod model;
 mod offline;
+mod outbox;
 pub(super) mod server;
 
 use std::{
@@ -109,6 +110,7 @@ pub(super) fn settings(location: Location, clock: &Arc<AtomicI64>) -> Settings {
         max_rooms: 0,
         max_rooms_per_sender: 0,
         store_max_bytes: 0,
+        webhook_limit: 1_000,
         clock: Clock::from_fn(move || clock.load(SeqCst)),
     }
 }
@@ -260,6 +262,7 @@ impl World {
             entry: self.entry(id),
             except: Except::nobody(),
             sender,
+            webhook: None,
         })
     }
 

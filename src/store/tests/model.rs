@@ -206,7 +206,7 @@ async fn enqueue(world: &World, model: &mut Model, who: &UserId, from: Option<u8
     let of_sender = model.queue.iter().filter(|item| item.2 == from && item.3 > expired).count();
     let result = world
         .store
-        .enqueue(who.clone(), from.map(|it| sender(&it.to_string())), world.entry("q"))
+        .enqueue(who.clone(), from.map(|it| sender(&it.to_string())), world.entry("q"), None)
         .await;
     if full {
         assert_eq!(result, Err(StoreError::QueueFull));

@@ -4,7 +4,7 @@ use super::*;
 
 impl World {
     async fn enqueue(&self, who: &str, from: Option<&str>, id: &str) -> Result<u64, StoreError> {
-        self.store.enqueue(user(who), from.map(sender), self.entry(id)).await
+        self.store.enqueue(user(who), from.map(sender), self.entry(id), None).await
     }
 
     /// Confirms as the holder of the claim.
@@ -121,7 +121,7 @@ on_every! {
         world.reopen(|settings, _| settings.queue_sender_limit = 5);
         let enqueue = async |who: &str, size: usize| {
             let entry = Entry { json: "x".repeat(size).into(), ..world.entry("e") };
-            world.store.enqueue(user(who), Some(sender("eve")), entry).await
+            world.store.enqueue(user(who), Some(sender("eve")), entry, None).await
         };
         let place = enqueue("a", 90_000).await.expect("one always fits");
         assert_eq!(enqueue("b", 1).await, Err(StoreError::SenderQueueFull));

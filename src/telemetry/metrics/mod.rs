@@ -57,6 +57,8 @@ pub struct Metrics {
     requests: Family<StatusLabel, Counter>,
     panics: Counter,
     handler: HandlerFigures,
+    webhooks: Family<OutcomeLabel, Counter>,
+    webhooks_off: Gauge,
 }
 
 /// The figures of requests to the application's backend.
@@ -116,6 +118,11 @@ struct HandlerLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabel {
     limit: &'static str,
 }
@@ -148,6 +155,8 @@ impl Default for Metrics {
             requests: Family::default(),
             panics: Counter::default(),
             handler: HandlerFigures::default(),
+            webhooks: Family::default(),
+            webhooks_off: Gauge::default(),
         };
         metrics.register();
         metrics.figures.register_collector(Box::new(metrics.live.clone()));
@@ -205,6 +214,10 @@ impl Metrics {
         add(figures, "handler_under_way", help, under_way);
         let help = "Requests to the application's backend that wait for a free place";
         add(figures, "handler_waiting", help, waiting);
+        let help = "Webhooks sent, by outcome: delivered, gone, or why they failed";
+        add(figures, "webhook_requests", help, &self.webhooks);
+        let help = "Whether the endpoint for webhooks has answered 410 and gets nothing until a restart: 1, else 0";
+        add(figures, "webhooks_off", help, &self.webhooks_off);
     }
 
     /// Adds figures that are read on request. The first call wins.
@@ -316,6 +329,16 @@ impl Metrics {
     /// `more` requests to the application's backend more wait for a free place (fewer, if negative).
     pub fn handler_waiting(&self, more: i64) {
         self.handler.waiting.inc_by(more);
+    }
+
+    /// A webhook was sent, with this outcome.
+    pub fn webhook_tried(&self, outcome: &'static str) {
+        self.webhooks.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// The endpoint for webhooks wants no more.
+    pub fn webhooks_off(&self) {
+        self.webhooks_off.set(1);
     }
 
     /// A handler panicked.

@@ -34,6 +34,7 @@ impl World {
             entry,
             except: Except::nobody(),
             sender: None,
+            webhook: None,
         })
     }
 }
@@ -70,7 +71,7 @@ on_both! {
         world.append(&room("a"), "1").await;
         world.disk_full(2);
         let pending: Vec<_> = (0..5).map(|_| world.submit_large()).collect();
-        let queued = world.store.enqueue(user("ann"), None, Entry { json: "x".repeat(50_000).into(), ..world.entry("q") });
+        let queued = world.store.enqueue(user("ann"), None, Entry { json: "x".repeat(50_000).into(), ..world.entry("q") }, None);
         let told = |error: &StoreError| matches!(error, StoreError::Unavailable(_) | StoreError::Full(_));
         for pending in pending {
             assert!(told(&pending.await.unwrap_err()));
@@ -156,6 +157,7 @@ async fn a_tail_that_panics_ends_the_store_and_leaves_no_caller_waiting() {
             entry: entry.clone(),
             except: Except::nobody(),
             sender: None,
+            webhook: None,
         };
         assert!(matches!(store.append(append).await, Err(StoreError::Unavailable(_))));
     }

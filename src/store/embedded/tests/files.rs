@@ -28,7 +28,7 @@ async fn fill(world: &World) -> (Page, Vec<QueuedItem>) {
         world.append(&room("a"), &n.to_string()).await;
     }
     assert!(world.receipt(&room("a"), "7", "ann").await);
-    world.store.enqueue(user("bob"), None, world.entry("q")).await.unwrap();
+    world.store.enqueue(user("bob"), None, world.entry("q"), None).await.unwrap();
     seen(world).await
 }
 
@@ -98,6 +98,7 @@ async fn a_power_failure_that_may_have_taken_commits_changes_the_epochs() {
         entry: world.entry("m"),
         except: Except::nobody(),
         sender: None,
+        webhook: None,
     });
     assert_eq!(appended.await.unwrap().epoch, after.1);
     store.close().await;
@@ -201,7 +202,7 @@ async fn a_newer_schema_is_refused_also_when_only_the_log_knows_of_it() {
     for path in [copy.path().join("roomcast.db"), file] {
         let before = fs::read(&path).unwrap();
         let error = refused(&path);
-        assert!(matches!(error, OpenError::Newer { found: 99, supported: 3, .. }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: 99, supported: 4, .. }), "{error}");
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 }
@@ -285,13 +286,18 @@ async fn a_file_of_before_it_was_stored_who_is_left_out_is_brought_up_to_date() 
     let mut world = World::on_a_file();
     world.append(&room("a"), "old").await;
     world.store.with_writer(|conn| {
-        conn.execute_batch("ALTER TABLE messages DROP COLUMN left_out; PRAGMA user_version = 2;")
-            .unwrap();
+        conn.execute_batch(
+            "ALTER TABLE messages DROP COLUMN left_out;
+             DROP TABLE webhooks; DROP TABLE failed_webhooks; DROP TABLE told;
+             PRAGMA user_version = 2;",
+        )
+        .unwrap();
     });
     world.reopen(|_, _| {});
     let except = Except { users: vec![user("ann")], ..Except::nobody() };
     let entry = world.entry("new");
-    let append = Append { room: room("a"), entry, except: except.clone(), sender: None };
+    let append =
+        Append { room: room("a"), entry, except: except.clone(), sender: None, webhook: None };
     assert_eq!(world.store.append(append).await.unwrap().offset, 2);
     let read = world.all(&room("a")).await.items.into_iter();
     let read: Vec<_> = read.map(|item| (item.entry.id, item.except)).collect();

@@ -11,7 +11,13 @@ impl World {
 
     async fn submit_sized(&self, name: &str, bytes: usize) -> Result<Position, StoreError> {
         let entry = Entry { json: "x".repeat(bytes).into(), ..self.entry("sized") };
-        let append = Append { room: room(name), entry, except: Except::nobody(), sender: None };
+        let append = Append {
+            room: room(name),
+            entry,
+            except: Except::nobody(),
+            sender: None,
+            webhook: None,
+        };
         self.store.append(append).await
     }
 
@@ -66,7 +72,7 @@ on_both! {
         let mut places = Vec::new();
         let refused = loop {
             let entry = Entry { json: "x".repeat(200_000).into(), ..world.entry("q") };
-            match world.store.enqueue(user(&places.len().to_string()), None, entry).await {
+            match world.store.enqueue(user(&places.len().to_string()), None, entry, None).await {
                 Ok(place) => places.push(place),
                 Err(refused) => break refused,
             }

@@ -8,7 +8,7 @@ async fn a_restart_that_loses_nothing_goes_on_with_the_same_epoch() {
     let (one, other) = (world.node(), world.node());
     let before = world.append(&one, "1").await;
     world.append(&other, "2").await;
-    one.enqueue(user("ann"), None, world.entry("q")).await.unwrap();
+    one.enqueue(user("ann"), None, world.entry("q"), None).await.unwrap();
     world.server.command("SAVE");
     world.server.kill();
     for node in [&one, &other] {
@@ -90,7 +90,7 @@ async fn an_emptied_redis_begins_anew_with_other_epochs() {
         assert_eq!(other.extent(&room("a")).await.unwrap().head.epoch, appended.epoch);
         assert!(!epochs.contains(&appended.epoch));
         epochs.push(appended.epoch);
-        places.push(other.enqueue(user("ann"), None, world.entry("q")).await.unwrap());
+        places.push(other.enqueue(user("ann"), None, world.entry("q"), None).await.unwrap());
         world.server.command("FLUSHALL");
         assert_eq!(one.queue_len(&user("ann")).await, Ok(0));
         let emptied = other.extent(&room("a")).await.unwrap();

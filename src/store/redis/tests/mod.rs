@@ -58,6 +58,7 @@ impl World {
             entry: self.entry(id),
             except: Except::nobody(),
             sender: None,
+            webhook: None,
         };
         node.append(append)
     }

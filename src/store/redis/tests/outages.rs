@@ -101,7 +101,7 @@ async fn a_redis_that_is_full_takes_nothing_new_and_lets_go_of_what_is_old() {
     let world = World::start();
     let node = world.node();
     world.append(&node, "1").await;
-    let queue = |who: &str| node.enqueue(user(who), Some(sender("eve")), world.entry("q"));
+    let queue = |who: &str| node.enqueue(user(who), Some(sender("eve")), world.entry("q"), None);
     let first = queue("ann").await.unwrap();
     queue("ann").await.unwrap();
     queue("bob").await.unwrap();
@@ -112,6 +112,7 @@ async fn a_redis_that_is_full_takes_nothing_new_and_lets_go_of_what_is_old() {
         entry: world.entry("m"),
         except: Except::nobody(),
         sender: None,
+        webhook: None,
     };
     assert!(is_unavailable(&node.append(append).await), "also not a first message");
     assert!(is_unavailable(&queue("zoe").await));

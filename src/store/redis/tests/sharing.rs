@@ -51,7 +51,13 @@ async fn too_many_waiting_writes_are_refused_and_the_others_keep_their_order() {
     }
     assert_eq!(results, [Some(1), Some(2), Some(3), Some(4), Some(5), None, None, None]);
     let large = Entry { json: "x".repeat(60_000).into(), ..world.entry("large") };
-    let large = Append { room: room("a"), entry: large, except: Except::nobody(), sender: None };
+    let large = Append {
+        room: room("a"),
+        entry: large,
+        except: Except::nobody(),
+        sender: None,
+        webhook: None,
+    };
     assert!(is_unavailable(&node.append(large).await));
     assert_eq!(world.append(&node, "small").await.offset, 6);
     assert_eq!(node.stats().queued, 0);
@@ -99,7 +105,7 @@ async fn only_the_one_who_has_the_claim_confirms() {
     let world = World::start();
     let (one, other) = (world.node(), world.node());
     let (ann, long) = (user("ann"), Duration::from_mins(1));
-    let place = one.enqueue(ann.clone(), None, world.entry("1")).await.unwrap();
+    let place = one.enqueue(ann.clone(), None, world.entry("1"), None).await.unwrap();
     assert_eq!(one.confirm(ann.clone(), place, "one").await, Ok(None), "nobody has the claim");
     assert_eq!(other.claim_queue(&ann, "other", long).await, Ok(true));
     assert_eq!(one.confirm(ann.clone(), place, "one").await, Ok(None));
@@ -145,7 +151,7 @@ async fn the_nodes_sweep_by_themselves() {
     let often = |tuning: &mut Tuning| tuning.sweep_every = Duration::from_millis(10);
     let nodes = [world.tuned(often), world.tuned(often)];
     world.append(&nodes[0], "1").await;
-    nodes[0].enqueue(user("ann"), Some(sender("eve")), world.entry("q")).await.unwrap();
+    nodes[0].enqueue(user("ann"), Some(sender("eve")), world.entry("q"), None).await.unwrap();
     assert_eq!(nodes[1].queue_len(&user("ann")).await, Ok(1));
     now.fetch_add(200_000, std::sync::atomic::Ordering::SeqCst);
     let swept = async {
@@ -183,8 +189,13 @@ async fn an_entry_without_a_word_of_who_is_left_out_leaves_nobody_out() {
     let world = World::start();
     let node = world.node();
     let left_out = Except { users: vec![user("ann")], ..Except::nobody() };
-    let append =
-        Append { room: room("a"), entry: world.entry("1"), except: left_out.clone(), sender: None };
+    let append = Append {
+        room: room("a"),
+        entry: world.entry("1"),
+        except: left_out.clone(),
+        sender: None,
+        webhook: None,
+    };
     let _ = node.append(append).await.unwrap();
     world.append(&node, "2").await;
     // Without the field, as the former version wrote it.

@@ -1,0 +1,499 @@
+//! What happens, told to the application's backend: written to the store's outbox, from which the gateway for
+//! webhooks delivers it.
+//!
+//! Invariants:
+//! - the webhook of a message is stored in the transaction of the message;
+//! - what a user or a room is told to be alternates: online and offline, occupied and vacated. The store keeps what
+//!   was told last, so that it also holds over a crash;
+//! - nothing waits for an announcement.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use socketioxide::socket::Sid;
+use tokio::{sync::mpsc, time::Instant};
+use uuid::Uuid;
+
+use super::RoomMessage;
+use crate::{
+    config::{Config, Patterns},
+    hub::Client,
+    limits::SenderId,
+    protocol::{
+        epoch::Epoch,
+        names::{RoomName, UserId},
+        payload::{Payload, json_of, raw, tagged::to_tagged},
+        timestamp::Timestamp,
+        webhook::WebhookType,
+    },
+    store::{
+        Announcement, Entry, Fact, Pending, RoomKey, Store, StoreError, Stream, Webhook,
+        WebhookMessage,
+    },
+};
+
+/// How long a room must have been without members to count as vacated: a page reload is nothing to tell.
+const VACATED_AFTER: Duration = Duration::from_secs(5);
+
+/// The client that sends a message.
+#[derive(Debug, Clone)]
+pub struct Author {
+    client: Sid,
+    user: Option<UserId>,
+}
+
+impl Author {
+    /// This client, as the user that it is now.
+    pub fn of(client: &Client) -> Self {
+        Self { client: client.id, user: client.user() }
+    }
+}
+
+/// Tells the backend what happens. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Webhooks(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    types: Patterns,
+    rooms: Patterns,
+    node: String,
+    vacant: Mutex<Vacant>,
+    /// The users that were online when the server last ended, until they are back or their grace is over. Held
+    /// while users come and go, so that it is told in the order in which it happens.
+    returning: Mutex<HashSet<UserId>>,
+    departures: mpsc::UnboundedSender<Departure>,
+    /// The server stops: everything has been told.
+    stopped: AtomicBool,
+}
+
+/// The rooms that were left by their last member a moment ago, each with the number of that departure.
+#[derive(Debug, Default)]
+struct Vacant {
+    rooms: HashMap<RoomKey, u64>,
+    departures: u64,
+}
+
+#[derive(Debug)]
+struct Departure {
+    number: u64,
+    room: RoomKey,
+    over: Instant,
+}
+
+#[derive(Serialize)]
+struct Body<D> {
+    r#type: &'static str,
+    timestamp: Timestamp,
+    data: D,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ClientData<'a> {
+    client_id: &'a str,
+    user_id: Option<UserId>,
+    client_name: &'a str,
+    namespace: &'a str,
+    node: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UserData<'a> {
+    user_id: &'a UserId,
+}
+
+#[derive(Serialize)]
+struct RoomData<'a> {
+    room: &'a RoomName,
+    namespace: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MemberData<'a> {
+    room: &'a RoomName,
+    namespace: &'a str,
+    client_id: &'a str,
+    user_id: Option<UserId>,
+}
+
+#[derive(Serialize)]
+struct NodeData<'a> {
+    node: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MessageData<'a> {
+    room: &'a RoomName,
+    namespace: &'a str,
+    id: &'a str,
+    event: &'a str,
+    user_id: Option<&'a UserId>,
+    client_id: Option<&'a str>,
+}
+
+/// The end of a message's data, after [`MessageData`].
+#[derive(Serialize)]
+struct MessageEnd<'a> {
+    offset: Option<u64>,
+    epoch: Option<Epoch>,
+    data: &'a RawValue,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct QueuedData<'a> {
+    user_id: &'a UserId,
+    id: &'a str,
+    event: &'a str,
+    data: &'a RawValue,
+}
+
+impl Webhooks {
+    /// Tells that this node has started, and that one that ended without a word is lost. What it leaves behind,
+    /// users online and rooms occupied, ends in due time unless they are back. Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn start(config: &Config, store: Store, node: &str) -> Result<Self, StoreError> {
+        let facts = store.webhook_facts().await?;
+        let (departures, departed) = mpsc::unbounded_channel();
+        let webhooks = Self(Arc::new(Inner {
+            store,
+            types: config.webhook_events.clone(),
+            rooms: config.webhook_rooms.clone(),
+            node: node.to_owned(),
+            vacant: Mutex::default(),
+            returning: Mutex::default(),
+            departures,
+            stopped: AtomicBool::new(false),
+        }));
+        for fact in facts {
+            match fact {
+                Fact::Node(lost) => webhooks.node(WebhookType::NodeLost, &lost, false),
+                Fact::User(user) => drop(webhooks.0.returning.lock().insert(user)),
+                Fact::Room(room) => webhooks.begin_vacancy(&mut webhooks.0.vacant.lock(), room),
+            }
+        }
+        webhooks.node(WebhookType::NodeStarted, node, true);
+        let (watching, grace) = (webhooks.clone(), config.presence_grace);
+        tokio::spawn(async move {
+            tokio::time::sleep(grace).await;
+            watching.give_up_returning();
+        });
+        tokio::spawn(end_vacancies(webhooks.clone(), departed));
+        Ok(webhooks)
+    }
+
+    /// Tells of the clients that are connected when the server stops, and nothing after that. Their users and
+    /// rooms are told of by the next start, where they are not back by then.
+    pub fn stop(&self, clients: Vec<Arc<Client>>, sender_of: impl Fn(&Client) -> SenderId) {
+        for client in clients {
+            let sender = sender_of(&client);
+            for room in client.rooms() {
+                self.member(WebhookType::RoomLeft, &client, &room, sender.clone());
+            }
+            self.disconnected(&client, "server shutting down", sender);
+        }
+        let fact = Some((Fact::Node(self.0.node.clone()), false));
+        self.0.store.announce(Announcement { webhook: None, fact, sender: None });
+        self.0.stopped.store(true, Relaxed);
+    }
+
+    /// Tells that a client has connected.
+    pub fn connected(&self, client: &Client, sender: SenderId) {
+        self.client(WebhookType::ClientConnected, client, None, sender);
+    }
+
+    /// Tells that a client has gone.
+    pub fn disconnected(&self, client: &Client, reason: &str, sender: SenderId) {
+        self.client(WebhookType::ClientDisconnected, client, Some(reason), sender);
+    }
+
+    /// Tells that a client has become a member of a room, the first one where `is_first`. Must be called under
+    /// the room's lock.
+    pub fn joined(&self, client: &Client, room: &RoomName, is_first: bool, sender: SenderId) {
+        if is_first {
+            let mut vacant = self.0.vacant.lock();
+            let key = client.namespace.key(room);
+            // Where it is back in time, nothing was told and nothing is.
+            if vacant.rooms.remove(&key).is_none() {
+                self.room(WebhookType::RoomOccupied, key, true);
+            }
+        }
+        self.member(WebhookType::RoomJoined, client, room, sender);
+    }
+
+    /// Tells that a client is no longer a member of a room, the last one where `is_last`. Must be called under
+    /// the room's lock.
+    pub fn left(&self, client: &Client, room: &RoomName, is_last: bool, sender: SenderId) {
+        self.member(WebhookType::RoomLeft, client, room, sender);
+        if is_last {
+            self.begin_vacancy(&mut self.0.vacant.lock(), client.namespace.key(room));
+        }
+    }
+
+    /// Lets a user come by `bind`, which returns whether that brings it online.
+    pub fn user_comes(&self, user: &UserId, bind: impl FnOnce() -> bool) -> bool {
+        let mut returning = self.0.returning.lock();
+        let came_online = bind();
+        if came_online && !returning.remove(user) {
+            self.user(WebhookType::UserOnline, user, true);
+        }
+        came_online
+    }
+
+    /// Lets a user go by `expire`, which returns the user if that takes it offline.
+    pub fn user_goes<T>(&self, user: &UserId, expire: impl FnOnce() -> Option<T>) -> Option<T> {
+        let _order = self.0.returning.lock();
+        let gone = expire();
+        if gone.is_some() {
+            self.user(WebhookType::UserOffline, user, false);
+        }
+        gone
+    }
+
+    /// The webhook of a message to a room, up to the message itself, to be stored with it.
+    pub fn of_message(&self, room: &RoomKey, message: &RoomMessage) -> Option<Webhook> {
+        let wanted = WebhookType::MessageCreated;
+        if !self.wants(wanted) || !self.0.rooms.matches(room.room.as_str()) {
+            return None;
+        }
+        let author = message.from.as_ref();
+        let data = MessageData {
+            room: &room.room,
+            namespace: &room.namespace,
+            id: &message.id,
+            event: &message.event,
+            user_id: author.and_then(|author| author.user.as_ref()),
+            client_id: author.map(|author| author.client.as_str()),
+        };
+        let mut webhook = webhook(wanted, Stream::of_room(room), message.timestamp, data);
+        // Both objects stay open.
+        webhook.json.truncate(webhook.json.len() - 2);
+        Some(webhook)
+    }
+
+    /// Stores the webhook of a message that no log keeps.
+    pub fn tell_unlogged(&self, mut webhook: Webhook, payload: &Payload) -> Option<Pending<()>> {
+        webhook.json = complete(&webhook.json, None, payload)?;
+        Some(self.0.store.tell(webhook))
+    }
+
+    /// The webhook of a message that is queued for an offline user, to be stored with it.
+    pub fn of_queued(&self, user: &UserId, entry: &Entry) -> Option<Webhook> {
+        let wanted = WebhookType::MessageQueued;
+        if !self.wants(wanted) {
+            return None;
+        }
+        let payload = Payload::stored(entry.json.clone(), &entry.attachments);
+        let data = plain(&payload)?;
+        let data = QueuedData { user_id: user, id: &entry.id, event: &entry.event, data: &data };
+        Some(webhook(
+            wanted,
+            Stream::of_user(user),
+            Timestamp::from_millis(entry.timestamp_ms),
+            data,
+        ))
+    }
+
+    fn wants(&self, kind: WebhookType) -> bool {
+        self.0.types.matches(kind.as_str())
+    }
+
+    fn client(&self, kind: WebhookType, client: &Client, reason: Option<&str>, sender: SenderId) {
+        if !self.wants(kind) {
+            return;
+        }
+        let user_id = client.user();
+        let stream = match &user_id {
+            Some(user) => Stream::of_user(user),
+            None => Stream::of_client(client.id.as_str()),
+        };
+        let data = ClientData {
+            client_id: client.id.as_str(),
+            user_id,
+            client_name: &client.name,
+            namespace: &client.namespace.path,
+            node: &self.0.node,
+            reason,
+        };
+        self.announce(Some(webhook(kind, stream, Timestamp::now(), data)), None, Some(sender));
+    }
+
+    fn member(&self, kind: WebhookType, client: &Client, room: &RoomName, sender: SenderId) {
+        if !self.wants(kind) || !self.0.rooms.matches(room.as_str()) {
+            return;
+        }
+        let stream = Stream::of_room(&client.namespace.key(room));
+        let data = MemberData {
+            room,
+            namespace: &client.namespace.path,
+            client_id: client.id.as_str(),
+            user_id: client.user(),
+        };
+        self.announce(Some(webhook(kind, stream, Timestamp::now(), data)), None, Some(sender));
+    }
+
+    fn room(&self, kind: WebhookType, room: RoomKey, is_occupied: bool) {
+        if !self.0.rooms.matches(room.room.as_str()) {
+            return;
+        }
+        let data = RoomData { room: &room.room, namespace: &room.namespace };
+        let webhook =
+            self.wants(kind).then(|| webhook(kind, Stream::of_room(&room), Timestamp::now(), data));
+        self.announce(webhook, Some((Fact::Room(room), is_occupied)), None);
+    }
+
+    fn user(&self, kind: WebhookType, user: &UserId, is_online: bool) {
+        let stream = Stream::of_user(user);
+        let data = UserData { user_id: user };
+        let webhook = self.wants(kind).then(|| webhook(kind, stream, Timestamp::now(), data));
+        self.announce(webhook, Some((Fact::User(user.clone()), is_online)), None);
+    }
+
+    fn node(&self, kind: WebhookType, node: &str, is_alive: bool) {
+        let stream = Stream::of_node(node);
+        let webhook =
+            self.wants(kind).then(|| webhook(kind, stream, Timestamp::now(), NodeData { node }));
+        self.announce(webhook, Some((Fact::Node(node.to_owned()), is_alive)), None);
+    }
+
+    fn announce(
+        &self,
+        webhook: Option<Webhook>,
+        fact: Option<(Fact, bool)>,
+        sender: Option<SenderId>,
+    ) {
+        if !self.0.stopped.load(Relaxed) {
+            self.0.store.announce(Announcement { webhook, fact, sender });
+        }
+    }
+
+    fn begin_vacancy(&self, vacant: &mut Vacant, room: RoomKey) {
+        vacant.departures += 1;
+        let number = vacant.departures;
+        vacant.rooms.insert(room.clone(), number);
+        let over = Instant::now() + VACATED_AFTER;
+        // Its end is that of the runtime.
+        let _ended = self.0.departures.send(Departure { number, room, over });
+    }
+
+    fn end_vacancy(&self, departure: Departure) {
+        let mut vacant = self.0.vacant.lock();
+        if vacant.rooms.get(&departure.room) == Some(&departure.number) {
+            vacant.rooms.remove(&departure.room);
+            self.room(WebhookType::RoomVacated, departure.room, false);
+        }
+    }
+
+    fn give_up_returning(&self) {
+        let mut returning = self.0.returning.lock();
+        for user in returning.drain() {
+            self.user(WebhookType::UserOffline, &user, false);
+        }
+    }
+}
+
+/// Ends the vacancies, in the order in which they began: all take the same time.
+async fn end_vacancies(webhooks: Webhooks, mut departed: mpsc::UnboundedReceiver<Departure>) {
+    while let Some(departure) = departed.recv().await {
+        tokio::time::sleep_until(departure.over).await;
+        webhooks.end_vacancy(departure);
+    }
+}
+
+fn webhook(
+    kind: WebhookType,
+    stream: Stream,
+    timestamp: Timestamp,
+    data: impl Serialize,
+) -> Webhook {
+    let body = json_of(&Body { r#type: kind.as_str(), timestamp, data });
+    let json = Box::<str>::from(body).into_string();
+    let id = format!("msg_{}", Uuid::new_v4().simple());
+    Webhook { id, stream, at_ms: timestamp.as_millis(), json }
+}
+
+/// The payload in plain JSON; `None` if it has none, which no gateway lets in.
+fn plain(payload: &Payload) -> Option<Box<RawValue>> {
+    to_tagged(payload).ok().map(raw)
+}
+
+/// The whole body of a message's webhook, which begins with `head`.
+fn complete(head: &str, message: Option<&WebhookMessage>, payload: &Payload) -> Option<String> {
+    let data = plain(payload)?;
+    let end = json_of(&MessageEnd {
+        offset: message.map(|message| message.position.offset),
+        epoch: message.map(|message| message.position.epoch),
+        data: &data,
+    });
+    // The end goes on where the beginning stops.
+    Some(format!("{head},{}}}", end.get().strip_prefix('{')?))
+}
+
+/// The body of a room message's webhook.
+pub fn body_of_message(head: &str, message: &WebhookMessage) -> Option<String> {
+    let payload = Payload::stored(message.json.clone(), &message.attachments);
+    complete(head, Some(message), &payload.numbered(message.position.offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::protocol::position::Position;
+
+    #[test]
+    fn a_messages_body_is_completed_where_its_offset_is_known() {
+        let room = RoomName::parse("r").unwrap();
+        let data = MessageData {
+            room: &room,
+            namespace: "/",
+            id: "1",
+            event: "message-reply",
+            user_id: None,
+            client_id: Some("c"),
+        };
+        let stream = Stream::of_client("c");
+        let kind = WebhookType::MessageCreated;
+        let mut begun = webhook(kind, stream, Timestamp::from_millis(0), data);
+        begun.json.truncate(begun.json.len() - 2);
+        let message = WebhookMessage {
+            position: Position { offset: 7, epoch: Epoch(1) },
+            json: r#"{"a":{"_placeholder":true,"num":0}}"#.into(),
+            attachments: vec![bytes::Bytes::from_static(b"x")],
+        };
+        let body = body_of_message(&begun.json, &message).unwrap();
+        let wanted = json!({
+            "type": "message.created",
+            "timestamp": "1970-01-01T00:00:00.000Z",
+            "data": {
+                "room": "r", "namespace": "/", "id": "1", "event": "message-reply",
+                "userId": null, "clientId": "c", "offset": 7, "epoch": "0000000000000001",
+                "data": {"a": {"$binary": "eA=="}, "offset": 7},
+            },
+        });
+        assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), wanted);
+        let unlogged = complete(&begun.json, None, &Payload::from_raw(raw("{}"))).unwrap();
+        let unlogged: Value = serde_json::from_str(&unlogged).unwrap();
+        assert_eq!(unlogged["data"]["offset"], Value::Null);
+        assert_eq!(unlogged["data"]["data"], json!({}));
+    }
+}

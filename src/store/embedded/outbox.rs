@@ -1,0 +1,321 @@
+//! The outbox: webhooks, written in the transaction of what they tell of.
+//!
+//! It holds at most [`Settings::webhook_limit`]: beyond that the oldest announcement makes way. Messages never
+//! do; what is too old is given up ([`sweep`]).
+
+use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use tokio::sync::Notify;
+
+use super::{
+    log::{pack, sql, unpack},
+    shared::Shared,
+    types::{Entry, RoomKey, Settings},
+};
+use crate::{
+    protocol::{
+        epoch::Epoch,
+        names::{RoomName, UserId},
+        position::Position,
+    },
+    store::webhook::{Announcement, Fact, Settled, StoredWebhook, Stream, Webhook, WebhookMessage},
+};
+
+/// The age at which a webhook that could not even be tried is given up: a day after the last try of those
+/// that could.
+const TOO_OLD: Duration = Duration::from_hours(4 * 24);
+/// How long webhooks that were given up are kept.
+const FAILED_KEPT: Duration = Duration::from_hours(7 * 24);
+/// The most webhooks looked at in one step of the sweep.
+const SWEPT: usize = 100;
+
+const COLUMNS: &str = "stream, droppable, at, id, json, offset, epoch, data, attachments";
+
+/// What one transaction does to the outbox; in force once it is committed.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    /// The webhooks that wait, this transaction's among them.
+    pending: u64,
+    /// The streams that have something new.
+    streams: HashSet<Stream>,
+    dropped: u64,
+    failed: u64,
+}
+
+/// What the store's handles see of the outbox.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// The streams that have something new.
+    streams: Mutex<HashSet<Stream>>,
+    changed: Notify,
+}
+
+impl Outbox {
+    /// Waits for streams that have something new, and takes them.
+    pub(super) async fn changed(&self) -> HashSet<Stream> {
+        loop {
+            let changed = self.changed.notified();
+            let streams = std::mem::take(&mut *self.streams.lock());
+            if !streams.is_empty() {
+                return streams;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Change {
+    pub(super) fn begin(shared: &Shared) -> Self {
+        Self { pending: shared.webhooks.load(Relaxed), ..Self::default() }
+    }
+
+    /// The transaction is committed.
+    pub(super) fn commit(self, shared: &Shared) {
+        shared.webhooks.store(self.pending, Relaxed);
+        shared.webhooks_dropped.fetch_add(self.dropped, Relaxed);
+        shared.webhooks_failed.fetch_add(self.failed, Relaxed);
+        if !self.streams.is_empty() {
+            shared.outbox.streams.lock().extend(self.streams);
+            shared.outbox.changed.notify_one();
+        }
+    }
+
+    /// Stores a webhook of a message; `room_message` is the one that it tells of, if that is in a room's log.
+    pub(super) fn insert_message(
+        &mut self,
+        conn: &Connection,
+        settings: &Settings,
+        webhook: &Webhook,
+        room_message: Option<(Position, &Entry)>,
+    ) -> rusqlite::Result<()> {
+        self.insert(conn, settings, webhook, false, room_message)
+    }
+
+    /// Stores an announcement.
+    pub(super) fn announce(
+        &mut self,
+        conn: &Connection,
+        settings: &Settings,
+        announcement: &Announcement,
+    ) -> rusqlite::Result<()> {
+        if let Some((fact, holds)) = &announcement.fact {
+            note(conn, fact, *holds)?;
+        }
+        match &announcement.webhook {
+            Some(webhook) => self.insert(conn, settings, webhook, true, None),
+            None => Ok(()),
+        }
+    }
+
+    fn insert(
+        &mut self,
+        conn: &Connection,
+        settings: &Settings,
+        webhook: &Webhook,
+        droppable: bool,
+        message: Option<(Position, &Entry)>,
+    ) -> rusqlite::Result<()> {
+        conn.prepare_cached(
+            "INSERT INTO webhooks (stream, droppable, at, id, json, offset, epoch, data, attachments)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            webhook.stream.0,
+            droppable,
+            webhook.at_ms,
+            webhook.id,
+            webhook.json,
+            message.map(|(position, _)| sql(position.offset)),
+            message.map(|(position, _)| position.epoch.0.cast_signed()),
+            message.map(|(_, entry)| &*entry.json),
+            message.and_then(|(_, entry)| pack(&entry.attachments)),
+        ])?;
+        self.pending += 1;
+        self.streams.insert(webhook.stream);
+        let excess = self.pending.saturating_sub(settings.webhook_limit);
+        if excess > 0 {
+            let dropped = conn
+                .prepare_cached(
+                    "DELETE FROM webhooks WHERE seq IN
+                     (SELECT seq FROM webhooks WHERE droppable = 1 ORDER BY seq LIMIT ?1)",
+                )?
+                .execute([sql(excess)])?;
+            self.pending -= dropped as u64;
+            self.dropped += dropped as u64;
+        }
+        Ok(())
+    }
+
+    /// Removes what is delivered, and what is given up; returns how many.
+    pub(super) fn settle(
+        &mut self,
+        conn: &Connection,
+        settings: &Settings,
+        settled: &Settled,
+    ) -> rusqlite::Result<u64> {
+        let mut removed = 0;
+        for (seq, id) in &settled.delivered {
+            // A place is used again after the newest was removed; the id tells them apart.
+            removed += conn
+                .prepare_cached("DELETE FROM webhooks WHERE seq = ?1 AND id = ?2")?
+                .execute(params![sql(*seq), id])? as u64;
+        }
+        if let Some((seq, id, error)) = &settled.failed {
+            let known = conn
+                .prepare_cached("SELECT 1 FROM webhooks WHERE seq = ?1 AND id = ?2")?
+                .query_row(params![sql(*seq), id], |_| Ok(()))
+                .optional()?;
+            if known.is_some() {
+                fail(conn, settings, sql(*seq), error)?;
+                self.failed += 1;
+                removed += 1;
+            }
+        }
+        self.pending = self.pending.saturating_sub(removed);
+        Ok(removed)
+    }
+
+    /// Gives up what is too old, and forgets what was given up long ago, a bounded number of each.
+    pub(super) fn sweep(&mut self, conn: &Connection, settings: &Settings) -> rusqlite::Result<()> {
+        let now = settings.clock.now_ms();
+        let before =
+            |age: Duration| now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        let old = conn
+            .prepare_cached("SELECT seq, at FROM webhooks ORDER BY seq LIMIT ?1")?
+            .query_map([sql(SWEPT as u64)], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .take_while(|row| !row.as_ref().is_ok_and(|(_, at)| *at > before(TOO_OLD)))
+            .collect::<rusqlite::Result<Vec<(i64, i64)>>>()?;
+        for (seq, _) in old {
+            fail(conn, settings, seq, "it could not be tried in time")?;
+            self.failed += 1;
+            self.pending = self.pending.saturating_sub(1);
+        }
+        conn.prepare_cached(
+            "DELETE FROM failed_webhooks WHERE seq IN
+             (SELECT seq FROM failed_webhooks WHERE failed_at <= ?1 ORDER BY seq LIMIT ?2)",
+        )?
+        .execute(params![before(FAILED_KEPT), sql(SWEPT as u64)])?;
+        Ok(())
+    }
+}
+
+/// Keeps a webhook among those that were given up. As many of them are kept as may wait.
+fn fail(conn: &Connection, settings: &Settings, seq: i64, error: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached(&format!(
+        "INSERT INTO failed_webhooks ({COLUMNS}, failed_at, error)
+         SELECT {COLUMNS}, ?2, ?3 FROM webhooks WHERE seq = ?1"
+    ))?
+    .execute(params![seq, settings.clock.now_ms(), error])?;
+    conn.prepare_cached("DELETE FROM webhooks WHERE seq = ?1")?.execute([seq])?;
+    // Places of those given up grow by one each, unless the newest are taken out by hand.
+    conn.prepare_cached(
+        "DELETE FROM failed_webhooks WHERE seq <= (SELECT max(seq) FROM failed_webhooks) - ?1",
+    )?
+    .execute([sql(settings.webhook_limit)])?;
+    Ok(())
+}
+
+/// Notes that a fact begins to hold, or ends.
+fn note(conn: &Connection, fact: &Fact, holds: bool) -> rusqlite::Result<()> {
+    let (kind, place, name) = match fact {
+        Fact::Node(node) => (0, "", node.as_str()),
+        Fact::User(user) => (1, "", user.as_str()),
+        Fact::Room(room) => (2, &*room.namespace, room.room.as_str()),
+    };
+    let statement = if holds {
+        "INSERT OR IGNORE INTO told VALUES (?1, ?2, ?3)"
+    } else {
+        "DELETE FROM told WHERE kind = ?1 AND place = ?2 AND name = ?3"
+    };
+    conn.prepare_cached(statement)?.execute(params![kind, place, name])?;
+    Ok(())
+}
+
+/// The facts that the backend was told to hold.
+pub(super) fn facts(conn: &Connection) -> rusqlite::Result<Vec<Fact>> {
+    let mut statement = conn.prepare("SELECT kind, place, name FROM told ORDER BY kind")?;
+    let mut rows = statement.query([])?;
+    let mut facts = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name = row.get_ref(2)?.as_str()?;
+        facts.extend(match row.get(0)? {
+            0 => Some(Fact::Node(name.to_owned())),
+            1 => UserId::parse(name).ok().map(Fact::User),
+            _ => {
+                let namespace = row.get_ref(1)?.as_str()?.into();
+                RoomName::parse(name).ok().map(|room| Fact::Room(RoomKey { namespace, room }))
+            }
+        });
+    }
+    Ok(facts)
+}
+
+/// The streams in which something waits.
+pub(super) fn streams(conn: &Connection) -> rusqlite::Result<HashSet<Stream>> {
+    conn.prepare("SELECT DISTINCT stream FROM webhooks")?
+        .query_map([], |row| row.get(0).map(Stream))?
+        .collect()
+}
+
+/// The first webhooks of a stream: at most `limit`, and within `max_bytes` except for the first.
+pub(super) fn page(
+    conn: &Connection,
+    stream: Stream,
+    limit: usize,
+    max_bytes: usize,
+) -> rusqlite::Result<Vec<StoredWebhook>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT seq, id, at, json, offset, epoch, data, attachments FROM webhooks
+         WHERE stream = ?1 ORDER BY seq LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![stream.0, sql(limit as u64)])?;
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let webhook = stored(row)?;
+        bytes += webhook.json.len();
+        if let Some(message) = &webhook.message {
+            bytes += message.json.len()
+                + message.attachments.iter().map(bytes::Bytes::len).sum::<usize>();
+        }
+        if bytes > max_bytes && !items.is_empty() {
+            break;
+        }
+        items.push(webhook);
+    }
+    Ok(items)
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<StoredWebhook> {
+    let message = match (row.get::<_, Option<i64>>(4)?, row.get_ref(6)?.as_str_or_null()?) {
+        (Some(offset), Some(json)) => {
+            let epoch = Epoch(row.get::<_, i64>(5)?.cast_unsigned());
+            Some(WebhookMessage {
+                position: Position { offset: offset.cast_unsigned(), epoch },
+                json: json.into(),
+                attachments: row.get_ref(7)?.as_blob_or_null()?.map_or_else(Vec::new, unpack),
+            })
+        }
+        _ => None,
+    };
+    Ok(StoredWebhook {
+        seq: row.get::<_, i64>(0)?.cast_unsigned(),
+        id: row.get(1)?,
+        at_ms: row.get(2)?,
+        json: row.get(3)?,
+        message,
+    })
+}
+
+/// How many webhooks wait.
+pub(super) fn count(conn: &Connection) -> rusqlite::Result<u64> {
+    conn.query_row("SELECT count(*) FROM webhooks", [], |row| row.get(0)).map(i64::cast_unsigned)
+}
+
+/// When the oldest one that waits happened.
+pub(super) fn oldest(conn: &Connection) -> rusqlite::Result<Option<i64>> {
+    conn.prepare_cached("SELECT at FROM webhooks ORDER BY seq LIMIT 1")?
+        .query_row([], |row| row.get(0))
+        .optional()
+}

@@ -1,0 +1,134 @@
+//! Webhooks that wait for the application's backend.
+
+use super::*;
+
+fn webhook(id: &str, stream: &str) -> Webhook {
+    let stream = Stream::of_user(&user(stream));
+    Webhook { id: id.to_owned(), stream, at_ms: 1_000_000, json: format!("{{\"{id}\"") }
+}
+
+impl World {
+    fn announce(&self, id: &str, stream: &str) {
+        let webhook = Some(webhook(id, stream));
+        self.store.announce(Announcement { webhook, fact: None, sender: None });
+    }
+
+    fn note(&self, fact: &Fact, holds: bool) {
+        let fact = Some((fact.clone(), holds));
+        self.store.announce(Announcement { webhook: None, fact, sender: None });
+    }
+
+    /// Everything that was asked for is done.
+    async fn done(&self) {
+        self.store.settle_webhooks(Settled::default()).await.unwrap();
+    }
+
+    async fn page(&self, stream: &str) -> Vec<StoredWebhook> {
+        let stream = Stream::of_user(&user(stream));
+        self.store.webhooks(stream, 100, usize::MAX).await.unwrap()
+    }
+
+    async fn waiting_for_backend(&self, stream: &str) -> Vec<String> {
+        self.page(stream).await.into_iter().map(|webhook| webhook.id).collect()
+    }
+}
+
+on_both! {
+    async fn webhooks_wait_in_the_order_of_their_stream_until_they_are_settled(mut world) {
+        for id in ["1", "2", "3"] {
+            world.announce(id, "ann");
+            world.announce(&format!("b{id}"), "bob");
+        }
+        world.done().await;
+        assert_eq!(world.waiting_for_backend("ann").await, ["1", "2", "3"]);
+        assert_eq!(world.store.stats().webhooks, 6);
+        let page = world.page("ann").await;
+        let failed = Some((page[1].seq, page[1].id.clone(), "no".to_owned()));
+        let settled = Settled { delivered: vec![(page[0].seq, "1".into()), (page[2].seq, "another".into())], failed };
+        assert_eq!(world.store.settle_webhooks(settled.clone()).await.unwrap(), 2);
+        assert_eq!(world.store.settle_webhooks(settled).await.unwrap(), 0, "they are gone");
+        assert_eq!(world.waiting_for_backend("ann").await, ["3"]);
+        assert_eq!((world.store.stats().webhooks, world.store.stats().webhooks_failed), (4, 1));
+        let streams = HashSet::from(["ann", "bob"].map(|name| Stream::of_user(&user(name))));
+        assert_eq!(world.store.webhook_streams().await.unwrap(), streams);
+        assert_eq!(world.store.changed_streams().await, streams);
+        if world.survives {
+            world.reopen(|_, _| {});
+            assert_eq!(world.waiting_for_backend("bob").await, ["b1", "b2", "b3"]);
+            assert_eq!(world.store.stats().webhooks, 4);
+        }
+    }
+
+    async fn a_message_and_its_webhook_are_stored_together_or_not_at_all(world) {
+        let append = |id: &str, sender: Option<SenderId>| Append {
+            room: room("a"),
+            entry: Entry { attachments: vec![bytes("x")], ..world.entry(id) },
+            except: Except::nobody(),
+            sender,
+            webhook: Some(webhook(id, "ann")),
+        };
+        let position = world.store.append(append("1", None)).await.unwrap();
+        let page = world.page("ann").await;
+        let entry = Entry { attachments: vec![bytes("x")], ..world.entry("1") };
+        let message = WebhookMessage { position, json: entry.json, attachments: entry.attachments };
+        assert_eq!((&page[0].json, page[0].message.as_ref()), (&"{\"1\"".to_owned(), Some(&message)));
+        for place in 0..20 {
+            let told = Some(webhook(&place.to_string(), "bob"));
+            world.store.enqueue(user("bob"), None, world.entry("q"), told).await.unwrap();
+        }
+        let told = Some(webhook("refused", "bob"));
+        let refused = world.store.enqueue(user("bob"), None, world.entry("q"), told).await;
+        assert_eq!(refused, Err(StoreError::QueueFull));
+        assert_eq!(world.waiting_for_backend("bob").await.len(), 20, "a refused message is not told");
+    }
+
+    async fn a_full_outbox_drops_the_oldest_announcements_and_no_message(world) {
+        world.store.tell(webhook("m0", "ann")).await.unwrap();
+        for n in 0..1_000 {
+            world.announce(&n.to_string(), "ann");
+        }
+        world.done().await;
+        assert_eq!(world.store.stats().webhooks_dropped, 1);
+        let waiting = world.waiting_for_backend("ann").await;
+        assert_eq!(waiting[..2], ["m0", "1"]);
+        for n in 1..=1_000 {
+            world.store.tell(webhook(&format!("m{n}"), "ann")).await.unwrap();
+        }
+        let waiting = world.store.webhooks(Stream::of_user(&user("ann")), 2_000, usize::MAX).await;
+        let waiting = waiting.unwrap().into_iter().map(|webhook| webhook.id).collect::<Vec<_>>();
+        assert_eq!(waiting, (0..=1_000).map(|n| format!("m{n}")).collect::<Vec<_>>());
+        assert_eq!((world.store.stats().webhooks, world.store.stats().webhooks_dropped), (1_001, 1_000));
+    }
+
+    async fn what_nobody_could_try_is_given_up_in_the_end(world) {
+        world.announce("old", "ann");
+        world.done().await;
+        let four_days = i64::try_from(Duration::from_hours(4 * 24).as_millis()).unwrap();
+        world.clock.store(1_000_000 + four_days - 1, SeqCst);
+        world.store.sweep().await.unwrap();
+        assert_eq!(world.waiting_for_backend("ann").await, ["old"]);
+        world.clock.store(1_000_000 + four_days, SeqCst);
+        world.store.sweep().await.unwrap();
+        assert!(world.waiting_for_backend("ann").await.is_empty());
+        assert_eq!((world.store.stats().webhooks, world.store.stats().webhooks_failed), (0, 1));
+        assert_eq!(world.rows("failed_webhooks"), 1);
+        world.clock.fetch_add(2 * four_days, SeqCst);
+        world.store.sweep().await.unwrap();
+        assert_eq!(world.rows("failed_webhooks"), 0);
+    }
+
+    async fn what_the_backend_was_told_is_known_after_a_restart(mut world) {
+        let facts = [Fact::Node("n".into()), Fact::User(user("ann")), Fact::Room(room("a"))];
+        for fact in &facts {
+            world.note(fact, true);
+            world.note(fact, true);
+        }
+        world.note(&Fact::User(user("bob")), true);
+        world.note(&Fact::User(user("bob")), false);
+        world.done().await;
+        if world.survives {
+            world.reopen(|_, _| {});
+        }
+        assert_eq!(world.store.webhook_facts().await.unwrap(), facts);
+    }
+}

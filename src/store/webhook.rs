@@ -1,0 +1,155 @@
+//! Webhooks as they are stored until the application's backend has them.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+
+use super::types::RoomKey;
+use crate::{
+    limits::SenderId,
+    protocol::{names::UserId, position::Position},
+};
+
+/// Webhooks of one stream are delivered one after the other, in the order in which they were stored.
+///
+/// It is a hash of what the order is kept for: two streams with the same hash merely wait for one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stream(pub(super) i64);
+
+impl Stream {
+    /// The stream of a room.
+    pub fn of_room(room: &RoomKey) -> Self {
+        Self::of("room", &[&room.namespace, room.room.as_str()])
+    }
+
+    /// The stream of a user.
+    pub fn of_user(user: &UserId) -> Self {
+        Self::of("user", &[user.as_str()])
+    }
+
+    /// The stream of a client without a user.
+    pub fn of_client(client: &str) -> Self {
+        Self::of("client", &[client])
+    }
+
+    /// The stream of a node.
+    pub fn of_node(node: &str) -> Self {
+        Self::of("node", &[node])
+    }
+
+    fn of(kind: &str, names: &[&str]) -> Self {
+        // No name has a control character, so the parts cannot run into one another.
+        let text = names.iter().fold(kind.to_owned(), |text, name| text + "\0" + name);
+        let hash = digest(&SHA256, text.as_bytes());
+        let mut first = [0; 8];
+        first.copy_from_slice(&hash.as_ref()[..8]);
+        Self(i64::from_be_bytes(first))
+    }
+}
+
+/// A webhook to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Its id, the same for every try.
+    pub id: String,
+    /// What it keeps its order in.
+    pub stream: Stream,
+    /// When it happened, in milliseconds since 1970-01-01 UTC.
+    pub at_ms: i64,
+    /// The body; of a room message, the body up to the message itself.
+    pub json: String,
+}
+
+/// What a backend has been told to hold, until it is told otherwise: a node is alive, a user online, a room
+/// occupied.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Fact {
+    /// A node is alive.
+    Node(String),
+    /// A user is online.
+    User(UserId),
+    /// A room has members.
+    Room(RoomKey),
+}
+
+/// What has happened, besides messages.
+#[derive(Debug, Clone)]
+pub struct Announcement {
+    /// The webhook, if the backend wants this type.
+    pub webhook: Option<Webhook>,
+    /// The fact that begins to hold (`true`) or ends.
+    pub fact: Option<(Fact, bool)>,
+    /// The client that brought it about: it keeps its order with what the client stores.
+    pub sender: Option<SenderId>,
+}
+
+/// A room message that a webhook tells of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookMessage {
+    /// Its position.
+    pub position: Position,
+    /// The JSON text of the object, without its offset.
+    pub json: Arc<str>,
+    /// Its binary attachments.
+    pub attachments: Vec<Bytes>,
+}
+
+/// A webhook that waits for its delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredWebhook {
+    /// Its place in the outbox.
+    pub seq: u64,
+    /// Its id.
+    pub id: String,
+    /// When it happened, in milliseconds since 1970-01-01 UTC.
+    pub at_ms: i64,
+    /// The body; of a room message, the body up to the message itself.
+    pub json: String,
+    /// The room message.
+    pub message: Option<WebhookMessage>,
+}
+
+/// What became of webhooks: they leave the outbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// The places and ids of those that the backend has.
+    pub delivered: Vec<(u64, String)>,
+    /// The place and the id of one that is given up, and why.
+    pub failed: Option<(u64, String, String)>,
+}
+
+impl Settled {
+    /// Whether nothing became of any.
+    pub fn is_empty(&self) -> bool {
+        self.delivered.is_empty() && self.failed.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::names::RoomName;
+
+    #[test]
+    fn streams_are_told_apart() {
+        let room = |namespace: &str, name: &str| {
+            let room = RoomName::parse(name).unwrap();
+            Stream::of_room(&RoomKey { namespace: namespace.into(), room })
+        };
+        let user = Stream::of_user(&UserId::parse("a").unwrap());
+        let all = [
+            room("/", "a"),
+            room("/a", "a"),
+            room("/", "b"),
+            user,
+            Stream::of_client("a"),
+            Stream::of_node("a"),
+        ];
+        for (at, stream) in all.iter().enumerate() {
+            assert!(!all[..at].contains(stream), "{at}");
+        }
+        // Stored: may never change.
+        assert_eq!(room("/", "a"), room("/", "a"));
+    }
+}
