@@ -6,15 +6,15 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::SystemTime,
 };
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use socketioxide::socket::Sid;
-use tokio::task::AbortHandle;
+use tokio::{task::AbortHandle, time::Instant};
 
 use super::{Namespace, Room};
 use crate::{
@@ -141,6 +141,8 @@ pub struct Client {
     /// What its application's backend keeps with it.
     application: Mutex<Application>,
     gone: OnceLock<Instant>,
+    /// Its application's backend was told that it has gone.
+    end_told: AtomicBool,
     /// Why it is being disconnected on purpose.
     ended: OnceLock<Cow<'static, str>>,
 }
@@ -187,6 +189,7 @@ impl Client {
             expiry: Mutex::default(),
             application: Mutex::default(),
             gone: OnceLock::new(),
+            end_told: AtomicBool::new(false),
             ended: OnceLock::new(),
         }
     }
@@ -210,6 +213,11 @@ impl Client {
     /// Remembers that its connection has ended. Events that it sent before may still wait.
     pub fn mark_gone(&self) {
         let _first = self.gone.set(Instant::now());
+    }
+
+    /// Whether its application's backend is still to be told that it has gone; true once.
+    pub fn tell_end_once(&self) -> bool {
+        !self.end_told.swap(true, Ordering::Relaxed)
     }
 
     /// When its connection ended, if it has.

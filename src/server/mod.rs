@@ -371,6 +371,7 @@ async fn finish(app: &App, io: &SocketIo, deliverer: Option<Deliverer>, stopping
             app.registry.namespaces().into_iter().flat_map(|namespace| namespace.clients());
         webhooks.stop(clients.collect(), |client| app.sender_id(client));
     }
+    stopping.part("ends", Stop::CLUSTER, tell_ends(app)).await;
     if let Some(cluster) = &app.cluster {
         cluster_peer::announce_departures(app);
         stopping.part("cluster", Stop::CLUSTER, cluster.close()).await;
@@ -387,4 +388,14 @@ async fn finish(app: &App, io: &SocketIo, deliverer: Option<Deliverer>, stopping
         stopping.part_until("store", deadline, store.close()).await;
     };
     tokio::join!(unsent, store);
+}
+
+/// Tells the application's backend that this node's clients go: a stop runs none of their own ends.
+async fn tell_ends(app: &App) {
+    let Some(handlers) = &app.handlers else { return };
+    for client in app.registry.namespaces().iter().flat_map(|namespace| namespace.clients()) {
+        let rooms = client.rooms();
+        handlers.disconnected(&app.tasks, &client, rooms, "server shutting down");
+    }
+    app.tasks.wait().await;
 }

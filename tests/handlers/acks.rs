@@ -75,6 +75,24 @@ async fn nobody_waits_where_no_ack_was_asked_for_or_the_client_has_gone() {
 }
 
 #[tokio::test]
+async fn an_ack_that_does_not_come_is_a_refusal() {
+    let mut backend = Backend::start().await;
+    let server = backend.server(|_| {}).await;
+    let mut client = server.client().await;
+    let ack = client.ask_later("slow", json!(1)).await.unwrap();
+    let asked = backend.next().await;
+    let id = asked.id();
+    asked.answer(202, "");
+    client.settle().await;
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(31)).await;
+    tokio::time::resume();
+    assert_eq!(client.ack(ack).await["code"], "unavailable");
+    assert_eq!(client.next("error").await["event"], "slow");
+    assert_eq!(acknowledge(&server, &id, json!([1])).await, 404);
+}
+
+#[tokio::test]
 async fn an_ack_finds_its_client_on_another_node() {
     let redis = RedisServer::start();
     let mut backend = Backend::start().await;

@@ -173,3 +173,61 @@ async fn users_whom_the_backend_names_have_queues() {
     let mut bob = admit(&server, &mut backend, json!({"client": {"userId": "bob"}})).await;
     assert_eq!(bob.next("private-message").await["from"], "ann");
 }
+
+/// The backend has let it in, so it is told that it has gone.
+#[tokio::test]
+async fn a_client_that_gives_up_while_the_backend_thinks_has_gone() {
+    let mut backend = Backend::start().await;
+    let server = backend
+        .server(|config| {
+            asks(config);
+            config.handler_disconnect = true;
+        })
+        .await;
+    let mut client = server.connecting().open().await.ok().unwrap();
+    client.send_frame("40").await;
+    let asked = backend.next().await;
+    let id = asked.body["client"]["clientId"].clone();
+    client.close().await;
+    asked.reply(&json!({"client": {"userId": "ann"}, "data": {"n": 1}}));
+    let told = backend.next().await;
+    let body = &told.body;
+    assert_eq!((&body["type"], &body["client"]["clientId"]), (&"disconnect".into(), &id));
+    assert_eq!(
+        (&body["client"]["userId"], &body["client"]["data"]),
+        (&"ann".into(), &json!({"n": 1}))
+    );
+    told.nothing();
+    assert_eq!(server.app.registry.connections(), 0);
+    assert!(!backend.is_asked());
+}
+
+#[tokio::test]
+async fn a_stop_tells_of_all_clients_once() {
+    let mut backend = Backend::start().await;
+    let server = backend
+        .server(|config| {
+            config.handler_disconnect = true;
+            config.shutdown_grace = std::time::Duration::from_secs(10);
+        })
+        .await;
+    let clients = [server.client().await, server.client().await];
+    let mut ids = clients.iter().map(|client| client.id.clone()).collect::<Vec<_>>();
+    ids.sort_unstable();
+    let (told, ()) = tokio::join!(
+        async {
+            let mut told = Vec::new();
+            for _ in 0..2 {
+                let asked = backend.next().await;
+                assert_eq!(asked.body["reason"], "server shutting down");
+                told.push(asked.body["client"]["clientId"].as_str().unwrap().to_owned());
+                asked.nothing();
+            }
+            told.sort_unstable();
+            told
+        },
+        server.stop()
+    );
+    assert_eq!(told, ids);
+    assert!(!backend.is_asked());
+}

@@ -182,6 +182,33 @@ async fn a_client_that_goes_while_its_event_is_asked_leaves_no_trace() {
     server.emptied(&mut witness).await;
 }
 
+/// What it sent by the hundred does not keep a client there that has gone.
+#[tokio::test]
+async fn the_events_of_a_client_that_has_gone_are_not_asked_for_ever() {
+    let mut backend = Backend::start().await;
+    let timeout = std::time::Duration::from_hours(1);
+    let server = backend.server(|config| config.handler_timeout = timeout).await;
+    let mut witness = server.client().await;
+    witness.forget().await;
+    let mut client = server.client().await;
+    let id = client.id.clone();
+    for name in ["first", "second", "third"] {
+        client.emit(name, json!(1)).await;
+    }
+    client.disconnect().await;
+    let asked = backend.next().await;
+    gone(&server).await;
+    asked.nothing();
+    let asked = backend.next().await;
+    assert_eq!(asked.body["event"], "second");
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(31)).await;
+    tokio::time::resume();
+    asked.nothing();
+    assert_eq!(witness.next("client-disconnected").await["clientId"], id);
+    assert!(!backend.is_asked());
+}
+
 /// Waits until the server knows that a client's connection has ended, while its event is still being asked.
 async fn gone(server: &TestServer) {
     let begun = std::time::Instant::now();

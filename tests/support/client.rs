@@ -441,6 +441,11 @@ impl TestClient {
         assert!(self.events.iter().all(|event| event.name != name), "{name} came");
     }
 
+    /// Closes the websocket.
+    pub async fn close(mut self) {
+        self.socket.close(None).await.unwrap();
+    }
+
     /// Leaves, as `socket.disconnect()` does.
     pub async fn disconnect(mut self) {
         self.write(&self.packet("1", "")).await;

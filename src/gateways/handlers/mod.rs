@@ -21,11 +21,12 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::FutureExt;
 use serde_json::value::RawValue;
+use tokio::{runtime::Handle, time::Instant};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -34,7 +35,7 @@ use self::{
     apply::Asked,
     call::{Backend, Failure, Kind},
     later::Later,
-    question::{Facts, Question, empty},
+    question::{Facts, Gone, Question, empty},
 };
 use crate::{
     commands::{
@@ -115,14 +116,20 @@ pub struct Admission {
     pub first: First,
 }
 
-/// What is to be done for a client as soon as it is in.
+/// What is to be done for a client as soon as it is in. If this is dropped before, the client has not come in
+/// after all, and the backend is told so.
 #[derive(Debug)]
-pub struct First(Box<Todo>);
+pub struct First {
+    todo: Box<Todo>,
+    visit: Visit,
+}
 
 impl First {
     /// Does it. Only the client's own inbox may call this.
     pub async fn carry_out(self, context: &Context, client: &Arc<Client>) {
-        let Todo { data, steps, disconnect, .. } = *self.0;
+        let Self { todo, mut visit } = self;
+        visit.gone = None;
+        let Todo { data, steps, disconnect, .. } = *todo;
         if let Some(data) = data {
             client.set_data(data);
         }
@@ -131,6 +138,24 @@ impl First {
         }
         if let Some(reason) = disconnect {
             client.disconnect(reason);
+        }
+    }
+}
+
+/// A client that the backend has let in, and that is not there yet.
+#[derive(Debug)]
+struct Visit {
+    handlers: Handlers,
+    tasks: TaskTracker,
+    runtime: Handle,
+    /// What the backend is told if the client does not come.
+    gone: Option<Box<Gone>>,
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if let Some(gone) = self.gone.take() {
+            self.handlers.tell_end(&self.tasks, &self.runtime, *gone);
         }
     }
 }
@@ -274,16 +299,17 @@ impl Handlers {
     pub async fn connect(
         &self,
         registry: &Registry,
+        tasks: &TaskTracker,
         newcomer: Newcomer<'_>,
     ) -> Result<Admission, Refusal> {
-        let Newcomer { id: client_id, namespace, name, address, transport, session, handshake } =
-            newcomer;
+        let Newcomer { id: client_id, namespace, name: given_name, .. } = newcomer;
+        let Newcomer { address, transport, session, handshake, .. } = newcomer;
         let id = Uuid::new_v4().to_string();
         let body = || {
             let facts = Facts {
                 client_id,
                 user_id: session.user.clone(),
-                client_name: name,
+                client_name: given_name,
                 namespace: &namespace.path,
                 rooms: Vec::new(),
                 transport,
@@ -312,7 +338,21 @@ impl Handlers {
                 let rooms = std::mem::take(&mut introduction.join).into();
                 todo.steps.insert(0, Step::Join(Rooms { rooms, is_silent: false }));
                 let session = self.introduced(session, introduction);
-                Ok(Admission { session, name, first: First(todo) })
+                let gone = Gone {
+                    client_id: client_id.to_owned(),
+                    session: session.clone(),
+                    name: name.as_deref().unwrap_or(given_name).to_owned(),
+                    namespace: namespace.path.clone(),
+                    rooms: Vec::new(),
+                    transport,
+                    address,
+                    data: todo.data.clone().unwrap_or_else(empty),
+                    reason: "transport close".to_owned(),
+                };
+                let runtime = Handle::current();
+                let (handlers, tasks) = (self.clone(), tasks.clone());
+                let visit = Visit { handlers, tasks, runtime, gone: Some(gone.into()) };
+                Ok(Admission { session, name, first: First { todo, visit } })
             }
         }
     }
@@ -338,14 +378,21 @@ impl Handlers {
         }
     }
 
-    /// Tells the backend that a client has gone that was in these rooms. Nobody waits for it.
+    /// Tells the backend, once, that a client has gone that was in these rooms. Nobody waits for it.
     pub fn disconnected(
         &self,
         tasks: &TaskTracker,
-        client: &Arc<Client>,
+        client: &Client,
         rooms: Vec<RoomName>,
         reason: &str,
     ) {
+        if self.0.disconnects && client.tell_end_once() {
+            let gone = Gone::of(client, rooms, reason);
+            self.tell_end(tasks, &Handle::current(), gone);
+        }
+    }
+
+    fn tell_end(&self, tasks: &TaskTracker, runtime: &Handle, gone: Gone) {
         if !self.0.disconnects {
             return;
         }
@@ -356,27 +403,23 @@ impl Handlers {
             );
             return;
         }
-        let (handlers, client, reason) = (self.clone(), client.clone(), reason.to_owned());
-        tasks.spawn(async move {
-            handlers.tell_end(&client, rooms, &reason).await;
-            handlers.0.ends.fetch_sub(1, Relaxed);
-        });
-    }
-
-    /// Tells the backend that a client is gone, and waits for its answer; what it says is not carried out.
-    async fn tell_end(&self, client: &Client, rooms: Vec<RoomName>, reason: &str) {
-        let id = Uuid::new_v4().to_string();
-        let body = || {
-            let facts = Facts::with_rooms(client, rooms);
-            let question = Question {
-                reason: Some(reason),
-                ..Question::new(Kind::Disconnect, &id, &self.0.node, facts)
+        let handlers = self.clone();
+        let telling = async move {
+            let id = Uuid::new_v4().to_string();
+            let body = || {
+                let question = Question {
+                    reason: Some(&gone.reason),
+                    ..Question::new(Kind::Disconnect, &id, &handlers.0.node, gone.facts())
+                };
+                question.bytes()
             };
-            question.bytes()
+            let within = handlers.0.backend.timeout();
+            let backend = &handlers.0.backend;
+            // At most once: a failure is counted and logged. What the answer says is not carried out.
+            let _told = backend.ask(Kind::Disconnect, &id, within, body, |_| Ok(())).await;
+            handlers.0.ends.fetch_sub(1, Relaxed);
         };
-        let within = self.0.backend.timeout();
-        // It is told at most once. A failure is counted and logged.
-        let _told = self.0.backend.ask(Kind::Disconnect, &id, within, body, |_| Ok(())).await;
+        tasks.spawn_on(telling, runtime);
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::call::Kind;
 use crate::{
-    hub::Client,
+    hub::{Client, Session},
     protocol::{
         names::{RoomName, UserId},
         payload::json_of,
@@ -33,23 +33,67 @@ pub(super) struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// What is known of a client at this moment.
     pub(super) fn of(client: &'a Client) -> Self {
-        Self::with_rooms(client, client.rooms())
-    }
-
-    /// The same of a client that was in these rooms.
-    pub(super) fn with_rooms(client: &'a Client, mut rooms: Vec<RoomName>) -> Self {
-        rooms.sort_unstable();
         let session = client.session();
         Self {
             client_id: client.id.as_str(),
             user_id: session.user,
             client_name: &client.name,
             namespace: &client.namespace.path,
-            rooms,
+            rooms: sorted(client.rooms()),
             transport: client.sender.transport(),
             address: client.address,
             claims: session.claims,
             data: client.data().unwrap_or_else(empty),
+        }
+    }
+}
+
+fn sorted(mut rooms: Vec<RoomName>) -> Vec<RoomName> {
+    rooms.sort_unstable();
+    rooms
+}
+
+/// A client that has gone.
+#[derive(Debug)]
+pub(super) struct Gone {
+    pub client_id: String,
+    pub session: Session,
+    pub name: String,
+    pub namespace: Arc<str>,
+    pub rooms: Vec<RoomName>,
+    pub transport: &'static str,
+    pub address: Option<IpAddr>,
+    pub data: Arc<RawValue>,
+    pub reason: String,
+}
+
+impl Gone {
+    /// A client that was in these rooms.
+    pub(super) fn of(client: &Client, rooms: Vec<RoomName>, reason: &str) -> Self {
+        Self {
+            client_id: client.id.to_string(),
+            session: client.session(),
+            name: client.name.to_string(),
+            namespace: client.namespace.path.clone(),
+            rooms: sorted(rooms),
+            transport: client.sender.transport(),
+            address: client.address,
+            data: client.data().unwrap_or_else(empty),
+            reason: reason.to_owned(),
+        }
+    }
+
+    pub(super) fn facts(&self) -> Facts<'_> {
+        Facts {
+            client_id: &self.client_id,
+            user_id: self.session.user.clone(),
+            client_name: &self.name,
+            namespace: &self.namespace,
+            rooms: self.rooms.clone(),
+            transport: self.transport,
+            address: self.address,
+            claims: self.session.claims.clone(),
+            data: self.data.clone(),
         }
     }
 }

@@ -196,7 +196,7 @@ impl NamespaceHandler {
             handshake: &shown,
         };
         let Admission { session, name, first } =
-            handlers.connect(&self.app.registry, newcomer).await?;
+            handlers.connect(&self.app.registry, &self.app.tasks, newcomer).await?;
         prepared.session = session;
         if let Some(name) = name {
             prepared.name = client_name(Some(name), Some(prepared.name.to_string()));
