@@ -35,6 +35,7 @@ async fn publish(server: &TestServer, except: Except) {
         timestamp: Timestamp::now(),
         except,
         sender: None,
+        from: None,
     };
     server.app.broker.publish(message).await.unwrap();
 }
