@@ -59,7 +59,7 @@ async fn refused(connecting: Connecting) -> String {
 
 async fn user_of(connecting: Connecting, server: &TestServer) -> Option<String> {
     let client = connecting.join().await;
-    let known = server.app.registry.clients(client.id.parse().unwrap());
+    let known = server.app.registry.clients(&client.id.parse().unwrap());
     known[0].user().map(|user| user.to_string())
 }
 

@@ -6,7 +6,7 @@ mod support;
 
 use serde_json::{Value, json};
 
-use crate::support::{TestServer, timeless};
+use crate::support::{TestClient, TestServer, timeless};
 
 #[tokio::test]
 async fn a_client_is_welcomed_and_announced_to_all_itself_included() {
@@ -222,8 +222,10 @@ async fn engine_io_3_is_connected_to_the_root_by_itself() {
     client.turn_to("/chat");
     assert_eq!(client.next_event("connected").await.namespace, "/chat");
     client.join("r").await;
-    let known = server.app.registry.clients(id.parse().unwrap());
-    assert_eq!(known.iter().map(|client| client.protocol).collect::<Vec<_>>(), [3, 3]);
+    for id in [id.clone(), format!("/chat#{id}")] {
+        let known = server.app.registry.clients(&id.parse().unwrap());
+        assert_eq!(known.iter().map(|client| client.protocol).collect::<Vec<_>>(), [3], "{id}");
+    }
 }
 
 #[tokio::test]
@@ -241,5 +243,101 @@ async fn who_leaves_a_namespace_and_comes_back_at_once_stays() {
         client.join("r").await;
         other.ask("message", json!({"room": "r", "round": round})).await;
         assert_eq!(client.next("message-reply").await["round"], round);
+    }
+}
+
+/// A backend's message to a room.
+fn message(room: &str) -> Value {
+    json!({
+        "id": "4d2f3c8e-9b1a-4f6e-8a57-0c2b9d6e1f34", "clientId": "backend", "clientName": "Backend",
+        "roomName": room, "messageType": "text", "message": "hello",
+        "timestamp": "2026-01-02T03:04:05.678Z",
+    })
+}
+
+/// Connects an open connection to another namespace; what it is called there.
+async fn enter(client: &mut TestClient, namespace: &str, packet: &str) -> String {
+    client.turn_to(namespace);
+    client.send_frame(packet).await;
+    let welcome = client.next("connected").await;
+    assert_eq!(welcome["connectionId"], welcome["clientId"]);
+    welcome["clientId"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_connection_has_an_id_for_each_namespace() {
+    let server = TestServer::open().await;
+    let mut client = server.connecting().open().await.unwrap();
+    let root = enter(&mut client, "/", "40").await;
+    assert_eq!(client.next("connect").await["sid"], root);
+    let chat = enter(&mut client, "/chat", "40/chat,").await;
+    assert_eq!(client.next("connect").await["sid"], chat);
+    for id in [&root, &chat] {
+        let is_word = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
+        assert!(id.len() == 20 && id.chars().all(is_word), "{id}");
+    }
+    assert_ne!(root, chat);
+    let page = server.get("/connections").await.expect(200);
+    let mut listed =
+        page["items"].as_array().unwrap().iter().map(|item| &item["id"]).collect::<Vec<_>>();
+    listed.sort_by_key(|id| **id != root);
+    assert_eq!(listed, [&json!(root), &json!(chat)]);
+
+    // Each id reaches its own client, and ends it.
+    for (id, namespace) in [(&root, "/"), (&chat, "/chat")] {
+        let event = json!({"event": "hello", "data": {}, "clients": [id]});
+        server.post("/events", &event).await.expect(201);
+        assert_eq!(client.next_event("hello").await.namespace, namespace);
+        let shown = server.get(&format!("/connections/{id}")).await.expect(200);
+        assert_eq!(shown["namespace"], namespace);
+    }
+    client.settle().await;
+    assert!(client.all("hello").await.is_empty());
+    client.turn_to("/");
+    assert_eq!(server.delete(&format!("/connections/{chat}")).await.status, 204);
+    while server.get(&format!("/connections/{chat}")).await.status != 404 {}
+    assert_eq!(client.ask("ping", json!({})).await["success"], true);
+
+    // A client that comes back is another.
+    let again = enter(&mut client, "/chat", "40/chat,").await;
+    assert!(again != chat && again != root, "{again}");
+}
+
+#[tokio::test]
+async fn an_old_client_is_known_by_what_it_calls_itself() {
+    let server = TestServer::open().await;
+    for (packet, prefix) in
+        [("40/chat,", "/chat#"), ("40/chat?token=x,", "/chat#"), ("40/chat", "")]
+    {
+        let mut client = server.connecting().engine_3().open().await.unwrap();
+        let session = client.next("connected").await["clientId"].as_str().unwrap().to_owned();
+        assert_eq!(session.len(), 16);
+        let id = enter(&mut client, "/chat", packet).await;
+        assert_eq!(id, format!("{prefix}{session}"));
+        // Socket.IO 1 has one id in all namespaces.
+        let is_one = id == session;
+        let path = id.replace('/', "%2F").replace('#', "%23");
+        let shown = server.get(&format!("/connections/{path}?namespace=/chat")).await.expect(200);
+        assert_eq!((&shown["id"], &shown["namespace"]), (&json!(id), &json!("/chat")));
+        client.join("r").await;
+        let room = server.get("/rooms/r?namespace=/chat").await.expect(200);
+        assert_eq!(room["members"][0]["clientId"], id);
+        let mut body = message("r");
+        server.post(&format!("/messages/{path}?eventName=hello"), &body).await.expect(201);
+        let heard = [client.next_event("hello").await.namespace];
+        assert!(is_one || heard == ["/chat"], "{heard:?}");
+        body["clientId"] = json!(id);
+        body["replyToSender"] = json!(false);
+        server.post("/messages/broadcast?namespace=/chat", &body).await.expect(201);
+        let event = json!({"event": "seen", "data": 1, "rooms": ["r"], "namespace": "/chat", "except": {"clients": [id]}});
+        server.post("/events", &event).await.expect(201);
+        client.settle().await;
+        assert!(
+            client.all("message-reply").await.is_empty() && client.all("seen").await.is_empty()
+        );
+        assert_eq!(server.delete(&format!("/connections/{path}")).await.status, 204);
+        while server.get(&format!("/connections/{path}")).await.status != 404 {}
+        let left = server.get(&format!("/connections/{session}")).await.status;
+        assert_eq!(left, if is_one { 404 } else { 200 });
     }
 }

@@ -171,7 +171,7 @@ async fn a_refused_event_changes_nothing() {
         assert_eq!(client.ask(event, payload).await["success"], false, "{event}");
     }
     assert_eq!(member.names().await, Vec::<String>::new());
-    let known = server.app.registry.clients(client.id.parse().unwrap());
+    let known = server.app.registry.clients(&client.id.parse().unwrap());
     assert_eq!(
         known[0]
             .rooms()

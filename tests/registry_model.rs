@@ -131,9 +131,9 @@ fn is_known(server: &TestServer, id: &str) -> bool {
             .is_some_and(|user| user.clients.iter().any(|client| client.id == id))
     };
     let mut rooms = registry.namespaces().into_iter().flat_map(|namespace| namespace.rooms());
-    !registry.clients(id).is_empty()
+    !registry.clients(&id).is_empty()
         || USERS.iter().any(of_user)
-        || rooms.any(|room| room.lock().contains(id))
+        || rooms.any(|room| room.lock().contains(&id))
 }
 
 async fn gone(server: &TestServer, observer: &mut TestClient, id: &str) {

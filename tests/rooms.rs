@@ -354,12 +354,12 @@ async fn a_member_that_is_being_brought_up_to_date_still_hears_signals() {
     let room = server.app.registry.namespaces()[0].room("r").unwrap();
     let id = member.id.parse().unwrap();
     // As a second join does while it reads the history.
-    let client = server.app.registry.namespaces()[0].client(id).unwrap();
+    let client = server.app.registry.namespaces()[0].client(&id).unwrap();
     room.lock().pause_delivery(&client);
     other.join("r").await;
     other.ask("message", json!({"room": "r"})).await;
     other.ask("typingIndicator", json!({"room": "r", "isTyping": true})).await;
     assert_eq!(member.names().await, ["user-joined", "userTyping"]);
-    assert!(room.lock().resume_delivery(id, None, |_, _| ()));
+    assert!(room.lock().resume_delivery(&id, None, |_, _| ()));
     assert_eq!(member.names().await, ["message-reply"]);
 }

@@ -3,11 +3,13 @@
 use std::{sync::Arc, time::Instant};
 
 use indexmap::IndexMap;
-use socketioxide::socket::Sid;
 
 use crate::{
     hub::{Client, Namespace, Registry, packet::Packet},
-    protocol::{audience::Except, names::RoomName, payload::Payload, position::Position},
+    protocol::{
+        audience::Except, client_id::ClientId, names::RoomName, payload::Payload,
+        position::Position,
+    },
     store::{Committed, Entry, RoomKey},
     telemetry::metrics::Metrics,
     transport::Wire,
@@ -87,8 +89,9 @@ impl Fanout {
         for room in rooms.iter().filter_map(|room| namespace.room(room.as_str())) {
             room.touch();
             let members = room.lock();
-            audience
-                .extend(members.members().map(|member| (member.client.id, member.client.clone())));
+            audience.extend(
+                members.members().map(|member| (member.client.id.clone(), member.client.clone())),
+            );
         }
         self.to_clients(&audience.into_values().collect::<Vec<_>>(), packet, except)
     }
@@ -103,8 +106,8 @@ impl Fanout {
     }
 
     /// Sends a packet to the clients of these ids in all namespaces; returns the number of recipients.
-    pub fn to_ids(&self, ids: &[Sid], packet: &Packet, except: &Except) -> usize {
-        let clients = ids.iter().flat_map(|id| self.registry.clients(*id)).collect::<Vec<_>>();
+    pub fn to_ids(&self, ids: &[ClientId], packet: &Packet, except: &Except) -> usize {
+        let clients = ids.iter().flat_map(|id| self.registry.clients(id)).collect::<Vec<_>>();
         self.to_clients(&clients, packet, except)
     }
 

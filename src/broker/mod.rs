@@ -18,7 +18,6 @@ pub mod webhooks;
 use std::{borrow::Cow, ops::Add, sync::Arc, time::Duration};
 
 use serde::de::DeserializeOwned;
-use socketioxide::socket::Sid;
 use tokio::time::timeout;
 
 use crate::{
@@ -33,6 +32,7 @@ use crate::{
     memory::Level,
     protocol::{
         audience::Except,
+        client_id::ClientId,
         names::RoomName,
         payload::Payload,
         position::Position,
@@ -375,7 +375,7 @@ impl Broker {
     }
 
     /// Sends a signal to the clients of these ids, in all namespaces and on all nodes.
-    pub fn signal_ids(&self, ids: &[Sid], packet: &Packet, except: &Except) {
+    pub fn signal_ids(&self, ids: &[ClientId], packet: &Packet, except: &Except) {
         if ids.is_empty() {
             return;
         }

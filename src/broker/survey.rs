@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use socketioxide::socket::Sid;
 
 use crate::protocol::{
     audience::Except,
+    client_id::ClientId,
     names::{RoomName, UserId},
 };
 
@@ -24,19 +24,19 @@ pub enum Survey {
     /// Send the packet to this client: was it there?
     ToClient {
         /// The client.
-        client: Sid,
+        client: ClientId,
         /// Only in this namespace, if set.
         namespace: Option<Arc<str>>,
     },
     /// Disconnect this client: was it there?
     Disconnect {
         /// The client.
-        client: Sid,
+        client: ClientId,
     },
     /// The connection of this id.
     Connection {
         /// The client.
-        client: Sid,
+        client: ClientId,
         /// Only in this namespace, if set.
         namespace: Option<Arc<str>>,
     },

@@ -19,7 +19,6 @@ use std::{
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use socketioxide::socket::Sid;
 use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
@@ -29,6 +28,7 @@ use crate::{
     hub::Client,
     limits::SenderId,
     protocol::{
+        client_id::ClientId,
         epoch::Epoch,
         names::{RoomName, UserId},
         payload::{Payload, json_of, raw, tagged::to_tagged},
@@ -47,14 +47,14 @@ const VACATED_AFTER: Duration = Duration::from_secs(5);
 /// The client that sends a message.
 #[derive(Debug, Clone)]
 pub struct Author {
-    client: Sid,
+    client: ClientId,
     user: Option<UserId>,
 }
 
 impl Author {
     /// This client, as the user that it is now.
     pub fn of(client: &Client) -> Self {
-        Self { client: client.id, user: client.user() }
+        Self { client: client.id.clone(), user: client.user() }
     }
 }
 

@@ -122,7 +122,7 @@ impl Event for Authenticate {
                         "a token is required: send {userId, token}",
                     ));
                 };
-                let who = Who::of(client.address, Some(client.id));
+                let who = Who::of(client.address, Some(client.sender.account().id()));
                 let identity = context.limits.auth_failures.verify(verifier, token, who).await?;
                 if self.user.as_ref().is_some_and(|user| *user != identity.user_id) {
                     return Err(Refusal::forbidden(

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::try_join_all;
-use socketioxide::socket::Sid;
 
 use crate::{
     broker::RoomMessage,
@@ -14,6 +13,7 @@ use crate::{
     hub::{Namespace, packet::Packet},
     protocol::{
         audience::Except,
+        client_id::ClientId,
         message_id::MessageId,
         names::{RoomName, UserId},
         payload::{Object, Payload},
@@ -54,7 +54,7 @@ pub enum Audience {
         /// The clients of these users, in all namespaces.
         users: Vec<UserId>,
         /// These clients, in all namespaces.
-        clients: Vec<Sid>,
+        clients: Vec<ClientId>,
     },
 }
 

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use socketioxide::socket::Sid;
-
 use super::{context::Context, message::MESSAGE_REPLY};
 use crate::{
     broker::{RoomMessage, survey::Survey},
     hub::{Namespace, packet::Packet},
     protocol::{
         audience::Except,
+        client_id::ClientId,
         names::RoomName,
         payload::Payload,
         refusal::{Code, Refusal},
@@ -29,7 +28,7 @@ pub struct Broadcast {
     /// Its id.
     pub id: String,
     /// The client that is excluded.
-    pub except: Option<Sid>,
+    pub except: Option<ClientId>,
 }
 
 /// Sends a backend's message to a room as `message-reply`; returns its offset, with history.
@@ -64,7 +63,7 @@ pub async fn to_client(
 ) -> Result<(), Refusal> {
     let unknown = || Refusal::new(Code::NotFound, format!("Client {client} is not connected"));
     let id = client.parse().map_err(|_| unknown())?;
-    if to_client_here(context, namespace, id, packet) {
+    if to_client_here(context, namespace, &id, packet) {
         return Ok(());
     }
     let question = Survey::ToClient { client: id, namespace: namespace.map(Into::into) };
@@ -76,7 +75,7 @@ pub async fn to_client(
 pub fn to_client_here(
     context: &Context,
     namespace: Option<&str>,
-    id: Sid,
+    id: &ClientId,
     packet: &Packet,
 ) -> bool {
     let sent = context

@@ -87,7 +87,7 @@ impl Event for CustomEvent {
             None => format!("Event \"{event}\" sent to all clients"),
         };
         let packet = Packet::new(Cow::Owned(event), data);
-        let except = Except::client(Some(client.id));
+        let except = Except::client(Some(client.id.clone()));
         if let Some(room) = &room {
             client.permit(room)?;
             broker.signal_room(&client.namespace, room, &packet, &except);

@@ -26,7 +26,7 @@ pub enum MembershipCommand {
 /// Changes the client's memberships. Refusals are logged, as there is nobody to tell.
 pub async fn apply(context: &Context, client: &Arc<Client>, command: MembershipCommand) {
     // A client that has gone meanwhile must not enter a room again.
-    let known = client.namespace.client(client.id);
+    let known = client.namespace.client(&client.id);
     if !known.is_some_and(|known| Arc::ptr_eq(&known, client)) {
         return;
     }

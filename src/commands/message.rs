@@ -114,7 +114,7 @@ impl ToRoom {
             payload,
             id: id.text.clone(),
             timestamp: Timestamp::now(),
-            except: Except::client((!to_sender).then_some(client.id)),
+            except: Except::client((!to_sender).then(|| client.id.clone())),
             sender: Some(context.sender_id(client)),
             from: Some(Author::of(client)),
         };

@@ -7,7 +7,6 @@ use std::{
 
 use serde::Serialize;
 use serde_json::json;
-use socketioxide::socket::Sid;
 
 use super::{
     context::Context,
@@ -21,6 +20,7 @@ use crate::{
     hub::{Client, Namespace, Status, packet::Packet},
     protocol::{
         audience::Except,
+        client_id::ClientId,
         names::{RoomName, UserId},
         refusal::{Code, Refusal},
         timestamp::Timestamp,
@@ -102,7 +102,7 @@ impl Event for PresenceUpdate {
 }
 
 /// Announces that a user has come online, by the client `subject`.
-pub fn tell_online(context: &Context, user: &UserId, subject: Option<(Sid, Arc<str>)>) {
+pub fn tell_online(context: &Context, user: &UserId, subject: Option<(ClientId, Arc<str>)>) {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Online<'a> {
@@ -209,9 +209,9 @@ pub fn tell_here(context: &Context, packet: &Packet, news: &News) {
     let seen_in = own.iter().flat_map(|client| places(shared_rooms(client)));
     let rooms = seen_in.chain(news.rooms.iter().cloned()).collect::<HashSet<_>>();
     for namespace in context.registry.namespaces() {
-        // One connection has the same id in every namespace, but is another client in each.
+        // A connection of Socket.IO 1 has the same id in every namespace, but is another client in each.
         let subject = news.subject.as_ref().filter(|(_, path)| *path == namespace.path);
-        let except = Except::client(subject.map(|(id, _)| *id));
+        let except = Except::client(subject.map(|(id, _)| id.clone()));
         if everyone(&namespace) {
             context.broker.here.to_namespace(&namespace, packet, &except);
             continue;
@@ -219,13 +219,14 @@ pub fn tell_here(context: &Context, packet: &Packet, news: &News) {
         let mut audience = own
             .iter()
             .filter(|client| client.namespace.path == namespace.path)
-            .map(|client| (client.id, client.clone()))
+            .map(|client| (client.id.clone(), client.clone()))
             .collect::<HashMap<_, _>>();
         for (_, name) in rooms.iter().filter(|(path, _)| *path == namespace.path) {
             let Some(room) = namespace.room(name.as_str()) else { continue };
             let members = room.lock();
-            audience
-                .extend(members.members().map(|member| (member.client.id, member.client.clone())));
+            audience.extend(
+                members.members().map(|member| (member.client.id.clone(), member.client.clone())),
+            );
         }
         let audience = audience.into_values().collect::<Vec<_>>();
         context.broker.here.to_clients(&audience, packet, &except);

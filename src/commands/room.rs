@@ -172,7 +172,7 @@ pub fn forget(context: &Context, client: &Client, places: &[Place]) {
     for (namespace, name) in places {
         if let Some(room) = namespace.room(name.as_str()) {
             let mut state = room.lock();
-            let was_member = state.contains(client.id);
+            let was_member = state.contains(&client.id);
             state.remove(client);
             if let Some(webhooks) = context.broker.webhooks().filter(|_| was_member) {
                 let is_last = state.members().len() == 0;

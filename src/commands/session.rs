@@ -89,7 +89,11 @@ fn bind(context: &Context, client: &Arc<Client>, user: &UserId) -> Option<onesho
         return Some(cluster.user_came(user, client));
     }
     if came_online {
-        presence::tell_online(context, user, Some((client.id, client.namespace.path.clone())));
+        presence::tell_online(
+            context,
+            user,
+            Some((client.id.clone(), client.namespace.path.clone())),
+        );
     }
     private_message::deliver_queued(context, client, user);
     None

@@ -117,5 +117,10 @@ fn tell(context: &Context, client: &Client, room: &RoomName, is_typing: bool) {
         timestamp: Timestamp::now(),
     };
     let packet = Packet::of(USER_TYPING.name, &signal);
-    context.broker.signal_room(&client.namespace, room, &packet, &Except::client(Some(client.id)));
+    context.broker.signal_room(
+        &client.namespace,
+        room,
+        &packet,
+        &Except::client(Some(client.id.clone())),
+    );
 }

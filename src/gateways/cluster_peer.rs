@@ -84,11 +84,11 @@ fn answer(app: &App, question: Survey, packet: Option<&Packet>) -> Box<RawValue>
             json_of(&reached)
         }
         Survey::ToClient { client, namespace } => json_of(&packet.is_some_and(|packet| {
-            backend_message::to_client_here(context, namespace.as_deref(), client, packet)
+            backend_message::to_client_here(context, namespace.as_deref(), &client, packet)
         })),
-        Survey::Disconnect { client } => json_of(&queries::disconnect_here(context, client)),
+        Survey::Disconnect { client } => json_of(&queries::disconnect_here(context, &client)),
         Survey::Connection { client, namespace } => {
-            json_of(&queries::connection_here(context, client, namespace.as_deref()))
+            json_of(&queries::connection_here(context, &client, namespace.as_deref()))
         }
         Survey::Connections { wanted, page } => {
             json_of(&queries::connections_here(context, &wanted, &page))

@@ -13,7 +13,6 @@ use std::{
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
-use socketioxide::socket::Sid;
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{Namespace, Room};
@@ -24,6 +23,7 @@ use crate::{
     memory::Charge,
     protocol::{
         audience::Except,
+        client_id::ClientId,
         names::{RoomName, UserId},
         payload::Payload,
         permissions::Permissions,
@@ -119,7 +119,7 @@ impl Session {
 #[derive(Debug)]
 pub struct Client {
     /// Its public id.
-    pub id: Sid,
+    pub id: ClientId,
     /// The namespace it is connected to.
     pub namespace: Arc<Namespace>,
     /// What it is called: from its token or its handshake.
@@ -165,7 +165,7 @@ impl Client {
         reason = "the facts of a connection, each named at its one call"
     )]
     pub fn new(
-        id: Sid,
+        id: ClientId,
         namespace: Arc<Namespace>,
         name: Arc<str>,
         protocol: u8,

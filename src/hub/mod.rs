@@ -22,8 +22,6 @@ use std::{
     },
 };
 
-use socketioxide::socket::Sid;
-
 use self::patterns::Patterns;
 pub use self::{
     client::{Client, EventStyle, Membership, Said, Session},
@@ -34,6 +32,7 @@ pub use self::{
 use crate::{
     hub::packet::Packet,
     protocol::{
+        client_id::ClientId,
         names::RoomName,
         refusal::{Code, Refusal},
         timestamp::Timestamp,
@@ -103,9 +102,8 @@ impl Registry {
         self.fixed.iter().find(|namespace| &*namespace.path == path)
     }
 
-    /// The clients with this id. One connection that serves several namespaces is one client id in
-    /// each of them.
-    pub fn clients(&self, id: Sid) -> Vec<Arc<Client>> {
+    /// The clients with this id: one, or those of a connection of Socket.IO 1, which has one id in all namespaces.
+    pub fn clients(&self, id: &ClientId) -> Vec<Arc<Client>> {
         self.namespaces().iter().filter_map(|namespace| namespace.client(id)).collect()
     }
 
@@ -142,7 +140,7 @@ pub struct Namespace {
     pub path: Arc<str>,
     /// The name that it has in metrics: its path, or the pattern that allows it.
     pub label: Arc<str>,
-    clients: RwLock<HashMap<Sid, Arc<Client>>>,
+    clients: RwLock<HashMap<ClientId, Arc<Client>>>,
     rooms: RwLock<HashMap<RoomName, Arc<Room>>>,
     quota: Arc<Quota>,
     /// Held while a packet goes to everyone, so that all see the same order of such packets.
@@ -165,7 +163,7 @@ impl Namespace {
 
     /// Enters a client that has connected.
     pub fn add(&self, client: Arc<Client>) {
-        self.clients.write().insert(client.id, client);
+        self.clients.write().insert(client.id.clone(), client);
     }
 
     /// Removes a client that has gone.
@@ -184,8 +182,8 @@ impl Namespace {
     }
 
     /// The client with this id.
-    pub fn client(&self, id: Sid) -> Option<Arc<Client>> {
-        self.clients.read().get(&id).cloned()
+    pub fn client(&self, id: &ClientId) -> Option<Arc<Client>> {
+        self.clients.read().get(id).cloned()
     }
 
     /// The clients at this moment, in no order.

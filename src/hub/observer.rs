@@ -2,10 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use socketioxide::socket::{DisconnectReason, Sid};
+use socketioxide::socket::DisconnectReason;
 
 use super::{Client, packet::Packet};
-use crate::protocol::names::RoomName;
+use crate::protocol::{client_id::ClientId, names::RoomName};
 
 /// Observes what happens to the clients of this node, as it happens. No call may wait; each does nothing by
 /// default.
@@ -26,5 +26,5 @@ pub trait Observer: fmt::Debug + Send + Sync {
     fn received(&self, _client: &Client, _name: &str, _text: &str) {}
 
     /// A packet is on its way to the client of this id in this namespace.
-    fn sent(&self, _namespace: &Arc<str>, _id: Sid, _packet: &Packet) {}
+    fn sent(&self, _namespace: &Arc<str>, _id: &ClientId, _packet: &Packet) {}
 }

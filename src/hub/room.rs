@@ -11,13 +11,15 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use socketioxide::socket::Sid;
 
 use super::{Client, EventStyle};
 use crate::{
     hub::packet::Packet,
     memory::Charge,
-    protocol::{epoch::Epoch, names::RoomName, position::Position, timestamp::Timestamp},
+    protocol::{
+        client_id::ClientId, epoch::Epoch, names::RoomName, position::Position,
+        timestamp::Timestamp,
+    },
     sync::{Mutex, MutexGuard},
     transport::Readers,
 };
@@ -75,9 +77,9 @@ struct Seen {
 /// A room's members. Its lock is the room's order: a delivery holds it from the first member to the last.
 #[derive(Debug, Default)]
 pub struct RoomState {
-    members: IndexMap<Sid, Member>,
+    members: IndexMap<ClientId, Member>,
     /// The clients that are catching up from the log, with the messages that came meanwhile.
-    backlogs: HashMap<Sid, Backlog>,
+    backlogs: HashMap<ClientId, Backlog>,
     /// The epoch of the newest delivered message; before the first one, of a member's join position.
     epoch: Option<Epoch>,
     readers: Arc<Readers>,
@@ -138,13 +140,13 @@ impl RoomState {
     }
 
     /// Whether the client is a member.
-    pub fn contains(&self, id: Sid) -> bool {
-        self.members.contains_key(&id)
+    pub fn contains(&self, id: &ClientId) -> bool {
+        self.members.contains_key(id)
     }
 
     /// Makes the client a member; it gets what is delivered from now on.
     pub fn insert(&mut self, client: Arc<Client>, style: EventStyle) {
-        self.members.insert(client.id, Member { client, style, seen: Seen::default() });
+        self.members.insert(client.id.clone(), Member { client, style, seen: Seen::default() });
     }
 
     /// Takes the client out.
@@ -201,7 +203,7 @@ impl RoomState {
     /// Pauses the delivery of the room's messages to a client, member or not, that is about to catch up.
     /// Returns, for a member, the newest message that it need not get any more.
     pub fn pause_delivery(&mut self, client: &Arc<Client>) -> Option<Position> {
-        self.backlogs.insert(client.id, Backlog::of(client.clone(), self.epoch));
+        self.backlogs.insert(client.id.clone(), Backlog::of(client.clone(), self.epoch));
         self.members.get(&client.id)?.seen.newest
     }
 
@@ -214,26 +216,26 @@ impl RoomState {
     /// than `from`.
     pub fn resume_delivery(
         &mut self,
-        id: Sid,
+        id: &ClientId,
         from: Option<Position>,
         enter: impl FnOnce(&mut Self, Position),
     ) -> bool {
-        let Some(mut backlog) = self.backlogs.remove(&id) else { return false };
+        let Some(mut backlog) = self.backlogs.remove(id) else { return false };
         let seen = match from {
             _ if backlog.overflown => None,
             Some(from) => backlog.begin_at(from, self.epoch),
-            None => self.members.get(&id).map(|member| member.seen),
+            None => self.members.get(id).map(|member| member.seen),
         };
         let Some((seen, position)) = seen.and_then(|seen| Some((seen, seen.newest?))) else {
             self.pause_delivery(&backlog.client);
-            if let Some(begun_anew) = self.backlogs.get_mut(&id) {
+            if let Some(begun_anew) = self.backlogs.get_mut(id) {
                 begun_anew.has_gap = true;
             }
             return false;
         };
         self.epoch.get_or_insert(position.epoch);
         enter(self, position);
-        if let Some(member) = self.members.get_mut(&id) {
+        if let Some(member) = self.members.get_mut(id) {
             member.seen = seen;
             member.catch_up(backlog);
         }
@@ -242,9 +244,9 @@ impl RoomState {
 
     /// Ends [`pause_delivery`](Self::pause_delivery) without catching up: a member keeps its position and
     /// gets what came meanwhile.
-    pub fn abandon(&mut self, id: Sid) {
-        let Some(backlog) = self.backlogs.remove(&id) else { return };
-        let Some(member) = self.members.get_mut(&id) else { return };
+    pub fn abandon(&mut self, id: &ClientId) {
+        let Some(backlog) = self.backlogs.remove(id) else { return };
+        let Some(member) = self.members.get_mut(id) else { return };
         if backlog.overflown || backlog.has_gap {
             // The member would miss messages without knowing: it reconnects and recovers.
             member.client.sender.break_off();

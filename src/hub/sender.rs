@@ -12,18 +12,15 @@ use std::{
 
 use serde::Serialize;
 use socketioxide::{
-    ProtocolVersion, SendError, SocketError,
-    adapter::LocalAdapter,
-    extract::AckSender,
-    handler::FromMessageParts,
-    socket::{Sid, Socket},
+    ProtocolVersion, SendError, SocketError, adapter::LocalAdapter, extract::AckSender,
+    handler::FromMessageParts, socket::Socket,
 };
 use socketioxide_core::Value;
 
 use super::{observer::Observer, packet::Packet};
 use crate::{
     memory::{Account, Slow},
-    protocol::payload::Payload,
+    protocol::{client_id::ClientId, payload::Payload},
     sync::{MutexGuard, Runtime},
     transport::{
         Ask, Delivery, FENCE, Gate, Handle, Pause, Pushed, Readers, State, Way, Wire,
@@ -45,7 +42,7 @@ const PIECE: usize = 128 * 1024;
 pub struct ClientSender {
     /// Weak, because the socket's handlers hold the client that holds this.
     socket: Weak<Socket>,
-    id: Sid,
+    id: ClientId,
     namespace: Arc<str>,
     /// Speaks Engine.IO 3.
     v3: bool,
@@ -90,10 +87,11 @@ impl From<Pushed> for Sent {
 }
 
 impl ClientSender {
-    /// The sender to `socket` in this namespace; `observer` sees what it sends. Must be called inside the
-    /// runtime, after the library has sent its CONNECT packet.
+    /// The sender to the client `id`, which is `socket` in this namespace; `observer` sees what it sends. Must be
+    /// called inside the runtime, after the library has sent its CONNECT packet.
     pub fn new(
         socket: &Arc<Socket>,
+        id: ClientId,
         namespace: Arc<str>,
         wire: Wire,
         observer: Option<Arc<dyn Observer>>,
@@ -101,10 +99,10 @@ impl ClientSender {
         let account = Account::of(&socket.req_parts().extensions, wire.memory());
         Self {
             socket: Arc::downgrade(socket),
-            id: socket.id,
+            id: id.clone(),
             namespace,
             v3: socket.protocol() == ProtocolVersion::V4,
-            gate: Gate::new(wire.clone(), socket.id, account.clone()),
+            gate: Gate::new(wire.clone(), id, account.clone()),
             account,
             connection: socket.req_parts().extensions.get().cloned(),
             wire,
@@ -117,14 +115,14 @@ impl ClientSender {
     /// sees it.
     #[cfg(test)]
     pub(crate) fn without_socket(
-        id: Sid,
+        id: ClientId,
         namespace: Arc<str>,
         wire: Wire,
         observer: Arc<dyn Observer>,
         write: impl FnOnce(&str),
     ) -> Self {
         let account = wire.memory().open_account();
-        let gate = Gate::new(wire.clone(), id, account.clone());
+        let gate = Gate::new(wire.clone(), id.clone(), account.clone());
         gate.fence(&mut gate.lock(), |secret| {
             write(secret);
             true
@@ -132,6 +130,17 @@ impl ClientSender {
         let runtime = Runtime::current();
         let (socket, v3, connection, observer) = (Weak::new(), false, None, Some(observer));
         Self { socket, id, namespace, v3, account, gate, connection, wire, observer, runtime }
+    }
+
+    /// Answers the client's CONNECT packet with its id, before anything else is sent. Clients of Engine.IO 3 get the
+    /// library's answer, which has no id in it.
+    pub fn greet(&self) -> Sent {
+        if self.v3 {
+            return Sent::Yes;
+        }
+        let answer = format!("{{\"sid\":\"{}\"}}", self.id);
+        let frames = || self.wire.encode(Kind::Connect, &self.namespace, &[&answer], &[], self.v3);
+        self.pass(frames, None)
     }
 
     /// Hands over one packet; never waits.
@@ -151,7 +160,7 @@ impl ClientSender {
     fn send_in(&self, packet: &Packet, delivery: Option<&Delivery<'_>>) -> Sent {
         let sent = self.pass(|| packet.frames(&self.wire, &self.namespace, self.v3), delivery);
         if let Some(observer) = self.observer.as_ref().filter(|_| sent.is_taken()) {
-            observer.sent(&self.namespace, self.id, packet);
+            observer.sent(&self.namespace, &self.id, packet);
         }
         sent
     }

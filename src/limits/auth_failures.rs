@@ -9,7 +9,6 @@ use std::{
 
 use governor::Quota;
 use parking_lot::Mutex;
-use socketioxide::socket::Sid;
 
 use super::{address::Source, keyed::Keyed, refused};
 use crate::{
@@ -17,31 +16,31 @@ use crate::{
     protocol::refusal::Refusal,
 };
 
-/// A client may fail 1/`CLIENTS_PART` as often as its address.
-const CLIENTS_PART: u32 = 10;
+/// A connection may fail 1/`CONNECTIONS_PART` as often as its address.
+const CONNECTIONS_PART: u32 = 10;
 
 /// Who authenticates.
 #[derive(Debug, Clone, Copy)]
 pub struct Who {
     source: Option<Source>,
-    client: Option<Sid>,
+    connection: Option<u64>,
 }
 
 impl Who {
-    /// A caller at this address, and its client if there is one already.
-    pub fn of(address: Option<IpAddr>, client: Option<Sid>) -> Self {
-        Self { source: address.map(Source::of), client }
+    /// A caller at this address, and the number of its connection if it has one already.
+    pub fn of(address: Option<IpAddr>, connection: Option<u64>) -> Self {
+        Self { source: address.map(Source::of), connection }
     }
 
     fn parts(self) -> impl Iterator<Item = Part> {
-        self.source.map(Part::Source).into_iter().chain(self.client.map(Part::Client))
+        self.source.map(Part::Source).into_iter().chain(self.connection.map(Part::Connection))
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Part {
     Source(Source),
-    Client(Sid),
+    Connection(u64),
 }
 
 /// Limits failed authentications.
@@ -54,17 +53,17 @@ pub struct AuthFailureLimiter(Option<Counts>);
 #[derive(Debug)]
 struct Counts {
     sources: Keyed<Source>,
-    clients: Keyed<Sid>,
+    connections: Keyed<u64>,
     waiting: Mutex<HashMap<Part, Instant>>,
 }
 
 impl AuthFailureLimiter {
-    /// Allows `per_minute` failures per address, a tenth of them per client; 0 for no limit.
+    /// Allows `per_minute` failures per address, a tenth of them per connection; 0 for no limit.
     pub fn new(per_minute: u32) -> Self {
         let counts = NonZeroU32::new(per_minute).map(|per_minute| Counts {
             sources: Keyed::new(Quota::per_minute(per_minute)),
-            clients: Keyed::new(Quota::per_minute(
-                NonZeroU32::new(per_minute.get() / CLIENTS_PART).unwrap_or(NonZeroU32::MIN),
+            connections: Keyed::new(Quota::per_minute(
+                NonZeroU32::new(per_minute.get() / CONNECTIONS_PART).unwrap_or(NonZeroU32::MIN),
             )),
             waiting: Mutex::default(),
         });
@@ -114,7 +113,7 @@ impl AuthFailureLimiter {
         for part in who.parts() {
             let wait: Result<(), Duration> = match part {
                 Part::Source(source) => counts.sources.take(&source),
-                Part::Client(client) => counts.clients.take(&client),
+                Part::Connection(connection) => counts.connections.take(&connection),
             };
             if let Err(wait) = wait {
                 let now = Instant::now();
@@ -151,10 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_fail_a_tenth_as_often() {
+    fn a_connection_may_fail_a_tenth_as_often() {
         let auth_failures = AuthFailureLimiter::new(30);
         let address = Some("192.0.2.1".parse().unwrap());
-        let (one, other) = (Sid::new(), Sid::new());
+        let (one, other) = (1, 2);
         for _ in 0..4 {
             auth_failures.failed(Who::of(address, Some(one)));
         }

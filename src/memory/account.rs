@@ -91,6 +91,11 @@ impl Account {
         extensions.get::<Arc<Self>>().cloned().unwrap_or_else(|| memory.open_account())
     }
 
+    /// The number of the connection in this process.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Charges bytes that wait to be sent.
     pub fn charge_outgoing(self: &Arc<Self>, bytes: usize) -> Charge {
         self.charge(Side::Outgoing, bytes)

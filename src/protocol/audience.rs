@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use socketioxide::socket::Sid;
 
-use crate::protocol::names::{RoomName, UserId};
+use crate::protocol::{
+    client_id::ClientId,
+    names::{RoomName, UserId},
+};
 
 /// Who is left out of a live delivery.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +15,7 @@ use crate::protocol::names::{RoomName, UserId};
 pub struct Except {
     /// These clients.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub clients: Vec<Sid>,
+    pub clients: Vec<ClientId>,
     /// All clients of these users.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserId>,
@@ -37,7 +39,7 @@ impl Except {
     }
 
     /// This client is left out, if any.
-    pub fn client(id: Option<Sid>) -> Self {
+    pub fn client(id: Option<ClientId>) -> Self {
         Self { clients: id.into_iter().collect(), ..Self::default() }
     }
 }

@@ -1,6 +1,7 @@
 //! The types that every layer shares: names, ids, positions, payloads, refusals. Nothing here does I/O.
 
 pub mod audience;
+pub mod client_id;
 pub mod epoch;
 pub mod event_names;
 pub mod message_id;

@@ -81,7 +81,7 @@ impl LiveFigures {
                 let labels =
                     (client.namespace.label.clone(), client.sender.transport(), client.protocol);
                 *connections.entry(labels).or_insert(0) += 1;
-                unsent.insert(client.id, client.sender.unsent());
+                unsent.insert(client.sender.account().id(), client.sender.unsent());
             }
         }
         let help = "What waits to be sent to clients by websocket";

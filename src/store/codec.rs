@@ -206,7 +206,9 @@ mod tests {
         let name = "[a-zü✓ :]{1,12}";
         (0..3usize, vec(name, 0..3), vec(name, 0..3), option::of("/[a-z]{0,5}")).prop_map(
             |(clients, users, rooms, namespace)| Except {
-                clients: (0..clients).map(|_| socketioxide::socket::Sid::new()).collect(),
+                clients: (0..clients)
+                    .map(|_| crate::protocol::client_id::ClientId::make())
+                    .collect(),
                 users: users.iter().map(|name| UserId::parse(name).unwrap()).collect(),
                 rooms: rooms.iter().map(|name| RoomName::parse(name).unwrap()).collect(),
                 namespace: namespace.map(Arc::from),

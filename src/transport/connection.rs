@@ -17,7 +17,6 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use socketioxide::socket::Sid;
 use tokio::sync::oneshot;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -34,6 +33,7 @@ use super::{
 };
 use crate::{
     memory::{Account, Slow, Transport},
+    protocol::client_id::ClientId,
     sync::{
         Mutex, MutexGuard, Notify,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -93,7 +93,8 @@ pub struct Connection {
     pub(super) watched: AtomicBool,
     /// Bytes of its requests that are held beside the queue and the account's charges.
     pub(super) kept: AtomicUsize,
-    client: OnceLock<Sid>,
+    /// The first of its clients, for the log.
+    client: OnceLock<ClientId>,
 }
 
 #[derive(Debug)]
@@ -230,6 +231,9 @@ impl Connection {
     }
 
     fn append(self: &Arc<Self>, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let pings = frame::walk(bytes).filter(|found| found.text == Some(b"2")).count();
         let mut state = self.state.lock();
         // Nothing may follow a close frame.
@@ -439,6 +443,7 @@ impl Connection {
         state.probes.clear();
         state.behind.ceased();
         self.over.store(true, Ordering::Release);
+        self.forget_session();
         self.left.notify_waiters();
     }
 
@@ -545,8 +550,8 @@ impl Connection {
     }
 
     /// Names the client, for the log.
-    pub(super) fn name(&self, client: Sid) {
-        self.client.get_or_init(|| client);
+    pub(super) fn name(&self, client: &ClientId) {
+        self.client.get_or_init(|| client.clone());
     }
 }
 

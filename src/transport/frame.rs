@@ -47,6 +47,8 @@ pub struct Frames {
 /// The kind of a packet.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
+    /// The answer to a CONNECT packet.
+    Connect,
     /// An event.
     Event,
     /// The answer to the client's event with this number.
@@ -68,6 +70,7 @@ impl Frames {
         let mut head = String::with_capacity(namespace.len() + 24);
         head.push('4');
         head.push(match (kind, attachments.is_empty()) {
+            (Kind::Connect, _) => '0',
             (Kind::Event, true) => '2',
             (Kind::Ack(_), true) => '3',
             (Kind::Event, false) => '5',
@@ -281,6 +284,8 @@ mod tests {
     #[test]
     fn packets_are_spelled_as_the_protocol_has_them() {
         let one = [Bytes::from_static(b"x")];
+        assert_eq!(text(Kind::Connect, "/", &[]), "40[1]");
+        assert_eq!(text(Kind::Connect, "/chat", &[]), "40/chat,[1]");
         assert_eq!(text(Kind::Event, "/", &[]), "42[1]");
         assert_eq!(text(Kind::Event, "/chat", &[]), "42/chat,[1]");
         assert_eq!(text(Kind::Ack(12), "/", &[]), "4312[1]");

@@ -16,7 +16,6 @@ use std::{
     time::Instant,
 };
 
-use socketioxide::socket::Sid;
 use uuid::Uuid;
 
 use super::{
@@ -28,6 +27,7 @@ use super::{
 };
 use crate::{
     memory::{Account, Charge},
+    protocol::client_id::ClientId,
     sync::{
         Mutex, MutexGuard, Notify,
         atomic::{AtomicUsize, Ordering},
@@ -80,7 +80,7 @@ impl Fences {
 #[derive(Debug)]
 pub struct Gate {
     wire: Wire,
-    client: Sid,
+    client: ClientId,
     account: Arc<Account>,
     state: Mutex<State>,
     /// Notified when the gate opens.
@@ -120,7 +120,7 @@ pub struct State {
 
 impl Gate {
     /// The gate of this client, which begins with the library.
-    pub fn new(wire: Wire, client: Sid, account: Arc<Account>) -> Arc<Self> {
+    pub fn new(wire: Wire, client: ClientId, account: Arc<Account>) -> Arc<Self> {
         let state = Mutex::new(State { way: Way::Library, closed: false });
         Arc::new(Self { wire, client, account, state, opened: Notify::new() })
     }
@@ -151,7 +151,7 @@ impl Gate {
     pub(super) fn open(&self, connection: &Arc<Connection>) {
         let mut state = self.state.lock();
         if let Way::Waiting(waiting) = &mut state.way {
-            connection.name(self.client);
+            connection.name(&self.client);
             for frames in waiting.frames.drain(..) {
                 waiting.charge.give_back(frames.size());
                 connection.push(&frames, None);

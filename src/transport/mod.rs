@@ -9,6 +9,7 @@
 //! - a packet is encoded once, as a finished [frame], which all its recipients share;
 //! - a flush round (`round`) writes what has accumulated with one system call per connection;
 //! - a gate (`gate`) keeps packets from overtaking what the library has yet to write;
+//! - what the library says of the session to the client, and its ping at the very beginning, are taken out (`stream`);
 //! - unsent data is bounded, in bytes and in time: a client over `SEND_BUFFER`, or one that takes too little
 //!   within `SEND_TIMEOUT` (`pace`), is cut off without affecting the others;
 //! - publishers wait while most of their readers are behind (`readers`);
@@ -41,7 +42,7 @@ mod stream;
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -187,9 +188,9 @@ impl Wire {
         Stream::new(connection.clone(), reader, read, packets, token, &self.0.limits)
     }
 
-    /// The session of this id, if its client polls.
-    pub fn find_session(&self, id: Sid) -> Option<Session> {
-        Session::find(self.sessions().find(id)?)
+    /// The session of this id for a request from `address`, if its client began by polling.
+    pub fn find_session(&self, id: Sid, address: Option<IpAddr>) -> Option<Session> {
+        Session::find(self.sessions().find(id)?, address)
     }
 
     /// Encodes a packet, as [`Frames::encode`] does.

@@ -1,4 +1,4 @@
-//! The sessions of clients that poll, by their ids.
+//! The sessions of clients that began by polling, by their ids.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use socketioxide::socket::Sid;
 
 use super::connection::Connection;
 
-/// The sessions whose clients poll. A session removes itself at its end or upgrade.
+/// The sessions whose clients began by polling. A session removes itself at its end.
 #[derive(Debug, Default)]
 pub(super) struct Sessions(Mutex<HashMap<Sid, Weak<Connection>>>);
 
@@ -27,7 +27,7 @@ impl Sessions {
         self.0.lock().remove(&id);
     }
 
-    /// Ends all sessions and answers their waiting polls.
+    /// Ends the sessions whose clients poll, and answers their waiting polls.
     pub(super) fn end(&self) {
         let all = std::mem::take(&mut *self.0.lock());
         for connection in all.into_values().filter_map(|connection| connection.upgrade()) {

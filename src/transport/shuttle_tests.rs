@@ -11,6 +11,7 @@ use shuttle::{
 use super::{connection::polling::Polled, readers::Behind, *};
 use crate::{
     memory::{self, Slow},
+    protocol::client_id::ClientId,
     sync::check,
 };
 
@@ -190,7 +191,7 @@ fn a_cut_off_wakes_all_who_wait() {
         let line = Line::new(&wire);
         let transport: Arc<dyn Transport> = line.connection.clone();
         line.connection.account().attach(Arc::downgrade(&transport));
-        let gate = Gate::new(wire.clone(), Sid::new(), line.connection.account().clone());
+        let gate = Gate::new(wire.clone(), ClientId::make(), line.connection.account().clone());
         gate.fence(&mut gate.lock(), |secret| {
             let (library, fence) = (line.clone(), fence(secret));
             wire.spawn(async move { library.write(&[&fence]) });
@@ -255,7 +256,7 @@ fn each_fence_opens_its_gate() {
         let clients = [Line::new(&wire), Line::new(&wire)].map(|line| {
             spawn(async move {
                 let account = line.connection.account().clone();
-                let gate = Gate::new(line.wire.clone(), Sid::new(), account);
+                let gate = Gate::new(line.wire.clone(), ClientId::make(), account);
                 let mut written = String::new();
                 gate.fence(&mut gate.lock(), |secret| {
                     written = fence(secret);
@@ -308,7 +309,15 @@ fn an_upgrade_loses_nothing_and_keeps_the_order() {
             }
         });
         let upgrading = session.upgrade().unwrap();
-        let mut came = polls.await.unwrap().into_iter().collect::<Result<Vec<_>, _>>().unwrap();
+        let mut polls = Box::pin(polls);
+        let came = loop {
+            match poll!(polls.as_mut()) {
+                Poll::Ready(came) => break came.unwrap(),
+                Poll::Pending => upgrading.release_poll(),
+            }
+            yield_now().await;
+        };
+        let mut came = came.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
         // The client takes its time.
         for _ in 0..thread_rng().gen_range(0..10) {
             yield_now().await;

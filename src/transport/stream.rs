@@ -35,8 +35,8 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
 }
 
-/// How the refusal of a CONNECT packet begins.
-const CONNECT_ERROR: &[u8] = b"44";
+/// How the answer to a CONNECT packet begins, and how its refusal does.
+const ANSWERS: [&[u8]; 2] = [b"40", b"44"];
 
 /// How long until a packet that the library has not taken is offered again, the first time.
 const OFFER: Duration = Duration::from_millis(10);
@@ -92,6 +92,18 @@ pub enum Goes {
     Nowhere,
     /// The client gets this text in its place.
     Instead(String),
+}
+
+/// The library's first Engine.IO ping, which it sends at once instead of after `PING_INTERVAL`. It would use up the
+/// first poll of a client that waits for its CONNECT answer, so it is taken out and answered here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FirstPing {
+    /// The library has not sent it.
+    Awaited,
+    /// It was taken out; its answer is to be inserted.
+    Came,
+    /// It was answered.
+    Answered,
 }
 
 /// A packet that was offered.
@@ -161,6 +173,7 @@ pub struct Stream {
     offer: Option<Offer>,
     /// The rest of an inserted frame.
     put_in: Bytes,
+    first_ping: FirstPing,
     last_pong: Option<Instant>,
     /// The client has sent something since the last inserted pong.
     has_sent: bool,
@@ -186,6 +199,7 @@ impl Stream {
             packets,
             offer: None,
             put_in: Bytes::new(),
+            first_ping: FirstPing::Awaited,
             last_pong: None,
             has_sent: false,
             heartbeat: limits.heartbeat / 2,
@@ -275,13 +289,20 @@ impl Stream {
         Err(ErrorKind::InvalidData.into())
     }
 
-    /// Appends what the library writes to the connection's queue, with what [`Packets::goes`] makes of its
-    /// answers to CONNECT packets.
+    /// Appends what the library writes to the connection's queue, without its first ping and with what
+    /// [`Packets::goes`] makes of its answers to CONNECT packets.
     fn write(&mut self, bytes: &[u8]) {
         let mut begin = 0;
         for found in frame::walk(bytes) {
             let goes = match found.text {
-                Some(text) if text.starts_with(CONNECT_ERROR) => self.packets.goes(text),
+                Some(text) if ANSWERS.iter().any(|answer| text.starts_with(answer)) => {
+                    self.packets.goes(text)
+                }
+                Some(b"2") if self.first_ping == FirstPing::Awaited => {
+                    self.first_ping = FirstPing::Came;
+                    self.connection.reader.wake();
+                    Goes::Nowhere
+                }
                 _ => Goes::AsIs,
             };
             if goes == Goes::AsIs {
@@ -374,6 +395,18 @@ impl Stream {
         self.has_sent && self.wants_pong() && self.connection.is_library_waiting(self.heartbeat)
     }
 
+    /// Inserts the answer to the first ping, as soon as no frame of the client is under way.
+    fn answer_first_ping(&mut self, context: &Context<'_>) {
+        match self.first_ping {
+            FirstPing::Awaited => self.connection.reader.register(context.waker()),
+            FirstPing::Came if self.put_in.is_empty() && self.inbound.is_between() => {
+                self.first_ping = FirstPing::Answered;
+                self.put_in = Bytes::from_static(&PONG);
+            }
+            FirstPing::Came | FirstPing::Answered => {}
+        }
+    }
+
     fn put_pong(&mut self, buffer: &mut ReadBuf<'_>) {
         self.last_pong = Some(Instant::now());
         self.has_sent = false;
@@ -396,6 +429,7 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.answer_first_ping(context);
         if this.put_in.is_empty() {
             ready!(this.poll_offer(context))?;
         }

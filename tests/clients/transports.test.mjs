@@ -1,7 +1,8 @@
 // Every generation of client over every transport: alone, and all of them in one room.
 import assert from 'node:assert/strict';
-import { ask, next, several, withoutOffset } from './client.mjs';
-import { emitted } from './server.mjs';
+import { randomUUID } from 'node:crypto';
+import { ask, connected, disconnected, next, several, withoutOffset } from './client.mjs';
+import { emitted, post } from './server.mjs';
 import { assertFields, assertTimestamp, story } from './story.mjs';
 
 const kinds = [
@@ -27,17 +28,10 @@ async function onItsTransport(socket, { transports }) {
   assert.equal(engine.transport.name, last);
 }
 
-/**
- * The client's id as its own library knows it. The old generations take the session id of the connection for the
- * socket id, and to a polling client that is a secret: whoever holds it can post as that client. The server
- * may therefore append a signature after a dot, which is no part of the id that others see.
- */
-const ownId = (socket, { version }) => (version <= 2 ? socket.id.split('.')[0] : socket.id);
-
 for (const kind of kinds) {
   story(`${kind.name}: connects, joins, and hears itself`, async ({ connect }) => {
     const socket = await connect(options(kind));
-    const id = ownId(socket, kind);
+    const { id } = socket;
 
     const hello = await next(socket, 'connected');
     assertFields(hello, { message: 'Connected to WebSocket server', clientId: id });
@@ -183,3 +177,50 @@ story('the name of a client comes from auth, query or header, in this order', as
   await named('anonymous', {});
   await named('by query', { version: 2, ...query });
 });
+
+for (const kind of kinds) {
+  story(`${kind.name}: in a namespace it is known by what it calls itself`, { NODE_ENV: 'development' }, async ({ server, connect }) => {
+    const socket = await connect({ ...options(kind), namespace: '/chat' });
+    const { id } = socket;
+    if (kind.version > 2) assert.match(id, /^[A-Za-z0-9_-]{20}$/);
+    assert.equal((await next(socket, 'connected')).clientId, id);
+    await onItsTransport(socket, kind);
+    assert.equal(socket.id, id);
+
+    const message = {
+      id: randomUUID(),
+      clientId: 'backend',
+      clientName: 'Backend',
+      roomName: 'r',
+      messageType: 'text',
+      message: 'hello',
+      timestamp: new Date().toISOString(),
+    };
+    const route = encodeURIComponent(id);
+    assert.equal((await post(server, `/messages/${route}?eventName=direct`, message)).status, 201);
+    assert.deepEqual(await next(socket, 'direct'), message);
+    const ended = disconnected(socket);
+    const answer = await fetch(`${server.url}/connections/${route}`, { method: 'DELETE' });
+    assert.equal(answer.status, 204);
+    assert.equal(await ended, 'io server disconnect');
+  });
+}
+
+for (const version of [4, 3]) {
+  story(`v${version}: the namespaces of one connection are different clients`, { NODE_ENV: 'development' }, async ({ server, connect }) => {
+    const root = await connect({ version });
+    const chat = root.io.socket('/chat');
+    try {
+      await connected(chat);
+      assert.notEqual(chat.id, root.id);
+      assert.ok(![chat.id, root.id].includes(root.io.engine.id));
+      const ended = disconnected(chat);
+      const answer = await fetch(`${server.url}/connections/${chat.id}`, { method: 'DELETE' });
+      assert.equal(answer.status, 204);
+      assert.equal(await ended, 'io server disconnect');
+      assert.equal((await ask(root, 'ping', {})).success, true);
+    } finally {
+      chat.close();
+    }
+  });
+}

@@ -19,7 +19,7 @@ async fn held(server: &TestServer) -> (TestClient, Arc<Client>, Arc<Room>) {
     let mut member = server.client().await;
     member.join("r").await;
     let namespace = server.app.registry.namespace("/").unwrap();
-    let client = namespace.client(member.id.parse().unwrap()).unwrap();
+    let client = namespace.client(&member.id.parse().unwrap()).unwrap();
     let room = namespace.room("r").unwrap();
     room.lock().pause_delivery(&client);
     (member, client, room)
@@ -46,7 +46,7 @@ async fn a_member_whose_join_fails_gets_what_came_meanwhile() {
     let (mut member, client, room) = held(&server).await;
     publish(&server, Except::nobody()).await;
     assert_eq!(member.all("message-reply").await, Vec::<Value>::new(), "it is held back");
-    room.lock().abandon(client.id);
+    room.lock().abandon(&client.id);
     assert_eq!(next_offset(&mut member).await, 1);
     publish(&server, Except::nobody()).await;
     assert_eq!(next_offset(&mut member).await, 2);
@@ -56,9 +56,9 @@ async fn a_member_whose_join_fails_gets_what_came_meanwhile() {
 async fn who_is_left_out_is_left_out_of_what_is_held_back_too() {
     let server = server().await;
     let (mut member, client, room) = held(&server).await;
-    publish(&server, Except::client(Some(client.id))).await;
+    publish(&server, Except::client(Some(client.id.clone()))).await;
     publish(&server, Except::nobody()).await;
-    assert!(room.lock().resume_delivery(client.id, None, |_, _| ()));
+    assert!(room.lock().resume_delivery(&client.id, None, |_, _| ()));
     assert_eq!(next_offset(&mut member).await, 2);
     assert_eq!(member.all("message-reply").await, Vec::<Value>::new());
 }

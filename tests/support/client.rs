@@ -459,7 +459,8 @@ impl TestClient {
         let (kind, number, data) = take_apart(packet);
         let namespace = namespace_of(packet);
         match kind {
-            '1' => return false,
+            // The end of its namespace, not of another on the same connection.
+            '1' => return namespace != self.namespace,
             '2' | '5' => {
                 let parts: Vec<&RawValue> = serde_json::from_str(data).unwrap();
                 let name = serde_json::from_str(parts[0].get()).unwrap();

@@ -116,7 +116,7 @@ async fn what_a_stalled_reader_has_unsent_is_bounded() {
     for _ in 0..100 {
         publisher.ask("message", json!({"roomName": "r", "text": text})).await;
         let client =
-            server.app.registry.namespace("/").unwrap().client(stalled.id.parse().unwrap());
+            server.app.registry.namespace("/").unwrap().client(&stalled.id.parse().unwrap());
         most = most.max(client.map_or(0, |client| client.sender.unsent()) as u64);
     }
     assert!(most > limit / 2, "{most}");

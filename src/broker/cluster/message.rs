@@ -9,12 +9,12 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use socketioxide::socket::Sid;
 
 use crate::{
     hub::packet::Packet,
     protocol::{
         audience::Except,
+        client_id::ClientId,
         names::{RoomName, UserId},
         payload::Payload,
         timestamp::Timestamp,
@@ -76,7 +76,7 @@ pub enum NodeMessage {
     /// A signal to clients, in any namespace.
     Clients {
         /// Their ids.
-        clients: Vec<Sid>,
+        clients: Vec<ClientId>,
         /// Who is left out.
         #[serde(default, skip_serializing_if = "Except::is_nobody")]
         except: Except,
@@ -123,7 +123,7 @@ pub struct News {
     pub own: Option<UserId>,
     /// The client that caused the news, which need not be told, and its namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subject: Option<(Sid, Arc<str>)>,
+    pub subject: Option<(ClientId, Arc<str>)>,
 }
 
 /// A node message that has come.
@@ -245,11 +245,11 @@ mod tests {
                 except: except.clone(),
             },
             NodeMessage::Namespace { namespace: "/".into(), except, announcement: true },
-            NodeMessage::Clients { clients: vec![Sid::new()], except: Except::nobody() },
+            NodeMessage::Clients { clients: vec![ClientId::make()], except: Except::nobody() },
             NodeMessage::Presence(News {
                 rooms: vec![place()],
                 own: Some(user()),
-                subject: Some((Sid::new(), "/".into())),
+                subject: Some((ClientId::make(), "/".into())),
             }),
             NodeMessage::Wake { user: user() },
             NodeMessage::Claim { user: user(), since: Timestamp::now() },

@@ -42,7 +42,6 @@ use std::{
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use socketioxide::socket::Sid;
 use tokio::{
     sync::{oneshot, watch},
     time::timeout,
@@ -65,7 +64,8 @@ use crate::{
     broker::fanout::Fanout,
     hub::{Client, Registry, Status, packet::Packet},
     protocol::{
-        audience::Except, names::UserId, payload::json_of, position::Position, timestamp::Timestamp,
+        audience::Except, client_id::ClientId, names::UserId, payload::json_of, position::Position,
+        timestamp::Timestamp,
     },
     store::{RoomKey, Store},
 };
@@ -98,7 +98,7 @@ pub enum Event {
         /// The user.
         user: UserId,
         /// The client and its namespace.
-        subject: Option<(Sid, Arc<str>)>,
+        subject: Option<(ClientId, Arc<str>)>,
     },
     /// A client of the user has come to this node, and the other nodes know of it now.
     Arrived {

@@ -12,7 +12,6 @@ use std::{
 
 use indexmap::IndexMap;
 use parking_lot::Mutex;
-use socketioxide::socket::Sid;
 use tokio::{
     sync::{Notify, oneshot},
     time::sleep,
@@ -26,7 +25,7 @@ use super::{
 };
 use crate::{
     hub::{Client, Registry, Status},
-    protocol::{names::UserId, timestamp::Timestamp},
+    protocol::{client_id::ClientId, names::UserId, timestamp::Timestamp},
 };
 
 /// How many users are written by one pipeline.
@@ -79,7 +78,7 @@ enum Written {
 #[derive(Debug, Default)]
 struct Change {
     /// The client that caused the change.
-    subject: Option<(Sid, Arc<str>)>,
+    subject: Option<(ClientId, Arc<str>)>,
     /// Whether a client has come.
     came: bool,
     /// The rooms of the client that went.
@@ -129,7 +128,7 @@ impl Users {
     /// A client of the user has come to this node. The receiver completes when other nodes can know of it.
     pub(super) fn came(&self, user: &UserId, client: &Client) -> oneshot::Receiver<()> {
         let (written, wait) = oneshot::channel();
-        let subject = Some((client.id, client.namespace.path.clone()));
+        let subject = Some((client.id.clone(), client.namespace.path.clone()));
         self.change(
             user,
             Change { subject, came: true, written: vec![written], ..Change::default() },

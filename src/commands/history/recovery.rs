@@ -94,7 +94,7 @@ pub async fn enter(
     }
     let Some(log) = context.broker.log() else {
         let mut state = held.room.lock();
-        state.abandon(client.id);
+        state.abandon(&client.id);
         enter(&mut state, &held.room, &JoinPosition::default());
         return Ok(());
     };
@@ -127,7 +127,7 @@ pub(super) async fn enter_from(
     let mut from = (!goes_on).then(|| reached.unwrap_or(begins_at));
     let mut enter = Some(enter);
     loop {
-        let released = held.room.lock().resume_delivery(client.id, from, |state, position| {
+        let released = held.room.lock().resume_delivery(&client.id, from, |state, position| {
             let missed = |recover: &Recovery| reached.map_or(0, |to| to.offset - recover.offset);
             let recovery = recover.map(|recover| Outcome {
                 recovered: is_replayed,
@@ -177,7 +177,7 @@ impl<'a> Held<'a> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.room.lock().abandon(self.client.id);
+        self.room.lock().abandon(&self.client.id);
         self.client.namespace.retire(&self.room);
     }
 }

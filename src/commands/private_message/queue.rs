@@ -274,7 +274,7 @@ async fn confirm(
     user: &UserId,
     up_to: u64,
 ) -> Result<bool, Refusal> {
-    let known = client.namespace.client(client.id);
+    let known = client.namespace.client(&client.id);
     if !known.is_some_and(|known| Arc::ptr_eq(&known, client)) {
         return Ok(false);
     }

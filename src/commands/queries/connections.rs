@@ -1,7 +1,6 @@
 //! Connections.
 
 use serde::{Deserialize, Serialize};
-use socketioxide::socket::Sid;
 use utoipa::ToSchema;
 
 use super::page::{Page, Part};
@@ -10,6 +9,7 @@ use crate::{
     commands::context::Context,
     hub::Client,
     protocol::{
+        client_id::ClientId,
         refusal::{Code, Refusal},
         timestamp::Timestamp,
     },
@@ -106,7 +106,7 @@ pub async fn connection(
     namespace: Option<&str>,
 ) -> Result<Connection, Refusal> {
     let client = id.parse().map_err(|_| unknown(id))?;
-    if let Some(found) = connection_here(context, client, namespace) {
+    if let Some(found) = connection_here(context, &client, namespace) {
         return Ok(found);
     }
     let question = Survey::Connection { client, namespace: namespace.map(Into::into) };
@@ -116,7 +116,11 @@ pub async fn connection(
 }
 
 /// The same, on this node only.
-pub fn connection_here(context: &Context, id: Sid, namespace: Option<&str>) -> Option<Connection> {
+pub fn connection_here(
+    context: &Context,
+    id: &ClientId,
+    namespace: Option<&str>,
+) -> Option<Connection> {
     let clients = context.registry.clients(id);
     let wanted = clients
         .iter()
@@ -124,21 +128,21 @@ pub fn connection_here(context: &Context, id: Sid, namespace: Option<&str>) -> O
     wanted.map(|client| Connection::of(context, client))
 }
 
-/// Ends the connections of this id, in all namespaces.
+/// Ends the client of this id. Other namespaces of its connection go on.
 ///
 /// # Errors
 /// `not_found`; `unavailable` if a node did not answer.
 pub async fn disconnect(context: &Context, id: &str) -> Result<(), Refusal> {
     let client = id.parse().map_err(|_| unknown(id))?;
-    if disconnect_here(context, client) {
+    if disconnect_here(context, &client) {
         return Ok(());
     }
     let told = context.broker.survey::<bool>(&Survey::Disconnect { client }, None).await;
     if told.answers.contains(&true) { Ok(()) } else { Err(told.or_unreachable(unknown(id))) }
 }
 
-/// Ends the connections of this id on this node; returns whether there are any.
-pub fn disconnect_here(context: &Context, id: Sid) -> bool {
+/// Ends the client of this id if it is on this node; returns whether it is.
+pub fn disconnect_here(context: &Context, id: &ClientId) -> bool {
     let clients = context.registry.clients(id);
     for client in &clients {
         tracing::info!(client = %client.id, namespace = %client.namespace.path, "disconnected by a backend");

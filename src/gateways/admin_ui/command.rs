@@ -1,6 +1,6 @@
 //! What operators do to clients.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -70,10 +70,15 @@ fn give(clients: &[Arc<Client>], make: impl Fn() -> MembershipCommand) -> usize 
 
 /// Disconnects the clients from their namespace, or from all that they are in.
 fn disconnect(app: &App, clients: &[Arc<Client>], close: bool) -> usize {
-    for client in clients {
-        if close {
-            app.registry.clients(client.id).iter().for_each(|client| client.sender.disconnect());
-        } else {
+    if close {
+        let connection = |client: &Arc<Client>| client.sender.account().id();
+        let closed = clients.iter().map(connection).collect::<HashSet<_>>();
+        let all = app.registry.namespaces().into_iter().flat_map(|namespace| namespace.clients());
+        for client in all.filter(|client| closed.contains(&connection(client))) {
+            client.sender.disconnect();
+        }
+    } else {
+        for client in clients {
             client.sender.disconnect();
         }
     }
@@ -128,7 +133,7 @@ impl Arguments<'_> {
         let Some(filter) = self.text(at, "the room or client")? else {
             return Ok(namespace.clients());
         };
-        if let Some(client) = filter.parse().ok().and_then(|id| namespace.client(id)) {
+        if let Some(client) = filter.parse().ok().and_then(|id| namespace.client(&id)) {
             return Ok(vec![client]);
         }
         let Some(room) = namespace.room(&filter) else { return Ok(Vec::new()) };

@@ -28,7 +28,7 @@ use std::{
     },
 };
 
-use socketioxide::socket::{DisconnectReason, Sid, Socket};
+use socketioxide::socket::{DisconnectReason, Socket};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 pub use self::namespace::mount;
@@ -40,7 +40,7 @@ use self::{
 use crate::{
     config::{Config, Environment},
     hub::{Client, Registry, observer::Observer, packet::Packet},
-    protocol::{names::RoomName, timestamp::Timestamp},
+    protocol::{client_id::ClientId, names::RoomName, timestamp::Timestamp},
 };
 
 /// How many pieces of news may wait. If there are more, operators get the whole picture anew.
@@ -155,13 +155,13 @@ impl Observer for Admin {
         }
     }
 
-    fn sent(&self, namespace: &Arc<str>, id: Sid, packet: &Packet) {
+    fn sent(&self, namespace: &Arc<str>, id: &ClientId, packet: &Packet) {
         if !self.is_watched() {
             return;
         }
         self.0.shared.counts.sent(packet.event().len() + packet.payload().size());
         if self.shows_one_more() {
-            let at = Place { namespace: namespace.clone(), id };
+            let at = Place { namespace: namespace.clone(), id: id.clone() };
             self.tell(|now| News::Sent { at, packet: packet.clone(), now });
         }
     }

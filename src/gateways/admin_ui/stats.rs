@@ -134,16 +134,16 @@ impl<'a> ServerStats<'a> {
         admins: usize,
         aggregated_events: Vec<Aggregated>,
     ) -> Self {
-        // A connection has one client id in all its namespaces.
+        // A connection may be in several namespaces.
         let (mut all, mut polling) = (HashSet::new(), HashSet::new());
         let mut namespaces = Vec::new();
         for namespace in registry.namespaces() {
             let clients = namespace.clients();
             namespaces.push(Named { name: namespace.path.clone(), sockets_count: clients.len() });
             for client in clients {
-                all.insert(client.id);
+                all.insert(client.sender.account().id());
                 if client.sender.transport() == "polling" {
-                    polling.insert(client.id);
+                    polling.insert(client.sender.account().id());
                 }
             }
         }

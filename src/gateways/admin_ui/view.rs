@@ -9,9 +9,6 @@ use crate::{
     protocol::names::{RoomName, UserId},
 };
 
-/// How much of a client's id names its connection, as in Node's server, in characters.
-const CLIENT_ID: usize = 12;
-
 /// What may change of a client while it is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Changing {
@@ -49,7 +46,8 @@ impl Shown {
     ) -> Self {
         let id = client.id.to_string();
         Self {
-            client_id: id.chars().take(CLIENT_ID).collect(),
+            // Names the connection, which several clients may share; the session's id is a secret.
+            client_id: format!("connection-{}", client.sender.account().id()),
             transport: changing.transport,
             nsp: client.namespace.path.to_string(),
             data: data(client, changing),

@@ -11,10 +11,7 @@ use std::{
 };
 
 use serde::Serialize;
-use socketioxide::{
-    SendError, SocketError,
-    socket::{Sid, Socket},
-};
+use socketioxide::{SendError, SocketError, socket::Socket};
 use tokio::{
     sync::mpsc::{Receiver, UnboundedReceiver},
     time::{Instant, MissedTickBehavior, interval_at},
@@ -27,7 +24,7 @@ use super::{
 };
 use crate::{
     hub::{Client, Registry, packet::Packet},
-    protocol::{names::RoomName, timestamp::Timestamp},
+    protocol::{client_id::ClientId, names::RoomName, timestamp::Timestamp},
 };
 
 /// How often operators get the counts: the page takes a server that says nothing for ten seconds for dead.
@@ -39,13 +36,13 @@ pub(super) struct Place {
     /// The namespace's path.
     pub namespace: Arc<str>,
     /// The client's id.
-    pub id: Sid,
+    pub id: ClientId,
 }
 
 impl Place {
     /// Where this client is.
     pub(super) fn of(client: &Client) -> Self {
-        Self { namespace: client.namespace.path.clone(), id: client.id }
+        Self { namespace: client.namespace.path.clone(), id: client.id.clone() }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
-use socketioxide::socket::Sid;
 
 use super::answer::{Place, fields_of, flag, items, list, name_of, nothing_but, payload, text};
 use crate::{
@@ -14,6 +13,7 @@ use crate::{
     hub::{Client, Namespace, packet::Packet},
     protocol::{
         audience::Except,
+        client_id::ClientId,
         event_names::is_protocol_event,
         names::{NameError, RoomName, UserId},
         payload::{Object, Payload},
@@ -121,7 +121,7 @@ impl Emit {
 
 /// A client's id; `None` for a text that can be no id, and so reaches nobody.
 #[allow(clippy::unnecessary_wraps, reason = "as the other names are parsed")]
-fn client(text: &str) -> Result<Option<Sid>, NameError> {
+fn client(text: &str) -> Result<Option<ClientId>, NameError> {
     Ok(text.parse().ok())
 }
 

@@ -79,8 +79,8 @@ pub(super) async fn list(
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Where {
-    /// The namespace. One connection may be in several namespaces by the same id: where none is
-    /// given, the first of them is shown.
+    /// The namespace. A client of Socket.IO 1 has one id in all its namespaces: where none is given, the
+    /// first of them is shown.
     #[param(example = "/chat")]
     namespace: Option<String>,
 }
@@ -91,7 +91,7 @@ pub(super) struct Where {
     path = "/connections/{clientId}",
     operation_id = "getConnection",
     tag = "management",
-    params(("clientId" = String, Path, description = "The client's socket id"), Where),
+    params(("clientId" = String, Path, description = "The client's socket id, percent-encoded: in Socket.IO 2 it may be `/chat#…`"), Where),
     responses((status = 200, description = "The connection", body = Connection), NotFound, QueryErrors, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]
@@ -108,13 +108,13 @@ pub(super) async fn one(
 
 /// Disconnect a client
 ///
-/// From all namespaces that it is in by this id.
+/// From the namespace that it is in by this id. Other namespaces of its connection go on.
 #[utoipa::path(
     delete,
     path = "/connections/{clientId}",
     operation_id = "disconnectClient",
     tag = "management",
-    params(("clientId" = String, Path, description = "The client's socket id")),
+    params(("clientId" = String, Path, description = "The client's socket id, percent-encoded: in Socket.IO 2 it may be `/chat#…`")),
     responses((status = 204, description = "It is being disconnected"), NotFound, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]

@@ -17,6 +17,7 @@ use crate::{
     gateways::{app::App, http_error::HttpError},
     protocol::{
         audience::Except,
+        client_id::ClientId,
         names::{NameError, RoomName, UserId},
         payload::{Object, Payload},
     },
@@ -170,7 +171,7 @@ fn read(app: &App, body: &Object<'_>) -> Result<BackendEvent, Vec<String>> {
 
 /// A client's id; `None` for a text that can be no id, and so reaches nobody.
 #[allow(clippy::unnecessary_wraps, reason = "as the other names are parsed")]
-fn client(text: &str) -> Result<Option<socketioxide::socket::Sid>, NameError> {
+fn client(text: &str) -> Result<Option<ClientId>, NameError> {
     Ok(text.parse().ok())
 }
 

@@ -84,7 +84,7 @@ pub(super) struct ToClient {
     path = "/messages/{clientId}",
     operation_id = "sendMessageToClient",
     tag = "messages",
-    params(("clientId" = String, Path, description = "The client's socket id"), ToClient),
+    params(("clientId" = String, Path, description = "The client's socket id, percent-encoded: in Socket.IO 2 it may be `/chat#…`"), ToClient),
     request_body = MessageDto,
     responses(
         (status = 201, description = "The body", body = Object),

@@ -45,7 +45,7 @@ use crate::{
     gateways::{
         app::App,
         http_error::HttpError,
-        socketio::{self, SessionIds, SocketLayer},
+        socketio::{self, SocketLayer},
     },
     telemetry::metrics::Metrics,
     transport::Serves,
@@ -54,7 +54,7 @@ use crate::{
 /// All routes, and Socket.IO.
 ///
 /// The layers for both, outermost first: panics, the log, CORS, the bodies' deadline. Then for Socket.IO: the
-/// origin check, the client's bundle, the limit on connections, session ids, the protocol's own checks, the library; for everything
+/// origin check, the client's bundle, the limit on connections, the protocol's own checks, the library; for everything
 /// else: the account of requests, their limit, the routes.
 ///
 /// Composed as one service: with `Router::layer`, every request would copy all layers below each layer.
@@ -89,7 +89,6 @@ pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
         .layer(from_fn_with_state(app.config.clone(), origin::check))
         .layer(from_fn_with_state(bundle, bundle::serve))
         .layer(from_fn_with_state(app.clone(), limits::handshakes))
-        .layer(from_fn_with_state(SessionIds::new(), socketio::guard))
         .layer(from_fn_with_state(socketio::Verifier::new(app), socketio::verify))
         .layer(layer)
         .service(cannot.with_state(()));

@@ -1,8 +1,9 @@
 //! The life of one connection to a namespace: handshake, events, end.
 //!
-//! The library sends the CONNECT packet before its connect handler runs. So everything is prepared in the
+//! The library sends its CONNECT answer before its connect handler runs. So everything is prepared in the
 //! middleware, which runs earlier: no event is lost, and a client that disconnects at once leaves nothing
-//! behind.
+//! behind. The library's answer names the session; the transport takes it out, and the client gets one with its
+//! own id, as the first of what is sent to it.
 
 use std::{
     fmt,
@@ -41,7 +42,10 @@ use crate::{
     hub::{Client, Namespace, Session, Stay, sender::ClientSender},
     limits::{ConnectionPermit, Who},
     memory::Account,
-    protocol::refusal::{Code, Refusal},
+    protocol::{
+        client_id::ClientId,
+        refusal::{Code, Refusal},
+    },
     telemetry::{
         event_log::{Entry, Kind},
         metrics::Limit,
@@ -78,6 +82,7 @@ pub(super) struct Connection {
 }
 
 struct Prepared {
+    id: ClientId,
     namespace: Arc<Namespace>,
     name: Arc<str>,
     address: Option<IpAddr>,
@@ -113,23 +118,28 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
             let address = handshake.address;
             let permit = parts.extensions.get::<Arc<ConnectionPermit>>();
             let is_banned = permit.is_some_and(|permit| permit.is_banned());
-            let taken = match connects.take(&self.namespace.path) {
-                Err(refusal) if !is_banned => {
+            let taken = connects.take(&self.namespace.path);
+            let prepared = match taken {
+                _ if is_banned => {
+                    let message = "this connection was thrown out: slow down, and connect anew";
+                    Err((None, Refusal::new(Code::Forbidden, message)))
+                }
+                Err(refusal) => {
                     self.app.metrics.refused(refusal.code);
                     close_if_unjoined(&self.app, &socket);
                     connects.refuse(&self.namespace.path, &refusal);
                     return Err(Box::new(refusal) as Refused);
                 }
-                taken => taken.ok(),
+                Ok(taken) => {
+                    let id = taken.client_id(socket.id);
+                    match self.prepare(id.clone(), handshake, &socket, auth.as_ref()).await {
+                        Ok(prepared) => Ok((prepared, taken)),
+                        Err(refusal) => Err((Some(id), refusal)),
+                    }
+                }
             };
-            let prepared = if is_banned {
-                let message = "this connection was thrown out: slow down, and connect anew";
-                Err(Refusal::new(Code::Forbidden, message))
-            } else {
-                self.prepare(handshake, &socket, auth.as_ref()).await
-            };
-            let (prepared, first) = prepared.map_err(|refusal| {
-                record_refused_connect(&self.app, &socket, &refusal, address);
+            let ((prepared, first), taken) = prepared.map_err(|(id, refusal)| {
+                record_refused_connect(&self.app, &socket, id.as_ref(), &refusal, address);
                 close_if_unjoined(&self.app, &socket);
                 connects.refuse(&self.namespace.path, &refusal);
                 Box::new(refusal) as Refused
@@ -145,9 +155,7 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
                 connects: connects.clone(),
                 permit: permit.map(Arc::downgrade).unwrap_or_default(),
             });
-            if let Some(taken) = taken {
-                taken.enter(&connection);
-            }
+            taken.enter(&connection);
             socket.extensions.insert(connection.clone());
             socket.on_fallback(EventHandler(connection.clone()));
             socket.on_disconnect(Farewell(connection));
@@ -166,6 +174,7 @@ impl NamespaceHandler {
     /// Finds out who a client is; with what the application's backend wants to be done first.
     async fn prepare(
         &self,
+        id: ClientId,
         handshake: Handshake,
         socket: &Socket,
         auth: Option<&Value>,
@@ -173,8 +182,8 @@ impl NamespaceHandler {
         let (address, given_name) = (handshake.address, handshake.client_name.clone());
         let (session, token_name) = self.authenticate(handshake).await?;
         let name = client_name(token_name, given_name);
-        let mut prepared =
-            Prepared { namespace: self.namespace.clone(), name, address, session, handshake: None };
+        let namespace = self.namespace.clone();
+        let mut prepared = Prepared { id, namespace, name, address, session, handshake: None };
         let handlers = self.app.handlers.as_ref().filter(|handlers| handlers.reads_handshakes());
         let Some(handlers) = handlers else { return Ok((prepared, None)) };
         let parts = socket.req_parts();
@@ -187,7 +196,7 @@ impl NamespaceHandler {
         let _held = account.charge_incoming(shown.get().len());
         let is_polled = parts.extensions.get::<Handle>().is_some_and(Handle::is_polled);
         let newcomer = Newcomer {
-            id: socket.id.as_str(),
+            id: prepared.id.as_str(),
             namespace: &self.namespace,
             name: &prepared.name,
             address,
@@ -320,13 +329,14 @@ impl Connection {
         let Some(prepared) = self.prepared.get() else { return };
         let protocol = if socket.protocol() == ProtocolVersion::V4 { 3 } else { 4 };
         let client = Arc::new(Client::new(
-            socket.id,
+            prepared.id.clone(),
             prepared.namespace.clone(),
             prepared.name.clone(),
             protocol,
             prepared.address,
             ClientSender::new(
                 socket,
+                prepared.id.clone(),
                 prepared.namespace.path.clone(),
                 self.app.wire.clone(),
                 self.app.observer.clone(),
@@ -344,6 +354,7 @@ impl Connection {
         app.event_log.write(|| client.entry(Kind::Connect));
         // Whatever fails, the inbox must open: the disconnection comes through it.
         let step = |name, work: &dyn Fn()| step(&app.metrics, &client, name, work);
+        client.sender.greet();
         // The welcome is the first event: only then do broadcasts reach the client.
         step("welcoming", &|| announcement::welcome(&client));
         client.namespace.add(client.clone());

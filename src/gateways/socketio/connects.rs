@@ -29,6 +29,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use serde::{Deserialize, de::IgnoredAny};
+use socketioxide::socket::Sid;
 
 use super::connection::Connection;
 use crate::{
@@ -36,7 +37,10 @@ use crate::{
     config::Config,
     hub::{Registry, Stay},
     limits::{Reaction, Throttle, refused},
-    protocol::refusal::{Code, Refusal},
+    protocol::{
+        client_id::ClientId,
+        refusal::{Code, Refusal},
+    },
     telemetry::{
         event_log::{Entry, EventLog, Kind},
         metrics::{Limit, Metrics},
@@ -82,12 +86,21 @@ pub(super) struct Connects {
 /// A connection's place in a namespace.
 #[derive(Debug)]
 enum Place {
-    /// A CONNECT has come; with a wait if it was over the rate limit.
-    Offered(Option<Duration>),
+    /// A CONNECT has come.
+    Offered(Offer),
     /// The client is entering, or is in.
     Inside(Weak<Connection>),
     /// Its DISCONNECT has come.
     Leaving,
+}
+
+/// A CONNECT that no handler has taken.
+#[derive(Debug, Clone, Copy, Default)]
+struct Offer {
+    /// How long to wait, if it was over the rate limit.
+    limited: Option<Duration>,
+    /// It has the form of Socket.IO 1.
+    is_v1: bool,
 }
 
 impl Place {
@@ -116,10 +129,21 @@ impl Place {
 pub(super) struct Taken {
     connects: Arc<Connects>,
     namespace: Arc<str>,
+    /// The client's library is Socket.IO 1.
+    is_v1: bool,
     entered: bool,
 }
 
 impl Taken {
+    /// The id of the client that enters: of the session with this id, in Socket.IO 1 and 2.
+    pub(super) fn client_id(&self, session: Sid) -> ClientId {
+        if !self.connects.v3 {
+            return ClientId::make();
+        }
+        let namespace = if self.is_v1 { "/" } else { &*self.namespace };
+        ClientId::of_session(session.as_str(), namespace)
+    }
+
     /// The client enters.
     pub(super) fn enter(mut self, connection: &Arc<Connection>) {
         self.entered = true;
@@ -139,7 +163,7 @@ impl Drop for Taken {
 impl Connects {
     /// A new connection from this address. With Engine.IO 3 (`v3`), the library lets it into `/` by itself.
     pub(super) fn new(shared: Arc<Shared>, address: Option<IpAddr>, v3: bool) -> Arc<Self> {
-        let root = v3.then(|| ("/".into(), Place::Offered(None)));
+        let root = v3.then(|| ("/".into(), Place::Offered(Offer::default())));
         Arc::new(Self {
             throttle: Throttle::new(&shared.config),
             first: AtomicBool::new(true),
@@ -158,13 +182,13 @@ impl Connects {
     /// # Errors
     /// If nothing was offered, or the offer was over a limit.
     pub(super) fn take(self: &Arc<Self>, namespace: &Arc<str>) -> Result<Taken, Refusal> {
-        let taken = {
+        let (taken, is_v1) = {
             let mut places = self.places.lock();
-            let Some(Place::Offered(limited)) = places.get(namespace) else {
+            let Some(Place::Offered(offer)) = places.get(namespace) else {
                 let message = "this connection has not asked for that namespace";
                 return Err(Refusal::new(Code::Forbidden, message));
             };
-            let limited = *limited;
+            let Offer { limited, is_v1 } = *offer;
             let inside = |place: &&Place| !matches!(place, Place::Offered(_));
             let count = places.values().filter(inside).count() as u64;
             let max = self.shared.config.max_namespaces_per_connection;
@@ -184,12 +208,13 @@ impl Connects {
                 places.remove(namespace);
                 self.stays.lock().remove(namespace);
             }
-            taken
+            (taken, is_v1)
         };
         self.reader.wake();
         taken.map(|()| Taken {
             connects: self.clone(),
             namespace: namespace.clone(),
+            is_v1,
             entered: false,
         })
     }
@@ -225,6 +250,16 @@ impl Connects {
         }
     }
 
+    /// Whether the connection is in one of the namespaces, or entering it.
+    pub(super) fn is_inside(&self) -> bool {
+        self.places.lock().values().any(|place| matches!(place, Place::Inside(_)))
+    }
+
+    /// The address from which alone requests of the session may come: that of Engine.IO 3 has a public id.
+    pub(super) fn bound_to(&self) -> Option<IpAddr> {
+        self.address.filter(|_| self.v3)
+    }
+
     fn is_offering(&self) -> bool {
         self.places.lock().values().any(|place| matches!(place, Place::Offered(_)))
     }
@@ -254,7 +289,7 @@ impl Connects {
     }
 
     /// Records a CONNECT to one of roomcast's namespaces, and decides what happens to it.
-    fn offer(&self, namespace: &str, limited: Option<Duration>) -> Came {
+    fn offer(&self, namespace: &str, offer: Offer) -> Came {
         if self.shared.other == Some(namespace) {
             return Came::Pass;
         }
@@ -264,7 +299,7 @@ impl Connects {
         let mut places = self.places.lock();
         let place = places.get(namespace);
         if place.is_none_or(Place::is_free) {
-            places.insert(namespace.clone(), Place::Offered(limited));
+            places.insert(namespace.clone(), Place::Offered(offer));
             return Came::Offer;
         }
         // Engine.IO 3 is in `/` from the beginning, and clients that ask for it were never disconnected.
@@ -282,7 +317,9 @@ impl Packets for Connects {
             if !self.v3 && !has_valid_data(packet) {
                 return self.end("what it says of itself is no object");
             }
-            return self.offer(namespace, counted.err());
+            // Later clients put a comma behind the namespace.
+            let is_v1 = self.v3 && !packet.contains(&b',');
+            return self.offer(namespace, Offer { limited: counted.err(), is_v1 });
         }
         if let Some(place @ Place::Inside(_)) = self.places.lock().get_mut(namespace) {
             *place = Place::Leaving;
@@ -297,8 +334,16 @@ impl Packets for Connects {
             || self.shared.registry.namespace(namespace).is_some()
     }
 
-    /// A refusal goes out with its code.
+    /// A refusal goes out with its code. The library's other answers name the session: clients get one with their
+    /// own id [in its place](crate::hub::sender::ClientSender::greet), and operators have no use for theirs.
     fn goes(&self, answer: &[u8]) -> Goes {
+        if let Some((true, namespace)) = parse(answer).filter(|_| !self.v3) {
+            if self.shared.other != Some(namespace) {
+                return Goes::Nowhere;
+            }
+            let id = ClientId::make();
+            return Goes::Instead(format!("40{namespace},{{\"sid\":\"{id}\"}}"));
+        }
         let Some((head, namespace, message)) = parse_error(answer) else { return Goes::AsIs };
         let mut refusals = self.refusals.lock();
         if let Some(at) = refusals.iter().position(|(refused, _)| &**refused == namespace) {
@@ -417,6 +462,40 @@ mod tests {
         drop(taken);
         assert_eq!(connects.came(b"40"), Came::Offer, "it was refused before");
         assert_eq!(connects.came(b"40/unknown,"), Came::Pass);
+    }
+
+    #[test]
+    fn a_client_gets_an_id_of_its_namespace() {
+        let session = Sid::new();
+        let of = |v3: bool, packet: &str, namespace: &str| {
+            let connects = connects(|_| {});
+            let connects = Connects::new(connects.shared.clone(), None, v3);
+            assert_eq!(connects.came(packet.as_bytes()), Came::Offer);
+            let id = connects.take(&namespace.into()).unwrap().client_id(session);
+            id.to_string()
+        };
+        assert_eq!(of(true, "40/chat,", "/chat"), format!("/chat#{session}"));
+        assert_eq!(of(true, "40/chat?token=x,", "/chat"), format!("/chat#{session}"));
+        assert_eq!(of(true, "40/chat", "/chat"), session.to_string(), "Socket.IO 1");
+        for packet in ["40/chat,", "40/chat"] {
+            let id = of(false, packet, "/chat");
+            assert_eq!(id.len(), 20);
+            assert_ne!(id, of(false, packet, "/chat"));
+        }
+        let connects = connects(|_| {});
+        let root = Connects::new(connects.shared.clone(), None, true);
+        assert_eq!(root.take(&"/".into()).unwrap().client_id(session).as_str(), session.as_str());
+    }
+
+    #[test]
+    fn the_librarys_answer_does_not_go_to_a_client() {
+        let connects = connects(|_| {});
+        assert_eq!(connects.goes(b"40{\"sid\":\"x\"}"), Goes::Nowhere);
+        assert_eq!(connects.goes(b"40/chat,{\"sid\":\"x\"}"), Goes::Nowhere);
+        let Goes::Instead(text) = connects.goes(b"40/admin,{\"sid\":\"secret\"}") else { panic!() };
+        assert!(text.starts_with("40/admin,{\"sid\":\"") && !text.contains("secret"), "{text}");
+        let third = Connects::new(connects.shared.clone(), None, true);
+        assert_eq!(third.goes(b"40/chat,"), Goes::AsIs);
     }
 
     #[test]

@@ -12,7 +12,6 @@ mod layer;
 mod membership;
 mod polling;
 mod refusals;
-mod session_id;
 mod task;
 mod upgrade;
 mod verify;
@@ -20,7 +19,6 @@ mod verify;
 pub use self::{
     layer::{build, mount},
     membership::change_membership,
-    session_id::{SessionIds, guard},
     upgrade::{SocketLayer, SocketService},
     verify::{Verifier, verify},
 };

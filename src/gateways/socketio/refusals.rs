@@ -9,13 +9,16 @@ use std::{
 
 use socketioxide::socket::{DisconnectReason, Socket};
 
-use super::connection::Connection;
+use super::{connection::Connection, connects::Connects};
 use crate::{
     commands::{authenticate, refused},
     gateways::app::App,
     hub::Client,
     limits::Reaction,
-    protocol::refusal::{Code, Refusal},
+    protocol::{
+        client_id::ClientId,
+        refusal::{Code, Refusal},
+    },
     telemetry::{
         event_log::{Entry, Kind},
         metrics::Limit,
@@ -30,11 +33,12 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub(super) fn record_refused_connect(
     app: &App,
     socket: &Socket,
+    id: Option<&ClientId>,
     refusal: &Refusal,
     address: Option<IpAddr>,
 ) {
     let Refusal { code, message, .. } = refusal;
-    tracing::debug!(client = %socket.id, ?address, reason = ?message, "connection refused");
+    tracing::debug!(client = ?id, ?address, reason = ?message, "connection refused");
     app.metrics.refused(*code);
     match code {
         Code::Unauthorized => app.metrics.auth_failed(),
@@ -42,7 +46,7 @@ pub(super) fn record_refused_connect(
         _ => {}
     }
     app.event_log.write(|| Entry {
-        client_id: Some(socket.id.to_string().into()),
+        client_id: id.map(|id| id.to_string().into()),
         namespace: Some(socket.ns().into()),
         address,
         code: Some(*code),
@@ -54,16 +58,21 @@ pub(super) fn record_refused_connect(
 /// Ends a connection that asked for a namespace and is in none in time. The library ends only those that
 /// never asked, and clients of Engine.IO 3 always have. One timer serves all refusals of a connection.
 pub(super) fn close_if_unjoined(app: &App, socket: &Socket) {
-    let Some(connection) = socket.req_parts().extensions.get::<Handle>() else { return };
+    let extensions = &socket.req_parts().extensions;
+    let (Some(connection), Some(connects)) =
+        (extensions.get::<Handle>().cloned(), extensions.get::<Arc<Connects>>().cloned())
+    else {
+        return;
+    };
     if !connection.watch() {
         return;
     }
-    let (app, connection, id) = (app.clone(), connection.clone(), socket.id);
+    let wait = app.config.connect_timeout;
     tokio::spawn(async move {
-        tokio::time::sleep(app.config.connect_timeout).await;
+        tokio::time::sleep(wait).await;
         // A later refusal starts a new timer.
         connection.unwatch();
-        if app.registry.clients(id).is_empty() {
+        if !connects.is_inside() {
             connection.break_off();
         }
     });

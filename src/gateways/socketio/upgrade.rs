@@ -112,6 +112,7 @@ where
             return Box::pin(async move { Ok(library.call(request).await?.map(Body::new)) });
         }
         let (polling, config) = (self.polling.clone(), self.connects.config.clone());
+        let session = polling::session(&polling.wire, &request, &config);
         if self.transports.polling && polling::is_poll(request.uri()) {
             let opens = polling::opens(&request).then(|| self.connects_of(&request));
             return Box::pin(async move {
@@ -120,7 +121,7 @@ where
                         let kept = keep(&request, &config.handler_headers);
                         polling::open(library, &polling, kept, connects).await
                     }
-                    None => polling::answer(&polling, request).await,
+                    None => polling::answer(&polling, session, request).await,
                 })
             });
         }
@@ -128,7 +129,6 @@ where
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let connects = self.connects_of(&request);
         Box::pin(async move {
-            let session = polling::session(&polling.wire, request.uri());
             let kept = upgrade.as_ref().map(|_| keep(&request, &config.handler_headers));
             if matches!(kept, Some(None)) {
                 return Ok(refuse_size());

@@ -9,6 +9,8 @@
 //! [ws]: https://github.com/websockets/ws/blob/8.18.3/lib/websocket-server.js
 //! [rfc]: https://www.rfc-editor.org/rfc/rfc6455#section-4.2.1
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
@@ -17,7 +19,7 @@ use axum::{
 };
 
 use super::{handshake_error::HandshakeError, parameter, polling};
-use crate::{config::Transports, gateways::app::App, transport::Wire};
+use crate::{config::Config, gateways::app::App, transport::Wire};
 
 /// The versions of the WebSocket protocol that are spoken.
 const VERSIONS: [&str; 2] = ["13", "8"];
@@ -28,28 +30,27 @@ const BAD_VERSION: HandshakeError =
 /// What the checks need.
 #[derive(Clone)]
 pub struct Verifier {
-    transports: Transports,
+    config: Arc<Config>,
     wire: Wire,
 }
 
 impl Verifier {
     /// The checks that the configuration asks for.
     pub fn new(app: &App) -> Self {
-        Self { transports: app.config.transports, wire: app.wire.clone() }
+        Self { config: app.config.clone(), wire: app.wire.clone() }
     }
 
     /// Checks what Engine.IO asks of every request.
     fn engine(&self, request: &Request, is_upgrade: bool) -> Result<(), HandshakeError> {
-        let uri = request.uri();
+        let (uri, transports) = (request.uri(), self.config.transports);
         let is_websocket = match parameter(uri, "transport") {
-            Some("websocket") if self.transports.websocket => true,
-            Some("polling") if self.transports.polling => false,
+            Some("websocket") if transports.websocket => true,
+            Some("polling") if transports.polling => false,
             _ => return Err(HandshakeError::UnknownTransport),
         };
         let speaks_known = matches!(parameter(uri, "EIO"), Some("3" | "4"));
         if parameter(uri, "sid").is_some() {
-            // The sessions that are found poll.
-            let known = polling::session(&self.wire, uri).is_some();
+            let known = polling::session(&self.wire, request, &self.config).is_some();
             return match known {
                 false => Err(HandshakeError::UnknownSession),
                 true if !speaks_known || (is_websocket && !is_upgrade) => {

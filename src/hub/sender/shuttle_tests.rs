@@ -16,7 +16,7 @@ const LATER: &str = "2";
 struct Nobody;
 
 impl Observer for Nobody {
-    fn sent(&self, _: &Arc<str>, _: Sid, _: &Packet) {}
+    fn sent(&self, _: &Arc<str>, _: &ClientId, _: &Packet) {}
 }
 
 /// The sender of a client that has just connected, and the task in which the library writes its first packets and
@@ -31,7 +31,7 @@ pub fn connect(line: &Line) -> (ClientSender, JoinHandle<()>) {
             line.write(&[LATER]);
         }));
     };
-    let (id, wire) = (Sid::new(), line.wire().clone());
+    let (id, wire) = (ClientId::make(), line.wire().clone());
     let sender = ClientSender::without_socket(id, "/".into(), wire, Arc::new(Nobody), write);
     (sender, library.unwrap())
 }

@@ -7,9 +7,9 @@
 
 use std::{
     mem,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,7 +21,11 @@ use tokio::{net::tcp::OwnedReadHalf, sync::oneshot};
 use super::{Connection, State, Writer};
 use crate::{
     memory::Account,
-    sync::{Mutex, atomic::Ordering, timeout},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+        timeout,
+    },
     transport::{
         Raw, Wire,
         frame::{Message, PING, messages},
@@ -34,6 +38,10 @@ use crate::{
 /// the answer the peer has taken.
 const PIECE: usize = 64 * 1024;
 
+/// How many websockets of one session may be open that it has not upgraded to. A client opens one; they are not
+/// counted among its address's connections.
+const MAX_PROBES: usize = 4;
+
 /// A client's frame with an invalid packet, over which the library ends the session.
 const INVALID: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'x'];
 
@@ -45,6 +53,17 @@ const ABANDONED: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Polling {
     posts: Mutex<Posts>,
+    name: OnceLock<Name>,
+    /// The number of [`Probing`] websockets.
+    probes: AtomicUsize,
+}
+
+/// By what requests name the session.
+#[derive(Debug)]
+struct Name {
+    id: Sid,
+    /// The only address from which they may come, if the id is no secret.
+    address: Option<IpAddr>,
 }
 
 /// What has come by POST.
@@ -53,6 +72,8 @@ struct Posts {
     post: Posting,
     /// The peer's byte stream after the upgrade, and what was read from it already.
     upgraded: Option<(OwnedReadHalf, Bytes)>,
+    /// The library reads that byte stream.
+    is_upgraded: bool,
 }
 
 #[derive(Debug, Default)]
@@ -77,8 +98,8 @@ pub(super) struct Polls {
     begun: u64,
     /// How much of an answer the peer has not taken yet, in bytes.
     pub answering: usize,
-    /// An upgrade is being probed: the client must stop polling.
-    probed: bool,
+    /// An upgrade is under way.
+    upgrading: bool,
     /// The number of a WebSocket ping that went out with the answer: the next poll proves that the client has
     /// it.
     pinged: Option<u64>,
@@ -103,7 +124,7 @@ enum Answer {
 pub enum Polled {
     /// Messages to send.
     Messages(Vec<Message>, Answering),
-    /// An empty answer: the client upgrades and stops polling.
+    /// An empty answer: the client is about to upgrade, or has.
     Nothing,
     /// The session ends.
     Close,
@@ -169,6 +190,7 @@ impl Connection {
             post => posts.post = post,
         }
         if let Some((reader, read)) = posts.upgraded.take() {
+            posts.is_upgraded = true;
             return Poll::Ready(Posted::Upgraded(reader, read));
         }
         drop(posts);
@@ -180,7 +202,10 @@ impl Connection {
     /// Hands what was posted to the library.
     fn hand_in(&self, frames: Bytes) {
         let Some(polling) = &self.polling else { return };
-        polling.posts.lock().post = Posting::Waits(frames);
+        let mut posts = polling.posts.lock();
+        // After an upgrade nobody takes it.
+        posts.post = if posts.is_upgraded { Posting::Nothing } else { Posting::Waits(frames) };
+        drop(posts);
         self.reader.wake();
     }
 
@@ -214,8 +239,8 @@ impl Connection {
 
     /// Unregisters the session: requests no longer find it.
     pub(super) fn forget_session(&self) {
-        if let (Some(_), Some(id)) = (&self.polling, self.client.get()) {
-            self.wire.sessions().remove(*id);
+        if let Some(name) = self.polling.as_ref().and_then(|polling| polling.name.get()) {
+            self.wire.sessions().remove(name.id);
         }
     }
 }
@@ -233,14 +258,20 @@ impl State {
             Answer::Frames(frames)
         } else if self.closing {
             Answer::Close
-        } else if self.polls.probed {
-            Answer::Nothing
         } else {
             self.polls.ask = Some(ask);
             return;
         };
         if let Err(Answer::Frames(frames)) = ask.answer.send(answer) {
             self.take_back(frames);
+        }
+    }
+
+    /// Answers the waiting poll, if there is one, with nothing.
+    fn release_poll(&mut self) {
+        if let Some(ask) = self.polls.ask.take() {
+            // A poll that was given up needs no answer.
+            let _awaited = ask.answer.send(Answer::Nothing);
         }
     }
 
@@ -277,14 +308,20 @@ impl Session {
         Self(connection.clone())
     }
 
-    /// The session of this connection, unless it is over.
-    pub(in crate::transport) fn find(connection: Arc<Connection>) -> Option<Self> {
-        (!connection.is_over()).then_some(Self(connection))
+    /// The session of this connection for a request from `address`, unless it is over.
+    pub(in crate::transport) fn find(
+        connection: Arc<Connection>,
+        address: Option<IpAddr>,
+    ) -> Option<Self> {
+        let only = connection.polling.as_ref()?.name.get()?.address;
+        let is_its_own = only.is_none_or(|only| address == Some(only));
+        (is_its_own && !connection.is_over()).then_some(Self(connection))
     }
 
-    /// Registers the session by its id, until its end or an upgrade.
-    pub fn name(&self, id: Sid) {
-        self.0.name(id);
+    /// Registers the session by its id, until its end. With an `address`, for requests from there only.
+    pub fn name(&self, id: Sid, address: Option<IpAddr>) {
+        let Some(polling) = &self.0.polling else { return };
+        polling.name.get_or_init(|| Name { id, address });
         let state = self.0.state.lock();
         if !self.0.is_over() {
             self.0.wire.sessions().insert(id, Arc::downgrade(&self.0));
@@ -295,6 +332,11 @@ impl Session {
     /// Counts bytes held for the session until the guard is dropped.
     pub fn hold(&self) -> Held {
         Held { connection: self.0.clone(), bytes: 0 }
+    }
+
+    /// Whether the client polls: it has not upgraded.
+    pub fn is_polled(&self) -> bool {
+        self.0.is_polled()
     }
 
     /// Whether the session has ended.
@@ -360,14 +402,33 @@ impl Session {
         self.0.wait_over().await;
     }
 
+    /// A websocket for an upgrade was opened; `None` if that is one too many.
+    pub fn probe(&self) -> Option<Probing> {
+        let polling = self.0.polling.as_ref().filter(|_| self.0.is_polled())?;
+        let probing = Probing(self.0.clone());
+        (polling.probes.fetch_add(1, Ordering::AcqRel) < MAX_PROBES).then_some(probing)
+    }
+
     /// Begins an upgrade; `None` if one is under way, or the session has ended or been upgraded.
     pub fn upgrade(&self) -> Option<Upgrading> {
         let mut state = self.0.state.lock();
-        if self.0.is_over() || !self.0.is_polled() || mem::replace(&mut state.polls.probed, true) {
+        let may_begin = self.0.is_polled() && !self.0.is_over();
+        if !may_begin || mem::replace(&mut state.polls.upgrading, true) {
             return None;
         }
-        state.answer_poll();
         Some(Upgrading(self.0.clone()))
+    }
+}
+
+/// A websocket that a session may upgrade to, counted until dropped.
+#[derive(Debug)]
+pub struct Probing(Arc<Connection>);
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        if let Some(polling) = &self.0.polling {
+            polling.probes.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -487,11 +548,17 @@ impl Drop for Post {
     }
 }
 
-/// An upgrade under way: while this lives, polls are answered at once.
+/// An upgrade under way: while this lives, no other one can begin. The session goes on by polling until it is
+/// complete.
 #[derive(Debug)]
 pub struct Upgrading(Arc<Connection>);
 
 impl Upgrading {
+    /// Answers a waiting poll: a client whose probe was answered upgrades once it has no poll outstanding.
+    pub fn release_poll(&self) {
+        self.0.state.lock().release_poll();
+    }
+
     /// Sends and receives by this stream from now on.
     pub fn complete(self, raw: Raw) {
         let Raw { tcp, read, slot } = raw;
@@ -510,7 +577,7 @@ impl Upgrading {
         if connection.is_over() || connection.tcp.set(socket).is_err() {
             return;
         }
-        connection.forget_session();
+        state.release_poll();
         polling.posts.lock().upgraded = reader;
         connection.reader.wake();
         // A drainer that waits for polls waits for the stream from now on.
@@ -525,7 +592,7 @@ impl Upgrading {
 
 impl Drop for Upgrading {
     fn drop(&mut self) {
-        self.0.state.lock().polls.probed = false;
+        self.0.state.lock().polls.upgrading = false;
     }
 }
 
@@ -539,7 +606,7 @@ mod tests {
     use crate::{
         memory::{self, Memory},
         transport::{
-            Came, Limits, Packets, Stream,
+            Came, Goes, Limits, Packets, Stream,
             frame::{Frames, Kind},
         },
     };
@@ -550,6 +617,10 @@ mod tests {
     impl Packets for All {
         fn came(&self, _: &[u8]) -> Came {
             Came::Pass
+        }
+
+        fn goes(&self, _: &[u8]) -> Goes {
+            Goes::AsIs
         }
 
         fn poll_taken(&self, _: &mut Context<'_>) -> Poll<()> {
@@ -656,18 +727,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn while_an_upgrade_is_probed_no_poll_waits() {
+    async fn while_an_upgrade_is_under_way_the_session_is_polled() {
         let (_stream, session) = session();
         let mut waits = Box::pin(session.poll(1000));
         assert!(waits.as_mut().now_or_never().is_none());
         let upgrading = session.upgrade().unwrap();
         assert!(session.upgrade().is_none(), "there is one already");
-        assert!(matches!(waits.now_or_never(), Some(Polled::Nothing)));
-        assert!(matches!(now(session.poll(1000)), Some(Polled::Nothing)));
+        assert!(waits.as_mut().now_or_never().is_none());
         send(&session, "[1]");
-        assert_eq!(texts(now(session.poll(1000)).unwrap()).0, ["42[1]"]);
+        assert_eq!(texts(waits.now_or_never().unwrap()).0, ["42[1]"]);
+        let mut waits = Box::pin(session.poll(1000));
+        assert!(waits.as_mut().now_or_never().is_none());
+        upgrading.release_poll();
+        assert!(matches!(waits.now_or_never(), Some(Polled::Nothing)));
         drop(upgrading);
-        assert!(now(session.poll(1000)).is_none());
+        assert!(session.upgrade().is_some(), "the next may try");
+    }
+
+    #[tokio::test]
+    async fn a_session_has_a_few_websockets_that_it_may_upgrade_to() {
+        let (_stream, session) = session();
+        let mut open = (0..MAX_PROBES).map(|_| session.probe().unwrap()).collect::<Vec<_>>();
+        assert!(session.probe().is_none());
+        open.pop();
+        assert!(session.probe().is_some());
     }
 
     #[tokio::test]

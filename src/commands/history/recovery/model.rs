@@ -15,7 +15,6 @@ use std::{
 use parking_lot::Mutex;
 use proptest::{prelude::*, test_runner::TestRunner};
 use serde_json::Value;
-use socketioxide::socket::Sid;
 
 use super::*;
 use crate::{
@@ -26,7 +25,7 @@ use crate::{
         sender::ClientSender,
     },
     memory::{self, Memory},
-    protocol::{audience::Except, epoch::Epoch},
+    protocol::{audience::Except, client_id::ClientId, epoch::Epoch},
     store::{Committed, Entry, Stored},
     telemetry::metrics::Metrics,
     transport::{self, Wire},
@@ -205,7 +204,7 @@ struct Asked {
 struct Record(Mutex<Vec<Event>>);
 
 impl Observer for Record {
-    fn sent(&self, _: &Arc<str>, _: Sid, packet: &Packet) {
+    fn sent(&self, _: &Arc<str>, _: &ClientId, packet: &Packet) {
         let message: Value = serde_json::from_str(&packet.payload().json()).unwrap();
         if let Some(number) = message["n"].as_u64() {
             self.0.lock().push(Event::Message(usize::try_from(number).unwrap()));
@@ -268,10 +267,15 @@ impl World {
     }
 
     fn newcomer(&self) -> Person {
-        let (id, record) = (Sid::new(), Arc::new(Record::default()));
+        let (id, record) = (ClientId::make(), Arc::new(Record::default()));
         let path = self.namespace.path.clone();
-        let sender =
-            ClientSender::without_socket(id, path, self.wire.clone(), record.clone(), |_| ());
+        let sender = ClientSender::without_socket(
+            id.clone(),
+            path,
+            self.wire.clone(),
+            record.clone(),
+            |_| (),
+        );
         let session = Session::anonymous(&Config::default());
         let client = Client::new(id, self.namespace.clone(), "c".into(), 4, None, sender, session);
         Person { client: Arc::new(client), record, joining: None }
@@ -280,7 +284,7 @@ impl World {
     fn send(&mut self, count: usize, but: Option<usize>) {
         let mut log = self.log.0.lock();
         for at in 0..count {
-            let except = but.filter(|_| at == 0).map(|who| self.people[who].client.id);
+            let except = but.filter(|_| at == 0).map(|who| self.people[who].client.id.clone());
             let n = log.messages.len();
             let entry = Entry {
                 id: n.to_string(),
@@ -310,7 +314,7 @@ impl World {
     }
 
     /// Replaces every client that was cut off by a newcomer; returns the clients that were.
-    fn replace_cut_off(&mut self) -> Vec<(Sid, Arc<Record>)> {
+    fn replace_cut_off(&mut self) -> Vec<(ClientId, Arc<Record>)> {
         let mut gone = Vec::new();
         for who in 0..PEOPLE {
             let probe = Packet::of("probe", &());
@@ -322,7 +326,7 @@ impl World {
             before.record.0.lock().push(Event::CutOff);
             drop(before.joining);
             self.leave(&before.client);
-            gone.push((before.client.id, before.record));
+            gone.push((before.client.id.clone(), before.record));
         }
         gone
     }
@@ -336,7 +340,7 @@ impl World {
 
     fn is_member(&self, who: usize) -> bool {
         let room = self.namespace.room(self.name.as_str());
-        room.is_some_and(|room| room.lock().contains(self.people[who].client.id))
+        room.is_some_and(|room| room.lock().contains(&self.people[who].client.id))
     }
 
     fn begin_join(&mut self, who: usize, ask: &Ask) {
@@ -353,7 +357,7 @@ impl World {
         }
         let (log, limit, name) = (self.log.clone(), self.limit, self.name.clone());
         let (client, record) = (person.client.clone(), person.record.clone());
-        let known = Judge::of(&log.0.lock(), client.id, &record.0.lock()).has;
+        let known = Judge::of(&log.0.lock(), client.id.clone(), &record.0.lock()).has;
         let recover = match ask {
             Ask::Nothing => None,
             Ask::After(offset) => Some(Recovery { offset: *offset, epoch: None }),
@@ -376,7 +380,7 @@ impl World {
         self.people[who].joining = Some(Box::pin(async move {
             let held = Held::begin(&client, &name)?;
             let entered = |state: &mut RoomState, _: &Arc<Room>, position: &JoinPosition| {
-                if !state.contains(client.id) {
+                if !state.contains(&client.id) {
                     state.insert(client.clone(), EventStyle::Dashed);
                 }
                 let losses = log.0.lock().losses;
@@ -453,7 +457,7 @@ impl World {
 /// excluded client.
 struct Judge<'a> {
     log: &'a Histories,
-    id: Sid,
+    id: ClientId,
     /// The position up to which it has everything, as far as it can know.
     has: Option<Position>,
     is_member: bool,
@@ -463,7 +467,7 @@ struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    fn of(log: &'a Histories, id: Sid, events: &[Event]) -> Self {
+    fn of(log: &'a Histories, id: ClientId, events: &[Event]) -> Self {
         let (has, is_member, joining, is_lost) = (None, false, None, false);
         let mut judge = Self { log, id, has, is_member, joining, is_lost };
         for event in events {
@@ -559,7 +563,7 @@ fn run(steps: &[Step], limit: u64) {
     }
     for person in &world.people {
         let events = person.record.0.lock();
-        let judge = Judge::of(&log, person.client.id, &events);
+        let judge = Judge::of(&log, person.client.id.clone(), &events);
         if judge.is_member {
             assert_eq!(judge.due(judge.count(), log.messages.len()), [0; 0], "missing: {events:?}");
         }

@@ -11,7 +11,7 @@ use crate::{
     broker::fanout::Fanout,
     config::Config,
     hub::{EventStyle, Namespace, Registry, Session, sender::shuttle_tests::connect},
-    protocol::{audience::Except, payload::Payload},
+    protocol::{audience::Except, client_id::ClientId, payload::Payload},
     store::{Committed, Entry, Stored},
     sync::{Mutex, check},
     telemetry::metrics::Metrics,
@@ -86,7 +86,7 @@ impl Person {
         let line = Line::new(wire);
         let (sender, library) = connect(&line);
         let session = Session::anonymous(&Config::default());
-        let (id, namespace) = (socketioxide::socket::Sid::new(), namespace.clone());
+        let (id, namespace) = (ClientId::make(), namespace.clone());
         let client = Client::new(id, namespace, "c".into(), 4, None, sender, session);
         (Self { client: Arc::new(client), line, log: log.clone(), room: room.clone() }, library)
     }
@@ -97,7 +97,7 @@ impl Person {
         let limit = if thread_rng().r#gen() { 1_000_000 } else { 0 };
         let held = Held::begin(&self.client, &self.room).unwrap();
         let enter = |state: &mut RoomState, _: &Arc<Room>, standing: &JoinPosition| {
-            if !state.contains(self.client.id) {
+            if !state.contains(&self.client.id) {
                 state.insert(self.client.clone(), EventStyle::Dashed);
             }
             let offset = standing.position.unwrap().offset;
@@ -209,7 +209,7 @@ fn nobody_joins_a_room_that_has_ended() {
         ];
         join(tasks).await;
         let room = namespace.room("r").unwrap();
-        assert!(room.lock().contains(stays.client.id));
+        assert!(room.lock().contains(&stays.client.id));
         stays.leave();
         for person in [leaves, stays] {
             person.line.read_all().await;

@@ -1,6 +1,5 @@
 use std::sync::{Arc, atomic::Ordering};
 
-use socketioxide::socket::Sid;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -11,7 +10,7 @@ use crate::{
         watch::{News, Place},
     },
     hub::packet::Packet,
-    protocol::names::RoomName,
+    protocol::{client_id::ClientId, names::RoomName},
 };
 
 /// An Admin UI in which one piece of news may wait.
@@ -25,7 +24,7 @@ fn narrow(detailed: bool) -> (Admin, mpsc::Receiver<News>) {
 }
 
 fn place() -> Place {
-    Place { namespace: "/".into(), id: Sid::new() }
+    Place { namespace: "/".into(), id: ClientId::make() }
 }
 
 #[test]

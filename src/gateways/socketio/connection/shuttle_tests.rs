@@ -1,7 +1,7 @@
 //! What comes from a client is done in order, whatever the order in which tasks run.
 
 use shuttle::future::{JoinHandle, spawn};
-use socketioxide::socket::{DisconnectReason, Sid};
+use socketioxide::socket::DisconnectReason;
 use tokio_util::task::TaskTracker;
 
 use super::*;
@@ -62,7 +62,7 @@ fn app(wire: Wire) -> App {
 /// A client that has just connected, and the library's task that writes the fence.
 fn connect(app: &App, line: &Line) -> (Arc<Client>, JoinHandle<()>) {
     let namespace = app.registry.namespaces()[0].clone();
-    let (id, (sender, library)) = (Sid::new(), sender::shuttle_tests::connect(line));
+    let (id, (sender, library)) = (ClientId::make(), sender::shuttle_tests::connect(line));
     let session = Session::anonymous(&app.config);
     let client = Client::new(id, namespace.clone(), "c".into(), 4, None, sender, session);
     let client = Arc::new(client);

@@ -10,7 +10,11 @@ mod compression;
 mod payload;
 mod probe;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -37,6 +41,8 @@ use super::{
     upgrade::{Kept, refuse_size},
 };
 use crate::{
+    config::Config,
+    limits::client_address,
     memory::Account,
     transport::{Held, Polled, Raw, Session, Wire, frame::Message},
 };
@@ -64,9 +70,11 @@ pub(super) fn is_poll(uri: &Uri) -> bool {
         && matches!(parameter(uri, "EIO"), Some("3" | "4"))
 }
 
-/// The session that a request names, if it polls.
-pub(super) fn session(wire: &Wire, uri: &Uri) -> Option<Session> {
-    wire.find_session(parameter(uri, "sid")?.parse::<Sid>().ok()?)
+/// The session that a request names, if its client began by polling.
+pub(super) fn session(wire: &Wire, request: &Request, config: &Config) -> Option<Session> {
+    let id = parameter(request.uri(), "sid")?.parse::<Sid>().ok()?;
+    let address = client_address(request.headers(), request.extensions(), config);
+    wire.find_session(id, address)
 }
 
 /// Whether a request of polling opens a session.
@@ -74,14 +82,21 @@ pub(super) fn opens(request: &Request) -> bool {
     request.method() == Method::GET && parameter(request.uri(), "sid").is_none()
 }
 
-/// Answers a request of a session.
-pub(super) async fn answer(settings: &Settings, request: Request) -> Response {
-    if parameter(request.uri(), "sid").is_none() {
-        return HandshakeError::BadMethod.into_response();
-    }
-    let Some(session) = session(&settings.wire, request.uri()) else {
-        return HandshakeError::UnknownSession.into_response();
+/// Answers a request of polling that opens no session.
+pub(super) async fn answer(
+    settings: &Settings,
+    session: Option<Session>,
+    request: Request,
+) -> Response {
+    let Some(session) = session else {
+        let names_one = parameter(request.uri(), "sid").is_some();
+        let error =
+            if names_one { HandshakeError::UnknownSession } else { HandshakeError::BadMethod };
+        return error.into_response();
     };
+    if !session.is_polled() {
+        return HandshakeError::BadRequest.into_response();
+    }
     match *request.method() {
         Method::GET => poll(settings, &session, request.uri(), request.headers()).await,
         Method::POST => post(settings, &session, request).await,
@@ -110,6 +125,7 @@ where
     kept.parts.uri = uri;
     let account = Account::of(&kept.parts.extensions, settings.wire.memory());
     let (stream, session) = settings.wire.session(peer, &account, connects.clone());
+    let bound_to = connects.bound_to();
     let request = kept.request(&stream, account, connects);
     let opened = if eio3::speaks(request.uri()) {
         library.oneshot((eio3::Stream::new(stream), request)).await
@@ -123,7 +139,8 @@ where
     let Polled::Messages(messages, answering) = session.poll(1).await else {
         return HandshakeError::BadRequest.into_response();
     };
-    let opened = messages.first().and_then(|open| greet(&session, open, settings.upgrades));
+    let opened =
+        messages.first().and_then(|open| greet(&session, open, settings.upgrades, bound_to));
     let Some(open) = opened else {
         tracing::error!("the library does not begin a session with an open packet");
         session.break_off();
@@ -139,11 +156,17 @@ fn as_websocket(uri: &Uri) -> Option<Uri> {
     format!("{}?transport=websocket&{query}", uri.path()).parse().ok()
 }
 
-/// Registers the session under the id in its open packet; returns the packet for a client that polls.
-fn greet(session: &Session, open: &Message, upgrades: bool) -> Option<Message> {
+/// Registers the session under the id in its open packet, for requests from that address only if there is one;
+/// returns the packet for a client that polls.
+fn greet(
+    session: &Session,
+    open: &Message,
+    upgrades: bool,
+    bound_to: Option<IpAddr>,
+) -> Option<Message> {
     let text = std::str::from_utf8(&open.payload).ok()?;
     let mut open: Map<String, Value> = serde_json::from_str(text.strip_prefix('0')?).ok()?;
-    session.name(open.get("sid")?.as_str()?.parse().ok()?);
+    session.name(open.get("sid")?.as_str()?.parse().ok()?, bound_to);
     open.insert("upgrades".into(), if upgrades { json!(["websocket"]) } else { json!([]) });
     Some(Message::text(format!("0{}", Value::Object(open))))
 }
@@ -242,10 +265,17 @@ async fn read(body: Body, most: usize, held: &mut Held) -> Result<Bytes, StatusC
     Ok(whole.into())
 }
 
-/// Upgrades a session to a websocket. If that fails, the session goes on polling.
+/// Upgrades a session to a websocket. Until that is complete the session goes on by polling, whatever becomes of the
+/// websocket.
 pub(super) async fn upgrade(settings: Settings, session: Session, upgrade: OnUpgrade) {
     let Some(mut raw) = Raw::of(upgrade).await else { return };
-    let probed = probe::probe(&session, &mut raw);
+    let Some(_probing) = session.probe() else { return };
+    let probed = async {
+        tokio::select! {
+            probed = probe::probe(&session, &mut raw) => probed,
+            () = session.ended() => None,
+        }
+    };
     if let Ok(Some(upgrading)) = timeout(settings.upgrade_timeout, probed).await {
         upgrading.complete(raw);
     }

@@ -1,14 +1,18 @@
 //! The probe on a websocket that a session upgrades to: `2probe`, `3probe`, and `5`.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, pin::pin, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 
 use crate::transport::{Raw, Session, Upgrading};
 
 /// The server's `3probe` as a frame.
 const PROBED: &[u8] = b"\x81\x063probe";
+
+/// How often a waiting poll is answered with nothing, so that the client can stop polling. A client that never gets
+/// the `3probe` polls again each time: at this pace that costs little.
+const RELEASE: Duration = Duration::from_millis(100);
 
 /// How much is read at once.
 const CHUNK: usize = 1024;
@@ -25,12 +29,27 @@ pub(super) async fn probe(session: &Session, raw: &mut Raw) -> Option<Upgrading>
     }
     let upgrading = session.upgrade()?;
     write(&raw.tcp, PROBED).await?;
-    if message(&raw.tcp, &mut read).await?.as_ref() != b"5" {
+    if confirmation(&upgrading, &raw.tcp, &mut read).await?.as_ref() != b"5" {
         return None;
     }
     // Bytes that came after it.
     raw.read = read.freeze();
     Some(upgrading)
+}
+
+/// The message behind the probe. While the client polls, its polls are answered.
+async fn confirmation(
+    upgrading: &Upgrading,
+    tcp: &TcpStream,
+    read: &mut BytesMut,
+) -> Option<Bytes> {
+    let mut confirmation = pin!(message(tcp, read));
+    loop {
+        if let Ok(message) = timeout(RELEASE, &mut confirmation).await {
+            return message;
+        }
+        upgrading.release_poll();
+    }
 }
 
 /// The next message, if it is a short text in one frame. Pings and pongs may come before it.
