@@ -140,7 +140,10 @@ async fn a_bad_token_is_refused_with_its_reason() {
         (but("iss", json!(null)), "token has the wrong issuer"),
         (but("aud", json!("other")), "token has the wrong audience"),
         (but("sub", json!(null)), "token names no user: it needs a claim `sub` (or `id`)"),
-        (but("rooms", json!(7)), "token claim `rooms` must be a string or an array of strings"),
+        (
+            but("rooms", json!(7)),
+            "token claim `rooms` must be a string or an array of strings, or an object of these named join, read and send",
+        ),
         (
             "garbage".into(),
             "token is not a JWT: three base64url parts of JSON, joined by dots, are expected",

@@ -388,6 +388,7 @@ async fn a_custom_event_may_not_pass_for_one_of_the_servers() {
         "message-sent",
         "syncComplete",
         "token-expired",
+        "token-revoked",
         "error",
         "exception",
     ] {

@@ -330,6 +330,11 @@ export interface TokenExpired {
   message: string;
 }
 
+export interface TokenRevoked {
+  /** What to do. */
+  message: string;
+}
+
 /** What a user says of itself. */
 export type Status = "online" | "away" | "busy" | "offline";
 
@@ -466,9 +471,9 @@ export interface ServerToClientEvents {
   "client-connected": (payload: ClientAnnouncement) => void;
   /** To everyone of the namespace: a client has gone. */
   "client-disconnected": (payload: ClientAnnouncement) => void;
-  /** To the client that joined by `join-room` or `watch-resource`. */
+  /** To the client that joined by `join-room` or `watch-resource`, or that a backend or its token put into the room. */
   "room-joined": (payload: RoomConfirmation) => void;
-  /** To the client that left by `leave-room` or `unwatch-resource`, or that a narrower token put out of the room. */
+  /** To the client that left by `leave-room` or `unwatch-resource`, or that a backend or a narrower token put out of the room. */
   "room-left": (payload: RoomConfirmation) => void;
   /** To the client that joined by `joinRoom`: the room, in the shape that it used. */
   joinedRoom: (payload: RoomEcho) => void;
@@ -500,6 +505,8 @@ export interface ServerToClientEvents {
   authenticated: (payload: Authenticated) => void;
   /** The client's token has ended: it is disconnected. */
   "token-expired": (payload: TokenExpired) => void;
+  /** The client's token was revoked: it is disconnected. */
+  "token-revoked": (payload: TokenRevoked) => void;
   /** The first client of a user has come. */
   "user-online": (payload: UserMove) => void;
   /** The last client of a user has gone, `PRESENCE_GRACE` ago. */

@@ -1,11 +1,20 @@
 //! What a token with a good signature says: whether it is valid here and now, and its user.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde_json::{Map, Value};
 
-use super::{AuthError, Identity};
-use crate::protocol::{names::UserId, permissions::Permissions};
+use super::{AuthError, Identity, Issued};
+use crate::protocol::{
+    names::{RoomName, UserId},
+    permissions::{Permissions, Right},
+};
+
+/// The greatest number of rooms in the claim `join`.
+const MAX_JOIN: usize = 1000;
 
 /// How far an issuer's clock may be ahead, so that a fresh token is not too young for us. `exp` has no
 /// leeway: a client let in after it would be disconnected at once.
@@ -14,13 +23,24 @@ const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(30);
 /// The claims of a token whose signature was verified.
 pub(super) type Claims = Map<String, Value>;
 
+/// What claims are checked against.
+#[derive(Debug)]
+pub(super) struct Rules {
+    /// The `iss` that a token must have.
+    pub(super) issuer: Option<String>,
+    /// The `aud` that a token must have.
+    pub(super) audience: Option<String>,
+    /// The rooms that a token without the claim `rooms` permits.
+    pub(super) default_rooms: Permissions,
+}
+
 /// Checks `claims` at the time `now`, and returns the identity, with no claims in it yet.
 pub(super) fn identity(
     claims: &Claims,
-    issuer: Option<&str>,
-    audience: Option<&str>,
+    rules: &Rules,
     now: SystemTime,
 ) -> Result<Identity, AuthError> {
+    let Rules { issuer, audience, default_rooms } = rules;
     let expires_at = numeric_date(claims, "exp")?;
     if expires_at.is_some_and(|at| at <= now) {
         return Err(AuthError::Expired);
@@ -29,7 +49,7 @@ pub(super) fn identity(
         return Err(AuthError::NotYetValid);
     }
     if let Some(issuer) = issuer
-        && claims.get("iss").and_then(Value::as_str) != Some(issuer)
+        && claims.get("iss").and_then(Value::as_str) != Some(issuer.as_str())
     {
         return Err(AuthError::Issuer);
     }
@@ -42,23 +62,64 @@ pub(super) fn identity(
         user_id: user_id(claims)?,
         client_name: client_name(claims),
         expires_at,
-        rooms: permissions(claims.get("rooms"))?,
+        rooms: match claims.get("rooms") {
+            Some(claim) => permissions(claim)?,
+            None => default_rooms.clone(),
+        },
+        join: join(claims.get("join"))?,
+        issued: Issued {
+            jti: claims.get("jti").and_then(token_id),
+            // What is no time counts as none, and so as older than any.
+            at: numeric_date(claims, "iat").ok().flatten(),
+        },
         claims: Claims::new(),
     })
 }
 
-/// The `rooms` claim: an array of patterns or a single one.
-pub(super) fn permissions(claim: Option<&Value>) -> Result<Permissions, AuthError> {
-    let wrong = || AuthError::claim("rooms", "must be a string or an array of strings");
-    let patterns = match claim {
-        None => return Ok(Permissions::everything()),
-        Some(Value::String(pattern)) => vec![pattern.as_str()],
-        Some(Value::Array(items)) => {
-            items.iter().map(Value::as_str).collect::<Option<_>>().ok_or_else(wrong)?
-        }
-        Some(_) => return Err(wrong()),
+/// The `rooms` claim: an array of patterns or a single one, for all rights; or an object with some for each.
+pub(super) fn permissions(claim: &Value) -> Result<Permissions, AuthError> {
+    let wrong = || {
+        AuthError::claim(
+            "rooms",
+            "must be a string or an array of strings, or an object of these named join, read and send",
+        )
     };
-    Permissions::patterns(patterns).map_err(|error| AuthError::claim("rooms", error.to_string()))
+    let made = match claim {
+        Value::Object(rights) => {
+            let of = |right: Right| rights.get(right.as_str()).map_or(Some(Vec::new()), strings);
+            let known = |name: &String| Right::ALL.iter().any(|right| right.as_str() == name);
+            let [Some(join), Some(read), Some(send)] = Right::ALL.map(of) else {
+                return Err(wrong());
+            };
+            if !rights.keys().all(known) {
+                return Err(wrong());
+            }
+            Permissions::rights([join, read, send])
+        }
+        claim => Permissions::patterns(strings(claim).ok_or_else(wrong)?),
+    };
+    made.map_err(|error| AuthError::claim("rooms", error.to_string()))
+}
+
+/// The `join` claim: an array of rooms or a single one.
+fn join(claim: Option<&Value>) -> Result<Vec<RoomName>, AuthError> {
+    let Some(claim) = claim else { return Ok(Vec::new()) };
+    let wrong = |problem: String| AuthError::claim("join", problem);
+    let names = strings(claim)
+        .ok_or_else(|| wrong("must be a string or an array of strings".to_owned()))?;
+    if names.len() > MAX_JOIN {
+        return Err(wrong(format!("must have at most {MAX_JOIN} rooms")));
+    }
+    let rooms = names.into_iter().map(RoomName::parse).collect::<Result<_, _>>();
+    rooms.map_err(|error| wrong(format!("must hold names of rooms: one {error}")))
+}
+
+fn strings(claim: &Value) -> Option<Vec<&str>> {
+    match claim {
+        Value::String(one) => Some(vec![one]),
+        Value::Array(several) => several.iter().map(Value::as_str).collect(),
+        _ => None,
+    }
 }
 
 /// The time in a claim, which is in seconds since 1970.
@@ -73,6 +134,14 @@ pub(super) fn numeric_date(
         .and_then(|since_1970| UNIX_EPOCH.checked_add(since_1970))
         .map(Some)
         .ok_or_else(|| AuthError::claim(claim, "must be a time in seconds since 1970"))
+}
+
+fn token_id(claim: &Value) -> Option<Arc<str>> {
+    match claim {
+        Value::String(id) => Some(id.as_str().into()),
+        Value::Number(id) => Some(id.to_string().into()),
+        _ => None,
+    }
 }
 
 fn names_audience(claim: &Value, audience: &str) -> bool {
@@ -121,7 +190,12 @@ mod tests {
         audience: Option<&str>,
     ) -> Result<Identity, AuthError> {
         let Value::Object(claims) = claims else { panic!("claims are an object") };
-        identity(&claims, issuer, audience, UNIX_EPOCH + Duration::from_secs(NOW))
+        let rules = Rules {
+            issuer: issuer.map(str::to_owned),
+            audience: audience.map(str::to_owned),
+            default_rooms: Permissions::everything(),
+        };
+        identity(&claims, &rules, UNIX_EPOCH + Duration::from_secs(NOW))
     }
 
     fn message(claims: Value) -> String {
@@ -229,23 +303,63 @@ mod tests {
 
     #[test]
     fn the_rooms_claim_is_a_string_or_strings() {
-        let of = |claim: Value| permissions(Some(&claim));
-        assert!(of(json!("a*")).unwrap().allows(&room("ab")));
+        let of = |claim: Value| permissions(&claim);
+        let allows = |of: &Permissions, name: &str| of.allows(Right::Send, &room(name));
+        assert!(allows(&of(json!("a*")).unwrap(), "ab"));
         let two = of(json!(["a", "b*"])).unwrap();
-        assert!(two.allows(&room("a")) && two.allows(&room("bc")) && !two.allows(&room("ab")));
-        assert!(!of(json!([])).unwrap().allows(&room("a")));
-        for wrong in [json!(null), json!(7), json!(true), json!({"a": 1}), json!(["a", 7])] {
+        assert!(allows(&two, "a") && allows(&two, "bc") && !allows(&two, "ab"));
+        assert!(!allows(&of(json!([])).unwrap(), "a"));
+        for wrong in [
+            json!(null),
+            json!(7),
+            json!(true),
+            json!({"join": 1}),
+            json!({"join": null}),
+            json!({"write": ["a"]}),
+            json!(["a", 7]),
+        ] {
             let message = of(wrong.clone()).unwrap_err().to_string();
-            assert_eq!(
-                message, "token claim `rooms` must be a string or an array of strings",
-                "{wrong}"
-            );
+            let wanted = "token claim `rooms` must be a string or an array of strings, or an object of these \
+                          named join, read and send";
+            assert_eq!(message, wanted, "{wrong}");
         }
         assert!(of(json!(["*"])).unwrap().restricted());
-        assert!(!permissions(None).unwrap().restricted());
         assert_eq!(
             of(json!(vec!["a"; 1001])).unwrap_err().to_string(),
             "token claim `rooms` must have at most 1000 patterns"
         );
+    }
+
+    #[test]
+    fn the_rooms_claim_may_name_each_right() {
+        let rights = permissions(&json!({"join": ["a"], "send": "a*"})).unwrap();
+        let allowed = |name| Right::ALL.map(|right| rights.allows(right, &room(name)));
+        assert_eq!(allowed("a"), [true, false, true]);
+        assert_eq!(allowed("ab"), [false, false, true]);
+        assert!(permissions(&json!({})).unwrap().restricted());
+    }
+
+    #[test]
+    fn without_the_rooms_claim_the_default_counts() {
+        let claims = |value: Value| value.as_object().unwrap().clone();
+        for default_rooms in [Permissions::everything(), Permissions::nothing()] {
+            let rules =
+                Rules { issuer: None, audience: None, default_rooms: default_rooms.clone() };
+            let of = |value: Value| identity(&claims(value), &rules, UNIX_EPOCH).unwrap().rooms;
+            assert_eq!(of(json!({"sub": "a"})), default_rooms);
+            assert!(of(json!({"sub": "a", "rooms": "r"})).allows(Right::Join, &room("r")));
+        }
+    }
+
+    #[test]
+    fn the_join_claim_names_rooms() {
+        let of = |claim: Value| judge(json!({"sub": "a", "join": claim})).map(|of| of.join);
+        assert_eq!(of(json!(["a", "b"])).unwrap(), [room("a"), room("b")]);
+        assert_eq!(of(json!("a")).unwrap(), [room("a")]);
+        assert_eq!(judge(json!({"sub": "a"})).unwrap().join, []);
+        for wrong in [json!(7), json!([""]), json!(["a\u{0}"]), json!(vec!["a"; 1001])] {
+            let message = of(wrong.clone()).unwrap_err().to_string();
+            assert!(message.starts_with("token claim `join` must "), "{message}");
+        }
     }
 }

@@ -57,6 +57,9 @@ pub enum AuthError {
         /// What is wrong with it, or what is allowed.
         problem: Cow<'static, str>,
     },
+    /// A backend has revoked it.
+    #[error("token was revoked")]
+    Revoked,
     /// The issuer's keys could never be fetched, so the token cannot be checked.
     #[error("the token issuer's keys cannot be fetched at the moment; try again later")]
     Unavailable,
@@ -71,7 +74,10 @@ impl AuthError {
     /// Whether the token may be made up. A token that is only too old or too new was issued, so its bearer
     /// guesses nothing.
     pub fn may_be_a_guess(&self) -> bool {
-        !matches!(self, Self::Unavailable | Self::Disabled | Self::Expired | Self::NotYetValid)
+        !matches!(
+            self,
+            Self::Unavailable | Self::Disabled | Self::Expired | Self::NotYetValid | Self::Revoked
+        )
     }
 
     pub(super) fn claim(claim: &'static str, problem: impl Into<Cow<'static, str>>) -> Self {

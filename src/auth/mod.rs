@@ -16,6 +16,7 @@ mod explain;
 mod issue;
 mod jwks;
 mod keys;
+mod revocations;
 pub mod signer;
 #[cfg(test)]
 mod tests;
@@ -30,11 +31,15 @@ pub use self::{
     error::{AuthError, KeyError, MAX_TOKEN_BYTES},
     explain::explain,
     issue::{Grant, SigningKey, issue},
+    revocations::{Issued, Revocation, RevocationList},
     token::Verifier,
 };
 use crate::{
     config::Config,
-    protocol::{names::UserId, permissions::Permissions},
+    protocol::{
+        names::{RoomName, UserId},
+        permissions::Permissions,
+    },
 };
 
 /// Where the key that checks tokens comes from. `Debug` shows the kind only.
@@ -68,6 +73,8 @@ pub struct Settings {
     pub issuer: Option<String>,
     /// The `aud` that a token must have, alone or among others.
     pub audience: Option<String>,
+    /// The rooms that a token without the claim `rooms` permits.
+    pub default_rooms: Permissions,
 }
 
 /// The rooms that a `rooms` claim, or a backend, permits.
@@ -75,7 +82,7 @@ pub struct Settings {
 /// # Errors
 /// If it is of another shape.
 pub fn permissions(claim: &Value) -> Result<Permissions, AuthError> {
-    claims::permissions(Some(claim))
+    claims::permissions(claim)
 }
 
 impl Settings {
@@ -86,7 +93,12 @@ impl Settings {
         let key = secret
             .or_else(|| config.jwt_public_key.clone().map(KeySource::PublicKeyPem))
             .or_else(|| config.jwt_jwks_url.clone().map(KeySource::JwksUrl));
-        Self { key, issuer: config.jwt_issuer.clone(), audience: config.jwt_audience.clone() }
+        Self {
+            key,
+            issuer: config.jwt_issuer.clone(),
+            audience: config.jwt_audience.clone(),
+            default_rooms: config.rooms_default.permissions(),
+        }
     }
 }
 
@@ -103,4 +115,8 @@ pub struct Identity {
     pub rooms: Permissions,
     /// All its claims.
     pub claims: Map<String, Value>,
+    /// The rooms that its client is in from the start.
+    pub join: Vec<RoomName>,
+    /// What a revocation of the token goes by, beside the user.
+    pub issued: Issued,
 }

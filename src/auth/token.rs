@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     AuthError, Identity, KeyError, KeySource, MAX_TOKEN_BYTES, Settings,
-    claims::{self, Claims},
+    claims::{self, Claims, Rules},
     jwks::Jwks,
     keys::VerifyingKey,
 };
@@ -22,8 +22,7 @@ pub struct Verifier(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     keys: Keys,
-    issuer: Option<String>,
-    audience: Option<String>,
+    rules: Rules,
 }
 
 #[derive(Debug)]
@@ -47,8 +46,9 @@ impl Verifier {
             }
             Some(KeySource::JwksUrl(url)) => Keys::Issuer(Jwks::new(&url)?),
         };
-        let Settings { issuer, audience, .. } = settings;
-        Ok(Self(Arc::new(Inner { keys, issuer, audience })))
+        let Settings { issuer, audience, default_rooms, .. } = settings;
+        let rules = Rules { issuer, audience, default_rooms };
+        Ok(Self(Arc::new(Inner { keys, rules })))
     }
 
     /// Whether authentication is on: a key is configured.
@@ -91,8 +91,7 @@ impl Verifier {
                 jwks.key(instant, header.kid.as_deref(), algorithm).await?.verify(token)?
             }
         };
-        let (issuer, audience) = (self.0.issuer.as_deref(), self.0.audience.as_deref());
-        let identity = claims::identity(&claims, issuer, audience, now)?;
+        let identity = claims::identity(&claims, &self.0.rules, now)?;
         Ok(Identity { claims, ..identity })
     }
 }

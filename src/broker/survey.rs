@@ -73,6 +73,17 @@ pub enum Survey {
     },
     /// The number of connections and rooms.
     Counts,
+    /// Change memberships: of how many clients?
+    Membership(Membership),
+    /// Disconnect a user's clients: how many were there?
+    DisconnectUser {
+        /// The user.
+        user: UserId,
+        /// Why.
+        reason: String,
+    },
+    /// Read the revocations anew: they are in force then.
+    Revocations,
     /// How many clients read what was last sent to a room or a namespace, and how many of them are behind.
     Readers {
         /// The namespace.
@@ -80,6 +91,28 @@ pub enum Survey {
         /// The room; `None` for the whole namespace.
         room: Option<RoomName>,
     },
+}
+
+/// A change of memberships that a backend asks for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Membership {
+    /// Whose memberships.
+    pub whom: Whom,
+    /// The namespace of the rooms, if it was given.
+    pub namespace: Option<Arc<str>>,
+    /// The rooms.
+    pub rooms: Vec<RoomName>,
+    /// Whether they are joined, and not left.
+    pub joins: bool,
+}
+
+/// The clients that a backend means.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Whom {
+    /// All clients of a user.
+    User(UserId),
+    /// One client.
+    Client(ClientId),
 }
 
 /// Selects connections; each field that is set narrows the selection.

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::{
     arguments::named,
     event::{Caller, ClientEvent, Event, Feature, Incoming, Outcome, ServerEvent},
-    room,
+    membership, room,
     schema::{object, reference, text, time, yes},
     session,
 };
@@ -123,7 +123,7 @@ impl Event for Authenticate {
                     ));
                 };
                 let who = Who::of(client.address, Some(client.sender.account().id()));
-                let identity = context.limits.auth_failures.verify(verifier, token, who).await?;
+                let identity = session::identify(context, verifier, token, who).await?;
                 if self.user.as_ref().is_some_and(|user| *user != identity.user_id) {
                     return Err(Refusal::forbidden(
                         "the token belongs to another user than userId names",
@@ -150,8 +150,15 @@ impl Event for Authenticate {
         let authenticated =
             Authenticated { success: true, user_id: &user, message, timestamp: Timestamp::now() };
         client.sender.send(&Packet::of(AUTHENTICATED.name, &authenticated));
+        // A token that is renewed brings nobody back into a room that the client has left since.
+        let first_rooms = session::first_rooms(&session).filter(|_| client.user().is_none());
         let shared = session::set(context, client, session);
         room::leave_forbidden(context, client);
+        if let Some(join) = first_rooms
+            && let Err(refusal) = membership::apply(context, client, join).await
+        {
+            tracing::warn!(client = %client.id, reason = %refusal.message, "the rooms of a token could not be joined");
+        }
         if let Some(shared) = shared {
             // Events that another node sends to the user after this acknowledgement then find the client.
             // While Redis is away, only this node knows of it.

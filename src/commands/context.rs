@@ -5,7 +5,9 @@ use std::{ops::Deref, sync::Arc};
 use crate::{
     auth::Verifier,
     broker::{Broker, cluster::Cluster},
-    commands::deliveries::Deliveries,
+    commands::{
+        deliveries::Deliveries, membership_command::ChangeMembership, revoked_tokens::RevokedTokens,
+    },
     config::Config,
     hub::{Client, Registry, observer::Observer},
     limits::{Limits, SenderId},
@@ -28,14 +30,18 @@ pub struct Shared {
     pub broker: Broker,
     /// The other nodes; `None` for a single node.
     pub cluster: Option<Cluster>,
-    /// The log and the offline users' queues; `None` where both are off.
+    /// The log, the offline users' queues and the revocations; `None` where there are none of them.
     pub store: Option<Store>,
     /// The offline queues that are being delivered.
     pub deliveries: Deliveries,
     /// Verifies tokens; `None` where authentication is off.
     pub verifier: Option<Verifier>,
+    /// The revoked tokens.
+    pub revocations: RevokedTokens,
     /// The limits on clients, addresses and callers.
     pub limits: Limits,
+    /// Puts a change of memberships into a client's inbox.
+    pub change_membership: ChangeMembership,
     /// Is notified of what clients do; `None` without an observer.
     pub observer: Option<Arc<dyn Observer>>,
     /// The metrics.

@@ -15,7 +15,7 @@ use crate::{
     hub::packet::Packet,
     protocol::{
         audience::Except, event_names::is_protocol_event, names::RoomName, payload::Payload,
-        refusal::Refusal,
+        permissions::Right, refusal::Refusal,
     },
 };
 
@@ -89,7 +89,7 @@ impl Event for CustomEvent {
         let packet = Packet::new(Cow::Owned(event), data);
         let except = Except::client(Some(client.id.clone()));
         if let Some(room) = &room {
-            client.permit(room)?;
+            client.permit(Right::Send, room)?;
             broker.signal_room(&client.namespace, room, &packet, &except);
         } else {
             caller.context.permit_namespace(client)?;

@@ -18,6 +18,7 @@ use crate::{
     protocol::{
         audience::Except,
         payload::Payload,
+        permissions::Right,
         refusal::{Code, Refusal},
     },
 };
@@ -119,17 +120,14 @@ pub(super) async fn join(
     acknowledge: impl FnOnce(Payload),
 ) -> Result<(), Refusal> {
     let room = &join.room.name;
-    if !join.is_granted {
-        client.permit(room)?;
-    }
-    let max = context.config.max_rooms_per_client;
     let already = client.membership(room).is_some();
-    if !already && max > 0 && client.room_count() as u64 >= max {
-        return Err(Refusal::new(
-            Code::TooManyRooms,
-            format!("a client may be in {max} rooms at the same time: leave one first"),
-        ));
+    if !already && !join.is_granted {
+        client.permit(Right::Join, room)?;
     }
+    if join.recover.is_some() {
+        client.permit(Right::Read, room)?;
+    }
+    check_room_count(context, client, usize::from(!already))?;
     let enter = |state: &mut RoomState, entered: &Arc<Room>, position: &JoinPosition| {
         if !already {
             self::enter(context, client, &join, state, entered);
@@ -142,6 +140,23 @@ pub(super) async fn join(
         presence::moved(context, client);
     }
     Ok(())
+}
+
+/// Checks whether the client may be in this many more rooms.
+///
+/// # Errors
+/// `too_many_rooms`.
+pub(super) fn check_room_count(
+    context: &Context,
+    client: &Client,
+    more: usize,
+) -> Result<(), Refusal> {
+    let max = context.config.max_rooms_per_client;
+    if more == 0 || max == 0 || (client.room_count() + more) as u64 <= max {
+        return Ok(());
+    }
+    let message = format!("a client may be in {max} rooms at the same time: leave one first");
+    Err(Refusal::new(Code::TooManyRooms, message))
 }
 
 /// Makes the client a member, and tells it and the others.
@@ -163,8 +178,12 @@ fn enter(
     if let Some(webhooks) = context.broker.webhooks() {
         webhooks.joined(client, room, is_first, context.sender_id(client));
     }
-    let membership =
-        Membership { room: entered.clone(), style: join.style, echo: join.room.echo() };
+    let membership = Membership {
+        room: entered.clone(),
+        style: join.style,
+        echo: join.room.echo(),
+        is_granted: join.is_granted,
+    };
     client.add_membership(room.clone(), membership);
     if let Some(observer) = &context.observer {
         observer.joined(client, room);

@@ -8,6 +8,7 @@ pub mod announcement;
 mod arguments;
 pub mod authenticate;
 pub mod backend_event;
+pub mod backend_membership;
 pub mod backend_message;
 pub mod context;
 mod custom_event;
@@ -17,6 +18,7 @@ pub mod history;
 mod join_room;
 mod leave_room;
 pub mod membership;
+pub mod membership_command;
 mod message;
 mod ping;
 pub mod presence;
@@ -25,6 +27,8 @@ mod publish;
 pub mod queries;
 mod read_receipt;
 pub mod refused;
+pub mod revocation;
+pub mod revoked_tokens;
 pub mod room;
 pub mod schema;
 mod send_message;
@@ -38,7 +42,7 @@ use self::event::{ClientEvent, Feature, ServerEvent};
 pub use self::publish::success;
 
 /// All features, in the order of the documents.
-pub static FEATURES: [&Feature; 17] = [
+pub static FEATURES: [&Feature; 18] = [
     &refused::FEATURE,
     &announcement::FEATURE,
     &join_room::FEATURE,
@@ -52,6 +56,7 @@ pub static FEATURES: [&Feature; 17] = [
     &read_receipt::FEATURE,
     &authenticate::FEATURE,
     &session::FEATURE,
+    &revocation::FEATURE,
     &presence::FEATURE,
     &private_message::FEATURE,
     &sync_messages::FEATURE,

@@ -13,8 +13,8 @@ use crate::{
     broker::RoomMessage,
     hub::Client,
     protocol::{
-        message_id::MessageId, names::RoomName, payload::Payload, refusal::Refusal,
-        timestamp::Timestamp,
+        message_id::MessageId, names::RoomName, payload::Payload, permissions::Right,
+        refusal::Refusal, timestamp::Timestamp,
     },
 };
 
@@ -90,7 +90,7 @@ pub(super) fn publish(
     message: RoomMessage,
     id: MessageId,
 ) -> impl Publishing + use<> {
-    if let Err(refusal) = client.permit(&message.room) {
+    if let Err(refusal) = client.permit(Right::Send, &message.room) {
         return ready(Err(refusal)).left_future();
     }
     let (room, timestamp) = (Some(message.room.clone()), message.timestamp);

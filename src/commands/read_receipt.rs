@@ -15,6 +15,7 @@ use crate::{
         message_id::MessageId,
         names::RoomName,
         payload::{ObjectBuilder, Payload},
+        permissions::Right,
         refusal::Refusal,
         timestamp::Timestamp,
     },
@@ -83,7 +84,7 @@ impl Event for ReadReceipt {
     /// Records the receipt with the message, and tells the room's members.
     async fn run(self, caller: Caller) -> Outcome {
         let (context, client) = (&caller.context, &*caller.client);
-        client.permit(&self.room)?;
+        client.permit(Right::Send, &self.room)?;
         let id: &RawValue = &self.message.json;
         let json = ObjectBuilder::default()
             .raw("messageId", id)

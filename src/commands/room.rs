@@ -22,6 +22,7 @@ use crate::{
         audience::Except,
         names::RoomName,
         payload::{ObjectBuilder, Payload, raw},
+        permissions::Right,
         timestamp::Timestamp,
     },
 };
@@ -29,12 +30,12 @@ use crate::{
 const ROOM_JOINED: ServerEvent = ServerEvent::state(
     "room-joined",
     "RoomConfirmation",
-    "To the client that joined by `join-room` or `watch-resource`.",
+    "To the client that joined by `join-room` or `watch-resource`, or that a backend or its token put into the room.",
 );
 const ROOM_LEFT: ServerEvent = ServerEvent::state(
     "room-left",
     "RoomConfirmation",
-    "To the client that left by `leave-room` or `unwatch-resource`, or that a narrower token put out of the room.",
+    "To the client that left by `leave-room` or `unwatch-resource`, or that a backend or a narrower token put out of the room.",
 );
 const JOINED_ROOM: ServerEvent = ServerEvent::state(
     "joinedRoom",
@@ -185,10 +186,12 @@ pub fn forget(context: &Context, client: &Client, places: &[Place]) {
     }
 }
 
-/// Ends the memberships that the client's permissions no longer cover, and tells it.
+/// Ends the memberships that the client's permissions no longer cover, and tells it. A room into which a
+/// backend has put it is the backend's affair.
 pub fn leave_forbidden(context: &Context, client: &Arc<Client>) {
     for room in client.rooms() {
-        if client.may_use(&room) {
+        let is_granted = client.membership(&room).is_some_and(|place| place.is_granted);
+        if is_granted || client.may(Right::Join, &room) {
             continue;
         }
         if let Some(membership) = client.remove_membership(&room) {

@@ -11,13 +11,15 @@ use tokio::{sync::oneshot, task::AbortHandle};
 use super::{
     context::Context,
     event::{Feature, ServerEvent},
+    membership_command::MembershipCommand,
     presence::{self, Place},
-    private_message,
+    private_message, revocation,
     schema::{object, text},
 };
 use crate::{
-    auth::{AuthError, Identity},
+    auth::{AuthError, Identity, Verifier},
     hub::{Client, Said, Session, packet::Packet},
+    limits::Who,
     protocol::{
         names::UserId,
         payload::json_of,
@@ -43,10 +45,27 @@ pub fn of_token(context: &Context, identity: Identity) -> Session {
     Session {
         user: Some(identity.user_id),
         permissions: identity.rooms,
+        join: identity.join.into(),
         expires_at: identity.expires_at,
+        issued: Some(identity.issued),
         claims: is_told.then(|| json_of(&identity.claims).into()),
         said: Said::default(),
     }
+}
+
+/// Verifies a client's token, charging failures to `who`.
+///
+/// # Errors
+/// `unauthorized`, also for a token that was revoked; `rate_limited`; `unavailable` while it cannot be checked.
+pub async fn identify(
+    context: &Context,
+    verifier: &Verifier,
+    token: &str,
+    who: Who,
+) -> Result<Identity, Refusal> {
+    let identity = context.limits.auth_failures.verify(verifier, token, who).await?;
+    revocation::check(context, &identity).await?;
+    Ok(identity)
 }
 
 /// Gives a newly connected client the session of its handshake.
@@ -58,8 +77,25 @@ pub fn begin(context: &Context, client: &Arc<Client>) {
     }
 }
 
+/// The change that puts a client into the rooms in which its token wants it from the start, if there are any.
+pub fn first_rooms(session: &Session) -> Option<MembershipCommand> {
+    let rooms = session.join.clone();
+    (!rooms.is_empty()).then_some(MembershipCommand::Join { rooms, is_granted: false })
+}
+
 /// Sets the client's session. With other nodes, the receiver completes when they know of a new user.
 pub(super) fn set(
+    context: &Context,
+    client: &Arc<Client>,
+    session: Session,
+) -> Option<oneshot::Receiver<()>> {
+    let shared = bind_session(context, client, session);
+    // One that was made meanwhile has not found the client.
+    revocation::check_client(context, client);
+    shared
+}
+
+fn bind_session(
     context: &Context,
     client: &Arc<Client>,
     session: Session,
@@ -167,7 +203,7 @@ fn watch_expiry(client: &Arc<Client>, moment: SystemTime) -> AbortHandle {
         tracing::info!(client = %client.id, "token expired: disconnecting");
         let expired = Expired { message: "The token has expired: authenticate in time to stay" };
         client.sender.send(&Packet::of(TOKEN_EXPIRED.name, &expired));
-        client.sender.disconnect();
+        client.disconnect("token expired");
     });
     watch.abort_handle()
 }

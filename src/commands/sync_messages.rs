@@ -14,6 +14,7 @@ use crate::{
         message_id::MessageId,
         names::RoomName,
         payload::{ObjectBuilder, Payload},
+        permissions::Right,
         position::Position,
         refusal::{Code, Refusal},
     },
@@ -112,7 +113,7 @@ impl Event for SyncMessages {
     async fn run(self, caller: Caller) -> Outcome {
         let (context, client) = (&caller.context, &*caller.client);
         let room = &self.room;
-        client.permit(room)?;
+        client.permit(Right::Read, room)?;
         if client.sender.is_over() {
             // It may have asked for many pages before it was cut off.
             return Err(Refusal::new(Code::Unavailable, "the connection is over"));

@@ -17,6 +17,7 @@ use crate::{
     protocol::{
         audience::Except,
         names::{RoomName, UserId},
+        permissions::Right,
         refusal::Refusal,
         timestamp::Timestamp,
     },
@@ -80,7 +81,7 @@ impl Event for Typing {
     async fn run(self, caller: Caller) -> Outcome {
         let Self { room, is_typing } = self;
         let client = &caller.client;
-        client.permit(&room)?;
+        client.permit(Right::Send, &room)?;
         // A member's typing ends by itself when it leaves, so only a member's is remembered.
         if client.is_in(room.as_str()) {
             client.set_typing(&room, is_typing);

@@ -13,8 +13,8 @@ use url::Url;
 use super::password_hash::PasswordHash;
 use super::{
     types::{
-        CorsOrigin, Environment, LogFormat, Patterns, PresenceScope, REDACTED, Secret,
-        SigningSecrets, StoreSync, Transports,
+        CorsOrigin, Environment, LogFormat, Patterns, PresenceScope, REDACTED, RoomsDefault,
+        Secret, SigningSecrets, StoreSync, Transports,
     },
     value::{Kind, ParseError, items},
 };
@@ -70,6 +70,11 @@ words! {
     /// What an acknowledged message survives.
     STORE_SYNC: StoreSync, "normal or full",
     "normal" => StoreSync::Normal, "full" => StoreSync::Full
+}
+words! {
+    /// What a token without the claim `rooms` permits.
+    ROOMS_DEFAULT: RoomsDefault, "allow or deny",
+    "allow" => RoomsDefault::Allow, "deny" => RoomsDefault::Deny
 }
 words! {
     /// Who is told about a user's presence.
@@ -226,6 +231,21 @@ pub(super) const SIGNING_SECRETS: Kind<SigningSecrets> = Kind::new(
 )
 .list()
 .secret();
+
+/// The name of a cookie: a token of RFC 6265.
+pub(super) const COOKIE: Kind<Option<String>> = Kind::new(
+    "the name of a cookie, such as token: letters, digits and !#$%&'*+-.^_`|~",
+    |text| {
+        let is_named =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        match text {
+            "" => Ok(None),
+            name if name.bytes().all(is_named) => Ok(Some(name.to_owned())),
+            _ => Err(ParseError::Other),
+        }
+    },
+    |name| name.clone().unwrap_or_default(),
+);
 
 /// Names of hosts, in lower case.
 pub(super) const HOSTS: Kind<Vec<String>> = Kind::new(

@@ -33,10 +33,11 @@ pub use self::{
     settings::Config,
     sources::Sources,
     types::{
-        CorsOrigin, Environment, EventLog, LogFormat, MemoryLimit, Patterns, PresenceScope, Secret,
-        SigningSecrets, StoreSync, StoreUrl, Transports,
+        CorsOrigin, Environment, EventLog, LogFormat, MemoryLimit, Patterns, PresenceScope,
+        RoomsDefault, Secret, SigningSecrets, StoreSync, StoreUrl, Transports,
     },
 };
+use crate::protocol::permissions::Permissions;
 
 /// The Admin UI's namespace, which the application must not use.
 pub const ADMIN_NAMESPACE: &str = "/admin";
@@ -83,6 +84,14 @@ impl Config {
         self.auth_enabled() || self.asks_backend_to_connect()
     }
 
+    /// The rooms of a client without a token.
+    pub fn anonymous_permissions(&self) -> Permissions {
+        if self.anonymous_rooms.restricted() {
+            return self.anonymous_rooms.clone();
+        }
+        self.rooms_default.permissions()
+    }
+
     /// Whether the Admin UI is served.
     pub fn has_admin_ui(&self) -> bool {
         self.admin_username.is_some() && self.admin_password.is_some()
@@ -118,13 +127,19 @@ impl Config {
             "HANDLER_SECRET is not set: the backend at HANDLER_URL cannot tell the server's requests from anybody else's",
         );
         warn(
-            self.auth_enabled() && !self.auth_required() && !self.anonymous_rooms.restricted(),
+            self.auth_enabled()
+                && !self.auth_required()
+                && !self.anonymous_permissions().restricted(),
             "AUTH_REQUIRED is false and ANONYMOUS_ROOMS is not set: a client that leaves its token out may use every \
              room, whatever its token permits; name the rooms of clients without a token in ANONYMOUS_ROOMS",
         );
         warn(
             self.auth_required() && self.anonymous_rooms.restricted(),
             "ANONYMOUS_ROOMS has no effect: every client needs a token unless AUTH_REQUIRED is false",
+        );
+        warn(
+            self.jwt_cookie.is_some() && !self.auth_enabled(),
+            "JWT_COOKIE has no effect: without JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL no token is checked",
         );
         warn(
             self.jwt_secret
@@ -203,6 +218,13 @@ fn check_together(config: &Config, reader: &mut Reader) {
             reader
                 .conflict(&on, "needs HANDLER_URL, the address of the backend that is to be asked");
         }
+    }
+    if config.jwt_cookie.is_some() && config.cors_origin == CorsOrigin::Any {
+        reader.conflict(
+            &["JWT_COOKIE", "CORS_ORIGIN"],
+            "a cookie comes with requests of any page: list the origins of your own pages in CORS_ORIGIN \
+             (* is every origin, and the default)",
+        );
     }
     match (reader.source("WEBHOOK_URL"), reader.source("WEBHOOK_SECRET")) {
         (Some(_), None) => reader.conflict(

@@ -14,8 +14,8 @@ use super::{
     kinds, places,
     reader::Reader,
     types::{
-        CorsOrigin, Environment, EventLog, LogFormat, MemoryLimit, Patterns, PresenceScope, Secret,
-        SigningSecrets, StoreSync, StoreUrl, Transports,
+        CorsOrigin, Environment, EventLog, LogFormat, MemoryLimit, Patterns, PresenceScope,
+        RoomsDefault, Secret, SigningSecrets, StoreSync, StoreUrl, Transports,
     },
     value,
 };
@@ -148,8 +148,14 @@ settings! {
         JWT_AUDIENCE => jwt_audience: Option<String> = value::TEXT, "";
         /// Whether a client needs a token; true once a key is set. With false, a bad token is still refused.
         AUTH_REQUIRED => auth_required: Option<bool> = value::OPTIONAL_FLAG, "";
-        /// The rooms that a client without a token may use, as patterns with `*`, or `none`; unset, all of
-        /// them. With a list, such a client may not send to the whole namespace either.
+        /// The name of a cookie that may bring the token, where neither `auth`, query nor header does. Needs
+        /// a list of origins in `CORS_ORIGIN`.
+        JWT_COOKIE => jwt_cookie: Option<String> = kinds::COOKIE, "";
+        /// What a token without the claim `rooms` permits: `allow` for everything, or `deny` for no room and
+        /// not the whole namespace. Backends can put its client into rooms all the same.
+        ROOMS_DEFAULT => rooms_default: RoomsDefault = kinds::ROOMS_DEFAULT, "allow";
+        /// The rooms that a client without a token may use, as patterns with `*`, or `none`; unset, what
+        /// `ROOMS_DEFAULT` says. With a list, such a client may not send to the whole namespace either.
         ANONYMOUS_ROOMS => anonymous_rooms: Permissions = kinds::ROOM_PATTERNS, "";
         /// The keys of which HTTP callers need one; without any, the management routes are closed.
         API_KEYS => api_keys: Vec<Secret> = kinds::API_KEYS, "";

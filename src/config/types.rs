@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use crate::protocol::permissions::Permissions;
+
 /// A text that must not be shown: its `Debug` and `Display` say only that there is one.
 #[derive(Clone)]
 pub struct Secret(String);
@@ -187,6 +189,25 @@ pub enum PresenceScope {
     Rooms,
     /// Nobody.
     Off,
+}
+
+/// What a token without the claim `rooms` permits (`ROOMS_DEFAULT`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoomsDefault {
+    /// Everything.
+    Allow,
+    /// No room, and not the whole namespace.
+    Deny,
+}
+
+impl RoomsDefault {
+    /// The permissions themselves.
+    pub fn permissions(self) -> Permissions {
+        match self {
+            Self::Allow => Permissions::everything(),
+            Self::Deny => Permissions::nothing(),
+        }
+    }
 }
 
 /// Where the event log goes (`EVENT_LOG`).

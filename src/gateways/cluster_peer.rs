@@ -1,5 +1,6 @@
 //! The gateway for the other nodes: handles their node messages, and answers their surveys.
 
+use futures_util::FutureExt;
 use serde_json::value::RawValue;
 
 use crate::{
@@ -9,7 +10,8 @@ use crate::{
         survey::Survey,
     },
     commands::{
-        announcement, backend_message, context::Context, presence, private_message, queries, room,
+        announcement, backend_membership, backend_message, context::Context, presence,
+        private_message, queries, revocation, room,
     },
     gateways::app::App,
     hub::packet::Packet,
@@ -37,10 +39,16 @@ fn hear(app: &App, message: Message) {
     match (word, packet) {
         (NodeMessage::Ask { id, question }, packet) => {
             // A question of an unknown kind is not answered: its node reports this one as unreachable.
-            if let Ok(question) = serde_json::from_str(question.get())
-                && let Some(cluster) = &context.cluster
-            {
-                cluster.answer(&from, id, answer(app, question, packet.as_ref()));
+            let question = serde_json::from_str(question.get());
+            if let (Ok(question), Some(cluster)) = (question, context.cluster.clone()) {
+                let mut answer = Box::pin(answer(app.clone(), question, packet));
+                // Most questions are answered at once, and so in their order.
+                match answer.as_mut().now_or_never() {
+                    Some(answer) => cluster.answer(&from, id, answer),
+                    None => drop(tokio::spawn(async move {
+                        cluster.answer(&from, id, answer.await);
+                    })),
+                }
             }
         }
         (NodeMessage::Wake { user }, _) => private_message::wake(context, &user),
@@ -74,8 +82,8 @@ fn hear(app: &App, message: Message) {
     }
 }
 
-fn answer(app: &App, question: Survey, packet: Option<&Packet>) -> Box<RawValue> {
-    let context = &app.context;
+async fn answer(app: App, question: Survey, packet: Option<Packet>) -> Box<RawValue> {
+    let (context, packet) = (&app.context, packet.as_ref());
     match question {
         Survey::ToUser { user, except } => {
             let reached = packet.map_or(private_message::Reached::Nobody, |packet| {
@@ -106,6 +114,13 @@ fn answer(app: &App, question: Survey, packet: Option<&Packet>) -> Box<RawValue>
             let handlers = app.handlers.as_ref();
             handlers.is_some_and(|handlers| handlers.acknowledge(&id, packet.payload()))
         })),
+        Survey::DisconnectUser { user, reason } => {
+            json_of(&backend_membership::disconnect_user_here(context, &user, &reason))
+        }
+        Survey::Membership(change) => {
+            json_of(&backend_membership::change_here(context, &change).await)
+        }
+        Survey::Revocations => json_of(&revocation::refresh(context).await.is_ok()),
         Survey::Counts => json_of(&queries::counts_here(context)),
         Survey::Readers { namespace, room } => {
             let namespace = context.registry.namespace(&namespace);

@@ -17,6 +17,7 @@ use tokio::{task::AbortHandle, time::Instant};
 
 use super::{Namespace, Room};
 use crate::{
+    auth::Issued,
     config::Config,
     hub::sender::ClientSender,
     limits::SenderId,
@@ -26,7 +27,7 @@ use crate::{
         client_id::ClientId,
         names::{RoomName, UserId},
         payload::Payload,
-        permissions::Permissions,
+        permissions::{Permissions, Right},
         refusal::Refusal,
         timestamp::Timestamp,
     },
@@ -58,6 +59,8 @@ pub struct Membership {
     pub style: EventStyle,
     /// The room's name in JSON as the client gave it, which answers repeat.
     pub echo: Arc<str>,
+    /// A backend has put the client into it: it stays, whatever the client's permissions.
+    pub is_granted: bool,
 }
 
 /// Who the client is and what it may do; `authenticate` renews it.
@@ -65,10 +68,14 @@ pub struct Membership {
 pub struct Session {
     /// The user, once known.
     pub user: Option<UserId>,
-    /// The rooms that it may join, read and send to.
+    /// What it may do with which rooms.
     pub permissions: Permissions,
+    /// The rooms that it is in from the start; it may join them again.
+    pub join: Arc<[RoomName]>,
     /// When the token expires.
     pub expires_at: Option<SystemTime>,
+    /// What the token's revocation goes by; `None` without a token.
+    pub issued: Option<Issued>,
     /// The claims of its token, or the backend's, where a backend is told them.
     pub claims: Option<Arc<RawValue>>,
     /// What of this the backend said.
@@ -91,8 +98,10 @@ impl Session {
     pub fn anonymous(config: &Config) -> Self {
         Self {
             user: None,
-            permissions: config.anonymous_rooms.clone(),
+            permissions: config.anonymous_permissions(),
+            join: Arc::default(),
             expires_at: None,
+            issued: None,
             claims: None,
             said: Said::default(),
         }
@@ -103,7 +112,7 @@ impl Session {
     pub fn under(mut self, before: Self) -> Self {
         let said = before.said;
         if said.permissions {
-            self.permissions = before.permissions;
+            (self.permissions, self.join) = (before.permissions, before.join);
         }
         if said.expires_at {
             self.expires_at = before.expires_at;
@@ -298,21 +307,24 @@ impl Client {
         }
     }
 
-    /// Whether it may join, read and send to `room`.
-    pub fn may_use(&self, room: &RoomName) -> bool {
-        self.session.lock().permissions.allows(room)
+    /// Whether it has this right to `room`.
+    pub fn may(&self, right: Right, room: &RoomName) -> bool {
+        let session = self.session.lock();
+        session.permissions.allows(right, room)
+            || right == Right::Join && session.join.contains(room)
     }
 
-    /// Refuses a room that its permissions do not cover.
+    /// Refuses a room to which its permissions do not give this right.
     ///
     /// # Errors
     /// `forbidden`.
-    pub fn permit(&self, room: &RoomName) -> Result<(), Refusal> {
-        if self.may_use(room) {
+    pub fn permit(&self, right: Right, room: &RoomName) -> Result<(), Refusal> {
+        if self.may(right, room) {
             return Ok(());
         }
         let message = format!(
-            "the room \"{room}\" is not permitted: neither by the token's \"rooms\" nor, without a token, by ANONYMOUS_ROOMS"
+            "the room \"{room}\" is not permitted ({}): neither by the token's \"rooms\" or ROOMS_DEFAULT nor, without a token, by ANONYMOUS_ROOMS",
+            right.as_str()
         );
         Err(Refusal::forbidden(message))
     }
@@ -377,6 +389,13 @@ impl Client {
     /// Adds a membership.
     pub fn add_membership(&self, room: RoomName, membership: Membership) {
         self.memberships.lock().insert(room, membership);
+    }
+
+    /// Keeps it in a room from now on, whatever its permissions.
+    pub fn grant(&self, room: &RoomName) {
+        if let Some(membership) = self.memberships.lock().get_mut(room) {
+            membership.is_granted = true;
+        }
     }
 
     /// Removes a membership.

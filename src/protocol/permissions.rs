@@ -1,4 +1,4 @@
-//! Which rooms a token permits: the patterns of its `rooms` claim.
+//! Which rooms a token permits: the patterns of its `rooms` claim, for each right.
 
 use std::sync::Arc;
 
@@ -20,12 +20,41 @@ pub enum PatternError {
     TooLong,
 }
 
+/// What a client may do with a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Become a member, and so get what is sent from then on.
+    Join,
+    /// Read the history.
+    Read,
+    /// Send messages and signals.
+    Send,
+}
+
+impl Right {
+    /// All of them, in the order of the claim's fields.
+    pub const ALL: [Self; 3] = [Self::Join, Self::Read, Self::Send];
+
+    /// The claim's field, which is also the verb.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Read => "read",
+            Self::Send => "send",
+        }
+    }
+}
+
 /// The rooms that a client may join, read and send to. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Permissions(Option<Arc<[Pattern]>>);
+pub struct Permissions(Option<Arc<Rights>>);
+
+/// The patterns of each [`Right`].
+#[derive(Debug, PartialEq, Eq, Default)]
+struct Rights([Vec<Pattern>; 3]);
 
 impl Permissions {
-    /// Everything: every room and the whole namespace, as without a `rooms` claim.
+    /// Everything: every room and the whole namespace.
     pub const fn everything() -> Self {
         Self(None)
     }
@@ -35,43 +64,55 @@ impl Permissions {
         Self(Some(Arc::default()))
     }
 
-    /// Only the rooms that one of `patterns` matches, and not the whole namespace.
+    /// All rights to the rooms that one of `patterns` matches, and not the whole namespace.
     ///
     /// In a pattern `*` stands for any run of characters, also for none; all else is literal.
     ///
     /// # Errors
     /// Too many patterns, or one that is too long.
     pub fn patterns<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
-        let patterns = patterns.into_iter().map(Pattern::parse).collect::<Result<Vec<_>, _>>()?;
-        if patterns.len() > MAX_PATTERNS {
-            return Err(PatternError::TooMany);
-        }
-        Ok(Self(Some(patterns.into())))
+        let patterns = parse(patterns)?;
+        Ok(Self(Some(Arc::new(Rights([patterns.clone(), patterns.clone(), patterns])))))
     }
 
-    /// Whether `room` may be joined, read and sent to.
-    pub fn allows(&self, room: &RoomName) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(room.as_str())))
+    /// Each right to the rooms that one of its patterns matches, and not the whole namespace; the rights are
+    /// in the order of [`Right::ALL`].
+    ///
+    /// # Errors
+    /// Too many patterns of one right, or one that is too long.
+    pub fn rights(patterns: [Vec<&str>; 3]) -> Result<Self, PatternError> {
+        let [join, read, send] = patterns.map(parse);
+        Ok(Self(Some(Arc::new(Rights([join?, read?, send?])))))
     }
 
-    /// The patterns as they were given; `None` if everything is permitted.
+    /// Whether there is this right to `room`.
+    pub fn allows(&self, right: Right, room: &RoomName) -> bool {
+        self.0.as_ref().is_none_or(|rights| {
+            rights.0[right as usize].iter().any(|pattern| pattern.matches(room.as_str()))
+        })
+    }
+
+    /// The patterns of the rooms that may be joined, as they were given; `None` if everything is permitted.
     pub fn shown(&self) -> Option<Vec<String>> {
-        let patterns = self.0.as_ref()?;
-        Some(patterns.iter().map(|Pattern(parts)| parts.join("*")).collect())
+        let [join, ..] = &self.0.as_ref()?.0;
+        Some(join.iter().map(|Pattern(parts)| parts.join("*")).collect())
     }
 
-    /// Whether there is a `rooms` claim. The whole namespace is then out of reach, also with `*`.
+    /// Whether only some rooms are permitted. The whole namespace is then out of reach, also with `*`.
     pub fn restricted(&self) -> bool {
         self.0.is_some()
     }
 }
 
+fn parse<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Vec<Pattern>, PatternError> {
+    let patterns = patterns.into_iter().map(Pattern::parse).collect::<Result<Vec<_>, _>>()?;
+    if patterns.len() > MAX_PATTERNS { Err(PatternError::TooMany) } else { Ok(patterns) }
+}
+
 /// A pattern, cut at its stars: the first part is a prefix, the last a suffix, and those between
 /// follow one another.
-#[derive(Debug, PartialEq, Eq)]
-struct Pattern(Box<[Box<str>]>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pattern(Arc<[Box<str>]>);
 
 impl Pattern {
     fn parse(text: &str) -> Result<Self, PatternError> {
@@ -138,15 +179,35 @@ mod tests {
             ("*", "anything", true),
         ] {
             let permissions = Permissions::patterns([pattern]).unwrap();
-            assert_eq!(permissions.allows(&room(name)), expected, "{pattern:?} {name:?}");
+            assert_eq!(
+                permissions.allows(Right::Send, &room(name)),
+                expected,
+                "{pattern:?} {name:?}"
+            );
         }
     }
 
     #[test]
     fn patterns_restrict_even_where_they_allow_every_room() {
         let every_room = Permissions::patterns(["*"]).unwrap();
-        assert!(every_room.allows(&room("x")) && every_room.restricted());
+        assert!(every_room.allows(Right::Join, &room("x")) && every_room.restricted());
         assert!(!Permissions::everything().restricted());
+    }
+
+    #[test]
+    fn each_right_has_its_own_rooms() {
+        let permissions = Permissions::rights([vec!["a*"], vec![], vec!["b", "ab"]]).unwrap();
+        for (name, expected) in
+            [("a", [true, false, false]), ("ab", [true, false, true]), ("b", [false, false, true])]
+        {
+            let allowed = Right::ALL.map(|right| permissions.allows(right, &room(name)));
+            assert_eq!(allowed, expected, "{name}");
+        }
+        assert!(permissions.restricted());
+        assert_eq!(
+            Permissions::rights([vec![], vec![], vec![""; 1001]]),
+            Err(PatternError::TooMany)
+        );
     }
 
     #[test]
@@ -166,7 +227,7 @@ mod tests {
         fn matching_agrees_with_its_definition(pattern in "[ab*é]{0,8}", name in "[abé]{1,10}") {
             let characters = |text: &str| text.chars().collect::<Vec<_>>();
             prop_assert_eq!(
-                Permissions::patterns([pattern.as_str()]).unwrap().allows(&room(&name)),
+                Permissions::patterns([pattern.as_str()]).unwrap().allows(Right::Read, &room(&name)),
                 model(&characters(&pattern), &characters(&name))
             );
         }

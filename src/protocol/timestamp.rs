@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use time::{
-    OffsetDateTime, PrimitiveDateTime, UtcDateTime, format_description::FormatItem,
+    OffsetDateTime, PrimitiveDateTime, UtcDateTime,
+    format_description::{FormatItem, well_known::Rfc3339},
     macros::format_description,
 };
 
@@ -26,6 +27,12 @@ impl Timestamp {
     /// The moment `ms` milliseconds after the Unix epoch.
     pub const fn from_millis(ms: i64) -> Self {
         Self(ms)
+    }
+
+    /// Reads RFC 3339, with any offset; parts of a millisecond are dropped.
+    pub fn parse(text: &str) -> Option<Self> {
+        let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        i64::try_from(moment.unix_timestamp_nanos().div_euclid(1_000_000)).ok().map(Self)
     }
 
     /// Milliseconds since the Unix epoch.
@@ -71,6 +78,16 @@ mod tests {
             assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), moment, "{text}");
         }
         assert!(serde_json::from_str::<Timestamp>("\"yesterday\"").is_err());
+    }
+
+    #[test]
+    fn rfc_3339_is_read_with_any_offset() {
+        let millis = |text| Timestamp::parse(text).map(Timestamp::as_millis);
+        assert_eq!(millis("2023-11-14T22:13:20.0079Z"), Some(1_700_000_000_007));
+        assert_eq!(millis("2023-11-15T00:13:20+02:00"), Some(1_700_000_000_000));
+        for wrong in ["2023-11-14", "2023-11-14T22:13:20", "1700000000", "", "tomorrow"] {
+            assert_eq!(millis(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -28,6 +28,8 @@ use crate::{
     commands::{
         context::{Context, Shared},
         deliveries::Deliveries,
+        revocation,
+        revoked_tokens::RevokedTokens,
     },
     config::{self, Config},
     gateways::{
@@ -141,6 +143,9 @@ pub enum StartError {
     /// The system cannot start a thread for the memory watch.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
+    /// The store does not say which tokens are revoked.
+    #[error("the revoked tokens cannot be read from the store: {0}")]
+    Revocations(std::borrow::Cow<'static, str>),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] store::OpenError),
@@ -216,6 +221,8 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         cluster,
         store,
         deliveries: Deliveries::default(),
+        change_membership: socketio::change_membership,
+        revocations: RevokedTokens::default(),
         verifier,
         observer: admin.clone().map(|admin| Arc::new(admin) as Arc<dyn Observer>),
         registry,
@@ -225,6 +232,9 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         started_at,
         config: config.clone(),
     });
+    if context.verifier.is_some() {
+        read_revocations(&context).await?;
+    }
     let app = App::new(Parts {
         context,
         api_keys: ApiKeys::new(config.api_keys.iter().map(|key| key.expose().to_owned()).collect()),
@@ -260,6 +270,15 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     Ok(Server { app, io, layer, deliverer, listener, address })
 }
 
+/// Reads the revoked tokens; where other nodes revoke, too, again and again.
+async fn read_revocations(context: &Context) -> Result<(), StartError> {
+    if context.cluster.is_some() {
+        tokio::spawn(revocation::watch(context.clone()));
+        return Ok(());
+    }
+    revocation::refresh(context).await.map_err(|refusal| StartError::Revocations(refusal.message))
+}
+
 fn open_event_log(config: &Config) -> Result<EventLog, StartError> {
     EventLog::open(config.event_log.as_ref()).map_err(|source| {
         let path = match &config.event_log {
@@ -270,7 +289,7 @@ fn open_event_log(config: &Config) -> Result<EventLog, StartError> {
     })
 }
 
-/// Opens the store; `None` if nothing is to be kept.
+/// Opens the store; `None` if nothing is to be kept. Where there are tokens, their revocations are.
 async fn open_store(
     config: &Config,
     here: &Fanout,
@@ -278,7 +297,8 @@ async fn open_store(
     redis: Option<&redis::Client>,
     node: &str,
 ) -> Result<Option<Store>, StartError> {
-    if config.history_size == 0 && config.queue_size == 0 && config.webhook_url.is_none() {
+    let keeps_messages = config.history_size > 0 || config.queue_size > 0;
+    if !keeps_messages && config.webhook_url.is_none() && !config.auth_enabled() {
         return Ok(None);
     }
     let settings = store::Settings::of(config);

@@ -26,8 +26,9 @@ pub use self::{
     pending::Pending,
     redis::{RedisSettings, room_channel, room_of_channel},
     types::{
-        Append, Clock, Committed, Entry, Extent, Health, Location, MAX_RECEIPTS, Page, Query,
-        QueuedItem, Receipt, RoomKey, Settings, Stats, StoreError, Stored, Sync,
+        Append, Clock, Committed, Entry, Extent, Health, Location, MAX_RECEIPTS, MAX_REVOCATIONS,
+        Page, Query, QueuedItem, Receipt, RevocationCursor, Revocations, Revoked, RoomKey,
+        Settings, Stats, StoreError, Stored, Sync,
     },
     webhook::{Announcement, Fact, Settled, StoredWebhook, Stream, Webhook, WebhookMessage},
 };
@@ -223,6 +224,36 @@ impl Store {
 
     fn number(answer: Answer) -> Pending<u64> {
         Pending { answer, read: |outcome| outcome.number }
+    }
+
+    /// Stores a revocation; `false` if [`MAX_REVOCATIONS`] are in force.
+    pub fn revoke(&self, revoked: Revoked) -> Pending<bool> {
+        let answer = match &self.backend {
+            Backend::Embedded(store) => store.revoke(revoked),
+            Backend::Redis(store) => store.revoke(&revoked),
+        };
+        Pending { answer, read: |outcome| outcome.number == 1 }
+    }
+
+    /// Removes a revocation; `false` if there is none of this id.
+    pub fn reinstate(&self, id: &str) -> Pending<bool> {
+        let answer = match &self.backend {
+            Backend::Embedded(store) => store.reinstate(id.to_owned()),
+            Backend::Redis(store) => store.reinstate(id),
+        };
+        Pending { answer, read: |outcome| outcome.number == 1 }
+    }
+
+    /// The revocations that were added after the cursor; all of them if one was taken back since, and always
+    /// if the store is not shared.
+    pub async fn revocations(&self, since: &RevocationCursor) -> Result<Revocations, StoreError> {
+        match &self.backend {
+            Backend::Embedded(store) => {
+                let (cursor, items) = (RevocationCursor::default(), store.revocations().await?);
+                Ok(Revocations { cursor, is_all: true, items })
+            }
+            Backend::Redis(store) => store.revocations(since).await,
+        }
     }
 
     /// Deletes now everything that is too old. The store also does so by itself, a little at a time.

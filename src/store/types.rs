@@ -257,6 +257,40 @@ pub struct QueuedItem {
     pub entry: Entry,
 }
 
+/// The most revocations that are in force at a time.
+pub const MAX_REVOCATIONS: u64 = 100_000;
+
+/// Revoked tokens, as they are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// The revocation's id.
+    pub id: String,
+    /// When it is forgotten, in milliseconds since 1970-01-01 UTC.
+    pub expires_at_ms: i64,
+    /// The revocation itself.
+    pub json: String,
+}
+
+/// How far the revocations were read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RevocationCursor {
+    /// Changes when one was taken back, or all were lost.
+    pub(super) epoch: String,
+    /// Grows with each that is added.
+    pub(super) version: u64,
+}
+
+/// What was read of the revocations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocations {
+    /// Where the next read continues.
+    pub cursor: RevocationCursor,
+    /// Whether these are all there are, and not only those after the cursor.
+    pub is_all: bool,
+    /// The revocations, as they were stored.
+    pub items: Vec<String>,
+}
+
 /// Why the store did not do what was asked. Nothing was stored, except possibly when the connection to a
 /// shared store failed meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -43,7 +43,7 @@ test('the document is valid AsyncAPI 3, by the official parser', async () => {
     assert.deepEqual(faults.map(({ code, message, path }) => `${code}: ${message} at ${path.join('.')}`), []);
     assert.equal(document.version(), '3.0.0');
     assert.equal(document.operations().filterByReceive().length, 18);
-    assert.equal(document.operations().filterBySend().length, 29);
+    assert.equal(document.operations().filterBySend().length, 30);
     const broken = await new Parser().parse(text.replace('"action": "send"', '"action": "shout"'));
     assert.equal(broken.document, undefined);
   } finally {
@@ -184,10 +184,10 @@ story('every event and every acknowledgement is as the document says', { PRESENC
   b.close();
   await next(a, 'client-disconnected');
   await next(a, 'user-offline');
-  witness.end(Object.keys(witness.document.components.messages).filter((key) => key !== 'server.token-expired'));
+  witness.end(Object.keys(witness.document.components.messages).filter((key) => !['server.token-expired', 'server.token-revoked'].includes(key)));
 });
 
-story('the same with authentication', { JWT_SECRET: SECRET }, async ({ server, connect }) => {
+story('the same with authentication', { JWT_SECRET: SECRET, API_KEYS: 'a-key' }, async ({ server, connect }) => {
   const witness = new Witness(await fetchDocument(server));
   const short = sign({ sub: 'alice', exp: inSeconds(3) });
   const socket = witness.watch(await connect({ auth: { token: short } }));
@@ -195,5 +195,12 @@ story('the same with authentication', { JWT_SECRET: SECRET }, async ({ server, c
   await witness.good(socket, 'private-message', { targetUserId: 'nobody-here', message: 'Hi' });
   await next(socket, 'token-expired');
   await disconnected(socket);
-  witness.end(['server.token-expired', 'server.message-sent', 'ack.private-message']);
+  const revoked = witness.watch(await connect({ auth: { token: sign({ sub: 'bob', exp: inSeconds(600) }) } }));
+  await fetch(`${server.url}/revocations`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: 'Bearer a-key' },
+    body: JSON.stringify({ userId: 'bob', expiresAt: new Date(Date.now() + 60_000) }),
+  });
+  await next(revoked, 'token-revoked');
+  witness.end(['server.token-expired', 'server.token-revoked', 'server.message-sent', 'ack.private-message']);
 });

@@ -34,6 +34,19 @@ test('a token to try with', async () => {
   });
 });
 
+story('tokens that are revoked', { JWT_SECRET: SECRET, API_KEYS: 'a-key' }, async ({ server, connect }) => {
+  const token = (claims) => sign({ sub: 'alice', exp: inSeconds(600), ...claims });
+  const socket = await connect({ auth: { token: token({ jti: 'the-id-of-one-token' }) } });
+  const old = await connect({ auth: { token: token({ iat: 1 }) } });
+  const mallory = await connect({ auth: { token: token({ sub: 'mallory' }) } });
+  const told = [socket, old, mallory].map((client) => next(client, 'token-revoked'));
+  await withFolder({ 'revoke.sh': await example('revoke.sh') }, async (cwd) => {
+    const output = await run('bash', ['-e', 'revoke.sh'], { cwd, env: { PATH: process.env.PATH, ROOMCAST_URL: server.url, ROOMCAST_KEY: 'a-key' } });
+    assert.equal(output.match(/"createdAt"/g).length, 3, output);
+  });
+  await Promise.all(told);
+});
+
 story('NestJS', { JWT_SECRET: SECRET }, async (world) => {
   const { code } = await transform(await example('nestjs.ts'), {
     loader: 'ts',

@@ -21,10 +21,6 @@ fn args(line: &[&str]) -> TokenArgs {
     Cli::try_parse_from(line).unwrap_or_else(|error| panic!("{error}")).token
 }
 
-fn no_key() -> Settings {
-    Settings { key: None, issuer: None, audience: None }
-}
-
 fn key_path(name: &str) -> String {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures/keys")
@@ -79,7 +75,7 @@ async fn what_stands_in_the_way_of_a_token_is_said() {
     };
     let secret = || settings(KeySource::Secret(SECRET.into()));
     assert_eq!(
-        failure(&["--sub", "alice"], no_key()).await,
+        failure(&["--sub", "alice"], off()).await,
         "no key to sign with: set JWT_SECRET, or give --private-key FILE"
     );
     assert_eq!(failure(&["--sub", ""], secret()).await, "--sub must not be empty");
@@ -91,11 +87,11 @@ async fn what_stands_in_the_way_of_a_token_is_said() {
     let many = vec!["x".repeat(100); 200].join(",");
     let error = failure(&["--sub", "a", "--rooms", &many], secret()).await;
     assert!(error.starts_with("the token would be larger than 16384 bytes"), "{error}");
-    let missing = failure(&["--sub", "a", "--private-key", "/nowhere"], no_key()).await;
+    let missing = failure(&["--sub", "a", "--private-key", "/nowhere"], off()).await;
     assert!(missing.starts_with("--private-key /nowhere: "), "{missing}");
     for unusable in ["ec-p256.sec1.pem", "rsa.pub.pem", "README.md"] {
         let path = key_path(unusable);
-        let error = failure(&["--sub", "a", "--private-key", &path], no_key()).await;
+        let error = failure(&["--sub", "a", "--private-key", &path], off()).await;
         assert!(error.contains("the private key is not usable"), "{unusable}: {error}");
     }
     let path = key_path("ec-p256-other.pem");
@@ -167,6 +163,6 @@ async fn an_odd_token_is_explained_as_far_as_it_goes() {
         garbage.unwrap_err(),
         "not valid: token is not a JWT: three base64url parts of JSON, joined by dots, are expected"
     );
-    let off = run(&args(&["--check", "x"]), no_key()).await.unwrap_err();
+    let off = run(&args(&["--check", "x"]), off()).await.unwrap_err();
     assert!(off.starts_with("no key is configured to check the token with"), "{off}");
 }

@@ -13,6 +13,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 use super::{AuthError, Identity, KeySource, Settings, Verifier};
+use crate::protocol::permissions::Permissions;
 
 pub(super) const SECRET: &str = "a secret of the tests, 32 bytes and more";
 
@@ -22,8 +23,12 @@ pub(super) fn fixture(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+fn off() -> Settings {
+    Settings { key: None, issuer: None, audience: None, default_rooms: Permissions::everything() }
+}
+
 fn settings(key: KeySource) -> Settings {
-    Settings { key: Some(key), issuer: None, audience: None }
+    Settings { key: Some(key), ..off() }
 }
 
 fn verifier(key: KeySource) -> Verifier {

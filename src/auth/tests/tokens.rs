@@ -1,7 +1,7 @@
 //! Tokens that are accepted, with every algorithm.
 
 use super::*;
-use crate::protocol::names::RoomName;
+use crate::protocol::{names::RoomName, permissions::Right};
 
 #[tokio::test]
 async fn each_algorithm_of_a_secret_is_accepted() {
@@ -42,13 +42,13 @@ async fn a_token_says_who_how_long_and_where() {
     assert_eq!(identity.client_name.as_deref(), Some("Alice"));
     assert_eq!(identity.expires_at, Some(UNIX_EPOCH + std::time::Duration::from_secs(exp)));
     assert!(identity.rooms.restricted());
-    assert!(identity.rooms.allows(&RoomName::parse("team-1").unwrap()));
-    assert!(!identity.rooms.allows(&RoomName::parse("other").unwrap()));
+    assert!(identity.rooms.allows(Right::Join, &RoomName::parse("team-1").unwrap()));
+    assert!(!identity.rooms.allows(Right::Join, &RoomName::parse("other").unwrap()));
 }
 
 #[test]
 fn a_verifier_says_whether_it_is_on() {
-    let off = Settings { key: None, issuer: None, audience: None };
+    let off = off();
     assert!(!Verifier::new(off).unwrap().enabled());
     assert!(with_secret().enabled());
 }

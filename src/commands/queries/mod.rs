@@ -36,7 +36,7 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    fn of<T>(answers: &Answers<T>) -> Self {
+    pub(in crate::commands) fn of<T>(answers: &Answers<T>) -> Self {
         Self { partial: answers.is_partial(), unreachable: answers.unreachable.clone() }
     }
 }

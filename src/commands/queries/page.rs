@@ -51,7 +51,7 @@ pub(super) fn hash(key: &str) -> u64 {
 impl<T> Part<T> {
     /// The items after the request's key, in the order of their keys. A cursor is a key, not a number: items
     /// that come and go meanwhile hide none that stays.
-    pub(super) fn of<S>(
+    pub(in crate::commands) fn of<S>(
         all: Vec<(String, S)>,
         request: &PageRequest,
         show: impl Fn(S) -> T,
@@ -70,7 +70,7 @@ impl<T> Part<T> {
 impl<T> Page<T> {
     /// The page made of this node's part and the others'. `join` merges an item of several parts into the
     /// first.
-    pub(super) fn of(
+    pub(in crate::commands) fn of(
         here: Part<T>,
         elsewhere: Answers<Part<T>>,
         request: &PageRequest,

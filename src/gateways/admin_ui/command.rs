@@ -4,9 +4,10 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 
 use crate::{
-    commands::{is_state_event, membership::MembershipCommand},
+    commands::{is_state_event, membership_command::MembershipCommand},
     gateways::{app::App, socketio::change_membership},
     hub::{Client, Namespace, packet::Packet},
     protocol::{
@@ -38,11 +39,14 @@ pub(super) fn run(app: &App, text: &str, attachments: Arc<[Bytes]>) -> Result<us
     let clients = match name.as_str() {
         "join" => {
             let (namespace, room) = (given.namespace(app)?, given.room(1)?);
-            give(&given.clients(&namespace, 2)?, || MembershipCommand::Join(room.clone()))
+            let rooms = Arc::from([room]);
+            let join = MembershipCommand::Join { rooms, is_granted: false };
+            give(&given.clients(&namespace, 2)?, &join)
         }
         "leave" => {
             let (namespace, room) = (given.namespace(app)?, given.room(1)?);
-            give(&given.clients(&namespace, 2)?, || MembershipCommand::Leave(room.clone()))
+            let leave = MembershipCommand::Leave { rooms: Arc::from([room]) };
+            give(&given.clients(&namespace, 2)?, &leave)
         }
         "_disconnect" => {
             let namespace = given.namespace(app)?;
@@ -64,8 +68,11 @@ pub(super) fn run(app: &App, text: &str, attachments: Arc<[Bytes]>) -> Result<us
     Ok(clients)
 }
 
-fn give(clients: &[Arc<Client>], make: impl Fn() -> MembershipCommand) -> usize {
-    clients.iter().filter(|client| change_membership(client, make())).count()
+fn give(clients: &[Arc<Client>], command: &MembershipCommand) -> usize {
+    // The operator does not wait for the outcome.
+    let give =
+        |client: &&Arc<Client>| change_membership(client, command.clone(), oneshot::channel().0);
+    clients.iter().filter(give).count()
 }
 
 /// Disconnects the clients from their namespace, or from all that they are in.

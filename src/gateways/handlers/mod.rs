@@ -174,7 +174,7 @@ impl Handlers {
             disconnects: config.handler_disconnect,
             headers: config.handler_headers.clone(),
             keeps_handshake: config.handler_handshake,
-            user_permissions: Permissions::everything(),
+            user_permissions: config.rooms_default.permissions(),
             node: node.to_owned(),
             later: Later::default(),
             ends: AtomicUsize::new(0),
@@ -372,7 +372,9 @@ impl Handlers {
         Session {
             user: user.or(session.user),
             permissions: permissions.unwrap_or(default),
+            join: session.join,
             expires_at: expires_at.or(session.expires_at),
+            issued: session.issued,
             claims: claims.or(session.claims),
             said,
         }

@@ -1,6 +1,6 @@
 //! `POST /events`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
@@ -9,16 +9,14 @@ use utoipa::ToSchema;
 
 use super::{
     extract::{JsonText, namespace},
-    messages::event_fault,
+    fields::{Fields, client},
     openapi::{BodyErrors, Busy, KeyErrors},
 };
 use crate::{
     commands::backend_event::{self, Audience, BackendEvent, Sent},
     gateways::{app::App, http_error::HttpError},
     protocol::{
-        audience::Except,
-        client_id::ClientId,
-        names::{NameError, RoomName, UserId},
+        names::{RoomName, UserId},
         payload::{Object, Payload},
     },
 };
@@ -120,7 +118,7 @@ pub(super) async fn send(
 
 /// Reads the body as an event, or returns everything that is wrong with it.
 fn read(app: &App, body: &Object<'_>) -> Result<BackendEvent, Vec<String>> {
-    let mut fields = Fields { object: body, prefix: "", faults: Vec::new() };
+    let mut fields = Fields::of(body);
     let event = fields.event();
     let data = body.get("data").unwrap_or(RawValue::NULL);
     if Object::parse(data.get()).is_some_and(|data| data.is_placeholder()) {
@@ -166,135 +164,5 @@ fn read(app: &App, body: &Object<'_>) -> Result<BackendEvent, Vec<String>> {
             volatile,
         }),
         _ => Err(fields.faults),
-    }
-}
-
-/// A client's id; `None` for a text that can be no id, and so reaches nobody.
-#[allow(clippy::unnecessary_wraps, reason = "as the other names are parsed")]
-fn client(text: &str) -> Result<Option<ClientId>, NameError> {
-    Ok(text.parse().ok())
-}
-
-/// Reads fields, and collects their errors.
-struct Fields<'o, 'a> {
-    object: &'o Object<'a>,
-    /// The prefix of a field's name in an error.
-    prefix: &'static str,
-    faults: Vec<String>,
-}
-
-impl Fields<'_, '_> {
-    fn fault(&mut self, text: impl std::fmt::Display) {
-        self.faults.push(format!("{}{text}", self.prefix));
-    }
-
-    fn event(&mut self) -> String {
-        let given =
-            self.object.get("event").map(|value| serde_json::from_str::<String>(value.get()));
-        let fault = match &given {
-            None => Some("event should not be empty".to_owned()),
-            Some(Err(_)) => Some("event must be a string".to_owned()),
-            Some(Ok(event)) => event_fault("event", event),
-        };
-        self.faults.extend(fault);
-        given.and_then(Result::ok).unwrap_or_default()
-    }
-
-    fn text(&mut self, field: &str) -> Option<String> {
-        let text = serde_json::from_str(self.object.get(field)?.get()).ok();
-        if text.is_none() {
-            self.fault(format_args!("{field} must be a string"));
-        }
-        text
-    }
-
-    fn flag(&mut self, field: &str) -> bool {
-        match self.object.get(field).map(RawValue::get) {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(_) => {
-                self.fault(format_args!("{field} must be a boolean value"));
-                false
-            }
-        }
-    }
-
-    /// A list that must not be empty or null if it is given: that must never mean everyone.
-    fn targets<T>(
-        &mut self,
-        field: &str,
-        parse: impl Fn(&str) -> Result<T, NameError>,
-    ) -> Option<Vec<T>> {
-        if self.object.fields().any(|(name, value)| name == field && value.get() == "null") {
-            self.fault(format_args!("{field} should not be empty"));
-            return Some(Vec::new());
-        }
-        let faults = self.faults.len();
-        let names = self.names(field, parse)?;
-        if names.is_empty() && self.faults.len() == faults {
-            self.fault(format_args!("{field} should not be empty"));
-        }
-        Some(names)
-    }
-
-    /// A list of names, each a string or a number.
-    fn names<T>(
-        &mut self,
-        field: &str,
-        parse: impl Fn(&str) -> Result<T, NameError>,
-    ) -> Option<Vec<T>> {
-        let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(self.object.get(field)?.get())
-        else {
-            self.fault(format_args!("{field} must be an array"));
-            return Some(Vec::new());
-        };
-        let mut names = Vec::with_capacity(values.len());
-        for value in values {
-            let text = match value.get().as_bytes() {
-                [b'-' | b'0'..=b'9', ..] => Some(value.get().to_owned()),
-                _ => serde_json::from_str(value.get()).ok(),
-            };
-            match text.as_deref().map(&parse) {
-                Some(Ok(name)) => names.push(name),
-                Some(Err(error)) => self.once(format_args!("each value in {field} {error}")),
-                None => self.once(format_args!("each value in {field} must be a string")),
-            }
-        }
-        Some(names)
-    }
-
-    fn once(&mut self, fault: impl std::fmt::Display) {
-        let fault = format!("{}{fault}", self.prefix);
-        if !self.faults.contains(&fault) {
-            self.faults.push(fault);
-        }
-    }
-
-    /// The excluded clients; the rooms are those of the namespace at `path`.
-    fn except(&mut self, path: Arc<str>) -> Except {
-        let Some(value) = self.object.get("except") else { return Except::nobody() };
-        let Some(object) = Object::parse(value.get()) else {
-            self.fault("except must be an object");
-            return Except::nobody();
-        };
-        let mut fields = Fields { object: &object, prefix: "except.", faults: Vec::new() };
-        let rooms = fields.names("rooms", RoomName::parse).unwrap_or_default();
-        let except = Except {
-            rooms,
-            namespace: Some(path),
-            users: fields.names("users", UserId::parse).unwrap_or_default(),
-            clients: fields.names("clients", client).into_iter().flatten().flatten().collect(),
-        };
-        fields.nothing_but(&["rooms", "users", "clients"]);
-        self.faults.append(&mut fields.faults);
-        except
-    }
-
-    /// Rejects unknown fields: a misspelt one would widen the audience unnoticed.
-    fn nothing_but(&mut self, known: &[&str]) {
-        let object = self.object;
-        for (name, _) in object.fields().filter(|(name, _)| !known.contains(name)) {
-            self.fault(format_args!("property {name} should not exist"));
-        }
     }
 }

@@ -7,14 +7,17 @@ mod bundle;
 mod connections;
 mod events;
 mod extract;
+mod fields;
 mod health;
 mod keys;
 mod limits;
+mod memberships;
 mod message_dto;
 mod messages;
 mod openapi;
 mod origin;
 mod playground;
+mod revocations;
 mod rooms;
 mod users;
 
@@ -90,6 +93,7 @@ pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
         .layer(from_fn_with_state(bundle, bundle::serve))
         .layer(from_fn_with_state(app.clone(), limits::handshakes))
         .layer(from_fn_with_state(socketio::Verifier::new(app), socketio::verify))
+        .map_request(socketio::token_of_cookie(app.config.clone()))
         .layer(layer)
         .service(cannot.with_state(()));
     let trace = TraceLayer::new_for_http()
@@ -156,6 +160,11 @@ fn management_routes() -> OpenApiRouter<App> {
         .routes(routes!(rooms::one))
         .routes(routes!(rooms::messages))
         .routes(routes!(users::one))
+        .routes(routes!(users::disconnect))
+        .routes(routes!(memberships::join_user, memberships::leave_user))
+        .routes(routes!(memberships::join_client, memberships::leave_client))
+        .routes(routes!(revocations::revoke, revocations::list))
+        .routes(routes!(revocations::reinstate))
         .routes(routes!(users::stats))
 }
 

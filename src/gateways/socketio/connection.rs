@@ -24,6 +24,7 @@ use socketioxide::{
     socket::{DisconnectReason, Socket},
 };
 use socketioxide_core::{Str, Value};
+use tokio::sync::oneshot;
 
 use super::{
     connects::Connects,
@@ -144,6 +145,7 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
                 connects.refuse(&self.namespace.path, &refusal);
                 Box::new(refusal) as Refused
             })?;
+            let first_rooms = session::first_rooms(&prepared.session);
             let connection = Arc::new(Connection {
                 _stay: self.app.registry.enter(&self.namespace.path),
                 app: self.app.clone(),
@@ -156,6 +158,11 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
                 permit: permit.map(Arc::downgrade).unwrap_or_default(),
             });
             taken.enter(&connection);
+            // The first thing in its inbox, before anything that the client sends.
+            if let Some(join) = first_rooms {
+                let item = Item::Membership(join, oneshot::channel().0);
+                let _unbounded = connection.inbox.push(&connection, item);
+            }
             socket.extensions.insert(connection.clone());
             socket.on_fallback(EventHandler(connection.clone()));
             socket.on_disconnect(Farewell(connection));
@@ -221,8 +228,7 @@ impl NamespaceHandler {
         match (&self.app.verifier, &handshake.token) {
             (Some(verifier), Some(token)) => {
                 let who = Who::of(handshake.address, None);
-                let mut identity =
-                    self.app.limits.auth_failures.verify(verifier, token, who).await?;
+                let mut identity = session::identify(&self.app, verifier, token, who).await?;
                 let name = identity.client_name.take();
                 Ok((session::of_token(&self.app, identity), name))
             }

@@ -20,7 +20,7 @@ use super::{
     guard::{catch_panic, catch_panic_async},
 };
 use crate::{
-    commands::membership::MembershipCommand,
+    commands::membership_command::{Done, MembershipCommand},
     gateways::handlers::First,
     memory::Charge,
     sync::{Mutex, spawn},
@@ -60,7 +60,7 @@ pub(super) enum Item {
         charge: Charge,
     },
     /// A change of the client's memberships that somebody else asks for.
-    Membership(MembershipCommand),
+    Membership(MembershipCommand, Done),
     /// What the application's backend wants to be done first.
     Admitted(First),
     /// The connection has ended.

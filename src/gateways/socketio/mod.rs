@@ -3,6 +3,7 @@
 
 mod connection;
 mod connects;
+mod cookie;
 mod eio3;
 mod guard;
 mod handshake;
@@ -17,6 +18,7 @@ mod upgrade;
 mod verify;
 
 pub use self::{
+    cookie::token_of_cookie,
     layer::{build, mount},
     membership::change_membership,
     upgrade::{SocketLayer, SocketService},

@@ -69,9 +69,9 @@ impl Connection {
             Item::Event { text, attachments, ack, came, charge } => {
                 (text, attachments, ack, came, charge)
             }
-            Item::Membership(command) => {
+            Item::Membership(command, done) => {
                 return Task::alone(async move {
-                    membership::apply(&of.app, &client, command).await;
+                    membership::apply_and_tell(&of.app, &client, command, done).await;
                 });
             }
             Item::Admitted(first) => {

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     pending::Reply,
-    types::{Entry, RoomKey},
+    types::{Entry, Revoked, RoomKey},
 };
 use crate::{
     limits::SenderId,
@@ -53,6 +53,10 @@ pub(super) enum Work {
     /// A webhook of a message that is kept nowhere else.
     Tell(Webhook),
     Settle(Settled),
+    Revoke(Revoked),
+    Reinstate {
+        id: String,
+    },
     Sweep,
 }
 
@@ -65,7 +69,12 @@ impl Work {
             | Self::Enqueue { .. }
             | Self::Announce(_)
             | Self::Tell(_) => true,
-            Self::Confirm { .. } | Self::Settle(_) | Self::Sweep => false,
+            // A revocation is small, and must not depend on what others have stored.
+            Self::Confirm { .. }
+            | Self::Settle(_)
+            | Self::Revoke(_)
+            | Self::Reinstate { .. }
+            | Self::Sweep => false,
         }
     }
 
@@ -78,7 +87,8 @@ impl Work {
             Self::Receipt { message_id, .. } => message_id.len(),
             Self::Announce(announcement) => size(announcement.webhook.as_ref()),
             Self::Tell(webhook) => size(Some(webhook)),
-            Self::Confirm { .. } | Self::Settle(_) | Self::Sweep => 0,
+            Self::Revoke(revoked) => revoked.json.len(),
+            Self::Confirm { .. } | Self::Settle(_) | Self::Reinstate { .. } | Self::Sweep => 0,
         };
         own + size_of::<Self>()
     }
@@ -100,7 +110,12 @@ impl backlog::Command for Command {
             Work::Append { sender, .. } | Work::Enqueue { sender, .. } => sender.clone(),
             Work::Receipt { user, .. } => Some(SenderId::User(user.clone())),
             Work::Announce(announcement) => announcement.sender.clone(),
-            Work::Confirm { .. } | Work::Tell(_) | Work::Settle(_) | Work::Sweep => None,
+            Work::Confirm { .. }
+            | Work::Tell(_)
+            | Work::Settle(_)
+            | Work::Revoke(_)
+            | Work::Reinstate { .. }
+            | Work::Sweep => None,
         }
     }
 

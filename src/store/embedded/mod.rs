@@ -27,6 +27,7 @@ mod queue;
 mod reader;
 mod receipts;
 mod reserve;
+mod revocations;
 mod rooms;
 mod schema;
 mod shared;
@@ -64,8 +65,8 @@ use super::{
     backlog::Limits,
     pending::{self, Answer},
     types::{
-        self, Append, Committed, Entry, Extent, Health, Location, Page, Query, QueuedItem, RoomKey,
-        Settings, Stats, StoreError,
+        self, Append, Committed, Entry, Extent, Health, Location, Page, Query, QueuedItem, Revoked,
+        RoomKey, Settings, Stats, StoreError,
     },
     webhook::{Announcement, Fact, Settled, StoredWebhook, Stream, Webhook},
 };
@@ -247,6 +248,19 @@ impl Embedded {
 
     pub(super) fn confirm(&self, user: UserId, up_to: u64) -> Answer {
         self.submit(Work::Confirm { user, up_to })
+    }
+
+    pub(super) fn revoke(&self, revoked: Revoked) -> Answer {
+        self.submit(Work::Revoke(revoked))
+    }
+
+    pub(super) fn reinstate(&self, id: String) -> Answer {
+        self.submit(Work::Reinstate { id })
+    }
+
+    pub(super) async fn revocations(&self) -> Result<Vec<String>, StoreError> {
+        let now = self.settings.clock.now_ms();
+        self.readers.run(move |conn| revocations::all(conn, now)).await
     }
 
     pub(super) fn sweep(&self) -> Answer {

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     evict,
     log::{Room, Window, expired_at, sql},
-    queue,
+    queue, revocations,
     rooms::Rooms,
     types::{RoomKey, Settings},
 };
@@ -57,6 +57,7 @@ impl Sweep {
     ) -> rusqlite::Result<Progress> {
         let now = settings.clock.now_ms();
         queue::sweep(conn, expired_at(now, settings.queue_ttl), &mut budget)?;
+        revocations::sweep(conn, now, &mut budget)?;
         evict::purge(conn, &mut budget)?;
         let candidates = self.candidates(conn, rooms)?;
         let looked_at = candidates.len();

@@ -16,7 +16,7 @@ use super::{
     log::{Room, Window, expired_at},
     outbox::{self, Change},
     pending::Outcome,
-    queue, receipts,
+    queue, receipts, revocations,
     rooms::Rooms,
     schema,
     shared::Shared,
@@ -354,6 +354,11 @@ impl Batch<'_> {
                 Ok(Ok(1.into()))
             }
             Work::Settle(settled) => Ok(Ok(self.webhooks.settle(conn, settings, &settled)?.into())),
+            Work::Revoke(revoked) => {
+                let stored = revocations::revoke(conn, &revoked, settings.clock.now_ms())?;
+                Ok(Ok(u64::from(stored).into()))
+            }
+            Work::Reinstate { id } => Ok(Ok(u64::from(revocations::reinstate(conn, &id)?).into())),
             Work::Sweep => {
                 let mut sweep = Sweep::default();
                 while sweep.step(conn, self.rooms, settings, usize::MAX)? != Progress::Finished {}

@@ -21,6 +21,7 @@ mod connections;
 mod intake;
 mod link;
 mod names;
+mod revocations;
 mod scripts;
 #[cfg(test)]
 mod tests;

@@ -32,6 +32,9 @@ scripts! {
     QUEUED = "queue.lua", "queued.lua";
     CONFIRM = "queue.lua", "confirm.lua";
     CLAIM = "claim.lua";
+    REVOKE = "revoke.lua";
+    REINSTATE = "reinstate.lua";
+    REVOCATIONS = "revocations.lua";
     CHECK_IN = "check_in.lua";
     SWEEP = "trim.lua", "forget.lua", "queue.lua", "sweep.lua";
 }

@@ -102,6 +102,26 @@ pub(super) fn queued(value: &Value) -> Result<(u64, Vec<QueuedItem>), DecodeErro
     Ok((number(count)?, items.collect::<Result<_, _>>()?))
 }
 
+/// A part of the revocations.
+pub(super) struct RevocationPage {
+    pub epoch: String,
+    /// The version of the last one.
+    pub version: u64,
+    pub more: bool,
+    pub items: Vec<String>,
+}
+
+pub(super) fn revocations(value: &Value) -> Result<RevocationPage, DecodeError> {
+    let [epoch, version, more, items] = array(value)? else { return Err(DecodeError) };
+    let items = array(items)?.iter().map(|item| text(item).map(str::to_owned));
+    Ok(RevocationPage {
+        epoch: text(epoch)?.to_owned(),
+        version: number(version)?,
+        more: number(more)? == 1,
+        items: items.collect::<Result<_, _>>()?,
+    })
+}
+
 /// A step of the sweep: whether there may be more, and how many rooms are left.
 pub(super) fn swept(value: &Value) -> Result<(bool, u64), DecodeError> {
     let [more, rooms] = array(value)? else { return Err(DecodeError) };

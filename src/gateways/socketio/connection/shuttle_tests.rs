@@ -2,6 +2,7 @@
 
 use shuttle::future::{JoinHandle, spawn};
 use socketioxide::socket::DisconnectReason;
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::*;
@@ -11,7 +12,7 @@ use crate::{
     commands::{
         context::{Context, Shared},
         deliveries::Deliveries,
-        membership::MembershipCommand,
+        membership_command::MembershipCommand,
     },
     config::Config,
     gateways::{app::Parts, socketio::connects},
@@ -153,9 +154,10 @@ fn events_are_done_one_after_the_other_and_the_end_last() {
             spawn(async move { opener.inbox.open(&opener, None) }),
             spawn(async move {
                 for room in ["a", "b"] {
-                    let order =
-                        Item::Membership(MembershipCommand::Join(RoomName::parse(room).unwrap()));
-                    assert!(other.inbox.push(&other, order).is_ok());
+                    let rooms = [RoomName::parse(room).unwrap()].into();
+                    let order = MembershipCommand::Join { rooms, is_granted: false };
+                    let item = Item::Membership(order, oneshot::channel().0);
+                    assert!(other.inbox.push(&other, item).is_ok());
                 }
             }),
         ];

@@ -18,6 +18,10 @@
 --   senders:<user>   hash: sender -> how many of its messages wait
 --   sent:<sender>    hash: n, b: how many messages of a sender wait for all users, and their bytes
 --   queues           sorted set: users by the time of their oldest queued message
+--   revoked          hash: id -> a revocation of tokens
+--   revoked:order    sorted set: their ids by the version at which they were added
+--   revoked:ends     sorted set: their ids by when they are over
+--   revoked:state    hash: version (counts those added), epoch (changes when one was taken back)
 local call = redis.call
 local prefix = ARGV[1]
 local log = prefix .. ':log'

@@ -1,0 +1,157 @@
+//! What backends do to clients, on all nodes: put them into rooms, take them out, disconnect a user.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use super::{context::Context, membership_command::MembershipCommand, queries::Coverage};
+use crate::{
+    broker::{
+        cluster::Answers,
+        survey::{Membership, Survey, Whom},
+    },
+    hub::Client,
+    protocol::{
+        names::UserId,
+        refusal::{Code, Refusal},
+    },
+};
+
+/// How long the answer waits for the clients' inboxes. A change that waits for longer is carried out all the
+/// same.
+const WITHIN: Duration = Duration::from_millis(700);
+
+/// What was done to clients.
+#[derive(Debug)]
+pub struct Affected {
+    /// How many there were.
+    pub clients: usize,
+    /// Whether all nodes were asked.
+    pub coverage: Coverage,
+}
+
+/// What was done on one node.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Part {
+    /// The clients for which it was done.
+    clients: usize,
+    /// The code and message of a client's refusal.
+    refused: Option<(String, String)>,
+}
+
+impl Part {
+    fn add(&mut self, other: Self) {
+        self.clients += other.clients;
+        self.refused = self.refused.take().or(other.refused);
+    }
+
+    fn refusal(&self) -> Option<Refusal> {
+        let (code, message) = self.refused.clone()?;
+        let code = Code::ALL.into_iter().find(|known| known.as_str() == code);
+        Some(Refusal::new(code.unwrap_or(Code::Unavailable), message))
+    }
+}
+
+/// Changes the memberships of a client or of a user's clients. When this returns they are changed, unless a
+/// client's earlier events take too long.
+///
+/// # Errors
+/// `not_found` for a client that is not connected, `unavailable` if it may be on a node that did not answer.
+/// `too_many_rooms` or `unavailable` if every client was refused.
+pub async fn change(context: &Context, change: Membership) -> Result<Affected, Refusal> {
+    let mut part = change_here(context, &change).await;
+    let is_found = part.clients > 0 || part.refused.is_some();
+    let elsewhere = match &change.whom {
+        Whom::Client(_) if is_found => Answers::none(),
+        _ => context.broker.survey::<Part>(&Survey::Membership(change.clone()), None).await,
+    };
+    let coverage = Coverage::of(&elsewhere);
+    let (is_partial, Answers { answers, .. }) = (elsewhere.is_partial(), elsewhere);
+    for answer in answers {
+        part.add(answer);
+    }
+    if part.clients == 0 {
+        if let Some(refusal) = part.refusal() {
+            return Err(refusal);
+        }
+        if let Whom::Client(client) = &change.whom {
+            let unknown =
+                Refusal::new(Code::NotFound, format!("Client {client} is not connected there"));
+            let answers = Answers::<()> { away: is_partial, ..Answers::none() };
+            return Err(answers.or_unreachable(unknown));
+        }
+    }
+    Ok(Affected { clients: part.clients, coverage })
+}
+
+/// The same for the clients of this node.
+pub async fn change_here(context: &Context, change: &Membership) -> Part {
+    let rooms: Arc<[_]> = change.rooms.as_slice().into();
+    let command = if change.joins {
+        MembershipCommand::Join { rooms, is_granted: true }
+    } else {
+        MembershipCommand::Leave { rooms }
+    };
+    let mut waiting = Vec::new();
+    for client in clients(context, change) {
+        let (done, told) = oneshot::channel();
+        if (context.change_membership)(&client, command.clone(), done) {
+            waiting.push(told);
+        }
+    }
+    let (mut part, deadline) = (Part::default(), Instant::now() + WITHIN);
+    for told in waiting {
+        match timeout_at(deadline, told).await {
+            Ok(Ok(Ok(()))) | Err(_) => part.clients += 1,
+            Ok(Ok(Err(Refusal { code, message, .. }))) => {
+                part.refused = Some((code.as_str().to_owned(), message.into_owned()));
+            }
+            // The client has gone.
+            Ok(Err(_)) => {}
+        }
+    }
+    part
+}
+
+/// The clients of this node that are meant. Where no namespace is given, a user's are those of `/`, and a
+/// client is found wherever it is, first in `/`.
+fn clients(context: &Context, change: &Membership) -> Vec<Arc<Client>> {
+    let is_in = |client: &Arc<Client>, path: &str| *client.namespace.path == *path;
+    let path = change.namespace.as_deref();
+    match &change.whom {
+        Whom::User(user) => {
+            let mut clients = context.registry.users.clients(user);
+            clients.retain(|client| is_in(client, path.unwrap_or("/")));
+            clients
+        }
+        Whom::Client(id) => {
+            let mut clients = context.registry.clients(*id);
+            clients.retain(|client| path.is_none_or(|path| is_in(client, path)));
+            let first = clients.iter().position(|client| is_in(client, "/")).unwrap_or(0);
+            clients.into_iter().nth(first).into_iter().collect()
+        }
+    }
+}
+
+/// Disconnects all clients of a user, for this reason.
+pub async fn disconnect_user(context: &Context, user: &UserId, reason: &str) -> Affected {
+    let here = disconnect_user_here(context, user, reason);
+    let question = Survey::DisconnectUser { user: user.clone(), reason: reason.to_owned() };
+    let elsewhere = context.broker.survey::<usize>(&question, None).await;
+    let clients = here + elsewhere.answers.iter().sum::<usize>();
+    Affected { clients, coverage: Coverage::of(&elsewhere) }
+}
+
+/// The same for the user's clients on this node; returns how many there were.
+pub fn disconnect_user_here(context: &Context, user: &UserId, reason: &str) -> usize {
+    let clients = context.registry.users.clients(user);
+    for client in &clients {
+        tracing::info!(client = %client.id, user = %user, reason, "disconnected by a backend");
+        client.disconnect(reason.to_owned());
+    }
+    clients.len()
+}

@@ -1,0 +1,181 @@
+//! Reads the fields of a body one by one, and collects everything that is wrong with them.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::messages::event_fault;
+use crate::protocol::{
+    audience::Except,
+    client_id::ClientId,
+    names::{NameError, RoomName, UserId},
+    payload::Object,
+    timestamp::Timestamp,
+};
+
+/// A client's id; `None` for a text that can be no id, and so reaches nobody.
+#[allow(clippy::unnecessary_wraps, reason = "as the other names are parsed")]
+pub(super) fn client(text: &str) -> Result<Option<ClientId>, NameError> {
+    Ok(text.parse().ok())
+}
+
+fn text_or_number(value: &RawValue) -> Option<String> {
+    match value.get().as_bytes() {
+        [b'-' | b'0'..=b'9', ..] => Some(value.get().to_owned()),
+        _ => serde_json::from_str(value.get()).ok(),
+    }
+}
+
+/// Reads fields, and collects their errors.
+pub(super) struct Fields<'o, 'a> {
+    object: &'o Object<'a>,
+    /// The prefix of a field's name in an error.
+    prefix: &'static str,
+    /// Everything that is wrong so far.
+    pub faults: Vec<String>,
+}
+
+impl<'o, 'a> Fields<'o, 'a> {
+    /// The fields of a body.
+    pub(super) fn of(object: &'o Object<'a>) -> Self {
+        Self { object, prefix: "", faults: Vec::new() }
+    }
+
+    /// Notes an error.
+    pub(super) fn fault(&mut self, text: impl std::fmt::Display) {
+        self.faults.push(format!("{}{text}", self.prefix));
+    }
+
+    /// The name of an event that a backend may send.
+    pub(super) fn event(&mut self) -> String {
+        let given =
+            self.object.get("event").map(|value| serde_json::from_str::<String>(value.get()));
+        let fault = match &given {
+            None => Some("event should not be empty".to_owned()),
+            Some(Err(_)) => Some("event must be a string".to_owned()),
+            Some(Ok(event)) => event_fault("event", event),
+        };
+        self.faults.extend(fault);
+        given.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// A string.
+    pub(super) fn text(&mut self, field: &str) -> Option<String> {
+        let text = serde_json::from_str(self.object.get(field)?.get()).ok();
+        if text.is_none() {
+            self.fault(format_args!("{field} must be a string"));
+        }
+        text
+    }
+
+    /// A moment, in RFC 3339.
+    pub(super) fn time(&mut self, field: &str) -> Option<Timestamp> {
+        let text = serde_json::from_str::<String>(self.object.get(field)?.get()).ok();
+        let time = text.and_then(|text| Timestamp::parse(&text));
+        if time.is_none() {
+            self.fault(format_args!("{field} must be a valid ISO 8601 date string"));
+        }
+        time
+    }
+
+    /// A name: a string or a number.
+    pub(super) fn name<T>(
+        &mut self,
+        field: &str,
+        parse: impl Fn(&str) -> Result<T, NameError>,
+    ) -> Option<T> {
+        match text_or_number(self.object.get(field)?).as_deref().map(parse) {
+            Some(Ok(name)) => return Some(name),
+            Some(Err(error)) => self.fault(format_args!("{field} {error}")),
+            None => self.fault(format_args!("{field} must be a string")),
+        }
+        None
+    }
+
+    /// A boolean; false if it is not given.
+    pub(super) fn flag(&mut self, field: &str) -> bool {
+        match self.object.get(field).map(RawValue::get) {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => {
+                self.fault(format_args!("{field} must be a boolean value"));
+                false
+            }
+        }
+    }
+
+    /// A list that must not be empty or null if it is given: that must never mean everyone.
+    pub(super) fn targets<T>(
+        &mut self,
+        field: &str,
+        parse: impl Fn(&str) -> Result<T, NameError>,
+    ) -> Option<Vec<T>> {
+        if self.object.fields().any(|(name, value)| name == field && value.get() == "null") {
+            self.fault(format_args!("{field} should not be empty"));
+            return Some(Vec::new());
+        }
+        let faults = self.faults.len();
+        let names = self.names(field, parse)?;
+        if names.is_empty() && self.faults.len() == faults {
+            self.fault(format_args!("{field} should not be empty"));
+        }
+        Some(names)
+    }
+
+    /// A list of names, each a string or a number.
+    pub(super) fn names<T>(
+        &mut self,
+        field: &str,
+        parse: impl Fn(&str) -> Result<T, NameError>,
+    ) -> Option<Vec<T>> {
+        let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(self.object.get(field)?.get())
+        else {
+            self.fault(format_args!("{field} must be an array"));
+            return Some(Vec::new());
+        };
+        let mut names = Vec::with_capacity(values.len());
+        for value in values {
+            match text_or_number(value).as_deref().map(&parse) {
+                Some(Ok(name)) => names.push(name),
+                Some(Err(error)) => self.once(format_args!("each value in {field} {error}")),
+                None => self.once(format_args!("each value in {field} must be a string")),
+            }
+        }
+        Some(names)
+    }
+
+    fn once(&mut self, fault: impl std::fmt::Display) {
+        let fault = format!("{}{fault}", self.prefix);
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+
+    /// The excluded clients; the rooms are those of the namespace at `path`.
+    pub(super) fn except(&mut self, path: Arc<str>) -> Except {
+        let Some(value) = self.object.get("except") else { return Except::nobody() };
+        let Some(object) = Object::parse(value.get()) else {
+            self.fault("except must be an object");
+            return Except::nobody();
+        };
+        let mut fields = Fields { object: &object, prefix: "except.", faults: Vec::new() };
+        let rooms = fields.names("rooms", RoomName::parse).unwrap_or_default();
+        let except = Except {
+            rooms,
+            namespace: Some(path),
+            users: fields.names("users", UserId::parse).unwrap_or_default(),
+            clients: fields.names("clients", client).into_iter().flatten().flatten().collect(),
+        };
+        fields.nothing_but(&["rooms", "users", "clients"]);
+        self.faults.append(&mut fields.faults);
+        except
+    }
+
+    /// Rejects unknown fields: a misspelt one would widen the audience unnoticed.
+    pub(super) fn nothing_but(&mut self, known: &[&str]) {
+        let object = self.object;
+        for (name, _) in object.fields().filter(|(name, _)| !known.contains(name)) {
+            self.fault(format_args!("property {name} should not exist"));
+        }
+    }
+}
