@@ -305,6 +305,19 @@ impl Broker {
         }
     }
 
+    /// As [`survey`](Self::survey), with this time for the answers.
+    pub async fn survey_within<T: DeserializeOwned>(
+        &self,
+        survey: &Survey,
+        packet: Option<&Packet>,
+        within: Duration,
+    ) -> Answers<T> {
+        match &self.cluster {
+            Some(cluster) => cluster.ask_within(survey, packet, within).await,
+            None => Answers::none(),
+        }
+    }
+
     /// Sends a signal to the members of a room, on all nodes.
     pub fn signal_room(
         &self,

@@ -1,6 +1,6 @@
 //! Surveys: questions of one node to all others.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +84,15 @@ pub enum Survey {
     },
     /// Read the revocations anew: they are in force then.
     Revocations,
+    /// How many clients are meant?
+    Addressees(Addressees),
+    /// Send the packet to these clients: what do they acknowledge?
+    AskClients {
+        /// The clients.
+        to: Addressees,
+        /// How long they may take.
+        wait: Duration,
+    },
     /// How many clients read what was last sent to a room or a namespace, and how many of them are behind.
     Readers {
         /// The namespace.
@@ -113,6 +122,23 @@ pub enum Whom {
     User(UserId),
     /// One client.
     Client(ClientId),
+}
+
+/// The clients that an event asks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Addressees {
+    /// The namespace of the rooms, or of everyone.
+    pub namespace: Arc<str>,
+    /// Every client of the namespace.
+    pub everyone: bool,
+    /// The members of these rooms.
+    pub rooms: Vec<RoomName>,
+    /// The clients of these users, in all namespaces.
+    pub users: Vec<UserId>,
+    /// These clients, in all namespaces.
+    pub clients: Vec<Sid>,
+    /// Who is left out.
+    pub except: Except,
 }
 
 /// Selects connections; each field that is set narrows the selection.

@@ -2,6 +2,8 @@
 
 use std::{ops::Deref, sync::Arc};
 
+use tokio::sync::Semaphore;
+
 use crate::{
     auth::Verifier,
     broker::{Broker, cluster::Cluster},
@@ -38,6 +40,8 @@ pub struct Shared {
     pub verifier: Option<Verifier>,
     /// The revoked tokens.
     pub revocations: RevokedTokens,
+    /// How many more events may wait for the acknowledgements of clients.
+    pub acknowledgements: Semaphore,
     /// The limits on clients, addresses and callers.
     pub limits: Limits,
     /// Puts a change of memberships into a client's inbox.

@@ -13,6 +13,7 @@ pub mod backend_message;
 pub mod context;
 mod custom_event;
 pub mod deliveries;
+pub mod emit_with_ack;
 pub mod event;
 pub mod history;
 mod join_room;

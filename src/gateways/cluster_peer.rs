@@ -10,8 +10,8 @@ use crate::{
         survey::Survey,
     },
     commands::{
-        announcement, backend_membership, backend_message, context::Context, presence,
-        private_message, queries, revocation, room,
+        announcement, backend_membership, backend_message, context::Context, emit_with_ack,
+        presence, private_message, queries, revocation, room,
     },
     gateways::app::App,
     hub::packet::Packet,
@@ -121,6 +121,11 @@ async fn answer(app: App, question: Survey, packet: Option<Packet>) -> Box<RawVa
             json_of(&backend_membership::change_here(context, &change).await)
         }
         Survey::Revocations => json_of(&revocation::refresh(context).await.is_ok()),
+        Survey::Addressees(to) => json_of(&emit_with_ack::count_here(context, &to)),
+        Survey::AskClients { to, wait } => match packet {
+            Some(packet) => json_of(&emit_with_ack::ask_here(context, &to, packet, wait).await),
+            None => json_of(&emit_with_ack::Part::default()),
+        },
         Survey::Counts => json_of(&queries::counts_here(context)),
         Survey::Readers { namespace, room } => {
             let namespace = context.registry.namespace(&namespace);

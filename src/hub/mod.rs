@@ -6,6 +6,7 @@
 //! - a client's memberships are changed by that client's inbox alone, one event at a time;
 //! - locks are taken in the order namespace map, then room, and never across an await.
 
+pub mod acknowledgement;
 mod client;
 pub mod observer;
 pub mod packet;

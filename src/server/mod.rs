@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::Mutex;
 use socketioxide::SocketIo;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::live_figures::LiveFigures;
@@ -28,7 +28,7 @@ use crate::{
     commands::{
         context::{Context, Shared},
         deliveries::Deliveries,
-        revocation,
+        emit_with_ack, revocation,
         revoked_tokens::RevokedTokens,
     },
     config::{self, Config},
@@ -223,6 +223,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         deliveries: Deliveries::default(),
         change_membership: socketio::change_membership,
         revocations: RevokedTokens::default(),
+        acknowledgements: Semaphore::new(emit_with_ack::MAX_WAITING),
         verifier,
         observer: admin.clone().map(|admin| Arc::new(admin) as Arc<dyn Observer>),
         registry,

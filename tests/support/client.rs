@@ -161,6 +161,8 @@ pub struct Event {
     pub attachments: Vec<Vec<u8>>,
     /// The namespace that it came from.
     pub namespace: String,
+    /// The number to acknowledge it with, where the server asks for that.
+    pub ack: Option<u64>,
 }
 
 /// A client of one namespace.
@@ -470,7 +472,11 @@ impl TestClient {
                 let data = arguments.first().cloned().unwrap_or_default();
                 let text = parts.get(1).map_or("", |part| part.get()).to_owned();
                 let attachments = Vec::new();
-                let mut event = Event { name, data, arguments, text, attachments, namespace };
+                let ack = match packet.split_once('-').filter(|_| kind == '5') {
+                    Some((_, rest)) => take_apart(&format!("2{rest}")).1,
+                    None => number,
+                };
+                let mut event = Event { name, data, arguments, text, attachments, namespace, ack };
                 for _ in 0..number.filter(|_| kind == '5').unwrap_or(0) {
                     event.attachments.push(self.read_binary().await);
                 }
@@ -500,6 +506,7 @@ impl TestClient {
                     text,
                     attachments,
                     namespace,
+                    ack: None,
                 });
             }
             _ => panic!("unexpected packet {packet}"),

@@ -86,10 +86,11 @@ impl Asking {
 }
 
 impl Question<'_> {
-    /// Waits for the answers of these nodes.
+    /// Waits for the answers of these nodes, for as long as `within`.
     pub(super) async fn wait<T: serde::de::DeserializeOwned>(
         mut self,
         nodes: Vec<String>,
+        within: Duration,
     ) -> Answers<T> {
         let mut silent = nodes.into_iter().collect::<HashSet<_>>();
         let mut answers = Vec::with_capacity(silent.len());
@@ -104,7 +105,7 @@ impl Question<'_> {
                 }
             }
         };
-        let _all_or_late = timeout(DEADLINE, listening).await;
+        let _all_or_late = timeout(within, listening).await;
         let mut unreachable = silent.into_iter().collect::<Vec<_>>();
         unreachable.sort_unstable();
         Answers { answers, unreachable, away: false }
@@ -133,7 +134,7 @@ mod tests {
         asking.answered(id, "c".into(), raw("\"another version\""));
         asking.answered(id + 1, "a".into(), raw("1"));
         let nodes = ["a", "b", "c"].map(str::to_owned).to_vec();
-        let answers = question.wait::<u64>(nodes).await;
+        let answers = question.wait::<u64>(nodes, DEADLINE).await;
         assert_eq!(answers.answers, [2]);
         assert_eq!(answers.unreachable, ["a", "c"]);
         assert!(asking.waiting.lock().is_empty());

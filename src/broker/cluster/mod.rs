@@ -57,8 +57,13 @@ pub use self::{
     users::SharedUser,
 };
 use self::{
-    asking::Asking, keys::Keys, message::encode, outbox::Outbox, session::Session,
-    subscriptions::Subscriptions, users::Users,
+    asking::{Asking, DEADLINE},
+    keys::Keys,
+    message::encode,
+    outbox::Outbox,
+    session::Session,
+    subscriptions::Subscriptions,
+    users::Users,
 };
 use crate::{
     broker::fanout::Fanout,
@@ -299,6 +304,16 @@ impl Cluster {
         question: &impl Serialize,
         packet: Option<&Packet>,
     ) -> Answers<T> {
+        self.ask_within(question, packet, DEADLINE).await
+    }
+
+    /// The same with another time for the answers.
+    pub async fn ask_within<T: DeserializeOwned>(
+        &self,
+        question: &impl Serialize,
+        packet: Option<&Packet>,
+        within: Duration,
+    ) -> Answers<T> {
         let Ok(nodes) = self.others().await else {
             let mut unreachable = self.0.nodes.lock().clone();
             unreachable.retain(|node| **node != *self.0.node);
@@ -309,7 +324,7 @@ impl Cluster {
         }
         let asked = self.0.asking.begin();
         self.tell(&NodeMessage::Ask { id: asked.id, question: json_of(question) }, packet);
-        asked.wait(nodes).await
+        asked.wait(nodes, within).await
     }
 
     /// Asks these nodes.
@@ -337,7 +352,8 @@ impl Cluster {
         // Nodes without a listener are not waited for.
         let (there, gone): (Vec<_>, Vec<_>) =
             nodes.into_iter().zip(heard).partition(|(_, listeners)| *listeners > 0);
-        let mut answers = asked.wait(there.into_iter().map(|(node, _)| node).collect()).await;
+        let mut answers =
+            asked.wait(there.into_iter().map(|(node, _)| node).collect(), DEADLINE).await;
         answers.unreachable.extend(gone.into_iter().map(|(node, _)| node));
         Ok(answers)
     }

@@ -1,10 +1,15 @@
 //! `POST /events`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 
 use super::{
@@ -13,13 +18,20 @@ use super::{
     openapi::{BodyErrors, Busy, KeyErrors},
 };
 use crate::{
-    commands::backend_event::{self, Audience, BackendEvent, Sent},
+    commands::{
+        backend_event::{self, Audience, BackendEvent, Sent},
+        emit_with_ack::{self, Acknowledged, MAX_ADDRESSEES},
+        queries::Coverage,
+    },
     gateways::{app::App, http_error::HttpError},
     protocol::{
         names::{RoomName, UserId},
-        payload::{Object, Payload},
+        payload::{Object, Payload, tagged::from_tagged},
     },
 };
+
+/// How long acknowledgements may be awaited, in milliseconds.
+const WAIT_MS: RangeInclusive<u64> = 100..=30_000;
 
 /// An event, and to whom it goes: to everyone of the namespace where nobody is named.
 #[derive(Deserialize, ToSchema)]
@@ -56,6 +68,21 @@ pub(super) struct EventDto {
     namespace: Option<String>,
     /// Whether only those are meant who are there at this moment: nothing is numbered, stored or queued.
     volatile: Option<bool>,
+    /// All its arguments, in the place of `data`. Such an event is volatile. A binary value is `{"$binary": "<base64>"}`.
+    args: Option<Vec<Value>>,
+    /// Each client gets it once and acknowledges it; the answer waits for that. Such an event is volatile.
+    ack: Option<AckDto>,
+}
+
+/// How acknowledgements are awaited.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = Ack)]
+#[allow(dead_code, reason = "as above")]
+pub(super) struct AckDto {
+    /// How long, in milliseconds.
+    #[schema(minimum = 100, maximum = 30000)]
+    timeout_ms: u64,
 }
 
 /// Who is left out of the live delivery.
@@ -87,24 +114,61 @@ pub(super) struct SentEvent {
     refused: Vec<String>,
 }
 
+/// What the clients acknowledged.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(json!({
+    "id": "4d2f3c8e-9b1a-4f6e-8a57-0c2b9d6e1f34",
+    "responses": [{"clientId": "3qwd6cWPZVJxGsnkAAAB", "args": [{"accepted": true}]}],
+    "timedOut": ["5rTd6cWPZVJxGsnkAAAC"],
+})))]
+pub(super) struct AcknowledgedEvent {
+    /// The `id` of the data if it has one, else a new one.
+    #[schema(value_type = String)]
+    id: Box<RawValue>,
+    /// The clients that answered.
+    responses: Vec<AckResponse>,
+    /// The clients that did not answer in time, or have gone.
+    timed_out: Vec<String>,
+    /// Whether all nodes were asked.
+    #[serde(flatten)]
+    coverage: Coverage,
+}
+
+/// A client's acknowledgement.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AckResponse {
+    /// The client.
+    client_id: String,
+    /// Its arguments. A binary value is `{"$binary": "<base64>"}`.
+    #[schema(value_type = Vec<Value>)]
+    args: Box<RawValue>,
+}
+
 /// Send an event
 ///
 /// To rooms, users and clients, each list a sending of its own; to everyone of the namespace where
-/// none is given. A list that is given must not be empty.
+/// none is given. A list that is given must not be empty. With `ack` each client gets it once, at most
+/// 1000 clients may be meant, and the answer is what they acknowledge.
 #[utoipa::path(
     post,
     path = "/events",
     operation_id = "sendEvent",
     tag = "management",
     request_body = EventDto,
-    responses((status = 201, description = "It was sent", body = SentEvent), BodyErrors, KeyErrors, Busy),
+    responses(
+        (status = 201, description = "It was sent", body = SentEvent),
+        (status = 200, description = "With `ack`: it was sent, and this is what the clients acknowledged", body = AcknowledgedEvent),
+        BodyErrors, KeyErrors, Busy,
+    ),
     security(("bearer" = []), ("apiKey" = [])),
 )]
-pub(super) async fn send(
-    State(app): State<App>,
-    body: JsonText,
-) -> Result<(StatusCode, Json<SentEvent>), HttpError> {
-    let event = read(&app, &body.object()?).map_err(HttpError::faults)?;
+pub(super) async fn send(State(app): State<App>, body: JsonText) -> Result<Response, HttpError> {
+    let (event, ack) = read(&app, &body.object()?).map_err(HttpError::faults)?;
+    if let Some(wait) = ack {
+        return acknowledged(&app, event, wait).await;
+    }
     let Sent { id, offsets, queued, refused } = backend_event::send(&app, event).await?;
     let names = |users: Vec<UserId>| users.iter().map(ToString::to_string).collect();
     let sent = SentEvent {
@@ -113,18 +177,28 @@ pub(super) async fn send(
         queued: names(queued),
         refused: names(refused),
     };
-    Ok((StatusCode::CREATED, Json(sent)))
+    Ok((StatusCode::CREATED, Json(sent)).into_response())
 }
 
-/// Reads the body as an event, or returns everything that is wrong with it.
-fn read(app: &App, body: &Object<'_>) -> Result<BackendEvent, Vec<String>> {
+async fn acknowledged(
+    app: &App,
+    event: BackendEvent,
+    wait: Duration,
+) -> Result<Response, HttpError> {
+    let Acknowledged { id, part, coverage } = emit_with_ack::send(app, event, wait).await?;
+    let show = |emit_with_ack::Response { client_id, args }| AckResponse { client_id, args };
+    let responses = part.responses.into_iter().map(show).collect();
+    let acknowledged =
+        AcknowledgedEvent { id: id.json, responses, timed_out: part.timed_out, coverage };
+    Ok(Json(acknowledged).into_response())
+}
+
+/// Reads the body as an event, and how long to wait for acknowledgements if any are wanted; or returns
+/// everything that is wrong with it.
+fn read(app: &App, body: &Object<'_>) -> Result<(BackendEvent, Option<Duration>), Vec<String>> {
     let mut fields = Fields::of(body);
     let event = fields.event();
-    let data = body.get("data").unwrap_or(RawValue::NULL);
-    if Object::parse(data.get()).is_some_and(|data| data.is_placeholder()) {
-        // Receivers would put an attachment in its place.
-        fields.fault("data must not be the placeholder of a binary attachment");
-    }
+    let (data, is_list) = data(&mut fields, body);
     let rooms = fields.targets("rooms", RoomName::parse);
     let users = fields.targets("users", UserId::parse);
     let clients = fields.targets("clients", client);
@@ -143,6 +217,15 @@ fn read(app: &App, body: &Object<'_>) -> Result<BackendEvent, Vec<String>> {
     let except =
         fields.except(namespace.as_ref().map_or("/".into(), |namespace| namespace.path.clone()));
     let volatile = fields.flag("volatile");
+    let ack = ack(&mut fields, body);
+    let named = match &audience {
+        Audience::Everyone => 0,
+        Audience::These { rooms, users, clients } => rooms.len() + users.len() + clients.len(),
+    };
+    if ack.is_some() && named > MAX_ADDRESSEES {
+        fields
+            .fault(format_args!("with ack no more than {MAX_ADDRESSEES} addressees may be named"));
+    }
     fields.nothing_but(&[
         "event",
         "data",
@@ -152,17 +235,60 @@ fn read(app: &App, body: &Object<'_>) -> Result<BackendEvent, Vec<String>> {
         "except",
         "namespace",
         "volatile",
+        "args",
+        "ack",
     ]);
     match namespace {
-        Some(namespace) if fields.faults.is_empty() => Ok(BackendEvent {
-            namespace,
-            event,
-            data: Payload::from_raw(data.to_owned()),
-            is_list: false,
-            audience,
-            except,
-            volatile,
-        }),
+        Some(namespace) if fields.faults.is_empty() => {
+            let event =
+                BackendEvent { namespace, event, data, is_list, audience, except, volatile };
+            Ok((event, ack))
+        }
         _ => Err(fields.faults),
     }
+}
+
+/// The event's argument, or all its arguments: then true.
+fn data(fields: &mut Fields<'_, '_>, body: &Object<'_>) -> (Payload, bool) {
+    let Some(args) = body.get("args") else {
+        let data = body.get("data").unwrap_or(RawValue::NULL);
+        if Object::parse(data.get()).is_some_and(|data| data.is_placeholder()) {
+            // Receivers would put an attachment in its place.
+            fields.fault("data must not be the placeholder of a binary attachment");
+        }
+        return (Payload::from_raw(data.to_owned()), false);
+    };
+    if body.get("data").is_some() {
+        fields.fault("data should not exist beside args");
+    }
+    let items = serde_json::from_str::<Vec<&RawValue>>(args.get());
+    let is_hole =
+        |item: &&RawValue| Object::parse(item.get()).is_some_and(|item| item.is_placeholder());
+    match items {
+        Err(_) => fields.fault("args must be an array"),
+        Ok(items) if items.iter().any(is_hole) => {
+            fields.fault("args must not hold the placeholder of a binary attachment");
+        }
+        Ok(_) => {}
+    }
+    let payload = from_tagged(args).map_err(|fault| fields.fault(format_args!("args: {fault}")));
+    (payload.unwrap_or_else(|()| Payload::of("")), true)
+}
+
+/// How long to wait for acknowledgements, if any are wanted.
+fn ack(fields: &mut Fields<'_, '_>, body: &Object<'_>) -> Option<Duration> {
+    let Some(ack) = Object::parse(body.get("ack")?.get()) else {
+        fields.fault("ack must be an object");
+        return None;
+    };
+    for (name, _) in ack.fields().filter(|(name, _)| *name != "timeoutMs") {
+        fields.fault(format_args!("ack.property {name} should not exist"));
+    }
+    let wait = ack.get("timeoutMs").and_then(|wait| wait.get().parse().ok());
+    let wait = wait.filter(|wait| WAIT_MS.contains(wait));
+    if wait.is_none() {
+        let (least, most) = (WAIT_MS.start(), WAIT_MS.end());
+        fields.fault(format_args!("ack.timeoutMs must be an integer from {least} to {most}"));
+    }
+    wait.map(Duration::from_millis)
 }

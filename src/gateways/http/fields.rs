@@ -115,7 +115,13 @@ impl<'o, 'a> Fields<'o, 'a> {
             return Some(Vec::new());
         }
         let faults = self.faults.len();
-        let names = self.names(field, parse)?;
+        let object = self.object;
+        let mut given = object.fields();
+        let names = match self.names(field, parse) {
+            // `null` must not mean everyone either.
+            None if given.any(|(name, _)| name == field) => Vec::new(),
+            names => names?,
+        };
         if names.is_empty() && self.faults.len() == faults {
             self.fault(format_args!("{field} should not be empty"));
         }

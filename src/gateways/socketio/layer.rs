@@ -22,6 +22,9 @@ const MAX_WAITING_PACKETS: usize = 1024;
 /// How many binary attachments one event may have.
 const MAX_ATTACHMENTS: usize = 10;
 
+/// How long the library waits for a client's acknowledgement: longer than a backend may.
+const ACK_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The longest that an upgrade to a websocket may take.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,6 +41,7 @@ pub fn build(app: &App) -> (SocketLayer, SocketIo) {
         .ping_timeout(config.ping_timeout)
         .connect_timeout(config.connect_timeout)
         .max_payload(config.max_payload)
+        .ack_timeout(ACK_TIMEOUT)
         .ws_read_buffer_size(READ_BUFFER)
         // The exact limit is held by the stream, which may add a mark.
         .ws_max_message_size(max_payload.saturating_add(ADDED))
