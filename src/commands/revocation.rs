@@ -192,8 +192,8 @@ fn enforce(context: &Context, revocations: Vec<Revocation>) {
         }
     }
     if all {
-        let namespaces = context.registry.namespaces().iter();
-        clients.extend(namespaces.flat_map(|namespace| namespace.clients()));
+        let namespaces = context.registry.namespaces();
+        clients.extend(namespaces.iter().flat_map(|namespace| namespace.clients()));
     } else {
         clients.extend(users.iter().flat_map(|user| context.registry.users.clients(user)));
     }

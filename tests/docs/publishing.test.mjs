@@ -71,6 +71,16 @@ for (const [name, prepare] of Object.entries(programs)) {
   });
 }
 
+story('with curl, waiting for acknowledgements', { API_KEYS: KEY }, async ({ server, member }) => {
+  const client = await member('room-7');
+  client.on('may-i-close', ({ door }, acknowledge) => acknowledge({ yes: door === 7 }));
+  await withFolder({ 'ack.sh': await example('ack.sh') }, async (cwd) => {
+    const output = await run('bash', ['ack.sh'], { cwd, env: { PATH: process.env.PATH, ROOMCAST_URL: server.url, ROOMCAST_KEY: KEY } });
+    const { responses, timedOut } = JSON.parse(output);
+    assert.deepEqual([responses, timedOut], [[{ clientId: client.id, args: [{ yes: true }] }], []]);
+  });
+});
+
 story('with curl', { API_KEYS: KEY, JWT_SECRET: 'a secret of at least 32 random characters', AUTH_REQUIRED: 'false' }, async ({ server, member }) => {
   const env = { ROOMCAST_URL: server.url, ROOMCAST_KEY: KEY };
   const client = await member('room-7');
