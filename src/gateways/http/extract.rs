@@ -154,7 +154,7 @@ impl Segment {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct InNamespace {
-    /// The namespace; `/` where none is given.
+    /// The namespace, one of those that `WEBSOCKET_NAMESPACE` allows; `/` where none is given.
     #[param(example = "/chat")]
     pub namespace: Option<String>,
 }

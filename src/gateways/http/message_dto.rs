@@ -4,12 +4,18 @@
 //! property has two, `should not be empty` comes first, as from `@IsString()` above `@IsNotEmpty()`. Unknown
 //! properties come last.
 
-use std::sync::LazyLock;
+use std::{borrow::Cow, sync::LazyLock};
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use time::{Date, OffsetDateTime, PrimitiveDateTime, format_description::well_known::Iso8601};
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr,
+        schema::{AllOfBuilder, AnyOfBuilder, ObjectBuilder, Schema},
+    },
+};
 use validator::{Validate, ValidationError, ValidationErrors};
 
 use crate::protocol::{
@@ -17,10 +23,10 @@ use crate::protocol::{
     payload::Object,
 };
 
-/// A message as backends send it. One of `roomName`, `roomId` and `resourceId` names its room.
+/// The fields of a message as backends send it. One of `roomName`, `roomId` and `resourceId` names its room.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schema(as = MessageDTO, examples(json!({
+#[schema(as = MessageFields, examples(json!({
     "id": "4d2f3c8e-9b1a-4f6e-8a57-0c2b9d6e1f34",
     "clientId": "3qwd6cWPZVJxGsnkAAAB",
     "clientName": "backend",
@@ -34,7 +40,7 @@ use crate::protocol::{
     dead_code,
     reason = "the shape as it is documented; what comes in is checked before it has one"
 )]
-pub(super) struct MessageDto {
+struct MessageFields {
     /// A UUID of version 4.
     #[schema(format = "uuid")]
     id: String,
@@ -45,13 +51,13 @@ pub(super) struct MessageDto {
     #[schema(min_length = 1)]
     client_name: String,
     /// The room.
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     room_name: Option<String>,
     /// The room.
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     room_id: Option<String>,
     /// R for the room `resource:R`.
-    #[schema(min_length = 1, max_length = 191)]
+    #[schema(min_length = 1, max_length = 191, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     resource_id: Option<String>,
     /// What kind of message it is.
     #[schema(min_length = 1)]
@@ -64,6 +70,25 @@ pub(super) struct MessageDto {
     /// When it was sent, in ISO 8601.
     #[schema(format = DateTime)]
     timestamp: String,
+}
+
+/// A message as it is documented: its fields, one of which must name the room.
+pub(super) struct MessageDto;
+
+impl PartialSchema for MessageDto {
+    fn schema() -> RefOr<Schema> {
+        let named_by = |field: &str| Schema::Object(ObjectBuilder::new().required(field).build());
+        let named = ROOM.iter().fold(AnyOfBuilder::new(), |any, field| any.item(named_by(field)));
+        let all =
+            AllOfBuilder::new().item(MessageFields::schema()).item(Schema::AnyOf(named.build()));
+        RefOr::T(all.build().into())
+    }
+}
+
+impl ToSchema for MessageDto {
+    fn name() -> Cow<'static, str> {
+        "MessageDTO".into()
+    }
 }
 
 /// A property's value, if it came. Not an `Option`: absence is validated, too.

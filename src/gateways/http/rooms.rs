@@ -47,7 +47,7 @@ pub(super) async fn list(
     path = "/rooms/{room}",
     operation_id = "getRoom",
     tag = "management",
-    params(("room" = String, Path, description = "The room's name"), InNamespace),
+    params(("room" = String, Path, description = "The room's name", min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"), InNamespace),
     responses((status = 200, description = "The room", body = RoomDetail), NotFound, QueryErrors, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]
@@ -65,7 +65,7 @@ pub(super) async fn one(
 #[into_params(parameter_in = Query)]
 pub(super) struct After {
     /// The offset after which to begin.
-    #[param(value_type = Option<u64>, minimum = 0, default = 0)]
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 9007199254740991, default = 0)]
     after: Option<String>,
     /// The greatest number of messages.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
@@ -81,7 +81,7 @@ pub(super) struct After {
     path = "/rooms/{room}/messages",
     operation_id = "listRoomMessages",
     tag = "management",
-    params(("room" = String, Path, description = "The room's name"), InNamespace, After),
+    params(("room" = String, Path, description = "The room's name", min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"), InNamespace, After),
     responses((status = 200, description = "The messages, oldest first", body = HistoryPage), QueryErrors, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]

@@ -26,7 +26,7 @@ use crate::{
     path = "/users/{userId}",
     operation_id = "getUser",
     tag = "management",
-    params(("userId" = String, Path, description = "The user's id")),
+    params(("userId" = String, Path, description = "The user's id", min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")),
     responses((status = 200, description = "Its presence", body = Presence), QueryErrors, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]
