@@ -424,7 +424,7 @@ mod tests {
         let shared = Shared {
             config: Arc::new(config),
             registry: Arc::new(Registry::new(&["/", "/chat", "/third"].map(str::to_owned), 0)),
-            other: None,
+            other: Some("/admin"),
             metrics: Arc::new(Metrics::default()),
             event_log: EventLog::default(),
         };
