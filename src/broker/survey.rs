@@ -136,7 +136,7 @@ pub struct Addressees {
     /// The clients of these users, in all namespaces.
     pub users: Vec<UserId>,
     /// These clients, in all namespaces.
-    pub clients: Vec<Sid>,
+    pub clients: Vec<ClientId>,
     /// Who is left out.
     pub except: Except,
 }

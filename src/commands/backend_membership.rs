@@ -129,7 +129,7 @@ fn clients(context: &Context, change: &Membership) -> Vec<Arc<Client>> {
             clients
         }
         Whom::Client(id) => {
-            let mut clients = context.registry.clients(*id);
+            let mut clients = context.registry.clients(id);
             clients.retain(|client| path.is_none_or(|path| is_in(client, path)));
             let first = clients.iter().position(|client| is_in(client, "/")).unwrap_or(0);
             clients.into_iter().nth(first).into_iter().collect()

@@ -173,7 +173,7 @@ fn clients(context: &Context, to: &Addressees) -> Vec<Arc<Client>> {
     let mut found = IndexMap::new();
     let mut add = |client: Arc<Client>| {
         if !client.is_left_out(&to.except) {
-            found.insert((client.id, client.namespace.path.clone()), client);
+            found.insert((client.id.clone(), client.namespace.path.clone()), client);
         }
     };
     if let Some(namespace) = registry.namespace(&to.namespace) {
@@ -185,6 +185,6 @@ fn clients(context: &Context, to: &Addressees) -> Vec<Arc<Client>> {
         }
     }
     to.users.iter().flat_map(|user| registry.users.clients(user)).for_each(&mut add);
-    to.clients.iter().flat_map(|id| registry.clients(*id)).for_each(&mut add);
+    to.clients.iter().flat_map(|id| registry.clients(id)).for_each(&mut add);
     found.into_values().collect()
 }

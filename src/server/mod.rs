@@ -205,12 +205,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         started_at,
         seen: Mutex::default(),
     }));
-    let webhooks = match &store {
-        Some(store) if config.webhook_url.is_some() && !store.is_shared() => {
-            Some(Webhooks::start(&config, store.clone(), &node).await?)
-        }
-        _ => None,
-    };
+    let webhooks = open_webhooks(&config, store.as_ref(), &node).await?;
     let webhook_store = store.as_ref().filter(|_| webhooks.is_some());
     let deliverer = Deliverer::start(&config, webhook_store, &metrics);
     let deliverer = deliverer.map_err(StartError::Webhooks)?;
@@ -248,13 +243,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         tasks: TaskTracker::new(),
     });
     if let Some(verifier) = app.verifier.clone() {
-        // Fetched early, so that the first client need not wait for the issuer's keys. If this fails, they
-        // are fetched with the first token.
-        tokio::spawn(async move {
-            if let Err(error) = verifier.prepare().await {
-                tracing::warn!(%error, "the issuer's keys are not there yet");
-            }
-        });
+        tokio::spawn(fetch_keys(verifier));
     }
     if let Some(cluster) = &app.cluster {
         let app = app.clone();
@@ -269,6 +258,28 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     Ok(Server { app, io, layer, deliverer, listener, address })
+}
+
+/// Fetches the issuer's keys early, so that the first client need not wait for them. If this fails, they are
+/// fetched with the first token.
+async fn fetch_keys(verifier: Verifier) {
+    if let Err(error) = verifier.prepare().await {
+        tracing::warn!(%error, "the issuer's keys are not there yet");
+    }
+}
+
+/// The webhooks' outbox, if the configuration asks for one and the store is this node's alone.
+async fn open_webhooks(
+    config: &Config,
+    store: Option<&Store>,
+    node: &str,
+) -> Result<Option<Webhooks>, StartError> {
+    match store {
+        Some(store) if config.webhook_url.is_some() && !store.is_shared() => {
+            Ok(Some(Webhooks::start(config, store.clone(), node).await?))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Reads the revoked tokens; where other nodes revoke, too, again and again.

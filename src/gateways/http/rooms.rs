@@ -65,7 +65,7 @@ pub(super) async fn one(
 #[into_params(parameter_in = Query)]
 pub(super) struct After {
     /// The offset after which to begin.
-    #[param(value_type = Option<u64>, minimum = 0, maximum = 9007199254740991, default = 0)]
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64, default = 0)]
     after: Option<String>,
     /// The greatest number of messages.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]

@@ -23,7 +23,7 @@ const MAX_WAITING_PACKETS: usize = 1024;
 const MAX_ATTACHMENTS: usize = 10;
 
 /// How long the library waits for a client's acknowledgement: longer than a backend may.
-const ACK_TIMEOUT: Duration = Duration::from_secs(60);
+const ACK_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The longest that an upgrade to a websocket may take.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
