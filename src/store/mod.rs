@@ -13,6 +13,7 @@ pub mod codec;
 mod embedded;
 mod pending;
 mod redis;
+mod room_key;
 #[cfg(test)]
 mod tests;
 mod types;

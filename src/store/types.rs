@@ -4,13 +4,14 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+pub use super::room_key::RoomKey;
 use super::webhook::Webhook;
 use crate::{
     config::{Config, StoreSync, StoreUrl},
     limits::SenderId,
     protocol::{
         audience::Except,
-        names::{RoomName, UserId},
+        names::UserId,
         position::Position,
         refusal::{Code, Refusal},
     },
@@ -125,15 +126,6 @@ impl Settings {
     pub fn queue_sender_bytes(&self) -> u64 {
         self.queue_sender_limit.saturating_mul(10_000)
     }
-}
-
-/// A room inside its namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RoomKey {
-    /// The namespace, such as `/chat`.
-    pub namespace: Arc<str>,
-    /// The room's name.
-    pub room: RoomName,
 }
 
 /// A message as it is stored.

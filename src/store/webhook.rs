@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 
-use super::types::RoomKey;
+use super::room_key::RoomKey;
 use crate::{
     limits::SenderId,
     protocol::{names::UserId, position::Position},

@@ -65,6 +65,11 @@ pub(super) fn mark(bytes: &[u8], at: usize) -> Bytes {
     marked.freeze()
 }
 
+/// The size of the payload of the frame that begins here, if its header has come.
+pub(super) fn size(bytes: &[u8]) -> Option<usize> {
+    header(bytes).map(|(_, size)| size)
+}
+
 /// The sizes of a client frame's header and payload.
 fn header(bytes: &[u8]) -> Option<(usize, usize)> {
     let (begin, size) = match bytes.get(1)? & 0x7f {

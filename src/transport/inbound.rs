@@ -122,6 +122,11 @@ impl Inbound {
         (taken, checked)
     }
 
+    /// Whether the frame that begins here is larger than a message may be, as far as its header has come.
+    pub(super) fn is_too_large(&self, bytes: &[u8]) -> bool {
+        event_head::size(bytes).is_some_and(|size| size > self.max_message.0)
+    }
+
     /// The close code that says which rule the stream has broken.
     pub(super) fn fault(&self) -> Option<u16> {
         self.fault

@@ -266,7 +266,10 @@ impl Stream {
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match event_head::look(&self.read) {
-                Head::Unknown if ready!(self.poll_read_ahead(context))? => {}
+                // A frame that is refused for its size need not come.
+                Head::Unknown
+                    if !self.inbound.is_too_large(&self.read)
+                        && ready!(self.poll_read_ahead(context))? => {}
                 Head::Packet { namespace: Some(namespace), .. }
                     if !self.packets.knows(&namespace) =>
                 {
