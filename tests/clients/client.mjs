@@ -25,8 +25,10 @@ export function open(server, { version = 4, namespace = '/', ...options } = {}) 
   const inbox = { arrived: [], waiting: [], faults: [] };
   inboxes.set(socket, inbox);
   const record = (event, ...args) => {
-    // rxjs' fromEvent, and so every ngx-socket-io application, turns two arguments into an array.
-    if (args.length !== 1) inbox.faults.push(`"${event}" carried ${args.length} arguments, not one`);
+    // rxjs' fromEvent, and so every ngx-socket-io application, turns two arguments into an array. The function that
+    // acknowledges comes from the client, and only where it was asked to.
+    const count = args.filter((arg) => typeof arg !== 'function').length;
+    if (count !== 1) inbox.faults.push(`"${event}" carried ${count} arguments, not one`);
     inbox.arrived.push({ event, data: args[0], taken: false });
     for (const waiter of [...inbox.waiting]) waiter();
   };
