@@ -131,10 +131,14 @@ pub async fn list(context: &Context, page: &PageRequest) -> Result<Page<Revocati
 }
 
 fn store(context: &Context) -> Result<&Store, Refusal> {
-    context.store.as_ref().filter(|_| context.verifier.is_some()).ok_or_else(|| {
-        let message = "authentication is off: there are no tokens to revoke; set JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL";
-        Refusal::new(Code::Unavailable, message)
-    })
+    if context.verifier.is_none() {
+        return Err(Refusal::forbidden(
+            "authentication is off: there are no tokens to revoke; set JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL",
+        ));
+    }
+    let missing =
+        || Refusal::new(Code::Unavailable, "nothing is stored: revocations cannot be kept");
+    context.store.as_ref().ok_or_else(missing)
 }
 
 /// Has the other nodes read what is new.
