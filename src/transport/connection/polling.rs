@@ -218,10 +218,12 @@ impl Connection {
     /// The peer's connection broke during its last poll, after so many had begun. Ends the session soon, unless
     /// another poll begins.
     fn is_abandoned(self: &Arc<Self>, begun: u64) {
-        let connection = Arc::downgrade(self);
+        let connection = self.clone();
         self.wire.spawn(async move {
-            let _elapsed = timeout(ABANDONED, std::future::pending::<()>()).await;
-            let Some(connection) = connection.upgrade() else { return };
+            let other = connection.wait_until(|connection| !connection.is_polled());
+            if timeout(ABANDONED, other).await.is_ok() {
+                return;
+            }
             let is_last = connection.state.lock().polls.begun == begun;
             if is_last {
                 connection.end_polled();

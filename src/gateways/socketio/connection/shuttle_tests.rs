@@ -2,7 +2,7 @@
 
 use shuttle::future::{JoinHandle, spawn};
 use socketioxide::socket::DisconnectReason;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::*;
@@ -13,6 +13,7 @@ use crate::{
         context::{Context, Shared},
         deliveries::Deliveries,
         membership_command::MembershipCommand,
+        revoked_tokens::RevokedTokens,
     },
     config::Config,
     gateways::{app::Parts, socketio::connects},
@@ -38,6 +39,9 @@ fn app(wire: Wire) -> App {
         cluster: None,
         store: None,
         deliveries: Deliveries::default(),
+        change_membership: crate::gateways::socketio::change_membership,
+        revocations: RevokedTokens::default(),
+        acknowledgements: Semaphore::new(1),
         verifier: None,
         observer: None,
         registry,
@@ -75,11 +79,13 @@ fn connect(app: &App, line: &Line) -> (Arc<Client>, JoinHandle<()>) {
 fn connection(app: &App, client: Option<Arc<Client>>) -> Arc<Connection> {
     let connects = connects::Shared {
         config: app.config.clone(),
-        namespaces: Vec::new(),
+        registry: app.registry.clone(),
+        other: None,
         metrics: app.metrics.clone(),
         event_log: app.event_log.clone(),
     };
     Arc::new(Connection {
+        _stay: None,
         app: app.clone(),
         client: client.map(OnceLock::from).unwrap_or_default(),
         prepared: OnceLock::new(),
