@@ -4,7 +4,7 @@
 //! before, nor within the back-off after a failure, however many tokens name unknown keys; a good set stays
 //! in use until there is a newer one.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily, jwk::Jwk};
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use tokio::{sync::watch, time::Instant};
 use url::Url;
 
 use super::{AuthError, KeyError, keys::VerifyingKey};
+use crate::protocol::error_chain::error_chain;
 
 /// How long a set is used before a newer one is fetched in the background.
 pub(super) const MAX_AGE: Duration = Duration::from_mins(10);
@@ -67,7 +68,7 @@ impl Jwks {
             "http" => builder.tls_certs_only([]),
             _ => return Err(KeyError::Url("it is of another scheme".to_owned())),
         };
-        let client = builder.build().map_err(|error| KeyError::Client(chain(&error)))?;
+        let client = builder.build().map_err(|error| KeyError::Client(error_chain(&error)))?;
         Ok(Self(Arc::new(Inner { url, client, state: Mutex::default() })))
     }
 
@@ -284,17 +285,6 @@ enum FetchError {
 
 impl From<reqwest::Error> for FetchError {
     fn from(error: reqwest::Error) -> Self {
-        Self::Transport(chain(&error.without_url()))
+        Self::Transport(error_chain(&error.without_url()))
     }
-}
-
-/// An error with its causes; reqwest's own text says only that something failed.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

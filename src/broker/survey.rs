@@ -106,7 +106,7 @@ pub enum Survey {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Membership {
     /// Whose memberships.
-    pub whom: Whom,
+    pub target: Target,
     /// The namespace of the rooms, if it was given.
     pub namespace: Option<Arc<str>>,
     /// The rooms.
@@ -117,7 +117,7 @@ pub struct Membership {
 
 /// The clients that a backend means.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Whom {
+pub enum Target {
     /// All clients of a user.
     User(UserId),
     /// One client.

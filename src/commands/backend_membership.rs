@@ -12,7 +12,7 @@ use super::{context::Context, membership_command::MembershipCommand, queries::Co
 use crate::{
     broker::{
         cluster::Answers,
-        survey::{Membership, Survey, Whom},
+        survey::{Membership, Survey, Target},
     },
     hub::Client,
     protocol::{
@@ -65,8 +65,8 @@ impl Part {
 pub async fn change(context: &Context, change: Membership) -> Result<Affected, Refusal> {
     let mut part = change_here(context, &change).await;
     let is_found = part.clients > 0 || part.refused.is_some();
-    let elsewhere = match &change.whom {
-        Whom::Client(_) if is_found => Answers::none(),
+    let elsewhere = match &change.target {
+        Target::Client(_) if is_found => Answers::none(),
         _ => context.broker.survey::<Part>(&Survey::Membership(change.clone()), None).await,
     };
     let coverage = Coverage::of(&elsewhere);
@@ -78,7 +78,7 @@ pub async fn change(context: &Context, change: Membership) -> Result<Affected, R
         if let Some(refusal) = part.refusal() {
             return Err(refusal);
         }
-        if let Whom::Client(client) = &change.whom {
+        if let Target::Client(client) = &change.target {
             let unknown =
                 Refusal::new(Code::NotFound, format!("Client {client} is not connected there"));
             let answers = Answers::<()> { away: is_partial, ..Answers::none() };
@@ -122,13 +122,13 @@ pub async fn change_here(context: &Context, change: &Membership) -> Part {
 fn clients(context: &Context, change: &Membership) -> Vec<Arc<Client>> {
     let is_in = |client: &Arc<Client>, path: &str| *client.namespace.path == *path;
     let path = change.namespace.as_deref();
-    match &change.whom {
-        Whom::User(user) => {
+    match &change.target {
+        Target::User(user) => {
             let mut clients = context.registry.users.clients(user);
             clients.retain(|client| is_in(client, path.unwrap_or("/")));
             clients
         }
-        Whom::Client(id) => {
+        Target::Client(id) => {
             let mut clients = context.registry.clients(id);
             clients.retain(|client| path.is_none_or(|path| is_in(client, path)));
             let first = clients.iter().position(|client| is_in(client, "/")).unwrap_or(0);

@@ -18,7 +18,7 @@ use super::{
     },
     value::{Kind, ParseError, items},
 };
-use crate::protocol::{permissions::Permissions, webhook::WebhookType};
+use crate::protocol::{pattern::Pattern, permissions::Permissions, webhook::WebhookType};
 
 /// A kind with a few fixed words, case-insensitive.
 macro_rules! words {
@@ -146,14 +146,17 @@ fn origin(text: &str) -> Result<String, ParseError> {
     Ok(format!("{}://{}{port}", url.scheme(), host.to_ascii_lowercase()))
 }
 
+/// One pattern or more.
+fn some_patterns(text: &str) -> Result<Patterns, ParseError> {
+    let patterns = items(text).collect::<Patterns>();
+    if patterns.is_empty() { Err(ParseError::Other) } else { Ok(patterns) }
+}
+
 /// Patterns of events.
 pub(super) const EVENT_PATTERNS: Kind<Patterns> = Kind::new(
     "a list of events such as default,message,order:*",
-    |text| {
-        let patterns = items(text).map(str::to_owned).collect::<Vec<_>>();
-        if patterns.is_empty() { Err(ParseError::Other) } else { Ok(Patterns(patterns)) }
-    },
-    |patterns| patterns.0.join(","),
+    some_patterns,
+    ToString::to_string,
 )
 .list();
 
@@ -163,31 +166,21 @@ pub(super) const WEBHOOK_TYPES: Kind<Patterns> = Kind::new(
      room.vacated, room.joined, room.left, message.created, message.queued, node.started and node.lost, \
      or patterns of them such as room.*",
     |text| {
-        let pattern = |item: &str| {
-            let pattern = Patterns(vec![item.to_owned()]);
-            if WebhookType::ALL.iter().any(|kind| pattern.matches(kind.as_str())) {
-                Ok(item.to_owned())
-            } else {
-                Err(ParseError::Because(format!("{item:?} is none of them")))
+        for item in items(text) {
+            let pattern = Pattern::new(item);
+            if !WebhookType::ALL.iter().any(|kind| pattern.matches(kind.as_str())) {
+                return Err(ParseError::Because(format!("{item:?} is none of them")));
             }
-        };
-        let patterns = items(text).map(pattern).collect::<Result<Vec<_>, _>>()?;
-        if patterns.is_empty() { Err(ParseError::Other) } else { Ok(Patterns(patterns)) }
+        }
+        some_patterns(text)
     },
-    |patterns| patterns.0.join(","),
+    ToString::to_string,
 )
 .list();
 
 /// Patterns of rooms.
-pub(super) const WEBHOOK_ROOMS: Kind<Patterns> = Kind::new(
-    "a list of rooms such as lobby,public-*",
-    |text| {
-        let patterns = items(text).map(str::to_owned).collect::<Vec<_>>();
-        if patterns.is_empty() { Err(ParseError::Other) } else { Ok(Patterns(patterns)) }
-    },
-    |patterns| patterns.0.join(","),
-)
-.list();
+pub(super) const WEBHOOK_ROOMS: Kind<Patterns> =
+    Kind::new("a list of rooms such as lobby,public-*", some_patterns, ToString::to_string).list();
 
 /// Names of headers, in lower case.
 pub(super) const HEADER_NAMES: Kind<Patterns> = Kind::new(
@@ -201,9 +194,10 @@ pub(super) const HEADER_NAMES: Kind<Patterns> = Kind::new(
                 Err(ParseError::Because(format!("{item:?} is no header's name")))
             }
         };
-        items(text).map(header).collect::<Result<_, _>>().map(Patterns)
+        let headers = items(text).map(header).collect::<Result<Vec<_>, _>>()?;
+        Ok(headers.iter().map(String::as_str).collect())
     },
-    |patterns| patterns.0.join(","),
+    ToString::to_string,
 )
 .list();
 

@@ -140,21 +140,7 @@ pub(super) const PUBLIC_KEY: Kind<Option<String>> = Kind::new(
 /// An `http` or `https` URL, or none.
 pub(super) const WEB_URL: Kind<Option<String>> = Kind::new(
     "an http or https URL such as https://login.example.com/.well-known/jwks.json",
-    |text| {
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let url = Url::parse(text).map_err(|_| ParseError::Other)?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(ParseError::Other);
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(ParseError::Because(
-                "a key set is public: no user or password in its URL".into(),
-            ));
-        }
-        Ok(Some(text.to_owned()))
-    },
+    |text| web_url(text, "a key set is public: no user or password in its URL"),
     |url| url.clone().unwrap_or_default(),
 );
 
@@ -162,22 +148,25 @@ pub(super) const WEB_URL: Kind<Option<String>> = Kind::new(
 pub(super) const BACKEND_URL: Kind<Option<String>> = Kind::new(
     "an absolute http or https URL such as https://api.example.com/roomcast",
     |text| {
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let url = Url::parse(text).map_err(|_| ParseError::Other)?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(ParseError::Other);
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(ParseError::Because(
-                "no user or password in it: requests are signed with a secret of their own".into(),
-            ));
-        }
-        Ok(Some(text.to_owned()))
+        web_url(text, "no user or password in it: requests are signed with a secret of their own")
     },
     |url| url.clone().unwrap_or_default(),
 );
+
+/// An `http` or `https` URL, or none; `bare` says why there may be no user and password in it.
+fn web_url(text: &str, bare: &'static str) -> Result<Option<String>, ParseError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let url = Url::parse(text).map_err(|_| ParseError::Other)?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(ParseError::Other);
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(ParseError::Because(bare.into()));
+    }
+    Ok(Some(text.to_owned()))
+}
 
 /// A file, the standard output, or neither.
 pub(super) const EVENT_LOG: Kind<Option<EventLog>> = Kind::new(

@@ -4,6 +4,7 @@
 pub mod admin_ui;
 pub mod app;
 pub mod asyncapi;
+mod backend;
 pub mod cluster_peer;
 pub mod handlers;
 pub mod http;

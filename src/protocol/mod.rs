@@ -3,9 +3,11 @@
 pub mod audience;
 pub mod client_id;
 pub mod epoch;
+pub mod error_chain;
 pub mod event_names;
 pub mod message_id;
 pub mod names;
+pub mod pattern;
 pub mod payload;
 pub mod permissions;
 pub mod position;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::names::RoomName;
+use super::{names::RoomName, pattern::Pattern};
 
 /// The greatest number of patterns in one token.
 pub const MAX_PATTERNS: usize = 1000;
@@ -95,7 +95,7 @@ impl Permissions {
     /// The patterns of the rooms that may be joined, as they were given; `None` if everything is permitted.
     pub fn shown(&self) -> Option<Vec<String>> {
         let [join, ..] = &self.0.as_ref()?.0;
-        Some(join.iter().map(|Pattern(parts)| parts.join("*")).collect())
+        Some(join.iter().map(ToString::to_string).collect())
     }
 
     /// Whether only some rooms are permitted. The whole namespace is then out of reach, also with `*`.
@@ -105,38 +105,12 @@ impl Permissions {
 }
 
 fn parse<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Vec<Pattern>, PatternError> {
-    let patterns = patterns.into_iter().map(Pattern::parse).collect::<Result<Vec<_>, _>>()?;
+    let pattern = |text: &str| match text.chars().nth(MAX_PATTERN_CHARS) {
+        None => Ok(Pattern::new(text)),
+        Some(_) => Err(PatternError::TooLong),
+    };
+    let patterns = patterns.into_iter().map(pattern).collect::<Result<Vec<_>, _>>()?;
     if patterns.len() > MAX_PATTERNS { Err(PatternError::TooMany) } else { Ok(patterns) }
-}
-
-/// A pattern, cut at its stars: the first part is a prefix, the last a suffix, and those between
-/// follow one another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Pattern(Arc<[Box<str>]>);
-
-impl Pattern {
-    fn parse(text: &str) -> Result<Self, PatternError> {
-        if text.chars().nth(MAX_PATTERN_CHARS).is_some() {
-            return Err(PatternError::TooLong);
-        }
-        Ok(Self(text.split('*').map(Box::from).collect()))
-    }
-
-    /// Linear in the lengths of pattern and text: each part between two stars is taken at its first match. A
-    /// star takes anything, so an earlier match never has to be undone.
-    fn matches(&self, text: &str) -> bool {
-        let [first, rest @ ..] = &*self.0 else { return false };
-        let Some((last, middle)) = rest.split_last() else { return **first == *text };
-        let Some(mut text) = text.strip_prefix(&**first).and_then(|t| t.strip_suffix(&**last))
-        else {
-            return false;
-        };
-        for part in middle {
-            let Some(at) = text.find(&**part) else { return false };
-            text = &text[at + part.len()..];
-        }
-        true
-    }
 }
 
 #[cfg(test)]

@@ -8,30 +8,22 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use reqwest::{
-    Client, StatusCode,
-    header::{CONTENT_TYPE, HeaderValue},
-    redirect, retry,
-};
+use reqwest::StatusCode;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
-use url::Url;
 
 use crate::{
-    auth::signer::{self, Signer},
     config::Config,
+    gateways::backend::BackendClient,
     protocol::{
+        error_chain::error_chain,
         refusal::{Code, Refusal},
         timestamp::Timestamp,
     },
     telemetry::metrics::Metrics,
 };
-
-/// How long a connection is kept that is not used. Node closes its own after 5 s, and a request that is sent
-/// just then would be lost.
-const IDLE: Duration = Duration::from_secs(4);
 
 /// What the backend is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,9 +127,7 @@ struct Failing {
 /// The application's backend.
 #[derive(Debug)]
 pub(super) struct Backend {
-    client: Client,
-    url: Url,
-    signer: Option<Signer>,
+    client: BackendClient,
     /// A request that is under way has a place.
     places: Semaphore,
     timeout: Duration,
@@ -152,23 +142,8 @@ impl Backend {
     /// # Errors
     /// When requests cannot be made at all, as the machine has no root certificates.
     pub(super) fn new(config: &Config, url: &str, metrics: Arc<Metrics>) -> Result<Self, String> {
-        let url = Url::parse(url).map_err(|error| error.to_string())?;
-        let mut builder = Client::builder()
-            // A redirect could lead anywhere, inside our network too.
-            .redirect(redirect::Policy::none())
-            // The backend may have begun with the first one.
-            .retry(retry::never())
-            .pool_idle_timeout(IDLE)
-            .user_agent(concat!("roomcast/", env!("CARGO_PKG_VERSION")));
-        if url.scheme() == "http" {
-            // Plain HTTP needs no root certificates, which the machine may lack.
-            builder = builder.tls_certs_only([]);
-        }
-        let client = builder.build().map_err(|error| chain(&error))?;
         Ok(Self {
-            client,
-            url,
-            signer: Signer::new(&config.handler_secret),
+            client: BackendClient::new(url, &config.handler_secret)?,
             places: Semaphore::new(usize::try_from(config.handler_concurrency).unwrap_or(1)),
             timeout: config.handler_timeout,
             max_answer: usize::try_from(config.max_payload).unwrap_or(usize::MAX),
@@ -251,17 +226,9 @@ impl Backend {
     }
 
     async fn exchange(&self, id: &str, body: Vec<u8>) -> Result<Reply, Failure> {
-        const JSON: HeaderValue = HeaderValue::from_static("application/json");
-        let mut request = self.client.post(self.url.clone()).header(CONTENT_TYPE, JSON);
-        if let Some(signer) = &self.signer {
-            let seconds = Timestamp::now().as_millis() / 1000;
-            request = request
-                .header(signer::ID, id)
-                .header(signer::TIMESTAMP, seconds)
-                .header(signer::SIGNATURE, signer.sign(id, seconds, &body));
-        }
-        let lost = |error: reqwest::Error| Failure::Connection(chain(&error.without_url()));
-        let mut response = request.body(body).send().await.map_err(lost)?;
+        let seconds = Timestamp::now().as_millis() / 1000;
+        let lost = |error: reqwest::Error| Failure::Connection(error_chain(&error.without_url()));
+        let mut response = self.client.post(id, seconds, body).send().await.map_err(lost)?;
         let status = response.status();
         match status {
             StatusCode::NO_CONTENT => return Ok(Reply::Nothing),
@@ -297,15 +264,4 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         (self.1)(self.0, -1);
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -13,7 +13,7 @@ use super::{
     openapi::{BodyErrors, Busy, KeyErrors, NotFound, QueryErrors},
 };
 use crate::{
-    broker::survey::{Membership, Whom},
+    broker::survey::{Membership, Target},
     commands::{
         backend_membership::{self, Affected},
         queries::Coverage,
@@ -77,8 +77,8 @@ pub(super) async fn join_user(
     path: Segment,
     body: JsonText,
 ) -> Result<Json<AffectedDto>, HttpError> {
-    let whom = Whom::User(path.name("userId", UserId::parse)?);
-    change(&app, whom, body_rooms(&app, &body), true).await
+    let target = Target::User(path.name("userId", UserId::parse)?);
+    change(&app, target, body_rooms(&app, &body), true).await
 }
 
 /// Take a user out of rooms
@@ -102,8 +102,8 @@ pub(super) async fn leave_user(
     path: Segment,
     RawQuery(query): RawQuery,
 ) -> Result<Json<AffectedDto>, HttpError> {
-    let whom = Whom::User(path.name("userId", UserId::parse)?);
-    change(&app, whom, query_rooms(&app, query.as_deref()), false).await
+    let target = Target::User(path.name("userId", UserId::parse)?);
+    change(&app, target, query_rooms(&app, query.as_deref()), false).await
 }
 
 /// Put a client into rooms
@@ -158,18 +158,18 @@ type Rooms = (Vec<RoomName>, Option<std::sync::Arc<str>>);
 
 async fn change(
     app: &App,
-    whom: Whom,
+    target: Target,
     rooms: Result<Rooms, HttpError>,
     joins: bool,
 ) -> Result<Json<AffectedDto>, HttpError> {
     let (rooms, namespace) = rooms?;
-    let change = Membership { whom, namespace, rooms, joins };
+    let change = Membership { target, namespace, rooms, joins };
     Ok(backend_membership::change(app, change).await?.into())
 }
 
-fn client(path: &Segment) -> Result<Whom, HttpError> {
+fn client(path: &Segment) -> Result<Target, HttpError> {
     let unknown = || Refusal::new(Code::NotFound, format!("Client {} is not connected", path.0));
-    Ok(Whom::Client(path.0.parse().map_err(|_| unknown())?))
+    Ok(Target::Client(path.0.parse().map_err(|_| unknown())?))
 }
 
 fn body_rooms(app: &App, body: &JsonText) -> Result<Rooms, HttpError> {

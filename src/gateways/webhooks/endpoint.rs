@@ -5,23 +5,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use reqwest::{
-    Client, Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
-    redirect, retry,
-};
+use reqwest::{Response, StatusCode, header::RETRY_AFTER};
 use tokio::time::timeout;
-use url::Url;
 
 use super::schedule;
-use crate::{
-    auth::signer::{self, Signer},
-    config::Config,
-};
-
-/// How long a connection is kept that is not used. Node closes its own after 5 s, and a request that is sent
-/// just then would be lost.
-const IDLE: Duration = Duration::from_secs(4);
+use crate::{config::Config, gateways::backend::BackendClient, protocol::error_chain::error_chain};
 
 /// How much of an answer is read, in bytes, and for how long: it is only read so that the connection can be
 /// used again.
@@ -71,9 +59,7 @@ pub(super) trait Post: Send + Sync + 'static {
 /// The endpoint of the configuration.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    client: Client,
-    url: Url,
-    signer: Option<Signer>,
+    client: BackendClient,
     timeout: Duration,
 }
 
@@ -83,39 +69,16 @@ impl Endpoint {
     /// # Errors
     /// When requests cannot be made at all, as the machine has no root certificates.
     pub(super) fn new(config: &Config, url: &str) -> Result<Self, String> {
-        let url = Url::parse(url).map_err(|error| error.to_string())?;
-        let mut builder = Client::builder()
-            // A redirect could lead anywhere, inside our network too.
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .pool_idle_timeout(IDLE)
-            .user_agent(concat!("roomcast/", env!("CARGO_PKG_VERSION")));
-        if url.scheme() == "http" {
-            // Plain HTTP needs no root certificates, which the machine may lack.
-            builder = builder.tls_certs_only([]);
-        }
-        let client = builder.build().map_err(|error| chain(&error))?;
-        let signer = Signer::new(&config.webhook_secret);
-        Ok(Self { client, url, signer, timeout: config.webhook_timeout })
+        let client = BackendClient::new(url, &config.webhook_secret)?;
+        Ok(Self { client, timeout: config.webhook_timeout })
     }
 
     async fn exchange(&self, id: &str, now: i64, body: String) -> Outcome {
-        const JSON: HeaderValue = HeaderValue::from_static("application/json");
-        let seconds = now / 1000;
-        let mut request = self
-            .client
-            .post(self.url.clone())
-            .header(CONTENT_TYPE, JSON)
-            .header(signer::ID, id)
-            .header(signer::TIMESTAMP, seconds);
-        if let Some(signer) = &self.signer {
-            let signature = signer.sign(id, seconds, body.as_bytes());
-            request = request.header(signer::SIGNATURE, signature);
-        }
-        let answer = match timeout(self.timeout, request.body(body).send()).await {
+        let request = self.client.post(id, now / 1000, body);
+        let answer = match timeout(self.timeout, request.send()).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
-                let why = format!("no connection: {}", chain(&error.without_url()));
+                let why = format!("no connection: {}", error_chain(&error.without_url()));
                 return Outcome::Failed { reason: "connection", why, retry_after: None };
             }
             Err(_) => {
@@ -163,15 +126,4 @@ async fn drain(mut answer: Response) {
             return;
         }
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
