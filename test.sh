@@ -101,7 +101,7 @@ cluster() {
   build_server
   system_package redis-server redis-server
   node_packages tests/clients
-  local directory port chapters=(rooms messages users history) chapter
+  local directory port chapters=(rooms messages users history) story
   directory=$(mktemp -d)
   # shellcheck disable=SC2064 # The directory of this moment.
   trap "kill \$(cat '$directory/redis.pid') 2>/dev/null; rm -rf '$directory'" EXIT
@@ -117,19 +117,17 @@ cluster() {
   export ROOMCAST_TEST_REDIS=redis://127.0.0.1:$port ROOMCAST_TEST_NODES
   for ROOMCAST_TEST_NODES in 1 2; do
     heading "cluster: ${chapters[*]}, on $ROOMCAST_TEST_NODES node(s) over Redis"
-    for chapter in "${chapters[@]}"; do
-      run cargo test --locked --test "$chapter"
-    done
+    run cargo test --locked --test server -- "${chapters[@]/%/::}" --skip cluster:: --skip http::
   done
   heading 'cluster: socket.io-client 4, 3, 2 and 1, and rxjs, on 2 nodes over Redis'
   local stories=()
-  for chapter in tests/clients/*.test.mjs; do
-    [[ $chapter = */limits.test.mjs ]] || stories+=("$chapter")
+  for story in tests/clients/*.test.mjs; do
+    [[ $story = */limits.test.mjs ]] || stories+=("$story")
   done
   run node --test --test-reporter=spec --test-timeout=300000 "${stories[@]}"
   unset ROOMCAST_TEST_REDIS ROOMCAST_TEST_NODES
   heading 'cluster: several nodes'
-  run cargo test --locked --test cluster
+  run cargo test --locked --test server -- cluster::
 }
 
 clients() {

@@ -9,9 +9,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{
+use crate::support::{
     raw::{BINARY, FIN, TEXT, frame, upgrade},
-    support::token_of,
+    token_of,
 };
 
 /// How one is hostile.

@@ -10,8 +10,6 @@
 
 mod healthy;
 mod hostile;
-#[path = "../hostile/raw.rs"]
-mod raw;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;

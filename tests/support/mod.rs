@@ -8,7 +8,9 @@
 #![allow(clippy::unwrap_used, reason = "as in tests: what is not as expected fails the test")]
 
 mod client;
+pub mod peer;
 pub mod process;
+pub mod raw;
 pub mod redis;
 
 use std::{

@@ -1,0 +1,9 @@
+//! Section 14 of the contract: events of an application's own, answered by its backend.
+
+mod acks;
+mod backend;
+mod connects;
+mod effects;
+mod events;
+mod failures;
+mod moderation;

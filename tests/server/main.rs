@@ -1,0 +1,34 @@
+//! The server from the outside: its contract, topic by topic, over real connections.
+//!
+//! All topics are one binary, so that the server is linked once.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod admin_ui;
+mod authentication;
+mod cluster;
+mod config;
+mod connecting;
+mod control;
+mod crash;
+mod drain;
+mod event_log;
+mod handlers;
+mod history;
+mod hostile;
+mod http;
+mod limits;
+mod memory_limit;
+mod messages;
+mod metrics;
+mod polling_memory;
+mod protocol;
+mod refusals;
+mod registry_model;
+mod rooms;
+mod store_failures;
+#[path = "../support/mod.rs"]
+mod support;
+mod users;
+mod webhooks;
+mod wire;

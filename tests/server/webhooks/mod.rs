@@ -1,0 +1,6 @@
+//! Section 15 of the contract: webhooks, to a real endpoint.
+
+mod crash;
+mod failures;
+mod receiver;
+mod types;
