@@ -20,7 +20,8 @@ use super::{fault::ConfigError, settings::SETTINGS};
 /// Where a configuration is loaded from. By default there is no source, only the defaults.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// The environment. Variables that are no settings are ignored.
+    /// The environment. Variables that are no settings are ignored, but for those whose names are nearly those
+    /// of settings.
     pub env: Vec<(OsString, OsString)>,
     /// A `.env` file, below the environment; it need not exist.
     pub dotenv: Option<PathBuf>,
@@ -56,13 +57,22 @@ struct Layer {
 }
 
 impl Layer {
-    /// A layer of those `variables` that are settings. An empty one counts as unset.
-    fn of_variables(name: &str, variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        let values = variables
-            .into_iter()
-            .filter(|(variable, value)| is_setting(variable) && !value.is_empty())
-            .map(|(variable, value)| (variable.to_ascii_lowercase(), value.into()))
-            .collect();
+    /// A layer of those `variables` that are settings. An empty one counts as unset. Misspelt ones are faults.
+    fn of_variables(
+        name: &str,
+        variables: BTreeMap<String, String>,
+        faults: &mut Vec<ConfigError>,
+    ) -> Self {
+        let mut values = Dict::new();
+        for (variable, value) in variables.into_iter().filter(|(_, value)| !value.is_empty()) {
+            if is_setting(&variable) {
+                values.insert(variable.to_ascii_lowercase(), value.into());
+            } else if let Some(meant) = misspelt(&variable) {
+                let allowed = format!("there is no such setting; did you mean {meant}?");
+                let source = name.to_owned();
+                faults.push(ConfigError { variable, given: None, allowed, source });
+            }
+        }
         Self { name: name.to_owned(), values }
     }
 }
@@ -100,7 +110,7 @@ fn environment(variables: Vec<(OsString, OsString)>, faults: &mut Vec<ConfigErro
             Err(_) => {}
         }
     }
-    Layer::of_variables(NAME, readable)
+    Layer::of_variables(NAME, readable, faults)
 }
 
 /// Reads the `.env` file. If it names a variable twice, the last one counts.
@@ -145,7 +155,7 @@ fn dotenv(path: &Path, faults: &mut Vec<ConfigError>) -> Layer {
             Some(Err(error)) => refuse(format!("the file cannot be read: {error}")),
         }
     }
-    Layer::of_variables(&name, variables)
+    Layer::of_variables(&name, variables, faults)
 }
 
 /// Yields a text line by line, and counts the lines that the reader has taken.
@@ -214,6 +224,26 @@ fn toml(path: &Path, faults: &mut Vec<ConfigError>) -> Layer {
     Layer { name, values }
 }
 
+/// The setting that a variable was certainly meant to be: the two differ by case, or by a letter or two.
+///
+/// The environment holds the variables of other programs, too. Short names, and those of one word, may be theirs.
+fn misspelt(variable: &str) -> Option<&'static str> {
+    let upper = variable.to_ascii_uppercase();
+    let allowed = match upper.len() {
+        0..8 => return None,
+        8..12 => 1,
+        _ => 2,
+    };
+    SETTINGS
+        .iter()
+        .flat_map(super::settings::Setting::names)
+        .filter(|name| name.contains('_'))
+        .map(|name| (strsim::damerau_levenshtein(&upper, name), name))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
 /// The setting that `key` was probably meant to be.
 fn nearest(key: &str) -> Option<String> {
     let key = key.to_ascii_lowercase().replace('-', "_");
@@ -237,5 +267,31 @@ mod tests {
         assert_eq!(nearest("PORT").as_deref(), Some("port"));
         assert_eq!(nearest("max-payloads").as_deref(), Some("max_payload"));
         assert_eq!(nearest("colour"), None);
+    }
+
+    #[test]
+    fn a_variable_of_another_program_is_not_taken_for_a_misspelt_setting() {
+        assert_eq!(misspelt("JWT_SECRT"), Some("JWT_SECRET"));
+        assert_eq!(misspelt("jwt_secret"), Some("JWT_SECRET"));
+        assert_eq!(misspelt("CORS_ORIGINS"), Some("CORS_ORIGIN"));
+        assert_eq!(misspelt("RATE_LIMTI_EVENT"), Some("RATE_LIMIT_EVENTS"));
+        let others = [
+            "HOME",
+            "PROT",
+            "HOSTS",
+            "LOGNAME",
+            "REDIS_HOST",
+            "REDIS_PORT",
+            "HTTP_PROXY",
+            "LOG_FILE",
+            "ROOMCAST_PORT",
+            "ROOMCAST_SERVICE_HOST",
+            "RUST_BACKTRACE",
+            "STORE_DIR",
+            "API_KEY_ID",
+        ];
+        for other in others {
+            assert_eq!(misspelt(other), None, "{other}");
+        }
     }
 }

@@ -79,14 +79,17 @@ fn every_fault_is_printed_at_once() {
         .env("JWT_SECRET", "hunter2")
         .env("JWT_JWKS_URL", "https://login.example/jwks")
         .env("ADMIN_USERNAME", "admin")
+        .env("JWT_ISUER", "hunter2")
         .env("REDIS_URL", "http://:hunter2@redis")
-        .file(".env", "MAX_PAYLOAD=0\n")
+        .file(".env", "MAX_PAYLOAD=0\nAPI_KEYSS=hunter2\n")
         .file("roomcast.toml", "prot = 1\nsend_timeout = 0\n")
         .run(&["--config", "roomcast.toml"]);
     assert_eq!(ran.code, Some(2), "{ran:?}");
     assert_eq!(ran.stdout, "");
     let expected = [
         r#"prot: there is no such setting; did you mean "port"? (from roomcast.toml)"#,
+        "API_KEYSS: there is no such setting; did you mean API_KEYS? (from .env)",
+        "JWT_ISUER: there is no such setting; did you mean JWT_ISSUER? (from the environment)",
         r#"PORT: "99999" is not allowed; expected a port from 1 to 65535, or 0 for a free one (from the environment)"#,
         r#"MAX_PAYLOAD: "0" is not allowed; expected a size greater than 0, such as 65536 (bytes), 64KB, 1MB or 1GB (from .env)"#,
         r#"SEND_TIMEOUT: "0" is not allowed; expected a duration greater than 0 and up to 3650d, such as 500ms, 5s, 10m, 24h, 7d or 30 (seconds) (from roomcast.toml)"#,
