@@ -6,6 +6,8 @@ pub mod app;
 pub mod asyncapi;
 mod backend;
 pub mod cluster_peer;
+mod event_fields;
+mod fields;
 pub mod handlers;
 pub mod http;
 pub mod http_error;

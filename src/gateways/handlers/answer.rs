@@ -277,7 +277,7 @@ fn object(text: &str) -> Wrong<Object<'_>> {
     Object::parse(text).ok_or_else(|| "it must be a JSON object".to_owned())
 }
 
-pub(super) fn nothing_but(object: &Object<'_>, known: &[&str]) -> Wrong<()> {
+fn nothing_but(object: &Object<'_>, known: &[&str]) -> Wrong<()> {
     match object.fields().find(|(name, _)| !known.contains(name)) {
         Some((name, _)) => {
             Err(format!("property {name} should not exist; there are {}", known.join(", ")))
@@ -286,19 +286,19 @@ pub(super) fn nothing_but(object: &Object<'_>, known: &[&str]) -> Wrong<()> {
     }
 }
 
-pub(super) fn fields_of<'a>(field: &str, value: &'a RawValue) -> Wrong<Object<'a>> {
+fn fields_of<'a>(field: &str, value: &'a RawValue) -> Wrong<Object<'a>> {
     Object::parse(value.get()).ok_or_else(|| format!("{field} must be an object"))
 }
 
-pub(super) fn items<'a>(field: &str, value: &'a RawValue) -> Wrong<Vec<&'a RawValue>> {
+fn items<'a>(field: &str, value: &'a RawValue) -> Wrong<Vec<&'a RawValue>> {
     serde_json::from_str(value.get()).map_err(|_| format!("{field} must be an array"))
 }
 
-pub(super) fn text(field: &str, value: &RawValue) -> Wrong<String> {
+fn text(field: &str, value: &RawValue) -> Wrong<String> {
     serde_json::from_str(value.get()).map_err(|_| format!("{field} must be a string"))
 }
 
-pub(super) fn flag(object: &Object<'_>, field: &str) -> Wrong<bool> {
+fn flag(object: &Object<'_>, field: &str) -> Wrong<bool> {
     match object.get(field).map(RawValue::get) {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
@@ -307,7 +307,7 @@ pub(super) fn flag(object: &Object<'_>, field: &str) -> Wrong<bool> {
 }
 
 /// A string, or a number as its decimal string.
-pub(super) fn name_of(field: &str, value: &RawValue) -> Wrong<String> {
+fn name_of(field: &str, value: &RawValue) -> Wrong<String> {
     match value.get().as_bytes() {
         [b'-' | b'0'..=b'9', ..] => Ok(value.get().to_owned()),
         _ => text(field, value),
@@ -332,13 +332,13 @@ fn shallow(field: &str, value: &RawValue) -> Wrong<()> {
 }
 
 /// A value that goes to clients.
-pub(super) fn payload(field: &str, value: &RawValue) -> Wrong<Payload> {
+fn payload(field: &str, value: &RawValue) -> Wrong<Payload> {
     shallow(field, value)?;
     from_tagged(value).map_err(|wrong| format!("{field}: {wrong}"))
 }
 
 /// An array of values that go to clients.
-pub(super) fn list(field: &str, value: &RawValue) -> Wrong<Payload> {
+fn list(field: &str, value: &RawValue) -> Wrong<Payload> {
     if !value.get().starts_with('[') {
         return Err(format!("{field} must be an array"));
     }

@@ -5,13 +5,13 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
-    extract::{Paging, Query, Segment, namespace},
+    extract::{Paging, Query, Segment},
     openapi::{Busy, KeyErrors, NotFound, QueryErrors},
 };
 use crate::{
     broker::survey::ConnectionFilter,
     commands::queries::{self, Connection, Page},
-    gateways::{app::App, http_error::HttpError},
+    gateways::{app::App, fields::namespace, http_error::HttpError},
     protocol::names::{NameError, RoomName, UserId},
 };
 
@@ -45,8 +45,9 @@ impl Filter {
         let user = named("userId", self.user_id.as_deref(), UserId::parse, &mut faults);
         let room = named("room", self.room.as_deref(), RoomName::parse, &mut faults);
         let path = self.namespace.as_deref().or_else(|| room.as_ref().map(|_| "/"));
-        let namespace =
-            path.and_then(|path| namespace(app, path).map_err(|fault| faults.push(fault)).ok());
+        let namespace = path.and_then(|path| {
+            namespace(&app.registry, path).map_err(|fault| faults.push(fault)).ok()
+        });
         if faults.is_empty() {
             let namespace = namespace.map(|namespace| namespace.path.clone());
             Ok(ConnectionFilter { namespace, user, room })
@@ -100,7 +101,7 @@ pub(super) async fn one(
     Segment(id): Segment,
     Query(query): Query<Where>,
 ) -> Result<Json<Connection>, HttpError> {
-    let namespace = query.namespace.map(|path| namespace(&app, &path)).transpose();
+    let namespace = query.namespace.map(|path| namespace(&app.registry, &path)).transpose();
     let namespace = namespace.map_err(|fault| HttpError::faults(vec![fault]))?;
     let path = namespace.as_ref().map(|namespace| &*namespace.path);
     Ok(Json(queries::connection(&app, &id, path).await?))

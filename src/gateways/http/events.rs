@@ -13,8 +13,7 @@ use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 
 use super::{
-    extract::{JsonText, namespace},
-    fields::{Fields, client},
+    extract::JsonText,
     openapi::{BodyErrors, Busy, KeyErrors},
 };
 use crate::{
@@ -23,11 +22,13 @@ use crate::{
         emit_with_ack::{self, Acknowledged, MAX_ADDRESSEES},
         queries::Coverage,
     },
-    gateways::{app::App, http_error::HttpError},
-    protocol::{
-        names::{RoomName, UserId},
-        payload::{Object, Payload, tagged::from_tagged},
+    gateways::{
+        app::App,
+        event_fields::{EventFields, Source},
+        fields::Fields,
+        http_error::HttpError,
     },
+    protocol::{names::UserId, payload::Object},
 };
 
 /// How long acknowledgements may be awaited, in milliseconds.
@@ -197,82 +198,26 @@ async fn acknowledged(
 /// everything that is wrong with it.
 fn read(app: &App, body: &Object<'_>) -> Result<(BackendEvent, Option<Duration>), Vec<String>> {
     let mut fields = Fields::of(body);
-    let event = fields.event();
-    let (data, is_list) = data(&mut fields, body);
-    let rooms = fields.targets("rooms", RoomName::parse);
-    let users = fields.targets("users", UserId::parse);
-    let clients = fields.targets("clients", client);
-    let audience = match (rooms, users, clients) {
-        (None, None, None) => Audience::Everyone,
-        (rooms, users, clients) => Audience::These {
-            rooms: rooms.unwrap_or_default(),
-            users: users.unwrap_or_default(),
-            clients: clients.into_iter().flatten().flatten().collect(),
-        },
-    };
-    let path = fields.text("namespace");
-    let namespace = namespace(app, path.as_deref().unwrap_or("/"))
-        .map_err(|fault| fields.faults.push(fault))
-        .ok();
-    let except =
-        fields.except(namespace.as_ref().map_or("/".into(), |namespace| namespace.path.clone()));
-    let volatile = fields.flag("volatile");
+    let event = EventFields::read(&mut fields, &app.registry, Source::Request, &["ack"]);
     let ack = ack(&mut fields, body);
-    let named = match &audience {
-        Audience::Everyone => 0,
-        Audience::These { rooms, users, clients } => rooms.len() + users.len() + clients.len(),
+    let named = match &event.audience {
+        Some(Audience::These { rooms, users, clients }) => {
+            rooms.len() + users.len() + clients.len()
+        }
+        None | Some(Audience::Everyone) => 0,
     };
     if ack.is_some() && named > MAX_ADDRESSEES {
         fields
             .fault(format_args!("with ack no more than {MAX_ADDRESSEES} addressees may be named"));
     }
-    fields.nothing_but(&[
-        "event",
-        "data",
-        "rooms",
-        "users",
-        "clients",
-        "except",
-        "namespace",
-        "volatile",
-        "args",
-        "ack",
-    ]);
-    match namespace {
-        Some(namespace) if fields.faults.is_empty() => {
-            let event =
-                BackendEvent { namespace, event, data, is_list, audience, except, volatile };
-            Ok((event, ack))
-        }
-        _ => Err(fields.faults),
-    }
-}
-
-/// The event's argument, or all its arguments: then true.
-fn data(fields: &mut Fields<'_, '_>, body: &Object<'_>) -> (Payload, bool) {
-    let Some(args) = body.get("args") else {
-        let data = body.get("data").unwrap_or(RawValue::NULL);
-        if Object::parse(data.get()).is_some_and(|data| data.is_placeholder()) {
-            // Receivers would put an attachment in its place.
-            fields.fault("data must not be the placeholder of a binary attachment");
-        }
-        return (Payload::from_raw(data.to_owned()), false);
+    let EventFields { event, data, is_list, audience, namespace, except, is_volatile } = event;
+    let Some(namespace) = namespace.filter(|_| fields.faults.is_empty()) else {
+        return Err(fields.faults);
     };
-    if body.get("data").is_some() {
-        fields.fault("data should not exist beside args");
-    }
-    let items = serde_json::from_str::<Vec<&RawValue>>(args.get());
-    let is_hole =
-        |item: &&RawValue| Object::parse(item.get()).is_some_and(|item| item.is_placeholder());
-    match items {
-        Err(_) => fields.fault("args must be an array"),
-        Ok(items) if items.iter().any(is_hole) => {
-            fields.fault("args must not hold the placeholder of a binary attachment");
-        }
-        Ok(_) => {}
-    }
-    let payload = from_tagged(args).map_err(|fault| fields.fault(format_args!("args: {fault}")));
-    (payload.unwrap_or_else(|()| Payload::of("")), true)
+    let audience = audience.unwrap_or(Audience::Everyone);
+    let volatile = is_volatile;
+    let event = BackendEvent { namespace, event, data, is_list, audience, except, volatile };
+    Ok((event, ack))
 }
 
 /// How long to wait for acknowledgements, if any are wanted.

@@ -1,6 +1,6 @@
 //! Extractors: typed input from a request, or a refusal in NestJS's shape.
 
-use std::{borrow::Cow, fmt::Display, ops::RangeInclusive, sync::Arc};
+use std::{fmt::Display, ops::RangeInclusive, sync::Arc};
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 use crate::{
     broker::survey::PageRequest,
     commands::queries::decode_cursor,
-    gateways::{app::App, http_error::HttpError},
+    gateways::{app::App, fields::namespace, http_error::HttpError},
     hub::Namespace,
     limits::{MAX_DEPTH, is_deeper_than},
     protocol::{
@@ -162,18 +162,9 @@ pub(super) struct InNamespace {
 impl InNamespace {
     /// The namespace, `/` where none is given.
     pub(super) fn find(&self, app: &App) -> Result<Arc<Namespace>, HttpError> {
-        namespace(app, self.namespace.as_deref().unwrap_or("/"))
+        namespace(&app.registry, self.namespace.as_deref().unwrap_or("/"))
             .map_err(|fault| HttpError::faults(vec![fault]))
     }
-}
-
-/// The namespace at `path`, with or without its leading slash, or the error.
-pub(super) fn namespace(app: &App, path: &str) -> Result<Arc<Namespace>, String> {
-    let path = if path.starts_with('/') { path.into() } else { Cow::from(format!("/{path}")) };
-    app.registry.address(&path).ok_or_else(|| {
-        let paths = app.registry.labels().map(|label| &**label).collect::<Vec<_>>();
-        format!("namespace must be one of the following values: {}", paths.join(", "))
-    })
 }
 
 /// Which part of a list is wanted.

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    extract::{JsonText, Segment, namespace},
-    fields::Fields,
+    extract::{JsonText, Segment},
     openapi::{BodyErrors, Busy, KeyErrors, NotFound, QueryErrors},
 };
 use crate::{
@@ -18,7 +17,11 @@ use crate::{
         backend_membership::{self, Affected},
         queries::Coverage,
     },
-    gateways::{app::App, http_error::HttpError},
+    gateways::{
+        app::App,
+        fields::{Fields, namespace},
+        http_error::HttpError,
+    },
     protocol::{
         names::{RoomName, UserId},
         refusal::{Code, Refusal},
@@ -214,7 +217,7 @@ fn checked(
     if rooms.len() > MAX_ROOMS {
         faults.push(format!("rooms must contain no more than {MAX_ROOMS} elements"));
     }
-    let namespace = path.map(|path| namespace(app, path)).transpose();
+    let namespace = path.map(|path| namespace(&app.registry, path)).transpose();
     match namespace {
         Ok(namespace) if faults.is_empty() => {
             Ok((rooms, namespace.map(|namespace| namespace.path.clone())))

@@ -9,18 +9,15 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
-    extract::{InNamespace, JsonText, Query, Segment, namespace},
+    extract::{InNamespace, JsonText, Query, Segment},
     message_dto::{Message, MessageDto},
     openapi::{BodyErrors, Busy, KeyErrors},
 };
 use crate::{
-    commands::{
-        backend_message::{self, Broadcast},
-        is_state_event,
-    },
-    gateways::{app::App, http_error::HttpError},
+    commands::backend_message::{self, Broadcast},
+    gateways::{app::App, event_fields::event_fault, fields::namespace, http_error::HttpError},
     hub::packet::Packet,
-    protocol::{event_names::is_protocol_event, payload::Payload},
+    protocol::payload::Payload,
 };
 
 /// Send a message to a room
@@ -105,7 +102,7 @@ pub(super) async fn to_client(
     faults.extend(event_fault("eventName", &event));
     let namespace = query
         .namespace
-        .map(|path| namespace(&app, &path))
+        .map(|path| namespace(&app.registry, &path))
         .transpose()
         .map_err(|fault| faults.push(fault));
     let Ok(namespace) = namespace else { return Err(HttpError::faults(faults)) };
@@ -116,16 +113,6 @@ pub(super) async fn to_client(
     let payload = Payload::from_raw(body.0);
     backend_message::to_client(&app, path, &client, &Packet::new(event, payload.clone())).await?;
     Ok(created(&payload))
-}
-
-/// The error in an event name that a backend gives, if any.
-pub(super) fn event_fault(field: &str, event: &str) -> Option<String> {
-    if event.is_empty() {
-        return Some(format!("{field} should not be empty"));
-    }
-    (is_protocol_event(event) || is_state_event(event)).then(|| {
-        format!("{field} must not be {event:?}: Socket.IO's own events and those by which the server tells a client its state are reserved")
-    })
 }
 
 fn created(body: &Payload) -> Response {

@@ -7,7 +7,6 @@ mod bundle;
 mod connections;
 mod events;
 mod extract;
-mod fields;
 mod health;
 mod keys;
 mod limits;

@@ -6,7 +6,6 @@ use utoipa::ToSchema;
 
 use super::{
     extract::{JsonText, Paging, Query, Segment},
-    fields::Fields,
     openapi::{BodyErrors, Busy, KeyErrors, NotFound, QueryErrors},
 };
 use crate::{
@@ -15,7 +14,7 @@ use crate::{
         queries::{Coverage, Page},
         revocation::{self, Tokens},
     },
-    gateways::{app::App, http_error::HttpError},
+    gateways::{app::App, fields::Fields, http_error::HttpError},
     protocol::{names::UserId, timestamp::Timestamp},
 };
 

@@ -1,17 +1,28 @@
-//! Reads the fields of a body one by one, and collects everything that is wrong with them.
+//! Reads the fields of what a backend sends one by one, and collects everything that is wrong with them.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde_json::value::RawValue;
 
-use super::messages::event_fault;
-use crate::protocol::{
-    audience::Except,
-    client_id::ClientId,
-    names::{NameError, RoomName, UserId},
-    payload::Object,
-    timestamp::Timestamp,
+use crate::{
+    hub::{Namespace, Registry},
+    protocol::{
+        audience::Except,
+        client_id::ClientId,
+        names::{NameError, RoomName, UserId},
+        payload::Object,
+        timestamp::Timestamp,
+    },
 };
+
+/// The namespace at `path`, with or without its leading slash, or the error.
+pub(super) fn namespace(registry: &Registry, path: &str) -> Result<Arc<Namespace>, String> {
+    let path = if path.starts_with('/') { path.into() } else { Cow::from(format!("/{path}")) };
+    registry.address(&path).ok_or_else(|| {
+        let paths = registry.labels().map(|label| &**label).collect::<Vec<_>>();
+        format!("namespace must be one of the following values: {}", paths.join(", "))
+    })
+}
 
 /// A client's id; `None` for a text that can be no id, and so reaches nobody.
 #[allow(clippy::unnecessary_wraps, reason = "as the other names are parsed")]
@@ -46,17 +57,9 @@ impl<'o, 'a> Fields<'o, 'a> {
         self.faults.push(format!("{}{text}", self.prefix));
     }
 
-    /// The name of an event that a backend may send.
-    pub(super) fn event(&mut self) -> String {
-        let given =
-            self.object.get("event").map(|value| serde_json::from_str::<String>(value.get()));
-        let fault = match &given {
-            None => Some("event should not be empty".to_owned()),
-            Some(Err(_)) => Some("event must be a string".to_owned()),
-            Some(Ok(event)) => event_fault("event", event),
-        };
-        self.faults.extend(fault);
-        given.and_then(Result::ok).unwrap_or_default()
+    /// The value of a field, if it is given.
+    pub(super) fn get(&self, field: &str) -> Option<&'a RawValue> {
+        self.object.get(field)
     }
 
     /// A string.
