@@ -40,6 +40,11 @@ pub enum Survey {
         /// Only in this namespace, if set.
         namespace: Option<Arc<str>>,
     },
+    /// Which of these clients are not there?
+    Missing {
+        /// The clients.
+        clients: Vec<ClientId>,
+    },
     /// A part of the list of connections.
     Connections {
         /// Which of them.

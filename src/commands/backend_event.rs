@@ -69,6 +69,8 @@ pub struct Sent {
     pub queued: Vec<UserId>,
     /// The users without a client whose queue is full.
     pub refused: Vec<UserId>,
+    /// The users without a client for whom nothing is queued.
+    pub unreached: Vec<UserId>,
 }
 
 /// Sends a backend's event.
@@ -86,7 +88,13 @@ pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusa
     let id = object.as_ref().map_or_else(MessageId::make, MessageId::of);
     let is_kept = object.is_some() && !volatile;
     let packet = Packet::with(event.clone(), data.clone(), is_list);
-    let mut sent = Sent { id, offsets: BTreeMap::new(), queued: Vec::new(), refused: Vec::new() };
+    let mut sent = Sent {
+        id,
+        offsets: BTreeMap::new(),
+        queued: Vec::new(),
+        refused: Vec::new(),
+        unreached: Vec::new(),
+    };
     let Audience::These { rooms, users, clients } = audience else {
         context.broker.admit(&namespace, None).await?;
         context.broker.signal_namespace(&namespace, &packet, &except);
@@ -128,7 +136,8 @@ pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusa
         match outcome {
             ToUser::Queued => sent.queued.push(user.clone()),
             ToUser::Refused => sent.refused.push(user.clone()),
-            ToUser::Done => {}
+            ToUser::Unreached => sent.unreached.push(user.clone()),
+            ToUser::Reached => {}
         }
     }
     context.broker.signal_ids(&clients, &packet, &except);
@@ -137,8 +146,10 @@ pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusa
 
 /// The result of an event for one user.
 enum ToUser {
-    /// Its clients have it or are excluded, or nothing is queued for it.
-    Done,
+    /// Its clients have it or are excluded.
+    Reached,
+    /// It has no client, and nothing is queued for it.
+    Unreached,
     /// The event is queued.
     Queued,
     /// The user's queue is full.
@@ -155,12 +166,15 @@ async fn to_user(
 ) -> Result<ToUser, Refusal> {
     let reached = private_message::to_user(context, user, packet, except).await?;
     // A user whose clients are all excluded is not offline.
-    let Some(entry) = kept.filter(|_| reached == Reached::Nobody) else { return Ok(ToUser::Done) };
+    if reached != Reached::Nobody {
+        return Ok(ToUser::Reached);
+    }
+    let Some(entry) = kept else { return Ok(ToUser::Unreached) };
     match private_message::queue(context, user, None, entry.clone()).await {
         Ok(()) => Ok(ToUser::Queued),
         Err(refusal) if refusal.code == Code::QueueFull => Ok(ToUser::Refused),
-        // Without a queue, an offline user is not reached.
-        Err(refusal) if refusal.code == Code::NotFound => Ok(ToUser::Done),
+        // There are no queues.
+        Err(refusal) if refusal.code == Code::NotFound => Ok(ToUser::Unreached),
         Err(refusal) => Err(refusal),
     }
 }

@@ -98,6 +98,7 @@ async fn answer(app: App, question: Survey, packet: Option<Packet>) -> Box<RawVa
         Survey::Connection { client, namespace } => {
             json_of(&queries::connection_here(context, &client, namespace.as_deref()))
         }
+        Survey::Missing { clients } => json_of(&queries::missing_here(context, &clients)),
         Survey::Connections { wanted, page } => {
             json_of(&queries::connections_here(context, &wanted, &page))
         }

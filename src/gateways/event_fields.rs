@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::fields::{Fields, client, namespace};
+use super::fields::{Fields, namespace};
 use crate::{
     commands::{backend_event::Audience, is_state_event},
     hub::{Namespace, Registry},
     limits::{MAX_DEPTH, is_deeper_than},
     protocol::{
         audience::Except,
+        client_id::ClientId,
         event_names::is_protocol_event,
         names::{RoomName, UserId},
         payload::{Object, Payload, tagged::from_tagged},
@@ -42,6 +43,8 @@ pub(super) struct EventFields {
     pub is_list: bool,
     /// The rooms, users and clients that are named, if any are.
     pub audience: Option<Audience>,
+    /// What is named as a client, and can be no client's id.
+    pub no_clients: Vec<String>,
     /// The namespace of the rooms, or of everyone; `None` if there is no such one.
     pub namespace: Option<Arc<Namespace>>,
     /// The clients that live delivery excludes.
@@ -63,13 +66,19 @@ impl EventFields {
         let (data, is_list) = data(fields, source);
         let rooms = fields.targets("rooms", RoomName::parse);
         let users = fields.targets("users", UserId::parse);
-        let clients = fields.targets("clients", client);
+        let mut no_clients = Vec::new();
+        let clients = fields
+            .targets("clients", |text| Ok(text.parse::<ClientId>().map_err(|_| text.to_owned())));
+        let clients = clients.map(|clients| {
+            let id = |client: Result<_, _>| client.map_err(|text| no_clients.push(text)).ok();
+            clients.into_iter().filter_map(id).collect::<Vec<_>>()
+        });
         let audience = match (rooms, users, clients) {
             (None, None, None) => None,
             (rooms, users, clients) => Some(Audience::These {
                 rooms: rooms.unwrap_or_default(),
                 users: users.unwrap_or_default(),
-                clients: clients.into_iter().flatten().flatten().collect(),
+                clients: clients.unwrap_or_default(),
             }),
         };
         let namespace = match (fields.text("namespace"), source) {
@@ -82,7 +91,7 @@ impl EventFields {
         let except = fields.except(path);
         let is_volatile = fields.flag("volatile");
         fields.nothing_but(&[&FIELDS, others].concat());
-        Self { event, data, is_list, audience, namespace, except, is_volatile }
+        Self { event, data, is_list, audience, no_clients, namespace, except, is_volatile }
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn namespace(registry: &Registry, path: &str) -> Result<Arc<Namespace
 
 /// A client's id; `None` for a text that can be no id, and so reaches nobody.
 #[allow(clippy::unnecessary_wraps, reason = "as the other names are parsed")]
-pub(super) fn client(text: &str) -> Result<Option<ClientId>, NameError> {
+fn client(text: &str) -> Result<Option<ClientId>, NameError> {
     Ok(text.parse().ok())
 }
 

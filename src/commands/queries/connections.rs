@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::page::{Page, Part};
+use super::{
+    Coverage,
+    page::{Page, Part},
+};
 use crate::{
     broker::survey::{ConnectionFilter, PageRequest, Survey},
     commands::context::Context,
@@ -126,6 +129,25 @@ pub fn connection_here(
         .iter()
         .find(|client| namespace.is_none_or(|wanted| *wanted == *client.namespace.path));
     wanted.map(|client| Connection::of(context, client))
+}
+
+/// Those of the clients that are on no node.
+pub async fn missing(context: &Context, clients: &[ClientId]) -> (Vec<ClientId>, Coverage) {
+    let missing = missing_here(context, clients);
+    if missing.is_empty() {
+        return (missing, Coverage::default());
+    }
+    let question = Survey::Missing { clients: missing.clone() };
+    let elsewhere = context.broker.survey::<Vec<ClientId>>(&question, None).await;
+    let coverage = Coverage::of(&elsewhere);
+    let is_nowhere =
+        |client: &ClientId| elsewhere.answers.iter().all(|missing| missing.contains(client));
+    (missing.into_iter().filter(is_nowhere).collect(), coverage)
+}
+
+/// Those of the clients that are not on this node.
+pub fn missing_here(context: &Context, clients: &[ClientId]) -> Vec<ClientId> {
+    clients.iter().filter(|id| context.registry.clients(id).is_empty()).cloned().collect()
 }
 
 /// Ends the client of this id. Other namespaces of its connection go on.

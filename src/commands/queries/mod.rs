@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 pub use self::{
     connections::{
         Connection, connection, connection_here, connections, connections_here, disconnect,
-        disconnect_here,
+        disconnect_here, missing, missing_here,
     },
     page::{Page, Part, decode_cursor},
     rooms::{LiveRoom, Member, Room, RoomDetail, room, room_here, rooms, rooms_here},

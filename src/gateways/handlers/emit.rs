@@ -32,7 +32,8 @@ impl Emit {
         if is_everyone && event.audience.is_some() {
             fields.fault("everyone stands alone: name nobody beside it");
         }
-        let EventFields { event, data, is_list, audience, namespace, except, is_volatile } = event;
+        let EventFields { event, data, is_list, audience, namespace, except, is_volatile, .. } =
+            event;
         let Some(namespace) = namespace.filter(|_| fields.faults.is_empty()) else {
             return Err(fields.faults.join("; "));
         };

@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     commands::{
-        backend_event::{self, Audience, BackendEvent, Sent},
+        backend_event::{self, Audience, BackendEvent},
         emit_with_ack::{self, Acknowledged, MAX_ADDRESSEES},
-        queries::Coverage,
+        queries::{self, Coverage},
     },
     gateways::{
         app::App,
@@ -102,7 +102,8 @@ pub(super) struct LeftOut {
 
 /// What became of an event.
 #[derive(Serialize, ToSchema)]
-#[schema(examples(json!({"id": "4d2f3c8e-9b1a-4f6e-8a57-0c2b9d6e1f34", "offsets": {"room-7": 42}, "queued": ["bob"], "refused": []})))]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(json!({"id": "4d2f3c8e-9b1a-4f6e-8a57-0c2b9d6e1f34", "offsets": {"room-7": 42}, "queued": ["bob"], "refused": [], "notFound": []})))]
 pub(super) struct SentEvent {
     /// The `id` of the data if it has one, else a new one.
     #[schema(value_type = String)]
@@ -113,6 +114,12 @@ pub(super) struct SentEvent {
     queued: Vec<String>,
     /// The users without a client whose queue is full.
     refused: Vec<String>,
+    /// The clients that are not connected, and the users without a client for whom nothing is queued: none of
+    /// them gets it.
+    not_found: Vec<String>,
+    /// Whether all nodes were asked for the clients.
+    #[serde(flatten)]
+    coverage: Coverage,
 }
 
 /// What the clients acknowledged.
@@ -166,17 +173,29 @@ pub(super) struct AckResponse {
     security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn send(State(app): State<App>, body: JsonText) -> Result<Response, HttpError> {
-    let (event, ack) = read(&app, &body.object()?).map_err(HttpError::faults)?;
+    let Request { event, ack, no_clients } =
+        read(&app, &body.object()?).map_err(HttpError::faults)?;
     if let Some(wait) = ack {
         return acknowledged(&app, event, wait).await;
     }
-    let Sent { id, offsets, queued, refused } = backend_event::send(&app, event).await?;
-    let names = |users: Vec<UserId>| users.iter().map(ToString::to_string).collect();
+    let clients = match &event.audience {
+        Audience::These { clients, .. } => clients.clone(),
+        Audience::Everyone => Vec::new(),
+    };
+    let sent = backend_event::send(&app, event).await?;
+    let (missing, coverage) = queries::missing(&app, &clients).await;
+    let names = |users: Vec<UserId>| users.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut not_found = names(sent.unreached);
+    not_found.extend(missing.iter().map(ToString::to_string));
+    not_found.extend(no_clients);
+    let offsets = sent.offsets.into_iter();
     let sent = SentEvent {
-        id: id.json,
-        offsets: offsets.into_iter().map(|(room, offset)| (room.to_string(), offset)).collect(),
-        queued: names(queued),
-        refused: names(refused),
+        id: sent.id.json,
+        offsets: offsets.map(|(room, offset)| (room.to_string(), offset)).collect(),
+        queued: names(sent.queued),
+        refused: names(sent.refused),
+        not_found,
+        coverage,
     };
     Ok((StatusCode::CREATED, Json(sent)).into_response())
 }
@@ -194,9 +213,17 @@ async fn acknowledged(
     Ok(Json(acknowledged).into_response())
 }
 
-/// Reads the body as an event, and how long to wait for acknowledgements if any are wanted; or returns
-/// everything that is wrong with it.
-fn read(app: &App, body: &Object<'_>) -> Result<(BackendEvent, Option<Duration>), Vec<String>> {
+/// A request to send an event.
+struct Request {
+    event: BackendEvent,
+    /// How long to wait for acknowledgements, if any are wanted.
+    ack: Option<Duration>,
+    /// What is named as a client, and can be no client's id.
+    no_clients: Vec<String>,
+}
+
+/// Reads the body, or returns everything that is wrong with it.
+fn read(app: &App, body: &Object<'_>) -> Result<Request, Vec<String>> {
     let mut fields = Fields::of(body);
     let event = EventFields::read(&mut fields, &app.registry, Source::Request, &["ack"]);
     let ack = ack(&mut fields, body);
@@ -210,14 +237,15 @@ fn read(app: &App, body: &Object<'_>) -> Result<(BackendEvent, Option<Duration>)
         fields
             .fault(format_args!("with ack no more than {MAX_ADDRESSEES} addressees may be named"));
     }
-    let EventFields { event, data, is_list, audience, namespace, except, is_volatile } = event;
+    let EventFields { event, data, is_list, audience, no_clients, namespace, except, is_volatile } =
+        event;
     let Some(namespace) = namespace.filter(|_| fields.faults.is_empty()) else {
         return Err(fields.faults);
     };
     let audience = audience.unwrap_or(Audience::Everyone);
     let volatile = is_volatile;
     let event = BackendEvent { namespace, event, data, is_list, audience, except, volatile };
-    Ok((event, ack))
+    Ok(Request { event, ack, no_clients })
 }
 
 /// How long to wait for acknowledgements, if any are wanted.

@@ -139,3 +139,15 @@ async fn nothing_is_silently_partial() {
     .await;
     other.kill().await;
 }
+
+#[tokio::test]
+async fn an_event_to_clients_says_which_are_on_no_node() {
+    let cluster = Cluster::start(2).await;
+    let (mut here, mut there) = (cluster.client(0).await, cluster.client(1).await);
+    let body =
+        json!({"event": "news", "data": 1, "clients": [here.id, there.id, "gone-gone-gone-gone-"]});
+    let sent = cluster.nodes[0].post("/events", &body).await.expect(201);
+    assert_eq!(sent["notFound"], json!(["gone-gone-gone-gone-"]));
+    assert_eq!(here.next("news").await, 1);
+    assert_eq!(there.next("news").await, 1);
+}

@@ -26,6 +26,31 @@ async fn an_event_to_nobody_named_goes_to_everyone_of_the_namespace() {
 }
 
 #[tokio::test]
+async fn clients_and_users_that_are_not_there_are_named() {
+    let server = TestServer::with(|config| {
+        config.environment = Environment::Development;
+        config.jwt_secret = Some(Secret::new(SECRET));
+    })
+    .await;
+    let mut alice = server.connecting().auth(json!({"token": token_of("alice")})).join().await;
+    let body = |volatile: bool| {
+        json!({
+            "event": "news", "data": {"n": 1}, "users": ["alice", "bob"], "volatile": volatile,
+            "clients": [alice.id, "gone-gone-gone-gone-", "no id at all"],
+        })
+    };
+    let sent = server.post("/events", &body(true)).await.expect(201);
+    assert_eq!(sent["notFound"], json!(["bob", "gone-gone-gone-gone-", "no id at all"]));
+    assert_eq!(sent["queued"], json!([]));
+    let sent = server.post("/events", &body(false)).await.expect(201);
+    assert_eq!(sent["notFound"], json!(["gone-gone-gone-gone-", "no id at all"]));
+    assert_eq!(sent["queued"], json!(["bob"]));
+    assert_eq!(alice.all("news").await.len(), 4);
+    let sent = server.post("/events", &json!({"event": "news", "data": 1})).await.expect(201);
+    assert_eq!(sent["notFound"], json!([]));
+}
+
+#[tokio::test]
 async fn an_object_to_rooms_is_a_message_of_each_of_them() {
     let server = TestServer::open().await;
     let (mut both, mut one, mut none) =

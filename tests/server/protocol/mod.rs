@@ -7,4 +7,3 @@ mod handshake;
 mod namespaces;
 mod patterns;
 mod polling;
-
