@@ -36,8 +36,17 @@ pub struct Healthy {
     rounds: AtomicUsize,
 }
 
-/// How long they waited.
+/// How long they waited, sorted.
+#[derive(Default)]
 pub struct Times(Vec<Duration>);
+
+impl Times {
+    /// Adds others.
+    pub fn add(&mut self, others: Self) {
+        self.0.extend(others.0);
+        self.0.sort_unstable();
+    }
+}
 
 impl fmt::Display for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,7 +64,7 @@ impl fmt::Display for Times {
 }
 
 impl Healthy {
-    /// How long they have waited since this was last asked, sorted.
+    /// How long they have waited since this was last asked.
     pub fn take_times(&self) -> Times {
         let mut times = std::mem::take(&mut *self.times.lock());
         times.sort_unstable();

@@ -65,16 +65,19 @@ async fn it_lives_through_hostile_clients_and_gives_the_memory_back() {
     }
     println!("{} hostile clients", enemies.len());
     let (mut most, begun, mut told) = (before, Instant::now(), 0);
+    let mut under_siege = healthy::Times::default();
     while begun.elapsed() < Duration::from_secs(seconds) {
         sleep(Duration::from_millis(200)).await;
         let Some(rss) = server.rss() else { break };
         most = most.max(rss);
         if begun.elapsed().as_secs() / 5 > told {
             told = begun.elapsed().as_secs() / 5;
-            println!("{:>4} s: {} MB", begun.elapsed().as_secs(), rss / 1_000_000);
+            let times = healthy.take_times();
+            println!("{:>4} s: {} MB; {times}", begun.elapsed().as_secs(), rss / 1_000_000);
+            under_siege.add(times);
         }
     }
-    let under_siege = healthy.take_times();
+    under_siege.add(healthy.take_times());
     for enemy in &enemies {
         enemy.abort();
     }
