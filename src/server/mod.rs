@@ -356,9 +356,9 @@ impl Server {
         let _rotation = app.event_log.reopen_on_hangup()?;
         tracing::info!(%address, port = address.port(), "listening");
         let stop = CancellationToken::new();
-        let max_wait = transport::Patience::of(&app.config);
+        let timeouts = transport::Timeouts::of(&app.config);
         let slots = app.limits.slots.clone();
-        let serve = transport::serve(listener, service, max_wait, slots, stop.clone());
+        let serve = transport::serve(listener, service, timeouts, slots, stop.clone());
         let mut serving = tokio::spawn(serve);
         tokio::select! {
             ended = &mut serving => return ended.map_err(io::Error::from),

@@ -297,7 +297,7 @@ impl Connection {
         }
         state.writer = Writer::Round;
         drop(state);
-        self.wire.rounds().mark(&self.wire, self.clone());
+        self.wire.scheduler().mark(&self.wire, self.clone());
     }
 
     /// Writes what the kernel takes; for flush rounds.

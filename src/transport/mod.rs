@@ -21,6 +21,7 @@
 
 mod connection;
 mod event_head;
+mod flush;
 pub mod frame;
 mod frame_rules;
 mod gate;
@@ -30,7 +31,6 @@ mod pong;
 mod probes;
 mod queue;
 mod readers;
-mod round;
 mod serve;
 mod sessions;
 #[cfg(test)]
@@ -54,9 +54,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     connection::Connection,
+    flush::FlushScheduler,
     frame::{Frames, Kind},
     gate::Fences,
-    round::Rounds,
     sessions::Sessions,
     socket::Socket,
 };
@@ -70,7 +70,7 @@ pub use self::{
     inbound::MAX_CONTROL,
     probes::Ask,
     readers::{Counts, Delivery, Readers},
-    serve::{Patience, Raw, Serves, serve},
+    serve::{Raw, Serves, Timeouts, serve},
     stream::{Came, Goes, Handle, Packets, Stream},
 };
 use crate::{
@@ -111,7 +111,7 @@ pub struct Wire(Arc<Shared>);
 struct Shared {
     limits: Limits,
     memory: Memory,
-    rounds: Rounds,
+    scheduler: FlushScheduler,
     fences: Fences,
     sessions: Sessions,
     /// The streams that are not closed yet.
@@ -128,7 +128,7 @@ impl Wire {
         Self(Arc::new(Shared {
             limits,
             memory,
-            rounds: Rounds::default(),
+            scheduler: FlushScheduler::default(),
             fences: Fences::default(),
             sessions: Sessions::default(),
             streams: TaskTracker::new(),
@@ -202,14 +202,14 @@ impl Wire {
         attachments: &[Bytes],
         v3: bool,
     ) -> Frames {
-        self.rounds().note();
+        self.scheduler().note();
         Frames::encode(kind, namespace, data, attachments, v3)
     }
 
     /// How many packets have been encoded.
     #[cfg(test)]
     pub fn encoded(&self) -> u64 {
-        self.rounds().encoded()
+        self.scheduler().encoded()
     }
 
     /// Ends all waiting for clients to read: the server stops.
@@ -229,8 +229,8 @@ impl Wire {
         self.0.streams.wait().await;
     }
 
-    fn rounds(&self) -> &Rounds {
-        &self.0.rounds
+    fn scheduler(&self) -> &FlushScheduler {
+        &self.0.scheduler
     }
 
     fn fences(&self) -> &Fences {

@@ -45,14 +45,14 @@ const NO_ROOM: &[u8] =
 
 /// Timeouts for the peer.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct Timeouts {
     /// For a request's head, and between requests.
     pub head: Duration,
     /// For taking an answer, without any progress.
     pub write: Duration,
 }
 
-impl Patience {
+impl Timeouts {
     /// Longer than the minute for which proxies and load balancers keep an idle connection. The side that
     /// sends the requests should close it; otherwise a request could cross with the close.
     const HEAD: Duration = Duration::from_secs(75);
@@ -88,7 +88,7 @@ const RESPITE: Duration = Duration::from_millis(500);
 pub async fn serve(
     listener: TcpListener,
     service: impl Serves,
-    max_wait: Patience,
+    timeouts: Timeouts,
     slots: Slots,
     stop: CancellationToken,
 ) {
@@ -105,9 +105,9 @@ pub async fn serve(
                     let _sent = tcp.try_write(NO_ROOM);
                     continue;
                 };
-                prepare(&tcp, max_wait.write);
+                prepare(&tcp, timeouts.write);
                 let accepted = Accepted { tcp, slot };
-                let head = max_wait.head;
+                let head = timeouts.head;
                 connections.spawn(connection(accepted, peer, service.clone(), head, stop.clone()));
             }
             // The peer has given up in the meantime.
@@ -323,10 +323,10 @@ mod tests {
     async fn a_head_that_never_ends_is_not_waited_for() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let max_wait = Patience { head: Duration::from_millis(300), write: DEADLINE };
+        let timeouts = Timeouts { head: Duration::from_millis(300), write: DEADLINE };
         let router = Router::new().fallback(async || "served");
         let slots = Slots::new(None, Vec::new());
-        tokio::spawn(serve(listener, router, max_wait, slots, CancellationToken::new()));
+        tokio::spawn(serve(listener, router, timeouts, slots, CancellationToken::new()));
         let begun = "GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ";
         let mut pace = tokio::time::interval(Duration::from_millis(20));
         for (first, drips) in [("", false), (begun, false), (begun, true)] {
@@ -359,7 +359,7 @@ mod tests {
     async fn small_server() -> (SocketAddr, Arc<Semaphore>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let max_wait = Patience { head: DEADLINE, write: DEADLINE };
+        let timeouts = Timeouts { head: DEADLINE, write: DEADLINE };
         let begun = Arc::new(Semaphore::new(0));
         let begins = begun.clone();
         let never = async move || {
@@ -370,7 +370,7 @@ mod tests {
             .route("/never", axum::routing::get(never))
             .fallback(async |body: Bytes| format!("served {}", body.len()));
         let slots = Slots::new(Some(6), Vec::new());
-        tokio::spawn(serve(listener, router, max_wait, slots, CancellationToken::new()));
+        tokio::spawn(serve(listener, router, timeouts, slots, CancellationToken::new()));
         (address, begun)
     }
 

@@ -336,9 +336,9 @@ fn a_hold_ends_with_the_packet_that_it_is_for_on_any_thread() {
     check(|| async {
         let wire = wire(usize::MAX);
         let noted = [1, 2].map(|packets| {
-            begin(&wire, |wire| async move { (0..packets).for_each(|_| wire.rounds().note()) })
+            begin(&wire, |wire| async move { (0..packets).for_each(|_| wire.scheduler().note()) })
         });
-        wire.rounds().wait_for(3).await;
+        wire.scheduler().wait_for(3).await;
         join(noted).await;
     });
 }

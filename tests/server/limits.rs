@@ -124,7 +124,7 @@ async fn who_was_thrown_out_needs_a_new_connection() {
     // On the same transport, in this namespace or another one, it is not let in again.
     for namespace in ["/", "/chat"] {
         let message = flooder.enter(namespace).await.unwrap_err();
-        assert!(message.as_str().unwrap().contains("thrown out"), "{message}");
+        assert!(message.as_str().unwrap().contains("exceeded its limits"), "{message}");
     }
     assert_eq!(server.client().await.ask("ping", Value::Null).await["success"], true);
 }

@@ -1,4 +1,4 @@
-//! The hostile clients. Each comes again as soon as it has been thrown out.
+//! The hostile clients. Each reconnects as soon as it is disconnected.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -108,7 +108,7 @@ pub async fn live(kind: Kind, number: usize, address: SocketAddr, force: Force) 
     // Not all at the same moment.
     sleep(Duration::from_millis(7 * number as u64)).await;
     loop {
-        // However it ends: it is thrown out, or not let in, and comes again.
+        // Disconnected or refused, it reconnects.
         let _ = Box::pin(one_life(kind, number, address, force)).await;
         sleep(Duration::from_millis(100)).await;
     }

@@ -28,11 +28,11 @@ const FEATURES: [&str; 8] =
 
 /// Opens the namespace.
 pub fn mount(io: &SocketIo, app: &App, admin: Admin) {
-    io.ns(ADMIN_NAMESPACE, Door { app: app.clone(), admin });
+    io.ns(ADMIN_NAMESPACE, OperatorHandler { app: app.clone(), admin });
 }
 
 #[derive(Clone)]
-struct Door {
+struct OperatorHandler {
     app: App,
     admin: Admin,
 }
@@ -46,7 +46,7 @@ enum Operators {}
 #[derive(Clone)]
 struct Session(String);
 
-impl ConnectHandler<LocalAdapter, Operators> for Door {
+impl ConnectHandler<LocalAdapter, Operators> for OperatorHandler {
     fn call_middleware<'a>(
         &'a self,
         socket: Arc<Socket>,

@@ -108,19 +108,19 @@ pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
         .layer(trace)
         .layer(cors)
         .map_request(body_deadline::set)
-        .service(Doors { path: app.config.socket_path.as_str().into(), socket, routes })
+        .service(Dispatch { path: app.config.socket_path.as_str().into(), socket, routes })
 }
 
 /// Socket.IO, and all other routes.
 #[derive(Clone)]
-struct Doors<S, R> {
+struct Dispatch<S, R> {
     /// The path of Socket.IO.
     path: Arc<str>,
     socket: S,
     routes: R,
 }
 
-impl<S, R> Service<Request> for Doors<S, R>
+impl<S, R> Service<Request> for Dispatch<S, R>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
     R: Service<Request, Response = Response, Error = Infallible>,

@@ -122,7 +122,8 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
             let taken = connects.take(&self.namespace.path);
             let prepared = match taken {
                 _ if is_banned => {
-                    let message = "this connection was thrown out: slow down, and connect anew";
+                    let message =
+                        "this connection exceeded its limits: slow down and open a new one";
                     Err((None, Refusal::new(Code::Forbidden, message)))
                 }
                 Err(refusal) => {
@@ -165,7 +166,7 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
             }
             socket.extensions.insert(connection.clone());
             socket.on_fallback(EventHandler(connection.clone()));
-            socket.on_disconnect(Farewell(connection));
+            socket.on_disconnect(OnDisconnect(connection));
             Ok(())
         })
     }
@@ -251,11 +252,11 @@ impl MessageHandler<LocalAdapter, Direct> for EventHandler {
         let attachments: Arc<[Bytes]> = attachments.into_iter().flatten().collect();
         if self.0.app.draining.load(Ordering::Acquire) {
             let refusal = Refusal::new(Code::Unavailable, "the server is stopping: connect anew");
-            return self.0.turn_away(text.as_str(), ack, &refusal);
+            return self.0.refuse_unread(text.as_str(), ack, &refusal);
         }
         if let Err(refusal) = self.0.app.memory.check_work() {
             self.0.app.metrics.limited(Limit::Memory);
-            return self.0.turn_away(text.as_str(), ack, &refusal);
+            return self.0.refuse_unread(text.as_str(), ack, &refusal);
         }
         // A client that is not established yet cannot be told anything; the inbox bounds what it may send.
         if let Err(wait) = self.0.connects.throttle.take()
@@ -263,7 +264,7 @@ impl MessageHandler<LocalAdapter, Direct> for EventHandler {
         {
             let refusal = Refusal::new(Code::RateLimited, "too many events a second: slow down");
             let refusal = Refusal { retry_after: Some(wait.max(SHORTEST_WAIT)), ..refusal };
-            return self.0.turn_away(text.as_str(), ack, &refusal);
+            return self.0.refuse_unread(text.as_str(), ack, &refusal);
         }
         let bytes = size_of_event(text.as_str(), &attachments);
         let refused = match self.0.account.charge_incoming(bytes) {
@@ -279,7 +280,7 @@ impl MessageHandler<LocalAdapter, Direct> for EventHandler {
         let message = "too many events are waiting to be processed: wait for acknowledgements";
         let refusal = Refusal::new(Code::RateLimited, message);
         let refusal = Refusal { retry_after: Some(BACKLOG_WAIT), ..refusal };
-        self.0.turn_away(refused.as_str(), ack, &refusal);
+        self.0.refuse_unread(refused.as_str(), ack, &refusal);
     }
 }
 
@@ -293,9 +294,9 @@ fn unmarked(text: Str) -> Str {
 }
 
 /// The disconnect handler.
-struct Farewell(Arc<Connection>);
+struct OnDisconnect(Arc<Connection>);
 
-impl DisconnectHandler<LocalAdapter, Direct> for Farewell {
+impl DisconnectHandler<LocalAdapter, Direct> for OnDisconnect {
     fn call_with_defer(
         &self,
         socket: Arc<Socket>,
@@ -412,7 +413,7 @@ impl Connection {
     }
 
     /// Refuses an event that was not taken into the inbox.
-    fn turn_away(&self, text: &str, ack: Option<i64>, refusal: &Refusal) {
+    fn refuse_unread(&self, text: &str, ack: Option<i64>, refusal: &Refusal) {
         let Some(client) = self.client.get() else { return };
         if refusal.code == Code::RateLimited {
             self.app.metrics.limited(Limit::Events);

@@ -154,7 +154,7 @@ impl Frames {
         if !last {
             return;
         }
-        match str::from_utf8(&message.text).ok().and_then(packet::modernize) {
+        match str::from_utf8(&message.text).ok().and_then(packet::upgrade_packet) {
             Some(text) => {
                 write_text(text.into_bytes(), mask, output);
                 self.message = None;

@@ -14,7 +14,7 @@ pub(super) const CONNECT: &str = "40/";
 /// A CONNECT packet with a query, rewritten with the query as its `auth`; `None` for every other packet.
 ///
 /// Of repeated parameters the first counts. If the packet already has data, that is kept instead.
-pub(super) fn modernize(packet: &str) -> Option<String> {
+pub(super) fn upgrade_packet(packet: &str) -> Option<String> {
     let rest = &packet.strip_prefix(CONNECT)?;
     let (address, data) = rest.split_once(',').unwrap_or((rest, ""));
     let (path, query) = address.split_once('?')?;

@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 use tokio_tungstenite::tungstenite::{Message, WebSocket, protocol::Role};
 
 use super::packets;
-use crate::gateways::socketio::eio3::{frames::Frames, packet::modernize};
+use crate::gateways::socketio::eio3::{frames::Frames, packet::upgrade_packet};
 
 const CONTINUATION: u8 = 0;
 const TEXT: u8 = 1;
@@ -97,7 +97,7 @@ fn read(bytes: Vec<u8>) -> (Vec<Message>, usize) {
 }
 
 fn modern(text: &str) -> String {
-    modernize(text).filter(|_| text.len() <= LIMIT).unwrap_or_else(|| text.to_owned())
+    upgrade_packet(text).filter(|_| text.len() <= LIMIT).unwrap_or_else(|| text.to_owned())
 }
 
 type Sent = (Message, [u8; 4], Vec<Index>);

@@ -44,7 +44,7 @@ const LIMITS: transport::Limits = transport::Limits {
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-const TIMEOUT: transport::Patience = transport::Patience { head: DEADLINE, write: DEADLINE };
+const TIMEOUT: transport::Timeouts = transport::Timeouts { head: DEADLINE, write: DEADLINE };
 
 /// A server whose namespace `/chat` tells each client its `auth`, and sends it a file.
 fn server() -> Router {

@@ -5,7 +5,7 @@ mod library;
 
 use proptest::prelude::*;
 
-use super::packet::modernize;
+use super::packet::upgrade_packet;
 
 /// Text of many kinds, among it CONNECT packets with and without a query.
 fn packets() -> impl Strategy<Value = String> {
@@ -31,7 +31,7 @@ fn the_query_of_a_connect_packet_becomes_its_auth() {
         ("40/?a=1,", r#"40/,{"a":"1"}"#),
         (r#"40/chat?a=1,{"token":"own"}"#, r#"40/chat,{"token":"own"}"#),
     ] {
-        assert_eq!(modernize(packet).as_deref(), Some(modern), "{packet}");
+        assert_eq!(upgrade_packet(packet).as_deref(), Some(modern), "{packet}");
     }
 }
 
@@ -52,6 +52,6 @@ fn every_other_packet_is_left_alone() {
         "2probe",
         "b40/?a",
     ] {
-        assert_eq!(modernize(packet), None, "{packet}");
+        assert_eq!(upgrade_packet(packet), None, "{packet}");
     }
 }

@@ -34,7 +34,7 @@ const HOLD: u32 = 4;
 
 /// The connections to be flushed.
 #[derive(Debug, Default)]
-pub(super) struct Rounds {
+pub(super) struct FlushScheduler {
     state: Mutex<State>,
     /// How many packets have been encoded; a rise means that there is more to write.
     encoded: AtomicU64,
@@ -50,7 +50,7 @@ struct State {
     running: bool,
 }
 
-impl Rounds {
+impl FlushScheduler {
     /// Counts an encoded packet, once however many connections get it.
     pub(super) fn note(&self) {
         let encoded = self.encoded.fetch_add(1, Ordering::SeqCst) + 1;
@@ -96,21 +96,21 @@ impl Rounds {
 
 /// Runs rounds as long as there is something to flush.
 async fn run(wire: Wire) {
-    let rounds = wire.rounds();
+    let scheduler = wire.scheduler();
     let mut batch = Vec::new();
     // How many packets had been encoded when the last round began.
-    let mut written = rounds.encoded();
+    let mut written = scheduler.encoded();
     let mut hold = None;
     loop {
-        rounds.let_others_run().await;
+        scheduler.let_others_run().await;
         if let Some((packets, max_wait)) = hold {
             // Times out if fewer come.
-            let _came = timeout(max_wait, rounds.wait_for(written + packets)).await;
+            let _came = timeout(max_wait, scheduler.wait_for(written + packets)).await;
         }
-        let before = mem::replace(&mut written, rounds.encoded());
+        let before = mem::replace(&mut written, scheduler.encoded());
         let packets = written - before;
         {
-            let mut state = rounds.state.lock();
+            let mut state = scheduler.state.lock();
             if state.marked.is_empty() {
                 state.running = false;
                 return;
@@ -143,19 +143,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_hold_ends_with_the_packet_that_it_is_for() {
-        let rounds = Rounds::default();
-        rounds.note();
-        let mut hold = std::pin::pin!(rounds.wait_for(3));
+        let scheduler = FlushScheduler::default();
+        scheduler.note();
+        let mut hold = std::pin::pin!(scheduler.wait_for(3));
         for packets in 1..3 {
             let pending =
                 poll_fn(|context| Poll::Ready(hold.as_mut().poll(context).is_pending())).await;
             assert!(pending, "after {packets}");
-            rounds.note();
+            scheduler.note();
         }
         hold.await;
         // Past targets return at once; stale wake-ups do not count.
-        rounds.wait_for(2).await;
+        scheduler.wait_for(2).await;
         let max_wait = Duration::from_millis(1);
-        assert!(timeout(max_wait, rounds.wait_for(4)).await.is_err());
+        assert!(timeout(max_wait, scheduler.wait_for(4)).await.is_err());
     }
 }
