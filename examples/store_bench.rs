@@ -77,6 +77,9 @@ async fn measure(title: &str, place: &Place, rooms: u64, rate: u64, time: Durati
         max_rooms_per_sender: 0,
         store_max_bytes: 0,
         webhook_limit: 100_000,
+        idempotency_window: Duration::from_mins(5),
+        max_keys: 1_000_000,
+        max_keys_per_sender: 10_000,
         queue_sender_limit: 0,
         clock: Clock::system(),
     };

@@ -15,7 +15,7 @@ export type MessageId = string | number;
 export type Timestamp = string;
 
 /** Why an event was not honoured. The application's backend may have codes of its own. */
-export type Code = "no_room" | "invalid_payload" | "unknown_event" | "unauthorized" | "forbidden" | "rate_limited" | "too_large" | "too_many_rooms" | "not_found" | "queue_full" | "unavailable" | "rejected" | string;
+export type Code = "no_room" | "invalid_payload" | "unknown_event" | "unauthorized" | "forbidden" | "rate_limited" | "too_large" | "too_many_rooms" | "not_found" | "queue_full" | "unavailable" | "rejected" | "idempotency_mismatch" | string;
 
 /** An object that names a room: the first of these that is present counts. */
 export type Room = {
@@ -180,12 +180,16 @@ export interface RoomMoveCamel {
 /** An object for a room; it goes out as it is. */
 export type RoomObject = Room & {
   id?: MessageId;
+  /** The same again within `IDEMPOTENCY_WINDOW` is done once. It is not forwarded. */
+  idempotencyKey?: string;
   [field: string]: unknown;
 };
 
 /** A message for a room; it goes out as it is. */
 export type RoomMessage = Room & {
   id?: MessageId;
+  /** The same again within `IDEMPOTENCY_WINDOW` is done once. It is not forwarded. */
+  idempotencyKey?: string;
   /** The sender gets no copy of its own. */
   omitSender?: boolean;
   /** The sender gets its own copy. Without either: where the room is named by `resourceId`. */
@@ -198,6 +202,8 @@ export type NamespaceMessage = string | {
   /** What is said. */
   text: unknown;
   id?: MessageId;
+  /** The same again within `IDEMPOTENCY_WINDOW` is done once. It is not forwarded. */
+  idempotencyKey?: string;
   [field: string]: unknown;
 };
 
@@ -215,6 +221,8 @@ export type ChatMessage = Room & {
   /** What is said. */
   content: unknown;
   id?: MessageId;
+  /** The same again within `IDEMPOTENCY_WINDOW` is done once. It is not forwarded. */
+  idempotencyKey?: string;
   [field: string]: unknown;
 };
 
@@ -248,6 +256,8 @@ export interface MessageAcknowledge {
   timestamp: Timestamp;
   /** The message's number in its room, from 1; absent without history. */
   offset?: number;
+  /** It was done before, with the same idempotency key; nothing was done now. */
+  duplicate?: boolean;
 }
 
 /** An event of one's own. */
@@ -260,6 +270,17 @@ export interface CustomEvent {
   roomId?: Name;
   room?: Name;
   resourceId?: Name;
+  /** The same again within `IDEMPOTENCY_WINDOW` is done once. It is not forwarded. */
+  idempotencyKey?: string;
+}
+
+/** The event was sent. */
+export interface CustomEventAcknowledge {
+  success: true;
+  /** What was done. */
+  message: string;
+  /** It was done before, with the same idempotency key; nothing was done now. */
+  duplicate?: boolean;
 }
 
 /** Whether one types in a room. */
@@ -373,6 +394,8 @@ export type PrivateMessage = ({
   message: unknown;
   messageType?: Kind;
   id?: MessageId;
+  /** The same again within `IDEMPOTENCY_WINDOW` is done once. It is not forwarded. */
+  idempotencyKey?: string;
   [field: string]: unknown;
 };
 
@@ -386,6 +409,8 @@ export interface PrivateAcknowledge {
   delivered: boolean;
   /** It waits until the user connects. */
   queued: boolean;
+  /** It was done before, with the same idempotency key; nothing was done now. */
+  duplicate?: boolean;
 }
 
 /** A private message. */
@@ -544,7 +569,7 @@ export interface ClientToServerEvents {
   /** Send a chat message to a room, the sender included, as `newMessage`; the sender gets `messageSent` besides. */
   sendMessage: (payload: ChatMessage, ack?: Acknowledge<MessageAcknowledge>) => void;
   /** Send an event of one's own to a room, or to everyone of the namespace; never to the sender. It is neither numbered nor stored. */
-  "custom-event": (payload: CustomEvent, ack?: Acknowledge<Done>) => void;
+  "custom-event": (payload: CustomEvent, ack?: Acknowledge<CustomEventAcknowledge>) => void;
   /** Say whether one types; the room's other members get `userTyping`. */
   typingIndicator: (payload: Typing, ack?: Acknowledge<Success>) => void;
   /** Say that a message was read; the room's members get `messageRead`, and it is recorded with the message. */
@@ -574,7 +599,7 @@ export interface Acknowledgements {
   message: MessageAcknowledge | Refused;
   channels: MessageAcknowledge | Refused;
   sendMessage: MessageAcknowledge | Refused;
-  "custom-event": Done | Refused;
+  "custom-event": CustomEventAcknowledge | Refused;
   typingIndicator: Success | Refused;
   readReceipt: ReceiptAcknowledge | Refused;
   authenticate: Done | Refused;

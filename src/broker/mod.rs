@@ -12,6 +12,7 @@
 
 pub mod cluster;
 pub mod fanout;
+mod once;
 pub mod survey;
 pub mod webhooks;
 
@@ -39,7 +40,7 @@ use crate::{
         refusal::{Code, Refusal},
         timestamp::Timestamp,
     },
-    store::{Append, Committed, Entry, Pending, RoomKey, Store},
+    store::{Append, Committed, Entry, Pending, RoomKey, Store, Webhook},
     transport::{Counts, Readers, Wire},
 };
 
@@ -135,21 +136,10 @@ impl Broker {
     }
 
     fn begin(&self, message: RoomMessage) -> Begun {
-        let room = message.namespace.key(&message.room);
-        let webhook =
-            self.webhooks.as_ref().and_then(|webhooks| webhooks.of_message(&room, &message));
-        let RoomMessage {
-            namespace,
-            room: name,
-            event,
-            payload,
-            id,
-            timestamp,
-            except,
-            sender,
-            from: _,
-        } = message;
         let Some(log) = &self.log else {
+            let room = message.namespace.key(&message.room);
+            let webhook = self.webhook_of(&room, &message);
+            let RoomMessage { namespace, room: name, event, payload, except, .. } = message;
             let told = webhook
                 .zip(self.webhooks.as_ref())
                 .and_then(|(webhook, webhooks)| webhooks.tell_unlogged(webhook, &payload));
@@ -160,7 +150,21 @@ impl Broker {
             self.here.to_room(&namespace, &name, &packet, &except);
             return told.map_or(Begun::Done, Begun::Told);
         };
-        // Done here at the cost of the sender alone: others wait for the log's writer and for the room.
+        let append = self.to_append(message);
+        let room = append.room.clone();
+        Begun::Logged(log.append(append), room)
+    }
+
+    fn webhook_of(&self, room: &RoomKey, message: &RoomMessage) -> Option<Webhook> {
+        self.webhooks.as_ref().and_then(|webhooks| webhooks.of_message(room, message))
+    }
+
+    /// A message as the log takes it. Made here at the cost of the sender alone: others wait for the log's writer and
+    /// for the room.
+    fn to_append(&self, message: RoomMessage) -> Append {
+        let room = message.namespace.key(&message.room);
+        let webhook = self.webhook_of(&room, &message);
+        let RoomMessage { event, payload, id, timestamp, except, sender, .. } = message;
         let payload = payload.to_be_numbered();
         let entry = Entry {
             id,
@@ -169,8 +173,7 @@ impl Broker {
             attachments: payload.attachments().to_vec(),
             timestamp_ms: timestamp.as_millis(),
         };
-        let append = Append { room: room.clone(), entry, except, sender, webhook };
-        Begun::Logged(log.append(append), room)
+        Append { room, entry, except, sender, webhook }
     }
 
     async fn finish(&self, begun: Begun) -> Result<Option<u64>, Refusal> {

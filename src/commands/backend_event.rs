@@ -7,7 +7,9 @@ use futures_util::future::try_join_all;
 use crate::{
     broker::RoomMessage,
     commands::{
+        backend_message::{self, Published},
         context::Context,
+        idempotency::Keyed,
         private_message::{self, Reached},
     },
     hub::{Namespace, packet::Packet},
@@ -42,6 +44,47 @@ pub struct BackendEvent {
     pub volatile: bool,
 }
 
+impl BackendEvent {
+    /// Whether all that it does is to store one message.
+    pub fn is_one_message(&self) -> bool {
+        let is_kept = !self.volatile && !self.is_list && self.data.json().starts_with('{');
+        match &self.audience {
+            Audience::These { rooms, users, clients } => {
+                is_kept && rooms.len() == 1 && users.is_empty() && clients.is_empty()
+            }
+            Audience::Everyone => false,
+        }
+    }
+}
+
+/// What makes an event happen once.
+#[derive(Debug, Clone)]
+pub enum Keys {
+    /// Nothing.
+    None,
+    /// The key of its [one message](BackendEvent::is_one_message).
+    Message(Keyed),
+    /// The key of the whole, which is claimed: what an earlier try has stored is not stored again.
+    Parts(Keyed),
+}
+
+impl Keys {
+    fn of_room(&self, place: usize, room: &RoomName) -> Option<Keyed> {
+        match self {
+            Self::None => None,
+            Self::Message(keyed) => Some(keyed.clone()),
+            Self::Parts(keyed) => Some(keyed.part(place, &format!("room {room}"))),
+        }
+    }
+
+    fn of_user(&self, place: usize, user: &UserId) -> Option<Keyed> {
+        match self {
+            Self::None | Self::Message(_) => None,
+            Self::Parts(keyed) => Some(keyed.part(place, &format!("user {user}"))),
+        }
+    }
+}
+
 /// The recipients of an event.
 #[derive(Debug)]
 pub enum Audience {
@@ -71,6 +114,8 @@ pub struct Sent {
     pub refused: Vec<UserId>,
     /// The users without a client for whom nothing is queued.
     pub unreached: Vec<UserId>,
+    /// Whether its one message was stored before.
+    pub is_duplicate: bool,
 }
 
 /// Sends a backend's event.
@@ -80,7 +125,7 @@ pub struct Sent {
 ///
 /// # Errors
 /// `too_many_rooms`, `unavailable`. Rooms other than the one that failed may have the message then.
-pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusal> {
+pub async fn send(context: &Context, event: BackendEvent, keys: Keys) -> Result<Sent, Refusal> {
     let BackendEvent { namespace, event, data, is_list, audience, except, volatile } = event;
     let volatile = volatile || is_list;
     let text = data.json();
@@ -94,6 +139,7 @@ pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusa
         queued: Vec::new(),
         refused: Vec::new(),
         unreached: Vec::new(),
+        is_duplicate: false,
     };
     let Audience::These { rooms, users, clients } = audience else {
         context.broker.admit(&namespace, None).await?;
@@ -115,10 +161,19 @@ pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusa
             from: None,
         };
         // Concurrent, so that many rooms share a commit.
-        let published = rooms.iter().map(|room| context.broker.publish(message_to(room)));
-        let offsets = try_join_all(published).await?;
-        let numbered = rooms.into_iter().zip(offsets);
-        sent.offsets = numbered.filter_map(|(room, offset)| Some((room, offset?))).collect();
+        let published = rooms.iter().enumerate().map(|(place, room)| {
+            // A room that is named twice gets two.
+            let keyed = keys.of_room(place, room);
+            backend_message::publish(context, move || message_to(room), keyed, &sent.id)
+        });
+        let published = try_join_all(published).await?;
+        for (room, Published { offset, before }) in rooms.into_iter().zip(published) {
+            sent.offsets.extend(offset.map(|offset| (room, offset)));
+            if let Some(id) = before {
+                sent.is_duplicate = matches!(keys, Keys::Message(_));
+                sent.id = id;
+            }
+        }
     } else {
         context.broker.signal_rooms(&namespace, &rooms, &packet, &except);
     }
@@ -131,7 +186,9 @@ pub async fn send(context: &Context, event: BackendEvent) -> Result<Sent, Refusa
     };
     let kept = (!volatile).then_some(&kept);
     // Concurrent, so that no user waits for another user's nodes.
-    let reached = users.iter().map(|user| to_user(context, user, &packet, &except, kept));
+    let reached = users.iter().enumerate().map(|(place, user)| {
+        to_user(context, user, &packet, &except, kept, keys.of_user(place, user))
+    });
     for (user, outcome) in users.iter().zip(try_join_all(reached).await?) {
         match outcome {
             ToUser::Queued => sent.queued.push(user.clone()),
@@ -163,6 +220,7 @@ async fn to_user(
     packet: &Packet,
     except: &Except,
     kept: Option<&Entry>,
+    keyed: Option<Keyed>,
 ) -> Result<ToUser, Refusal> {
     let reached = private_message::to_user(context, user, packet, except).await?;
     // A user whose clients are all excluded is not offline.
@@ -170,7 +228,8 @@ async fn to_user(
         return Ok(ToUser::Reached);
     }
     let Some(entry) = kept else { return Ok(ToUser::Unreached) };
-    match private_message::queue(context, user, None, entry.clone()).await {
+    let once = keyed.map(|keyed| keyed.once(""));
+    match private_message::queue(context, user, None, entry.clone(), once).await {
         Ok(()) => Ok(ToUser::Queued),
         Err(refusal) if refusal.code == Code::QueueFull => Ok(ToUser::Refused),
         // There are no queues.

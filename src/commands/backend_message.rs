@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
-use super::{context::Context, message::MESSAGE_REPLY};
+use super::{
+    context::Context,
+    idempotency::{Keyed, Turn},
+    message::MESSAGE_REPLY,
+};
 use crate::{
     broker::{RoomMessage, survey::Survey},
     hub::{Namespace, packet::Packet},
     protocol::{
         audience::Except,
         client_id::ClientId,
+        message_id::MessageId,
         names::RoomName,
-        payload::Payload,
+        payload::{Payload, raw},
         refusal::{Code, Refusal},
         timestamp::Timestamp,
     },
+    store::Done,
 };
 
 /// What a backend sends to a room by `POST /messages/broadcast`.
@@ -31,24 +37,66 @@ pub struct Broadcast {
     pub except: Option<ClientId>,
 }
 
-/// Sends a backend's message to a room as `message-reply`; returns its offset, with history.
+/// A backend's message that was published.
+#[derive(Debug)]
+pub struct Published {
+    /// Its offset, with history.
+    pub offset: Option<u64>,
+    /// The id that it had when it was published before, with the same key.
+    pub before: Option<MessageId>,
+}
+
+/// Sends a backend's message to a room as `message-reply`; once if it has a key, for which there must be history.
 ///
 /// # Errors
-/// `too_many_rooms`, `unavailable`: then nobody receives it.
-pub async fn broadcast(context: &Context, message: Broadcast) -> Result<Option<u64>, Refusal> {
+/// `too_many_rooms`, `unavailable`, `idempotency_mismatch`: then nobody receives it.
+pub async fn broadcast(
+    context: &Context,
+    message: Broadcast,
+    keyed: Option<Keyed>,
+) -> Result<Published, Refusal> {
     context.broker.admit(&message.namespace, Some(&message.room)).await?;
-    let message = RoomMessage {
-        namespace: message.namespace,
-        room: message.room,
+    let Broadcast { namespace, room, payload, id, except } = message;
+    let id = MessageId::made(id);
+    let message = || RoomMessage {
+        namespace: namespace.clone(),
+        room: room.clone(),
         event: MESSAGE_REPLY.name.into(),
-        payload: message.payload,
-        id: message.id,
+        payload: payload.clone(),
+        id: id.text.clone(),
         timestamp: Timestamp::now(),
-        except: Except::client(message.except),
+        except: Except::client(except.clone()),
         sender: None,
         from: None,
     };
-    context.broker.publish(message).await
+    publish(context, message, keyed, &id).await
+}
+
+/// Publishes a backend's message with this id; once if it has a key, which only counts with history.
+///
+/// # Errors
+/// As [`broadcast`].
+pub(super) async fn publish(
+    context: &Context,
+    message: impl Fn() -> RoomMessage,
+    keyed: Option<Keyed>,
+    id: &MessageId,
+) -> Result<Published, Refusal> {
+    let Some(keyed) = keyed.filter(|_| context.broker.log().is_some()) else {
+        let offset = context.broker.publish(message()).await?;
+        return Ok(Published { offset, before: None });
+    };
+    let (once, mut turn) = (keyed.once(id.json.get()), Turn::of_message());
+    loop {
+        match context.broker.publish_once(message(), once.clone()).await? {
+            Done::Now(offset) => return Ok(Published { offset: Some(offset), before: None }),
+            Done::Before(before) => {
+                let id = MessageId::given(&raw(&*before.answer)).unwrap_or_else(|| id.clone());
+                return Ok(Published { offset: Some(before.number), before: Some(id) });
+            }
+            Done::UnderWay => turn.pause().await?,
+        }
+    }
 }
 
 /// Sends a backend's packet to one client on any node: in `namespace`, or in any namespace if that is `None`.

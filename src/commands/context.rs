@@ -32,7 +32,7 @@ pub struct Shared {
     pub broker: Broker,
     /// The other nodes; `None` for a single node.
     pub cluster: Option<Cluster>,
-    /// The log, the offline users' queues and the revocations; `None` where there are none of them.
+    /// The log, the offline users' queues, the revocations and the idempotency keys; `None` where there are none of them.
     pub store: Option<Store>,
     /// The offline queues that are being delivered.
     pub deliveries: Deliveries,

@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 use super::{
     arguments::room_if_any,
     event::{Caller, ClientEvent, Event, Feature, Incoming, Outcome},
+    idempotency::{self, Given},
     is_server_event,
-    schema::{anything, object, reference, text},
+    schema::{anything, duplicate, idempotency_key, object, reference, text, yes},
 };
 use crate::{
     hub::packet::Packet,
@@ -19,32 +20,50 @@ use crate::{
     },
 };
 
+const CUSTOM_EVENT: &str = "custom-event";
+
 pub(super) const FEATURE: Feature = Feature {
     client: &[ClientEvent::new::<CustomEvent>(
-        "custom-event",
+        CUSTOM_EVENT,
         "CustomEvent",
-        "Done",
+        "CustomEventAcknowledge",
         "Send an event of one's own to a room, or to everyone of the namespace; never to the sender. It is neither numbered nor stored.",
     )],
     server: &[],
     schemas: || {
-        vec![(
-            "CustomEvent",
-            object(
-                "An event of one's own.",
-                &[
-                    (
-                        "event",
-                        text("Its name: none of Socket.IO's own, and none that the server sends."),
-                    ),
-                    ("data?", anything("Its argument.")),
-                    ("roomName?", reference("Name")),
-                    ("roomId?", reference("Name")),
-                    ("room?", reference("Name")),
-                    ("resourceId?", reference("Name")),
-                ],
+        vec![
+            (
+                "CustomEvent",
+                object(
+                    "An event of one's own.",
+                    &[
+                        (
+                            "event",
+                            text(
+                                "Its name: none of Socket.IO's own, and none that the server sends.",
+                            ),
+                        ),
+                        ("data?", anything("Its argument.")),
+                        ("roomName?", reference("Name")),
+                        ("roomId?", reference("Name")),
+                        ("room?", reference("Name")),
+                        ("resourceId?", reference("Name")),
+                        ("idempotencyKey?", idempotency_key()),
+                    ],
+                ),
             ),
-        )]
+            (
+                "CustomEventAcknowledge",
+                object(
+                    "The event was sent.",
+                    &[
+                        ("success", yes()),
+                        ("message", text("What was done.")),
+                        ("duplicate?", duplicate()),
+                    ],
+                ),
+            ),
+        ]
     },
 };
 
@@ -53,6 +72,9 @@ struct CustomEvent {
     data: Payload,
     /// `None`: to the whole namespace.
     room: Option<RoomName>,
+    given: Given,
+    /// What a key belongs to, where there may be one.
+    content: Option<Payload>,
 }
 
 impl Event for CustomEvent {
@@ -70,7 +92,9 @@ impl Event for CustomEvent {
         }
         let data = incoming.payload_of(object.get("data").unwrap_or(RawValue::NULL))?;
         let room = room_if_any(&object)?.map(|room| room.name);
-        Ok(Self { event, data, room })
+        let given = Given::read(incoming, &object)?;
+        let content = given.may_be_key().then(|| incoming.payload()).transpose()?;
+        Ok(Self { event, data, room, given, content })
     }
 
     /// Sends the event to the room or the namespace, never to the client itself.
@@ -79,23 +103,35 @@ impl Event for CustomEvent {
         struct Ack {
             success: bool,
             message: String,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            duplicate: bool,
         }
-        let Self { event, data, room } = self;
-        let (broker, client) = (&caller.context.broker, &caller.client);
+        let Self { event, data, room, given, content } = self;
+        let (context, client) = (&caller.context, &caller.client);
+        let broker = &context.broker;
         let message = match &room {
             Some(room) => format!("Event \"{event}\" sent to room: {room}"),
             None => format!("Event \"{event}\" sent to all clients"),
         };
+        match &room {
+            Some(room) => client.permit(Right::Send, room)?,
+            None => context.permit_namespace(client)?,
+        }
+        let keyed = content.as_ref().and_then(|content| {
+            let namespace = Some(&*client.namespace.path);
+            given.keyed(context, client, CUSTOM_EVENT, namespace, room.as_ref(), content)
+        });
+        if idempotency::remember(context, keyed, String::new).await?.is_some() {
+            return Ok(Some(Payload::of(&Ack { success: true, message, duplicate: true })));
+        }
         let packet = Packet::new(Cow::Owned(event), data);
         let except = Except::client(Some(client.id.clone()));
         if let Some(room) = &room {
-            client.permit(Right::Send, room)?;
             broker.signal_room(&client.namespace, room, &packet, &except);
         } else {
-            caller.context.permit_namespace(client)?;
             broker.signal_namespace(&client.namespace, &packet, &except);
         }
         broker.wait_drained(&client.namespace, room.as_ref()).await;
-        Ok(Some(Payload::of(&Ack { success: true, message })))
+        Ok(Some(Payload::of(&Ack { success: true, message, duplicate: false })))
     }
 }

@@ -165,12 +165,25 @@ pub struct Incoming<'a> {
     argument: &'a RawValue,
     /// The attachments that its placeholders refer to.
     attachments: Arc<[Bytes]>,
+    /// The argument that the client sent, where the application's backend has put another in its place.
+    origin: Option<&'a Payload>,
 }
 
 impl<'a> Incoming<'a> {
     /// An event with this first argument; a missing one counts as `null`.
     pub fn new(name: &'a str, argument: Option<&'a RawValue>, attachments: Arc<[Bytes]>) -> Self {
-        Self { name, argument: argument.unwrap_or(RawValue::NULL), attachments }
+        Self { name, argument: argument.unwrap_or(RawValue::NULL), attachments, origin: None }
+    }
+
+    /// The same in the place of what the client sent.
+    #[must_use]
+    pub fn instead_of(self, origin: &'a Payload) -> Self {
+        Self { origin: Some(origin), ..self }
+    }
+
+    /// What the client sent, where the application's backend has put something else in its place.
+    pub(super) fn origin(&self) -> Option<&'a Payload> {
+        self.origin
     }
 
     /// The event's name.

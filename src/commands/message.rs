@@ -6,8 +6,9 @@ use serde_json::{json, value::RawValue};
 use super::{
     arguments::{room_if_any, room_in},
     event::{Caller, ClientEvent, Event, Feature, Incoming, Outcome, ServerEvent},
-    publish::{Published, publish},
-    schema::{anything, flag, id, of_room, offset, open, reference},
+    idempotency::Given,
+    publish::{Published, publish, remember},
+    schema::{anything, flag, id, idempotency_key, of_room, offset, open, reference},
 };
 use crate::{
     broker::{RoomMessage, webhooks::Author},
@@ -52,7 +53,10 @@ pub(super) const FEATURE: Feature = Feature {
         vec![
             (
                 "RoomObject",
-                of_room("An object for a room; it goes out as it is.", &[("id?", id())]),
+                of_room(
+                    "An object for a room; it goes out as it is.",
+                    &[("id?", id()), ("idempotencyKey?", idempotency_key())],
+                ),
             ),
             (
                 "RoomMessage",
@@ -60,6 +64,7 @@ pub(super) const FEATURE: Feature = Feature {
                     "A message for a room; it goes out as it is.",
                     &[
                         ("id?", id()),
+                        ("idempotencyKey?", idempotency_key()),
                         ("omitSender?", flag("The sender gets no copy of its own.")),
                         (
                             "replyToSender?",
@@ -74,7 +79,7 @@ pub(super) const FEATURE: Feature = Feature {
                 "NamespaceMessage",
                 json!({
                     "description": "A message for everyone of the namespace.",
-                    "anyOf": [{"type": "string"}, open("", &[("text", anything("What is said.")), ("id?", id())])],
+                    "anyOf": [{"type": "string"}, open("", &[("text", anything("What is said.")), ("id?", id()), ("idempotencyKey?", idempotency_key())])],
                 }),
             ),
             (
@@ -101,12 +106,15 @@ pub(super) struct ToRoom {
     event: &'static str,
     /// Whether the sender gets its own copy.
     to_sender: bool,
+    given: Given,
 }
 
 impl ToRoom {
     fn run(self, caller: &Caller) -> impl Future<Output = Outcome> + Send + use<> {
-        let Self { room, payload, id, event, to_sender } = self;
+        let Self { room, payload, id, event, to_sender, given } = self;
         let (context, client, ack) = (&caller.context, &caller.client, caller.ack);
+        let namespace = Some(&*client.namespace.path);
+        let keyed = given.keyed(context, client, event, namespace, Some(&room), &payload);
         let message = RoomMessage {
             namespace: client.namespace.clone(),
             room,
@@ -118,28 +126,30 @@ impl ToRoom {
             sender: Some(context.sender_id(client)),
             from: Some(Author::of(client)),
         };
-        publish(context, client, message, id).map_ok(move |published| published.answer(ack))
+        publish(context, client, message, id, keyed).map_ok(move |published| published.answer(ack))
     }
 }
 
 /// `message`.
 enum Message {
     ToRoom(ToRoom),
-    ToNamespace { payload: Payload, id: MessageId },
+    ToNamespace { payload: Payload, id: MessageId, given: Given },
 }
 
 impl Event for Message {
     fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
         if incoming.argument().get().starts_with('"') {
-            return Ok(Self::ToNamespace { payload: incoming.payload()?, id: MessageId::make() });
+            let (id, given) = (MessageId::make(), Given::default());
+            return Ok(Self::ToNamespace { payload: incoming.payload()?, id, given });
         }
         let object = incoming.object_if_any()?.ok_or_else(Refusal::no_room)?;
-        let id = MessageId::of(&object);
+        let (id, given) = (MessageId::of(&object), Given::read(incoming, &object)?);
+        let payload = || incoming.payload().map(|payload| given.strip(payload));
         let Some(room) = room_if_any(&object)? else {
             if object.get("text").is_none() {
                 return Err(Refusal::no_room());
             }
-            return Ok(Self::ToNamespace { payload: incoming.payload()?, id });
+            return Ok(Self::ToNamespace { payload: payload()?, id, given });
         };
         // The contract's section 5: an explicit wish counts, else the shape decides.
         let is_true = |value: &RawValue| value.get() == "true";
@@ -148,8 +158,8 @@ impl Event for Message {
             (None, Some(reply)) => is_true(reply),
             (None, None) => room.field == Some("resourceId"),
         };
-        let (room, payload) = (room.name, incoming.payload()?);
-        Ok(Self::ToRoom(ToRoom { room, payload, id, event: MESSAGE_REPLY.name, to_sender }))
+        let (room, payload, event) = (room.name, payload()?, MESSAGE_REPLY.name);
+        Ok(Self::ToRoom(ToRoom { room, payload, id, event, to_sender, given }))
     }
 
     fn is_pipelined(&self) -> bool {
@@ -159,7 +169,9 @@ impl Event for Message {
     fn run(self, caller: Caller) -> impl Future<Output = Outcome> + Send + 'static {
         match self {
             Self::ToRoom(message) => message.run(&caller).left_future(),
-            Self::ToNamespace { payload, id } => to_namespace(caller, payload, id).right_future(),
+            Self::ToNamespace { payload, id, given } => {
+                to_namespace(caller, payload, id, given).right_future()
+            }
         }
     }
 }
@@ -168,12 +180,20 @@ impl Event for Message {
 ///
 /// # Errors
 /// `forbidden` where its token names the rooms that it may send to.
-async fn to_namespace(caller: Caller, payload: Payload, id: MessageId) -> Outcome {
-    let (broker, client) = (&caller.context.broker, &caller.client);
-    caller.context.permit_namespace(client)?;
+async fn to_namespace(caller: Caller, payload: Payload, id: MessageId, given: Given) -> Outcome {
+    let (context, client) = (&caller.context, &caller.client);
+    let broker = &context.broker;
+    context.permit_namespace(client)?;
+    let namespace = Some(&*client.namespace.path);
+    let keyed = given.keyed(context, client, MESSAGE.name, namespace, None, &payload);
+    let timestamp = Timestamp::now();
+    let published = Published { id, room: None, timestamp, offset: None, is_duplicate: false };
+    let published = match remember(context, keyed, published).await? {
+        published if published.is_duplicate => return Ok(published.answer(caller.ack)),
+        published => published,
+    };
     let packet = Packet::new(MESSAGE.name, payload);
     broker.signal_namespace(&client.namespace, &packet, &Except::nobody());
-    let published = Published { id, room: None, timestamp: Timestamp::now(), offset: None };
     broker.wait_drained(&client.namespace, None).await;
     Ok(published.answer(caller.ack))
 }
@@ -185,8 +205,10 @@ impl Event for Update {
     fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
         let object = incoming.object_if_any()?.ok_or_else(Refusal::no_room)?;
         let room = room_in(&object)?.name;
-        let (id, payload) = (MessageId::of(&object), incoming.payload()?);
-        Ok(Self(ToRoom { room, payload, id, event: RESOURCE_UPDATE.name, to_sender: true }))
+        let (id, given) = (MessageId::of(&object), Given::read(incoming, &object)?);
+        let payload = given.strip(incoming.payload()?);
+        let event = RESOURCE_UPDATE.name;
+        Ok(Self(ToRoom { room, payload, id, event, to_sender: true, given }))
     }
 
     fn is_pipelined(&self) -> bool {

@@ -16,6 +16,7 @@ pub mod deliveries;
 pub mod emit_with_ack;
 pub mod event;
 pub mod history;
+pub mod idempotency;
 mod join_room;
 mod leave_room;
 pub mod membership;

@@ -1,13 +1,19 @@
 //! How messages of clients to rooms are published and acknowledged.
 
-use futures_util::{FutureExt, TryFutureExt, future::ready};
-use serde::Serialize;
+use std::time::Duration;
+
+use futures_util::{
+    FutureExt, TryFutureExt,
+    future::{BoxFuture, ready},
+};
+use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 
 use super::{
     context::Context,
     event::Feature,
-    schema::{id, object, offset, time, yes},
+    idempotency::{self, Begun, Keyed, kept, repeated, under_way},
+    schema::{duplicate, id, object, offset, time, yes},
 };
 use crate::{
     broker::RoomMessage,
@@ -16,6 +22,7 @@ use crate::{
         message_id::MessageId, names::RoomName, payload::Payload, permissions::Right,
         refusal::Refusal, timestamp::Timestamp,
     },
+    store::Done,
 };
 
 pub(super) const FEATURE: Feature = Feature {
@@ -33,6 +40,7 @@ pub(super) const FEATURE: Feature = Feature {
                     ("roomName", room),
                     ("timestamp", time()),
                     ("offset?", offset()),
+                    ("duplicate?", duplicate()),
                 ],
             ),
         )]
@@ -47,6 +55,8 @@ pub(super) struct Published {
     pub room: Option<RoomName>,
     pub timestamp: Timestamp,
     pub offset: Option<u64>,
+    /// Whether it was published before, with the same key.
+    pub is_duplicate: bool,
 }
 
 impl Published {
@@ -61,6 +71,8 @@ impl Published {
             timestamp: Timestamp,
             #[serde(skip_serializing_if = "Option::is_none")]
             offset: Option<u64>,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            duplicate: bool,
         }
         ack?;
         Some(Payload::of(&Ack {
@@ -69,8 +81,34 @@ impl Published {
             room_name: self.room.as_ref(),
             timestamp: self.timestamp,
             offset: self.offset,
+            duplicate: self.is_duplicate,
         }))
     }
+
+    /// What is kept with its key. An id that the client gave is given again.
+    fn kept(&self) -> String {
+        let Self { id, timestamp, offset, .. } = self;
+        let id = (!id.is_given).then(|| id.text.clone());
+        kept(&Kept { id, timestamp: *timestamp, offset: *offset })
+    }
+
+    /// The same message as it was published before.
+    fn before(self, kept: &str) -> Result<Self, Refusal> {
+        let Kept { id, timestamp, offset } = repeated(kept)?;
+        let id = id.map_or(self.id, MessageId::made);
+        Ok(Self { id, timestamp, offset, is_duplicate: true, ..self })
+    }
+}
+
+/// What is kept of a message with its key.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// The id that the server made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    timestamp: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
 }
 
 /// A message that is being published.
@@ -78,7 +116,7 @@ pub(super) trait Publishing: Future<Output = Result<Published, Refusal>> + Send 
 
 impl<F: Future<Output = Result<Published, Refusal>> + Send> Publishing for F {}
 
-/// Publishes a client's message with this id. The message has its place among the client's messages when this
+/// Publishes a client's message with this id, once if it has a key. The message has its place among the client's messages when this
 /// returns, and is stored when the returned future completes.
 ///
 /// # Errors
@@ -89,13 +127,67 @@ pub(super) fn publish(
     client: &Client,
     message: RoomMessage,
     id: MessageId,
+    keyed: Option<Keyed>,
 ) -> impl Publishing + use<> {
     if let Err(refusal) = client.permit(Right::Send, &message.room) {
         return ready(Err(refusal)).left_future();
     }
     let (room, timestamp) = (Some(message.room.clone()), message.timestamp);
-    let taken = move |offset| Published { id, room, timestamp, offset };
-    context.broker.publish(message).map_ok(taken).right_future()
+    let published = Published { id, room, timestamp, offset: None, is_duplicate: false };
+    if let Some(keyed) = keyed {
+        return publish_once(context, message, published, keyed).right_future().right_future();
+    }
+    let taken = move |offset| Published { offset, ..published };
+    context.broker.publish(message).map_ok(taken).left_future().right_future()
+}
+
+/// Remembers a message that is about to be sent as a signal. One that was sent before comes back as a duplicate.
+///
+/// # Errors
+/// `idempotency_mismatch`, `unavailable`.
+pub(super) async fn remember(
+    context: &Context,
+    keyed: Option<Keyed>,
+    published: Published,
+) -> Result<Published, Refusal> {
+    match idempotency::remember(context, keyed, || published.kept()).await? {
+        Some(kept) => published.before(&kept),
+        None => Ok(published),
+    }
+}
+
+fn publish_once(
+    context: &Context,
+    message: RoomMessage,
+    published: Published,
+    keyed: Keyed,
+) -> BoxFuture<'static, Result<Published, Refusal>> {
+    if context.broker.log().is_some() {
+        let publishing = context.broker.publish_once(message, keyed.once(published.kept()));
+        return async move {
+            match publishing.await? {
+                Done::Now(offset) => Ok(Published { offset: Some(offset), ..published }),
+                Done::Before(before) => {
+                    let published = published.before(&before.answer)?;
+                    Ok(Published { offset: Some(before.number), ..published })
+                }
+                Done::UnderWay => Err(under_way()),
+            }
+        }
+        .boxed();
+    }
+    let context = context.clone();
+    async move {
+        let claim = match idempotency::begin(&context, Some(keyed), Duration::ZERO).await? {
+            Begun::Go(claim) => claim,
+            Begun::Before(kept) => return published.before(&kept),
+        };
+        let offset = context.broker.publish(message).await?;
+        let published = Published { offset, ..published };
+        claim.settle(published.kept()).await;
+        Ok(published)
+    }
+    .boxed()
 }
 
 /// The simplest acknowledgement.

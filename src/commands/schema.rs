@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::protocol::refusal::Code;
+use crate::protocol::{names::MAX_IDEMPOTENCY_KEY, refusal::Code};
 
 /// Schemas by their names.
 pub type Schemas = Vec<(&'static str, Value)>;
@@ -93,6 +93,19 @@ pub(super) fn id() -> Value {
 
 pub(super) fn offset() -> Value {
     count("The message's number in its room, from 1; absent without history.")
+}
+
+pub(super) fn duplicate() -> Value {
+    flag("It was done before, with the same idempotency key; nothing was done now.")
+}
+
+pub(super) fn idempotency_key() -> Value {
+    json!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_IDEMPOTENCY_KEY,
+        "description": "The same again within `IDEMPOTENCY_WINDOW` is done once. It is not forwarded.",
+    })
 }
 
 pub(super) fn epoch() -> Value {

@@ -7,8 +7,9 @@ use serde_json::{json, value::RawValue};
 use super::{
     arguments::room_in,
     event::{Caller, ClientEvent, Event, Feature, Incoming, Outcome, ServerEvent},
+    idempotency::Given,
     publish::{Published, publish},
-    schema::{anything, client_id, id, object, of_room, offset, open, time, user},
+    schema::{anything, client_id, id, idempotency_key, object, of_room, offset, open, time, user},
 };
 use crate::{
     broker::{RoomMessage, webhooks::Author},
@@ -48,7 +49,11 @@ pub(super) const FEATURE: Feature = Feature {
                 "ChatMessage",
                 of_room(
                     "A chat message; further fields go out with it.",
-                    &[("content", anything("What is said.")), ("id?", id())],
+                    &[
+                        ("content", anything("What is said.")),
+                        ("id?", id()),
+                        ("idempotencyKey?", idempotency_key()),
+                    ],
                 ),
             ),
             (
@@ -81,6 +86,7 @@ struct ChatMessage {
     /// `content` and any other fields.
     payload: Payload,
     id: MessageId,
+    given: Given,
 }
 
 impl Event for ChatMessage {
@@ -90,7 +96,9 @@ impl Event for ChatMessage {
         if object.get("content").is_none() {
             return Err(Refusal::invalid("content must be present"));
         }
-        Ok(Self { room, payload: incoming.payload()?, id: MessageId::of(&object) })
+        let given = Given::read(incoming, &object)?;
+        let payload = given.strip(incoming.payload()?);
+        Ok(Self { room, payload, id: MessageId::of(&object), given })
     }
 
     fn is_pipelined(&self) -> bool {
@@ -98,9 +106,11 @@ impl Event for ChatMessage {
     }
 
     fn run(self, caller: Caller) -> impl Future<Output = Outcome> + Send + 'static {
-        let Self { room, payload, id } = self;
+        let Self { room, payload, id, given } = self;
         let Caller { context, client, ack } = caller;
         let timestamp = Timestamp::now();
+        let (event, namespace) = (NEW_MESSAGE.name, Some(&*client.namespace.path));
+        let keyed = given.keyed(&context, &client, event, namespace, Some(&room), &payload);
         let payload = match outgoing(&client, &payload, &id, timestamp) {
             Ok(payload) => payload,
             Err(refusal) => return ready(Err(refusal)).left_future(),
@@ -108,7 +118,7 @@ impl Event for ChatMessage {
         let message = RoomMessage {
             namespace: client.namespace.clone(),
             room,
-            event: NEW_MESSAGE.name.into(),
+            event: event.into(),
             payload,
             id: id.text.clone(),
             timestamp,
@@ -116,7 +126,7 @@ impl Event for ChatMessage {
             sender: Some(context.sender_id(&client)),
             from: Some(Author::of(&client)),
         };
-        let published = publish(&context, &client, message, id);
+        let published = publish(&context, &client, message, id, keyed);
         let confirm = move |published: Published| {
             #[derive(Serialize)]
             struct MessageSent<'a> {
@@ -124,8 +134,10 @@ impl Event for ChatMessage {
                 timestamp: Timestamp,
                 status: &'static str,
             }
-            let sent = MessageSent { id: &published.id.json, timestamp, status: "sent" };
-            client.sender.send(&Packet::of(MESSAGE_SENT.name, &sent));
+            if !published.is_duplicate {
+                let sent = MessageSent { id: &published.id.json, timestamp, status: "sent" };
+                client.sender.send(&Packet::of(MESSAGE_SENT.name, &sent));
+            }
             published.answer(ack)
         };
         published.map_ok(confirm).right_future()

@@ -236,6 +236,12 @@ settings! {
         /// How long a client must stay connected before what was queued counts as delivered.
         QUEUE_CONFIRM => queue_confirm: Duration = value::DURATION, "2s";
     }
+    "Idempotency" {
+        /// How long an idempotency key is remembered with the answer to its first use; 0 turns keys off.
+        IDEMPOTENCY_WINDOW => idempotency_window: Duration = value::DURATION, "5m";
+        /// Whether a string `id` of a client's payload is its key, where it gives none.
+        IDEMPOTENCY_BY_ID => idempotency_by_id: bool = value::FLAG, "false";
+    }
     "Presence" {
         /// Who is told about a user's presence: `all`, `rooms` (clients that share a room) or `off`.
         PRESENCE_SCOPE => presence_scope: PresenceScope = kinds::PRESENCE_SCOPE, "all";

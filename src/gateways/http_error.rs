@@ -70,7 +70,7 @@ impl From<Refusal> for HttpError {
             Code::Forbidden => StatusCode::FORBIDDEN,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Code::Rejected => StatusCode::UNPROCESSABLE_ENTITY,
+            Code::Rejected | Code::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Code::TooManyRooms | Code::QueueFull | Code::Unavailable => {
                 StatusCode::SERVICE_UNAVAILABLE

@@ -11,6 +11,8 @@ pub struct MessageId {
     pub text: String,
     /// The id as JSON: a number stays a number.
     pub json: Box<RawValue>,
+    /// Whether the sender gave it.
+    pub is_given: bool,
 }
 
 impl MessageId {
@@ -26,12 +28,16 @@ impl MessageId {
             b'-' | b'0'..=b'9' => json.get().to_owned(),
             _ => return None,
         };
-        Some(Self { text, json: json.to_owned() })
+        Some(Self { text, json: json.to_owned(), is_given: true })
     }
 
     /// A new id.
     pub fn make() -> Self {
-        let text = uuid::Uuid::new_v4().to_string();
-        Self { json: json_of(&text), text }
+        Self::made(uuid::Uuid::new_v4().to_string())
+    }
+
+    /// An id that the server has made.
+    pub fn made(text: String) -> Self {
+        Self { json: json_of(&text), text, is_given: false }
     }
 }

@@ -14,6 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 /// The greatest length of a room name or a user id, in Unicode code points.
 pub const MAX_NAME_CHARS: usize = 200;
 
+/// The greatest length of an idempotency key, in Unicode code points.
+pub const MAX_IDEMPOTENCY_KEY: usize = 200;
+
 /// Why a text is not a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {

@@ -34,11 +34,13 @@ pub enum Code {
     Unavailable,
     /// The application's backend refuses it.
     Rejected,
+    /// The idempotency key was used for other content.
+    IdempotencyMismatch,
 }
 
 impl Code {
     /// Every code, in the contract's order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoRoom,
         Self::InvalidPayload,
         Self::UnknownEvent,
@@ -51,6 +53,7 @@ impl Code {
         Self::QueueFull,
         Self::Unavailable,
         Self::Rejected,
+        Self::IdempotencyMismatch,
     ];
 
     /// The code as it stands on the wire.
@@ -68,6 +71,7 @@ impl Code {
             Self::QueueFull => "queue_full",
             Self::Unavailable => "unavailable",
             Self::Rejected => "rejected",
+            Self::IdempotencyMismatch => "idempotency_mismatch",
         }
     }
 }

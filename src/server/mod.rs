@@ -301,7 +301,8 @@ fn open_event_log(config: &Config) -> Result<EventLog, StartError> {
     })
 }
 
-/// Opens the store; `None` if nothing is to be kept. Where there are tokens, their revocations are.
+/// Opens the store; `None` if nothing is to be kept. Where there are tokens, their revocations are; and
+/// idempotency keys.
 async fn open_store(
     config: &Config,
     here: &Fanout,
@@ -310,10 +311,15 @@ async fn open_store(
     node: &str,
 ) -> Result<Option<Store>, StartError> {
     let keeps_messages = config.history_size > 0 || config.queue_size > 0;
-    if !keeps_messages && config.webhook_url.is_none() && !config.auth_enabled() {
+    let is_kept = keeps_messages || config.webhook_url.is_some() || config.auth_enabled();
+    if !is_kept && config.idempotency_window.is_zero() {
         return Ok(None);
     }
-    let settings = store::Settings::of(config);
+    let mut settings = store::Settings::of(config);
+    if !is_kept {
+        // Keys of what is kept nowhere need not outlive the process.
+        settings.location = store::Location::Memory;
+    }
     if let Some(client) = redis {
         let (client, prefix, node) = (client.clone(), config.redis_prefix.clone(), node.to_owned());
         return Ok(Some(Store::redis(settings, RedisSettings { client, prefix, node })));

@@ -11,6 +11,7 @@
 mod backlog;
 pub mod codec;
 mod embedded;
+mod idempotency;
 mod pending;
 mod redis;
 mod room_key;
@@ -24,6 +25,7 @@ use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 pub use self::{
     codec::{COMMITTED_TAG, DecodeError},
     embedded::OpenError,
+    idempotency::{Before, Digest, Done, Once},
     pending::Pending,
     redis::{RedisSettings, room_channel, room_of_channel},
     types::{
@@ -33,7 +35,7 @@ pub use self::{
     },
     webhook::{Announcement, Fact, Settled, StoredWebhook, Stream, Webhook, WebhookMessage},
 };
-use self::{embedded::Embedded, pending::Answer, redis::Redis};
+use self::{embedded::Embedded, idempotency::position, pending::Answer, redis::Redis};
 use crate::{
     limits::SenderId,
     protocol::{names::UserId, position::Position},
@@ -103,13 +105,13 @@ impl Store {
     /// If the connection to Redis fails meanwhile, the answer is `Unavailable` although the message may
     /// have been stored and published.
     pub fn append(&self, append: Append) -> Pending<Position> {
-        let answer = match &self.backend {
-            Backend::Embedded(store) => store.append(append),
-            Backend::Redis(store) => store.append(&append),
-        };
-        Pending {
-            answer,
-            read: |outcome| Position { offset: outcome.number, epoch: outcome.epoch },
+        Pending { answer: self.submit_append(append, None), read: |outcome| position(&outcome) }
+    }
+
+    fn submit_append(&self, append: Append, once: Option<Once>) -> Answer {
+        match &self.backend {
+            Backend::Embedded(store) => store.append(append, once.map(Box::new)),
+            Backend::Redis(store) => store.append(&append, once.as_ref()),
         }
     }
 
@@ -141,8 +143,8 @@ impl Store {
         webhook: Option<Webhook>,
     ) -> Pending<u64> {
         Self::number(match &self.backend {
-            Backend::Embedded(store) => store.enqueue(user, sender, entry, webhook),
-            Backend::Redis(store) => store.enqueue(&user, sender.as_ref(), &entry),
+            Backend::Embedded(store) => store.enqueue(user, sender, entry, webhook, None),
+            Backend::Redis(store) => store.enqueue(&user, sender.as_ref(), &entry, None),
         })
     }
 

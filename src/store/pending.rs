@@ -2,24 +2,48 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tokio::sync::oneshot;
 
 use super::types::StoreError;
-use crate::protocol::epoch::Epoch;
+use crate::protocol::{epoch::Epoch, position::Position};
 
 /// A write's outcome: the offset, the place or the count; only an append has an epoch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Outcome {
     pub number: u64,
     pub epoch: Epoch,
+    /// What is known of a write that happens once, if it did not happen now.
+    pub past: Option<Past>,
+}
+
+/// Why a write that happens once did not happen now.
+#[derive(Debug, Clone)]
+pub(super) enum Past {
+    /// It happened before, with this answer.
+    Done(Arc<str>),
+    /// Somebody else is at it.
+    UnderWay,
+}
+
+impl From<Past> for Outcome {
+    fn from(past: Past) -> Self {
+        Self { past: Some(past), ..0.into() }
+    }
+}
+
+impl From<Position> for Outcome {
+    fn from(position: Position) -> Self {
+        Self { epoch: position.epoch, ..position.offset.into() }
+    }
 }
 
 impl From<u64> for Outcome {
     fn from(number: u64) -> Self {
-        Self { number, epoch: Epoch::NONE }
+        Self { number, epoch: Epoch::NONE, past: None }
     }
 }
 

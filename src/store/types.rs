@@ -92,6 +92,12 @@ pub struct Settings {
     pub store_max_bytes: u64,
     /// The most webhooks that wait for the backend; beyond that the oldest announcements are dropped.
     pub webhook_limit: u64,
+    /// How long an idempotency key is remembered.
+    pub idempotency_window: Duration,
+    /// How many keys are remembered.
+    pub max_keys: u64,
+    /// How many of those one sender may have.
+    pub max_keys_per_sender: u64,
     /// The source of the time.
     pub clock: Clock,
 }
@@ -117,6 +123,9 @@ impl Settings {
             max_rooms_per_sender: config.max_rooms_per_sender,
             store_max_bytes: config.store_max_bytes,
             webhook_limit: config.webhook_queue,
+            idempotency_window: config.idempotency_window,
+            max_keys: max_keys(config.store_max_bytes),
+            max_keys_per_sender: MAX_KEYS_PER_SENDER,
             clock: Clock::system(),
         }
     }
@@ -125,6 +134,21 @@ impl Settings {
     /// message, so that a thousand small ones fit, or ten of the greatest size.
     pub fn queue_sender_bytes(&self) -> u64 {
         self.queue_sender_limit.saturating_mul(10_000)
+    }
+}
+
+/// How many idempotency keys are remembered; beyond that the oldest is forgotten.
+const MAX_KEYS: u64 = 1_000_000;
+
+/// How many of those one sender may have; beyond that its own oldest is forgotten. Backends are not counted.
+const MAX_KEYS_PER_SENDER: u64 = 10_000;
+
+/// How many keys a store of this size remembers: an eighth of it is enough for them.
+fn max_keys(store_max_bytes: u64) -> u64 {
+    const KEY_BYTES: u64 = 256;
+    match store_max_bytes / 8 / KEY_BYTES {
+        0 if store_max_bytes == 0 => MAX_KEYS,
+        fit => fit.clamp(1, MAX_KEYS),
     }
 }
 
@@ -315,6 +339,12 @@ pub enum StoreError {
     /// The user's queue, or the sender's tenth of it, is full.
     #[error("the user's offline queue is full; try again when the user has been online")]
     QueueFull,
+    /// The key was used for other content.
+    #[error(
+        "the idempotency key was used for other content within IDEMPOTENCY_WINDOW: nothing was done; \
+         give each request a key of its own"
+    )]
+    KeyReused,
     /// The sender's queued messages, for all users together, have reached their limit.
     #[error(
         "too much that you sent waits for users that are offline (QUEUE_SENDER_LIMIT); \
@@ -337,6 +367,7 @@ impl From<StoreError> for Refusal {
             StoreError::TooManyRooms { .. } | StoreError::TooManyRoomsBegun { .. } => {
                 Self::new(Code::TooManyRooms, error.to_string())
             }
+            StoreError::KeyReused => Self::new(Code::IdempotencyMismatch, error.to_string()),
             StoreError::QueueFull | StoreError::SenderQueueFull => {
                 Self::new(Code::QueueFull, error.to_string())
             }

@@ -17,6 +17,7 @@ mod handlers;
 mod history;
 mod hostile;
 mod http;
+mod idempotency;
 mod limits;
 mod memory_limit;
 mod messages;

@@ -2,6 +2,8 @@
 
 mod queue;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 
@@ -9,7 +11,11 @@ use super::{
     arguments::named,
     context::Context,
     event::{Caller, ClientEvent, Event, Feature, Incoming, Outcome, ServerEvent},
-    schema::{anything, client_id, flag, id, object, open, reference, text, time, user, yes},
+    idempotency::{self, Begun, Claim, Given, kept, repeated},
+    schema::{
+        anything, client_id, duplicate, flag, id, idempotency_key, object, open, reference, text,
+        time, user, yes,
+    },
 };
 use crate::{
     broker::survey::Survey,
@@ -62,6 +68,7 @@ pub(super) const FEATURE: Feature = Feature {
                             ("message", anything("What is said.")),
                             ("messageType?", reference("Kind")),
                             ("id?", id()),
+                            ("idempotencyKey?", idempotency_key()),
                         ]),
                     ],
                 }),
@@ -76,6 +83,7 @@ pub(super) const FEATURE: Feature = Feature {
                         ("id", id()),
                         ("delivered", flag("It was sent to at least one client of the user.")),
                         ("queued", flag("It waits until the user connects.")),
+                        ("duplicate?", duplicate()),
                     ],
                 ),
             ),
@@ -131,6 +139,17 @@ struct PrivateMessage {
     id: MessageId,
     /// The payload it came in, for its attachments.
     payload: Payload,
+    given: Given,
+}
+
+/// What became of a private message, as it is kept with its key.
+#[derive(Serialize, Deserialize)]
+struct Sent {
+    delivered: bool,
+    queued: bool,
+    /// The id that the server made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
 }
 
 /// The kinds of content; the first is the default.
@@ -164,6 +183,7 @@ impl Event for PrivateMessage {
             content: content.to_owned(),
             kind,
             id: MessageId::of(&object),
+            given: Given::read(incoming, &object)?,
             payload: incoming.payload()?,
         })
     }
@@ -171,6 +191,22 @@ impl Event for PrivateMessage {
     /// Sends the message to every client of the user, or queues it. Refused as `not_found` if the user has no
     /// client and nothing may be queued for it.
     async fn run(self, caller: Caller) -> Outcome {
+        let (context, client) = (&caller.context, &caller.client);
+        let name = PRIVATE_MESSAGE.name;
+        let keyed = self.given.keyed(context, client, name, None, None, &self.payload);
+        match idempotency::begin(context, keyed, Duration::ZERO).await? {
+            Begun::Go(claim) => self.send(&caller, claim).await.map(Some),
+            Begun::Before(kept) => {
+                let Sent { delivered, queued, id } = repeated(&kept)?;
+                let id = id.map_or(self.id, MessageId::made);
+                Ok(Some(acknowledgement(&id, delivered, queued, true)))
+            }
+        }
+    }
+}
+
+impl PrivateMessage {
+    async fn send(self, caller: &Caller, claim: Claim) -> Result<Payload, Refusal> {
         #[derive(Serialize)]
         struct Said<'a> {
             content: &'a RawValue,
@@ -193,6 +229,8 @@ impl Event for PrivateMessage {
         context.broker.wait_clients_drained(&context.registry.users.clients(&self.target)).await;
         let delivered = reached == Reached::Someone;
         let queued = !delivered;
+        let id = (!self.id.is_given).then(|| self.id.text.clone());
+        let kept = kept(&Sent { delivered, queued, id });
         if queued {
             let entry = Entry {
                 id: self.id.text.clone(),
@@ -202,7 +240,11 @@ impl Event for PrivateMessage {
                 timestamp_ms: timestamp.as_millis(),
             };
             // One sender may fill only a part of a user's queue.
-            queue(context, &self.target, Some(context.sender_id(client)), entry).await?;
+            let sender = Some(context.sender_id(client));
+            queue(context, &self.target, sender, entry, claim.once(kept)).await?;
+            claim.remembered();
+        } else {
+            claim.settle(kept).await;
         }
         let sent = ObjectBuilder::default()
             .raw("target", &self.echo)
@@ -212,15 +254,19 @@ impl Event for PrivateMessage {
             .set("timestamp", &timestamp)
             .build();
         client.sender.send(&Packet::new(MESSAGE_SENT.name, Payload::from_raw(sent)));
-        let ack = ObjectBuilder::default()
-            .set("success", &true)
-            .set("message", if delivered { "Message delivered" } else { "Message queued" })
-            .raw("id", &self.id.json)
-            .set("delivered", &delivered)
-            .set("queued", &queued)
-            .build();
-        Ok(Some(Payload::from_raw(ack)))
+        Ok(acknowledgement(&self.id, delivered, queued, false))
     }
+}
+
+fn acknowledgement(id: &MessageId, delivered: bool, queued: bool, is_duplicate: bool) -> Payload {
+    let ack = ObjectBuilder::default()
+        .set("success", &true)
+        .set("message", if delivered { "Message delivered" } else { "Message queued" })
+        .raw("id", &id.json)
+        .set("delivered", &delivered)
+        .set("queued", &queued);
+    let ack = if is_duplicate { ack.set("duplicate", &true) } else { ack };
+    Payload::from_raw(ack.build())
 }
 
 /// Whether a packet reached a user.

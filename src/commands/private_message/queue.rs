@@ -15,10 +15,10 @@ use crate::{
         refusal::{Code, Refusal},
         timestamp::Timestamp,
     },
-    store::{Entry, QueuedItem, Store},
+    store::{Done, Entry, Once, QueuedItem, Store},
 };
 
-/// Stores a message for a user without a client, until the user next connects.
+/// Stores a message for a user without a client, until the user next connects; once if it has a key.
 ///
 /// # Errors
 /// `not_found` where nothing is queued: without authentication anyone could claim to be the user
@@ -28,13 +28,24 @@ pub async fn queue(
     user: &UserId,
     sender: Option<SenderId>,
     entry: Entry,
+    once: Option<Once>,
 ) -> Result<(), Refusal> {
     let Some(store) = queue_store(context) else {
         return Err(Refusal::new(Code::NotFound, "Target user not found or offline"));
     };
     let webhooks = context.broker.webhooks();
     let webhook = webhooks.and_then(|webhooks| webhooks.of_queued(user, &entry));
-    store.enqueue(user.clone(), sender, entry, webhook).await?;
+    match once {
+        None => {
+            store.enqueue(user.clone(), sender, entry, webhook).await?;
+        }
+        Some(once) => {
+            let queued = store.enqueue_once(user.clone(), sender, entry, webhook, once).await?;
+            if !matches!(queued, Done::Now(_)) {
+                return Ok(());
+            }
+        }
+    }
     // The user may have connected while the message was being stored.
     wake(context, user);
     if let Some(cluster) = &context.cluster

@@ -68,16 +68,22 @@ async fn go_on(
     payload: Option<Payload>,
     caller: Caller,
 ) -> Result<Option<Payload>, Refusal> {
-    let (first, attachments) = if let Some(payload) = payload {
-        (Some(raw(&*payload.json())), payload.attachments().into())
-    } else {
+    let first = {
         let json = asked.arguments.json();
         let all = serde_json::from_str::<Vec<&RawValue>>(&json).unwrap_or_default();
-        (all.first().map(|first| (*first).to_owned()), asked.arguments.attachments().into())
+        all.first().map(|first| (*first).to_owned())
     };
-    let begun = {
-        let incoming = Incoming::new(&asked.name, first.as_deref(), attachments);
-        event.begin(&incoming, caller)
+    let begun = match (payload, first) {
+        (None, first) => {
+            let attachments = asked.arguments.attachments().into();
+            event.begin(&Incoming::new(&asked.name, first.as_deref(), attachments), caller)
+        }
+        (Some(payload), first) => {
+            let origin = asked.arguments.with_json(first.unwrap_or_default())?;
+            let (argument, attachments) = (raw(&*payload.json()), payload.attachments().into());
+            let incoming = Incoming::new(&asked.name, Some(&argument), attachments);
+            event.begin(&incoming.instead_of(&origin), caller)
+        }
     };
     begun.work.await
 }

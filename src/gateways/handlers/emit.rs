@@ -3,7 +3,7 @@
 use super::answer::Place;
 use crate::{
     commands::{
-        backend_event::{self, Audience, BackendEvent},
+        backend_event::{self, Audience, BackendEvent, Keys},
         context::Context,
     },
     gateways::{
@@ -56,7 +56,7 @@ impl Emit {
                 context.metrics.delivered(usize::from(sent.is_taken()));
                 Ok(())
             }
-            Self::Others(event) => backend_event::send(context, event).await.map(drop),
+            Self::Others(event) => backend_event::send(context, event, Keys::None).await.map(drop),
         }
     }
 }

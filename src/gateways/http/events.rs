@@ -14,11 +14,12 @@ use utoipa::ToSchema;
 
 use super::{
     extract::JsonText,
+    idempotency::{self, AT_ONCE, OptionalKey, replayed},
     openapi::{BodyErrors, Busy, KeyErrors},
 };
 use crate::{
     commands::{
-        backend_event::{self, Audience, BackendEvent},
+        backend_event::{self, Audience, BackendEvent, Keys},
         emit_with_ack::{self, Acknowledged, MAX_ADDRESSEES},
         queries::{self, Coverage},
     },
@@ -172,18 +173,36 @@ pub(super) struct AckResponse {
     ),
     security(("bearer" = []), ("apiKey" = [])),
 )]
-pub(super) async fn send(State(app): State<App>, body: JsonText) -> Result<Response, HttpError> {
-    let Request { event, ack, no_clients } =
-        read(&app, &body.object()?).map_err(HttpError::faults)?;
+pub(super) async fn send(
+    State(app): State<App>,
+    OptionalKey(key): OptionalKey,
+    body: JsonText,
+) -> Result<Response, HttpError> {
+    let request = read(&app, &body.object()?).map_err(HttpError::faults)?;
+    let Some(key) = key else { return answer(&app, request, Keys::None).await };
+    let (ack, has_log) = (request.ack, app.broker.log().is_some());
+    if ack.is_none() && request.event.is_one_message() && has_log {
+        return answer(&app, request, Keys::Message(key.keyed)).await;
+    }
+    let work = {
+        let (app, keys) = (app.clone(), Keys::Parts(key.keyed.clone()));
+        async move { answer(&app, request, keys).await.into_response() }
+    };
+    Ok(idempotency::once(&app, key, AT_ONCE + ack.unwrap_or_default(), work).await)
+}
+
+async fn answer(app: &App, request: Request, keys: Keys) -> Result<Response, HttpError> {
+    let Request { event, ack, no_clients } = request;
     if let Some(wait) = ack {
-        return acknowledged(&app, event, wait).await;
+        return acknowledged(app, event, wait).await;
     }
     let clients = match &event.audience {
         Audience::These { clients, .. } => clients.clone(),
         Audience::Everyone => Vec::new(),
     };
-    let sent = backend_event::send(&app, event).await?;
-    let (missing, coverage) = queries::missing(&app, &clients).await;
+    let sent = backend_event::send(app, event, keys).await?;
+    let is_duplicate = sent.is_duplicate;
+    let (missing, coverage) = queries::missing(app, &clients).await;
     let names = |users: Vec<UserId>| users.iter().map(ToString::to_string).collect::<Vec<_>>();
     let mut not_found = names(sent.unreached);
     not_found.extend(missing.iter().map(ToString::to_string));
@@ -197,7 +216,8 @@ pub(super) async fn send(State(app): State<App>, body: JsonText) -> Result<Respo
         not_found,
         coverage,
     };
-    Ok((StatusCode::CREATED, Json(sent)).into_response())
+    let answer = (StatusCode::CREATED, Json(sent)).into_response();
+    Ok(if is_duplicate { replayed(answer) } else { answer })
 }
 
 async fn acknowledged(

@@ -3,6 +3,7 @@
 use std::{fmt::Display, ops::RangeInclusive, sync::Arc};
 
 use axum::{
+    body::Body,
     extract::{FromRequest, FromRequestParts, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
@@ -37,7 +38,8 @@ impl FromRequest<App> for JsonText {
             ));
         }
         let limit = usize::try_from(app.config.max_payload).unwrap_or(usize::MAX);
-        let body = read(request, limit).await?;
+        let (parts, body) = request.into_parts();
+        let body = read(&parts.headers, body, limit).await?;
         let text = std::str::from_utf8(&body)
             .map_err(|_| HttpError::bad_request("the body is not UTF-8"))?;
         let json = serde_json::from_str::<&RawValue>(text).map_err(|error| {
@@ -68,12 +70,15 @@ const THROWN_AWAY: usize = 32_000_000;
 const FIRST_BUFFER: usize = 64_000;
 
 /// The body, of at most `limit` bytes.
-async fn read(request: Request, limit: usize) -> Result<Vec<u8>, HttpError> {
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<Vec<u8>, HttpError> {
     let too_large = || {
         let message = format!("the body is larger than the {limit} bytes that MAX_PAYLOAD allows");
         HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
     };
-    let headers = request.headers();
     let length = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
@@ -81,20 +86,20 @@ async fn read(request: Request, limit: usize) -> Result<Vec<u8>, HttpError> {
     if headers.contains_key(header::EXPECT) && length.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let mut body = Vec::with_capacity(length.unwrap_or(0).min(limit).min(FIRST_BUFFER));
+    let mut bytes = Vec::with_capacity(length.unwrap_or(0).min(limit).min(FIRST_BUFFER));
     let mut size = 0_usize;
-    let mut stream = request.into_body().into_data_stream();
+    let mut stream = body.into_data_stream();
     while let Some(chunk) = stream.next().await {
         let chunk =
             chunk.map_err(|_| HttpError::bad_request("the body ended before it was complete"))?;
         size = size.saturating_add(chunk.len());
         if size <= limit {
-            body.extend_from_slice(&chunk);
+            bytes.extend_from_slice(&chunk);
         } else if size > limit.saturating_add(THROWN_AWAY) {
             break;
         }
     }
-    if size > limit { Err(too_large()) } else { Ok(body) }
+    if size > limit { Err(too_large()) } else { Ok(bytes) }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -42,6 +42,11 @@ pub(super) async fn require_key(
     Ok(next.run(request).await)
 }
 
+/// The API key that the request brings, if it brings one.
+pub(super) fn known_key<'a>(app: &App, headers: &'a HeaderMap) -> Option<&'a str> {
+    given(headers).find(|key| app.api_keys.find(key).is_some())
+}
+
 /// The number of the API key that the request brings, if it brings one.
 pub(super) fn key_of(app: &App, headers: &HeaderMap) -> Option<usize> {
     given(headers).find_map(|key| app.api_keys.find(key))

@@ -10,11 +10,12 @@ use utoipa::IntoParams;
 
 use super::{
     extract::{InNamespace, JsonText, Query, Segment},
+    idempotency::{self, AT_ONCE, OptionalKey, RequestKey, replayed},
     message_dto::{Message, MessageDto},
     openapi::{BodyErrors, Busy, KeyErrors},
 };
 use crate::{
-    commands::backend_message::{self, Broadcast},
+    commands::backend_message::{self, Broadcast, Published},
     gateways::{app::App, event_fields::event_fault, fields::namespace, http_error::HttpError},
     hub::packet::Packet,
     protocol::payload::Payload,
@@ -40,6 +41,7 @@ use crate::{
 pub(super) async fn broadcast(
     State(app): State<App>,
     Query(query): Query<InNamespace>,
+    OptionalKey(key): OptionalKey,
     body: JsonText,
 ) -> Result<Response, HttpError> {
     let namespace = query.find(&app)?;
@@ -52,11 +54,33 @@ pub(super) async fn broadcast(
         id: message.id,
         except: message.client_id.parse().ok().filter(|_| !message.to_sender),
     };
-    let answer = match backend_message::broadcast(&app, broadcast).await? {
+    match key {
+        // Without history, there is nothing to store the key with.
+        Some(key) if app.broker.log().is_none() => {
+            let work = {
+                let app = app.clone();
+                async move { send(&app, broadcast, payload, None).await.into_response() }
+            };
+            Ok(idempotency::once(&app, key, AT_ONCE, work).await)
+        }
+        key => send(&app, broadcast, payload, key).await,
+    }
+}
+
+async fn send(
+    app: &App,
+    broadcast: Broadcast,
+    payload: Payload,
+    key: Option<RequestKey>,
+) -> Result<Response, HttpError> {
+    let keyed = key.map(|key| key.keyed);
+    let Published { offset, before } = backend_message::broadcast(app, broadcast, keyed).await?;
+    let answer = match offset {
         Some(offset) => payload.to_be_numbered().numbered(offset),
         None => payload,
     };
-    Ok(created(&answer))
+    let answer = created(&answer);
+    Ok(if before.is_some() { replayed(answer) } else { answer })
 }
 
 /// How a message goes to one client.

@@ -8,6 +8,7 @@ mod connections;
 mod events;
 mod extract;
 mod health;
+mod idempotency;
 mod keys;
 mod limits;
 mod memberships;
@@ -64,15 +65,24 @@ use crate::{
 pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
     let cors = Cors::new(&app.config);
     let metrics = app.metrics.clone();
-    let messages =
-        message_routes().route_layer(from_fn_with_state(app.clone(), keys::require_key_if_set));
-    let management =
-        management_routes().route_layer(from_fn_with_state(app.clone(), keys::require_key));
-    let (routes, document) = OpenApiRouter::with_openapi(openapi::base())
+    let read_key = from_fn_with_state(app.clone(), idempotency::read);
+    let claim_key = from_fn_with_state(app.clone(), idempotency::claim);
+    let messages = message_routes()
+        .route_layer(claim_key.clone())
+        .merge(broadcast_routes())
+        .route_layer(read_key.clone())
+        .route_layer(from_fn_with_state(app.clone(), keys::require_key_if_set));
+    let management = management_routes()
+        .route_layer(claim_key)
+        .merge(event_routes())
+        .route_layer(read_key)
+        .route_layer(from_fn_with_state(app.clone(), keys::require_key));
+    let (routes, mut document) = OpenApiRouter::with_openapi(openapi::base())
         .merge(messages)
         .merge(management)
         .merge(operation_routes())
         .split_for_parts();
+    openapi::add_idempotency(&mut document);
     let routes = if app.config.playground {
         let page = Playground::new(&app.config.socket_path);
         routes.route("/", get(move || async move { page.answer() }))
@@ -145,13 +155,22 @@ where
 
 /// The routes of the applications that roomcast replaces: open unless keys are configured.
 fn message_routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(messages::broadcast)).routes(routes!(messages::to_client))
+    OpenApiRouter::new().routes(routes!(messages::to_client))
+}
+
+/// Of those, the one that stores its idempotency key with the message.
+fn broadcast_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(messages::broadcast))
+}
+
+/// Of the routes for trusted backends, the one that does so.
+fn event_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(events::send))
 }
 
 /// The routes for trusted backends only.
 fn management_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(events::send))
         .routes(routes!(acks::acknowledge))
         .routes(routes!(connections::list))
         .routes(routes!(connections::one, connections::disconnect))

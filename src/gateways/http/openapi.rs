@@ -12,15 +12,20 @@ use serde_json::{Value, json};
 use utoipa::{
     IntoResponses, Modify, OpenApi,
     openapi::{
-        ContentBuilder, Ref, RefOr, ResponseBuilder,
+        ContentBuilder, ObjectBuilder, Ref, RefOr, Required, ResponseBuilder,
+        path::{ParameterBuilder, ParameterIn},
+        schema::Type,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 use utoipa_swagger_ui::Config;
 
-use crate::gateways::{
-    app::App,
-    http_error::{ErrorBody, HttpError},
+use crate::{
+    gateways::{
+        app::App,
+        http_error::{ErrorBody, HttpError},
+    },
+    protocol::names::MAX_IDEMPOTENCY_KEY,
 };
 
 /// The document's parts beside the routes.
@@ -60,6 +65,31 @@ impl Modify for Keys {
 /// The document without the routes.
 pub(super) fn base() -> utoipa::openapi::OpenApi {
     Document::openapi()
+}
+
+/// Adds to every POST what `Idempotency-Key` does.
+pub(super) fn add_idempotency(document: &mut utoipa::openapi::OpenApi) {
+    const KEY: &str = "The same request with the same key is done once within `IDEMPOTENCY_WINDOW`: the second one gets the first one's answer, with `Idempotency-Replayed: true`. While the first is under way, the second waits for it. Refusals are not remembered.";
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(MAX_IDEMPOTENCY_KEY))
+        .build();
+    let parameter = ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(KEY))
+        .schema(Some(schema))
+        .build();
+    let mismatch = "The idempotency key was used with other content";
+    let message = json!("the idempotency key was used for other content");
+    let mismatch = errors([(StatusCode::UNPROCESSABLE_ENTITY, mismatch, message)]);
+    for item in document.paths.paths.values_mut() {
+        let Some(operation) = item.post.as_mut() else { continue };
+        operation.parameters.get_or_insert_default().push(parameter.clone().into());
+        operation.responses.responses.extend(mismatch.clone());
+    }
 }
 
 type Responses = BTreeMap<String, RefOr<utoipa::openapi::Response>>;
@@ -226,14 +256,20 @@ mod tests {
     use utoipa_axum::router::OpenApiRouter;
 
     use super::*;
-    use crate::gateways::http::{management_routes, message_routes, operation_routes};
+    use crate::gateways::http::{
+        broadcast_routes, event_routes, management_routes, message_routes, operation_routes,
+    };
 
     fn document() -> utoipa::openapi::OpenApi {
-        OpenApiRouter::with_openapi(base())
+        let mut document = OpenApiRouter::with_openapi(base())
+            .merge(broadcast_routes())
             .merge(message_routes())
+            .merge(event_routes())
             .merge(management_routes())
             .merge(operation_routes())
-            .into_openapi()
+            .into_openapi();
+        add_idempotency(&mut document);
+        document
     }
 
     #[test]

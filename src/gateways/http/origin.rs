@@ -19,6 +19,7 @@ use axum::{
 use tower::{Layer, Service};
 use tower_http::cors::{self, AllowHeaders, AllowOrigin, CorsLayer};
 
+use super::idempotency::REPLAYED;
 use crate::{
     config::{Config, CorsOrigin},
     gateways::{http_error::HttpError, socketio::is_socket_io},
@@ -42,7 +43,7 @@ impl Cors {
         let layer = CorsLayer::new()
             .allow_methods([Method::GET, Method::POST, Method::DELETE, Method::OPTIONS])
             .allow_headers(AllowHeaders::mirror_request())
-            .expose_headers([header::RETRY_AFTER]);
+            .expose_headers([header::RETRY_AFTER, REPLAYED]);
         match &config.cors_origin {
             CorsOrigin::Any => Self {
                 usual: layer.clone().allow_origin(cors::Any),

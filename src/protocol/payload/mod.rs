@@ -86,6 +86,15 @@ impl Payload {
         }
     }
 
+    /// The same without this field, if it is an object that has it.
+    #[must_use]
+    pub fn without(self, field: &str) -> Self {
+        match object::without(&self.json, field) {
+            Some(json) => Self { json: json.into(), ..self },
+            None => self,
+        }
+    }
+
     /// The JSON text.
     pub fn json(&self) -> Cow<'_, str> {
         match self.parts() {
@@ -197,6 +206,19 @@ mod tests {
             ("[1]", "[1]"),
         ] {
             assert_eq!(with_offset(given, 7), wanted, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_taken_out_and_the_others_stay_to_the_letter() {
+        for (given, wanted) in [
+            (r#"{"k":1}"#, "{}"),
+            (r#"{ "a" : 1.0 , "k":{"k":2}, "b":"\u0061" }"#, r#"{"a":1.0,"b":"\u0061"}"#),
+            (r#"{"k":1,"a":{"k":2},"\u006b":3}"#, r#"{"a":{"k":2}}"#),
+            (r#"{ "a" : 1 }"#, r#"{ "a" : 1 }"#),
+            (r#"["k"]"#, r#"["k"]"#),
+        ] {
+            assert_eq!(Payload::from_raw(raw(given)).without("k").json(), wanted, "{given}");
         }
     }
 

@@ -134,19 +134,28 @@ pub(super) fn without_offset(text: &str) -> Option<String> {
         return None;
     }
     let object = Object::parse(text)?;
-    if !ends_in_space && object.fields().all(|(name, _)| name != OFFSET) {
-        return None;
-    }
-    let mut kept = String::with_capacity(text.len());
+    let is_there = object.fields().any(|(name, _)| name == OFFSET);
+    (ends_in_space || is_there).then(|| text_without(&object, OFFSET))
+}
+
+/// The text of an object without a field; `None` if nothing changes.
+pub(super) fn without(text: &str, field: &str) -> Option<String> {
+    let object = Object::parse(text)?;
+    object.fields().any(|(name, _)| name == field).then(|| text_without(&object, field))
+}
+
+fn text_without(object: &Object<'_>, field: &str) -> String {
+    let sizes = object.fields().map(|(name, value)| name.len() + value.get().len() + 4);
+    let mut kept = String::with_capacity(sizes.sum::<usize>() + 2);
     kept.push('{');
-    for (name, value) in object.fields().filter(|(name, _)| *name != OFFSET) {
+    for (name, value) in object.fields().filter(|(name, _)| *name != field) {
         kept.push_str(if kept.len() > 1 { "," } else { "" });
         kept.push_str(json_of(name).get());
         kept.push(':');
         kept.push_str(value.get());
     }
     kept.push('}');
-    Some(kept)
+    kept
 }
 
 /// The text of an object in two parts; the second ends it with the field `offset`. Anything but an object has

@@ -16,6 +16,7 @@ use crate::{
     protocol::{audience::Except, names::UserId},
     store::{
         backlog::{self, Backlog, Limits},
+        idempotency::{Digest, Once},
         webhook::{Announcement, Settled, Webhook},
     },
 };
@@ -32,6 +33,7 @@ pub(super) enum Work {
         except: Except,
         sender: Option<SenderId>,
         webhook: Option<Webhook>,
+        once: Option<Box<Once>>,
     },
     Receipt {
         room: RoomKey,
@@ -44,6 +46,7 @@ pub(super) enum Work {
         sender: Option<SenderId>,
         entry: Entry,
         webhook: Option<Webhook>,
+        once: Option<Box<Once>>,
     },
     Confirm {
         user: UserId,
@@ -57,6 +60,15 @@ pub(super) enum Work {
     Reinstate {
         id: String,
     },
+    /// Claims an idempotency key; without a lease, remembers it.
+    Claim {
+        once: Box<Once>,
+        lease: Option<Duration>,
+    },
+    SettleClaim(Box<Once>),
+    ReleaseClaim {
+        key: Digest,
+    },
     Sweep,
 }
 
@@ -68,27 +80,40 @@ impl Work {
             | Self::Receipt { .. }
             | Self::Enqueue { .. }
             | Self::Announce(_)
+            | Self::Claim { .. }
             | Self::Tell(_) => true,
             // A revocation is small, and must not depend on what others have stored.
             Self::Confirm { .. }
             | Self::Settle(_)
             | Self::Revoke(_)
             | Self::Reinstate { .. }
+            | Self::SettleClaim(_)
+            | Self::ReleaseClaim { .. }
             | Self::Sweep => false,
         }
     }
 
     fn bytes(&self) -> usize {
         let size = |webhook: Option<&Webhook>| webhook.map_or(0, |webhook| webhook.json.len());
+        let once = |once: &Once| size_of::<Once>() + once.answer.len();
         let own = match self {
             // A webhook's beginning; its end is the entry's.
-            Self::Append { entry, webhook, .. } => entry.size() + size(webhook.as_ref()),
-            Self::Enqueue { entry, webhook, .. } => entry.size() + size(webhook.as_ref()),
+            Self::Append { entry, webhook, once: key, .. } => {
+                entry.size() + size(webhook.as_ref()) + key.as_deref().map_or(0, once)
+            }
+            Self::Enqueue { entry, webhook, once: key, .. } => {
+                entry.size() + size(webhook.as_ref()) + key.as_deref().map_or(0, once)
+            }
+            Self::Claim { once: key, .. } | Self::SettleClaim(key) => once(key),
             Self::Receipt { message_id, .. } => message_id.len(),
             Self::Announce(announcement) => size(announcement.webhook.as_ref()),
             Self::Tell(webhook) => size(Some(webhook)),
             Self::Revoke(revoked) => revoked.json.len(),
-            Self::Confirm { .. } | Self::Settle(_) | Self::Reinstate { .. } | Self::Sweep => 0,
+            Self::Confirm { .. }
+            | Self::Settle(_)
+            | Self::Reinstate { .. }
+            | Self::ReleaseClaim { .. }
+            | Self::Sweep => 0,
         };
         own + size_of::<Self>()
     }
@@ -110,11 +135,14 @@ impl backlog::Command for Command {
             Work::Append { sender, .. } | Work::Enqueue { sender, .. } => sender.clone(),
             Work::Receipt { user, .. } => Some(SenderId::User(user.clone())),
             Work::Announce(announcement) => announcement.sender.clone(),
+            Work::Claim { once, .. } => once.sender.clone(),
             Work::Confirm { .. }
             | Work::Tell(_)
             | Work::Settle(_)
             | Work::Revoke(_)
             | Work::Reinstate { .. }
+            | Work::SettleClaim(_)
+            | Work::ReleaseClaim { .. }
             | Work::Sweep => None,
         }
     }

@@ -20,6 +20,7 @@
 
 mod epoch;
 mod evict;
+mod idempotency;
 mod intake;
 mod log;
 mod outbox;
@@ -63,6 +64,7 @@ use self::{
 };
 use super::{
     backlog::Limits,
+    idempotency::{Digest, Once},
     pending::{self, Answer},
     types::{
         self, Append, Committed, Entry, Extent, Health, Location, Page, Query, QueuedItem, Revoked,
@@ -144,6 +146,8 @@ impl Embedded {
         let webhooks = outbox::count(&opened.conn)
             .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
         shared.webhooks.store(webhooks, Relaxed);
+        idempotency::end_claims(&opened.conn)
+            .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
         let intake = Arc::new(Intake::new(limits));
         let conn = Arc::new(Mutex::new(opened.conn));
         let readers = match &settings.location {
@@ -184,9 +188,9 @@ impl Embedded {
         })
     }
 
-    pub(super) fn append(&self, append: Append) -> Answer {
+    pub(super) fn append(&self, append: Append, once: Option<Box<Once>>) -> Answer {
         let Append { room, entry, except, sender, webhook } = append;
-        self.submit(Work::Append { room, entry: Arc::new(entry), except, sender, webhook })
+        self.submit(Work::Append { room, entry: Arc::new(entry), except, sender, webhook, once })
     }
 
     pub(super) fn record_receipt(
@@ -205,8 +209,21 @@ impl Embedded {
         sender: Option<SenderId>,
         entry: Entry,
         webhook: Option<Webhook>,
+        once: Option<Box<Once>>,
     ) -> Answer {
-        self.submit(Work::Enqueue { user, sender, entry, webhook })
+        self.submit(Work::Enqueue { user, sender, entry, webhook, once })
+    }
+
+    pub(super) fn claim_key(&self, once: Once, lease: Option<Duration>) -> Answer {
+        self.submit(Work::Claim { once: once.into(), lease })
+    }
+
+    pub(super) fn settle_claim(&self, once: Once) -> Answer {
+        self.submit(Work::SettleClaim(once.into()))
+    }
+
+    pub(super) fn release_claim(&self, key: Digest) -> Answer {
+        self.submit(Work::ReleaseClaim { key })
     }
 
     pub(super) fn announce(&self, announcement: Announcement) {

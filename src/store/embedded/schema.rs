@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/3.sql"),
     include_str!("migrations/4.sql"),
     include_str!("migrations/5.sql"),
+    include_str!("migrations/6.sql"),
 ];
 /// Above this size only the small tables are checked at start; a full check would take minutes.
 const FULL_CHECK_BYTES: u64 = 256_000_000;

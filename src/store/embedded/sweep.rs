@@ -4,7 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    evict,
+    evict, idempotency,
     log::{Room, Window, expired_at, sql},
     queue, revocations,
     rooms::Rooms,
@@ -58,6 +58,10 @@ impl Sweep {
         let now = settings.clock.now_ms();
         queue::sweep(conn, expired_at(now, settings.queue_ttl), &mut budget)?;
         revocations::sweep(conn, now, &mut budget)?;
+        idempotency::sweep(conn, settings, &mut budget)?;
+        if budget == 0 {
+            return Ok(Progress::More);
+        }
         evict::purge(conn, &mut budget)?;
         let candidates = self.candidates(conn, rooms)?;
         let looked_at = candidates.len();

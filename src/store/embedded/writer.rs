@@ -12,10 +12,11 @@ use rusqlite::{Connection, TransactionBehavior::Immediate};
 use tokio::sync::watch;
 
 use super::{
+    idempotency,
     intake::{Command, Intake, Taken, Work},
     log::{Room, Window, expired_at},
     outbox::{self, Change},
-    pending::Outcome,
+    pending::{Outcome, Past},
     queue, receipts, revocations,
     rooms::Rooms,
     schema,
@@ -25,7 +26,11 @@ use super::{
     trim::Trim,
     types::{Committed, Entry, RoomKey, Settings, StoreError},
 };
-use crate::{limits::SenderId, protocol::audience::Except, store::webhook::Webhook};
+use crate::{
+    limits::SenderId,
+    protocol::audience::Except,
+    store::{idempotency::Once, webhook::Webhook},
+};
 
 /// Steps of the sweep on a full disk, one after the other, and the rows of each; few enough for the
 /// reserve.
@@ -317,9 +322,11 @@ impl Batch<'_> {
     fn perform(&mut self, work: Work) -> rusqlite::Result<Result<Outcome, StoreError>> {
         let Self { conn, settings, .. } = *self;
         match work {
-            Work::Append { room, entry, except, sender, webhook } => {
-                let append = Append { room, entry, except, sender, webhook };
-                self.append(append)
+            Work::Append { room, entry, except, sender, webhook, once } => {
+                if let Some(known) = self.known(once.as_deref())? {
+                    return Ok(known);
+                }
+                self.append(Append { room, entry, except, sender, webhook, once })
             }
             Work::Receipt { room, message_id, user, timestamp_ms } => {
                 let recorded = match self.rooms.find(conn, &room)? {
@@ -335,12 +342,20 @@ impl Batch<'_> {
                 };
                 Ok(Ok(u64::from(recorded).into()))
             }
-            Work::Enqueue { user, sender, entry, webhook } => {
+            Work::Enqueue { user, sender, entry, webhook, once } => {
+                match self.known(once.as_deref())? {
+                    // The caller's own claim.
+                    None | Some(Ok(Outcome { past: Some(Past::UnderWay), .. })) => {}
+                    Some(known) => return Ok(known),
+                }
                 let expired_at = expired_at(settings.clock.now_ms(), settings.queue_ttl);
                 let seq =
                     queue::enqueue(conn, settings, expired_at, &user, sender.as_ref(), &entry)?;
                 if let (Ok(_), Some(webhook)) = (&seq, &webhook) {
                     self.webhooks.insert_message(conn, settings, webhook, None)?;
+                }
+                if let (Ok(seq), Some(once)) = (&seq, &once) {
+                    idempotency::remember(conn, settings, once, *seq)?;
                 }
                 Ok(seq.map(Outcome::from))
             }
@@ -359,6 +374,15 @@ impl Batch<'_> {
                 Ok(Ok(u64::from(stored).into()))
             }
             Work::Reinstate { id } => Ok(Ok(u64::from(revocations::reinstate(conn, &id)?).into())),
+            Work::Claim { once, lease } => idempotency::claim(conn, settings, &once, lease),
+            Work::SettleClaim(once) => {
+                idempotency::settle(conn, settings, &once)?;
+                Ok(Ok(1.into()))
+            }
+            Work::ReleaseClaim { key } => {
+                idempotency::release(conn, &key)?;
+                Ok(Ok(1.into()))
+            }
             Work::Sweep => {
                 let mut sweep = Sweep::default();
                 while sweep.step(conn, self.rooms, settings, usize::MAX)? != Progress::Finished {}
@@ -367,8 +391,16 @@ impl Batch<'_> {
         }
     }
 
+    /// The outcome of a write that is not to happen now.
+    fn known(&self, once: Option<&Once>) -> rusqlite::Result<Option<Result<Outcome, StoreError>>> {
+        match once {
+            Some(once) => idempotency::look_up(self.conn, self.settings, once),
+            None => Ok(None),
+        }
+    }
+
     fn append(&mut self, append: Append) -> rusqlite::Result<Result<Outcome, StoreError>> {
-        let Append { room: key, entry, except, sender, webhook } = append;
+        let Append { room: key, entry, except, sender, webhook, once } = append;
         let Self { conn, settings, .. } = *self;
         let found = self.rooms.find_or_create(conn, &key, sender.as_ref(), entry.timestamp_ms)?;
         let room = match found {
@@ -384,8 +416,11 @@ impl Batch<'_> {
         if let Some(webhook) = &webhook {
             self.webhooks.insert_message(conn, settings, webhook, Some((position, &entry)))?;
         }
+        if let Some(once) = &once {
+            idempotency::remember(conn, settings, once, position.offset)?;
+        }
         self.committed.push(Committed { room: key, position, entry, except });
-        Ok(Ok(Outcome { number: position.offset, epoch: position.epoch }))
+        Ok(Ok(position.into()))
     }
 }
 
@@ -396,4 +431,5 @@ struct Append {
     except: Except,
     sender: Option<SenderId>,
     webhook: Option<Webhook>,
+    once: Option<Box<Once>>,
 }

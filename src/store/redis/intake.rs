@@ -17,6 +17,7 @@ use crate::{
 pub(super) enum Kind {
     Append,
     Enqueue,
+    Claim,
     Count,
 }
 

@@ -18,6 +18,7 @@
 //! work, because the scripts name their keys themselves.
 
 mod connections;
+mod idempotency;
 mod intake;
 mod link;
 mod names;
@@ -38,6 +39,7 @@ use tokio::{
 
 pub use self::names::{room_channel, room_of_channel};
 use self::{
+    idempotency::name_of,
     intake::{Command, Intake, Kind},
     link::Link,
     names::room_part,
@@ -47,6 +49,7 @@ use self::{
 use super::{
     backlog::Limits,
     codec::{self, DecodeError, Published},
+    idempotency::Once,
     pending::Answer,
     types::{
         Append, Committed, Entry, Extent, Health, MAX_RECEIPTS, Page, Query, QueuedItem, RoomKey,
@@ -140,17 +143,20 @@ impl Redis {
         Self { link, intake, counters, settings }
     }
 
-    pub(super) fn append(&self, Append { room, entry, except, sender, .. }: &Append) -> Answer {
+    pub(super) fn append(&self, append: &Append, once: Option<&Once>) -> Answer {
+        let Append { room, entry, except, sender, .. } = append;
         let entry = codec::encode_entry(entry);
-        let bytes = entry.len();
+        let once = self.pack_once(once);
+        let bytes = entry.len() + once.len();
         let mut call = self.call(&scripts::APPEND);
         call.arg(room_part(room))
             .arg(self.settings.history_size.max(1))
             .arg(self.settings.max_rooms)
             .arg(entry)
             .arg(codec::encode_except(except))
-            .arg(sender.as_ref().map(ToString::to_string).unwrap_or_default())
-            .arg(self.settings.max_rooms_per_sender);
+            .arg(name_of(sender.as_ref()))
+            .arg(self.settings.max_rooms_per_sender)
+            .arg(once);
         self.submit(call, Kind::Append, sender.clone(), bytes)
     }
 
@@ -171,9 +177,11 @@ impl Redis {
         user: &UserId,
         sender: Option<&SenderId>,
         entry: &Entry,
+        once: Option<&Once>,
     ) -> Answer {
         let entry = codec::encode_entry(entry);
-        let bytes = entry.len();
+        let once = self.pack_once(once);
+        let bytes = entry.len() + once.len();
         let mut call = self.call(&scripts::ENQUEUE);
         call.arg(user.as_str())
             .arg(self.settings.queue_size)
@@ -182,6 +190,7 @@ impl Redis {
             .arg(self.settings.queue_sender_limit)
             .arg(self.settings.queue_sender_bytes())
             .arg(self.settings.queue_ttl.map_or(0, millis))
+            .arg(once)
             .arg(sender.map(ToString::to_string));
         self.submit(call, Kind::Enqueue, sender.cloned(), bytes)
     }

@@ -24,14 +24,17 @@ macro_rules! scripts {
 }
 
 scripts! {
-    APPEND = "trim.lua", "forget.lua", "append.lua";
+    APPEND = "trim.lua", "forget.lua", "once.lua", "append.lua";
     READ = "room.lua", "read.lua";
     FIND = "room.lua", "find.lua";
     RECEIPT = "room.lua", "receipt.lua";
-    ENQUEUE = "queue.lua", "enqueue.lua";
+    ENQUEUE = "queue.lua", "once.lua", "enqueue.lua";
     QUEUED = "queue.lua", "queued.lua";
     CONFIRM = "queue.lua", "confirm.lua";
     CLAIM = "claim.lua";
+    CLAIM_ONCE = "once.lua", "claim_once.lua";
+    SETTLE_ONCE = "once.lua", "settle_once.lua";
+    RELEASE_ONCE = "release_once.lua";
     REVOKE = "revoke.lua";
     REINSTATE = "reinstate.lua";
     REVOCATIONS = "revocations.lua";

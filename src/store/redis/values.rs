@@ -1,5 +1,7 @@
 //! Reads the answers of the scripts.
 
+use std::sync::Arc;
+
 use redis::Value;
 
 use crate::{
@@ -100,6 +102,12 @@ pub(super) fn queued(value: &Value) -> Result<(u64, Vec<QueuedItem>), DecodeErro
         Ok(QueuedItem { seq: number(seq)?, entry: codec::decode_entry(bytes(entry)?)? })
     });
     Ok((number(count)?, items.collect::<Result<_, _>>()?))
+}
+
+/// The number and the answer of a write that happened before.
+pub(super) fn done_before(parts: &[Value]) -> Result<(u64, Arc<str>), DecodeError> {
+    let [number, answer] = parts else { return Err(DecodeError) };
+    Ok((self::number(number)?, text(answer)?.into()))
 }
 
 /// A part of the revocations.

@@ -14,12 +14,9 @@ use super::{
     link::Link,
     values,
 };
-use crate::{
-    protocol::{epoch::Epoch, position::Position},
-    store::{
-        pending::Outcome,
-        types::{Stats, StoreError},
-    },
+use crate::store::{
+    pending::{Outcome, Past},
+    types::{Stats, StoreError},
 };
 
 /// What the writer counts.
@@ -130,6 +127,12 @@ impl Writer {
             (_, Value::ServerError(error)) => {
                 Err(StoreError::Unavailable(RedisError::from(error).to_string()))
             }
+            (_, Value::Int(-3)) => Err(StoreError::KeyReused),
+            (_, Value::Int(-4)) => Ok(Past::UnderWay.into()),
+            (_, Value::Array(parts)) if parts.len() == 2 => {
+                let (number, answer) = values::done_before(&parts)?;
+                Ok(Outcome { past: Some(Past::Done(answer)), ..number.into() })
+            }
             (Kind::Append, Value::Int(-2)) => {
                 Err(StoreError::TooManyRoomsBegun { limit: self.max_rooms_per_sender })
             }
@@ -144,17 +147,16 @@ impl Writer {
                     self.link.note_rooms(rooms);
                 }
                 self.counters.evictions.fetch_add(appended.evicted, Relaxed);
-                let Position { offset, epoch } = appended.position;
-                Ok(Outcome { number: offset, epoch })
+                Ok(appended.position.into())
             }
             (Kind::Enqueue, Value::Int(-1)) => Err(StoreError::QueueFull),
             (Kind::Enqueue, Value::Int(-2)) => Err(StoreError::SenderQueueFull),
             (Kind::Enqueue, value) => {
                 let number = values::number(&value)?;
                 self.link.seen().note(run, number);
-                Ok(Outcome { number, epoch: Epoch::NONE })
+                Ok(number.into())
             }
-            (Kind::Count, value) => Ok(values::number(&value)?.into()),
+            (Kind::Claim | Kind::Count, value) => Ok(values::number(&value)?.into()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Every behaviour that does not depend on where the store keeps its data.
 
 mod history;
+mod idempotency;
 mod model;
 mod offline;
 mod outbox;
@@ -111,6 +112,9 @@ pub(super) fn settings(location: Location, clock: &Arc<AtomicI64>) -> Settings {
         max_rooms_per_sender: 0,
         store_max_bytes: 0,
         webhook_limit: 1_000,
+        idempotency_window: Duration::from_secs(100),
+        max_keys: 1_000,
+        max_keys_per_sender: 100,
         clock: Clock::from_fn(move || clock.load(SeqCst)),
     }
 }

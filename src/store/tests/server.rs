@@ -94,6 +94,8 @@ impl RedisServer {
             "receipts" => ("receipts:*", "HLEN"),
             "queue" => ("queue:*", "XLEN"),
             "rooms" => ("log:rooms", "ZCARD"),
+            "idempotency_keys" => ("once:*", "EXISTS"),
+            "key_lists" => ("keys:*", "EXISTS"),
             other => panic!("nothing is called {other}"),
         };
         let keys: Vec<String> = connection.keys(format!("{prefix}:{pattern}")).unwrap();

@@ -18,14 +18,14 @@ use serde_json::{Value, json};
 use crate::support::{Connecting, SECRET, TestClient, TestServer, redis::RedisServer};
 
 /// One node, or two over a Redis of their own.
-struct World {
-    nodes: Vec<TestServer>,
+pub(crate) struct World {
+    pub(crate) nodes: Vec<TestServer>,
     redis: Option<Arc<RedisServer>>,
 }
 
 impl World {
     /// On one node, then on two.
-    async fn both(configure: impl Fn(&mut Config)) -> [Self; 2] {
+    pub(crate) async fn both(configure: impl Fn(&mut Config)) -> [Self; 2] {
         [Self::of(1, &configure).await, Self::of(2, &configure).await]
     }
 
@@ -56,12 +56,12 @@ impl World {
     }
 
     /// The node that is asked.
-    fn first(&self) -> &TestServer {
+    pub(crate) fn first(&self) -> &TestServer {
         &self.nodes[0]
     }
 
     /// A client that is about to connect, to the last node.
-    fn connecting(&self) -> Connecting {
+    pub(crate) fn connecting(&self) -> Connecting {
         let apps = self.nodes.iter().map(|node| node.app.clone()).collect();
         Connecting::to(self.nodes[self.nodes.len() - 1].address()).settling(apps)
     }

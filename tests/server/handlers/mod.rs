@@ -1,7 +1,7 @@
 //! Section 14 of the contract: events of an application's own, answered by its backend.
 
 mod acks;
-mod backend;
+pub(crate) mod backend;
 mod connects;
 mod effects;
 mod events;

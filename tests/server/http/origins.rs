@@ -27,7 +27,11 @@ async fn by_default_every_origin_may_read_and_connect() {
         assert_eq!(answer.status, 200, "{path}");
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"), "{path}");
         assert_eq!(answer.header("access-control-allow-credentials"), None, "{path}");
-        assert_eq!(answer.header("access-control-expose-headers"), Some("retry-after"), "{path}");
+        assert_eq!(
+            answer.header("access-control-expose-headers"),
+            Some("retry-after,idempotency-replayed"),
+            "{path}"
+        );
     }
     server.connecting().header("origin", PAGE).join().await;
     server.connecting().header("origin", "null").join().await;

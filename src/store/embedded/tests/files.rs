@@ -202,7 +202,7 @@ async fn a_newer_schema_is_refused_also_when_only_the_log_knows_of_it() {
     for path in [copy.path().join("roomcast.db"), file] {
         let before = fs::read(&path).unwrap();
         let error = refused(&path);
-        assert!(matches!(error, OpenError::Newer { found: 99, supported: 5, .. }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: 99, supported: 6, .. }), "{error}");
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 }
@@ -289,6 +289,7 @@ async fn a_file_of_before_it_was_stored_who_is_left_out_is_brought_up_to_date() 
         conn.execute_batch(
             "ALTER TABLE messages DROP COLUMN left_out;
              DROP TABLE webhooks; DROP TABLE failed_webhooks; DROP TABLE told; DROP TABLE revocations;
+             DROP TABLE idempotency_keys;
              PRAGMA user_version = 2;",
         )
         .unwrap();

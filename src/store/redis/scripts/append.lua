@@ -1,8 +1,9 @@
 -- Numbers a message, appends it to its room's log and publishes it.
 -- ARGV: prefix, room, history size, most rooms (0: any number), entry, who is left out, who is charged for
--- the room if it begins with this ('': nobody), the most rooms that one may begin (0: any number), run of Redis
--- Answers {offset, epoch, number, rooms if there is one more, rooms forgotten for it}, or a refusal: -1, one
--- room too many, or -2, one too many of its creator.
+-- the room if it begins with this ('': nobody), the most rooms that one may begin (0: any number), the key if it
+-- happens once (''), run of Redis
+-- Answers {offset, epoch, number, rooms if there is one more, rooms forgotten for it}, or what is known of the key, or
+-- a refusal: -1, one room too many, or -2, one too many of its creator.
 local room, size, most, entry = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local meta, stream, ids = prefix .. ':meta:' .. room, prefix .. ':stream:' .. room, prefix .. ':ids:' .. room
 local rooms = prefix .. ':log:rooms'
@@ -17,6 +18,11 @@ local function adopt(rooms)
   end
 end
 
+local once = once_of(ARGV[9])
+local past = once and known_once(once)
+if past then
+  return past
+end
 local seed = era()
 local known = call('HMGET', meta, 'h', 'f', 'e', 's', 'r')
 local head, first, current, count, evicted
@@ -79,7 +85,10 @@ if head + 1 - first >= size + slack then
   trim(room, first, math.min(head + 1 - size, first + 256), tonumber(known[5] or 0))
 end
 local number = call('HINCRBY', log, 'number', 1)
+if once then
+  remember_once(once, head, ARGV[7])
+end
 call('PUBLISH', prefix .. ':room:' .. room,
-  struct.pack('>c2I8I8I4c16I4', 'm\1', number, head, 16, current, #ARGV[9])
-    .. ARGV[9] .. struct.pack('>I4', #ARGV[6]) .. ARGV[6] .. entry)
+  struct.pack('>c2I8I8I4c16I4', 'm\1', number, head, 16, current, #ARGV[10])
+    .. ARGV[10] .. struct.pack('>I4', #ARGV[6]) .. ARGV[6] .. entry)
 return { head, current, number, count, evicted }

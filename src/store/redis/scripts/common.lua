@@ -18,6 +18,8 @@
 --   senders:<user>   hash: sender -> how many of its messages wait
 --   sent:<sender>    hash: n, b: how many messages of a sender wait for all users, and their bytes
 --   queues           sorted set: users by the time of their oldest queued message
+--   once:<key>       what is remembered of a write that happens once (once.lua)
+--   keys:<sender>    list: the keys of one sender's such writes, or of all backends' (''), oldest first
 --   revoked          hash: id -> a revocation of tokens
 --   revoked:order    sorted set: their ids by the version at which they were added
 --   revoked:ends     sorted set: their ids by when they are over

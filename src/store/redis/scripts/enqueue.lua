@@ -1,11 +1,16 @@
 -- Queues a message for a user.
 -- ARGV: prefix, user, queue size, newest time that is too old, entry, most messages of a sender in all
--- queues (0: any number), their most bytes, for how many milliseconds messages are kept (0: for ever), sender
--- (may be missing)
--- Answers its place, or a refusal: -1, the queue or the sender's tenth of it is full, or -2, too much of the
+-- queues (0: any number), their most bytes, for how many milliseconds messages are kept (0: for ever), the key if it
+-- happens once (''; the caller has claimed it), sender (may be missing)
+-- Answers its place, or what is known of the key, or a refusal: -1, the queue or the sender's tenth of it is full, or -2, too much of the
 -- sender waits in all queues.
-local user, size, entry, sender = ARGV[2], tonumber(ARGV[3]), ARGV[5], ARGV[9]
+local user, size, entry, sender = ARGV[2], tonumber(ARGV[3]), ARGV[5], ARGV[10]
 local queue, senders = prefix .. ':queue:' .. user, prefix .. ':senders:' .. user
+local once = once_of(ARGV[9])
+local past = once and known_once(once)
+if past and past ~= -4 then
+  return past
+end
 begin_to_add()
 expire(user, tonumber(ARGV[4]))
 local count = call('XLEN', queue)
@@ -33,5 +38,8 @@ else
 end
 if count == 0 then
   call('ZADD', prefix .. ':queues', whole(time_of(entry)), user)
+end
+if once then
+  remember_once(once, number, sender or '')
 end
 return number
