@@ -189,6 +189,8 @@ docs() {
   php -r 'exit((int) !extension_loaded("curl"));' || system_package php-curl-extension php-curl
   node_packages tests/clients
   node_packages tests/docs
+  node_packages tests/docs/angular-20
+  node_packages tests/docs/angular-22
   local venv=$target/docs-venv
   python_packages "$venv" tests/clients/python/requirements.txt tests/docs/requirements.txt
   heading 'docs: examples, links, configurations, AsyncAPI and TypeScript'

@@ -33,12 +33,13 @@ fn the_example_has_every_setting() {
 }
 
 #[test]
-fn the_readme_has_every_setting() {
-    hold("README.md", |readme| {
+fn the_configuration_page_has_every_setting() {
+    hold("docs/configuration.md", |page| {
         let (before, rest) =
-            readme.split_once(BEGIN).expect("README.md has a line <!-- config:begin -->");
-        let (_, after) = rest.split_once(END).expect("README.md has a line <!-- config:end -->");
-        format!("{before}{BEGIN}{}{END}{after}", config::markdown_table())
+            page.split_once(BEGIN).expect("docs/configuration.md has a line <!-- config:begin -->");
+        let (_, after) =
+            rest.split_once(END).expect("docs/configuration.md has a line <!-- config:end -->");
+        format!("{before}{BEGIN}{}{END}{after}", config::markdown_tables())
     });
 }
 
@@ -66,6 +67,11 @@ fn the_command_line_is_described() {
 #[test]
 fn typescript_has_every_event() {
     hold("types/index.d.ts", |_| asyncapi::declaration());
+}
+
+#[test]
+fn the_reference_has_every_event_and_code() {
+    hold("docs/reference.md", |_| asyncapi::reference_page());
 }
 
 /// What the image sets itself, and what means nothing inside a container.

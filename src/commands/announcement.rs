@@ -14,18 +14,9 @@ use crate::{
     protocol::timestamp::Timestamp,
 };
 
-const CONNECTED: ServerEvent =
-    ServerEvent::state("connected", "Connected", "To a new client: who it is.");
-const CLIENT_CONNECTED: ServerEvent = ServerEvent::state(
-    "client-connected",
-    "ClientAnnouncement",
-    "To everyone of the namespace: a client has come.",
-);
-const CLIENT_DISCONNECTED: ServerEvent = ServerEvent::state(
-    "client-disconnected",
-    "ClientAnnouncement",
-    "To everyone of the namespace: a client has gone.",
-);
+const CONNECTED: ServerEvent = ServerEvent::state("connected","Connected","Welcomes a new client and tells it its id.").to("The new client.").example(r#"{"message":"Connected to WebSocket server","connectionId":"3qwd6cWPZVJxGsnkAAAB","clientId":"3qwd6cWPZVJxGsnkAAAB","timestamp":"2026-01-01T12:00:00.000Z"}"#);
+const CLIENT_CONNECTED: ServerEvent = ServerEvent::state("client-connected","ClientAnnouncement","A client has connected. Off with `ANNOUNCE_CONNECTIONS=false`; paused above `ANNOUNCE_MAX` clients.").to("Every client of the namespace, the new one included.").example(r#"{"clientId":"3qwd6cWPZVJxGsnkAAAB","clientName":"Ada","message":"Client connected"}"#);
+const CLIENT_DISCONNECTED: ServerEvent = ServerEvent::state("client-disconnected","ClientAnnouncement","A client has disconnected. Off with `ANNOUNCE_CONNECTIONS=false`; paused above `ANNOUNCE_MAX` clients.").to("Every other client of the namespace.").example(r#"{"clientId":"3qwd6cWPZVJxGsnkAAAB","clientName":"Ada","message":"Client disconnected"}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[],
@@ -35,7 +26,7 @@ pub(super) const FEATURE: Feature = Feature {
             (
                 "Connected",
                 object(
-                    "Who the client is.",
+                    "The new client.",
                     &[
                         ("message", text("A welcome.")),
                         ("connectionId", client_id()),
@@ -51,7 +42,7 @@ pub(super) const FEATURE: Feature = Feature {
                     &[
                         ("clientId", client_id()),
                         ("clientName", client_name()),
-                        ("message", text("What has happened.")),
+                        ("message", text("A description.")),
                     ],
                 ),
             ),

@@ -30,23 +30,24 @@ const SHARED_WITHIN: Duration = Duration::from_secs(1);
 /// The event's name on the wire.
 pub const NAME: &str = "authenticate";
 
-const AUTHENTICATED: ServerEvent =
-    ServerEvent::state("authenticated", "Authenticated", "To a client that said who it is.");
+const AUTHENTICATED: ServerEvent = ServerEvent::state("authenticated","Authenticated","The client is authenticated.").to("The client that sent `authenticate`.").example(r#"{"success":true,"userId":"alice","message":"Successfully authenticated","timestamp":"2026-01-01T12:00:00.000Z"}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[ClientEvent::new::<Authenticate>(
         NAME,
         "Authenticate",
         "Done",
-        "Say who one is, or renew a token before it ends.",
-    )],
+        "Identifies the user of this client, or renews its token before it expires.",
+    )
+    .example(r#"{"userId":"alice","token":"eyJhbGciOi…"}"#)
+    .refusals(&[Code::Unauthorized, Code::Forbidden])],
     server: &[AUTHENTICATED],
     schemas: || {
         vec![
             (
                 "Authenticate",
                 json!({
-                    "description": "Who one is: the user alone where authentication is off, with a token where it is on.",
+                    "description": "The user. With authentication on, a token is required.",
                     "anyOf": [
                         reference("Name"),
                         object("", &[("userId?", reference("Name")), ("token?", text("A JSON Web Token whose subject is the user."))]),
@@ -60,7 +61,7 @@ pub(super) const FEATURE: Feature = Feature {
                     &[
                         ("success", yes()),
                         ("userId", text("The user.")),
-                        ("message", text("What was done.")),
+                        ("message", text("A description.")),
                         ("timestamp", time()),
                     ],
                 ),

@@ -15,8 +15,12 @@ use super::{
 use crate::{
     hub::packet::Packet,
     protocol::{
-        audience::Except, event_names::is_protocol_event, names::RoomName, payload::Payload,
-        permissions::Right, refusal::Refusal,
+        audience::Except,
+        event_names::is_protocol_event,
+        names::RoomName,
+        payload::Payload,
+        permissions::Right,
+        refusal::{Code, Refusal},
     },
 };
 
@@ -27,20 +31,20 @@ pub(super) const FEATURE: Feature = Feature {
         CUSTOM_EVENT,
         "CustomEvent",
         "CustomEventAcknowledge",
-        "Send an event of one's own to a room, or to everyone of the namespace; never to the sender. It is neither numbered nor stored.",
-    )],
+        "Sends an event of your own to a room, or to the whole namespace. The sender does not get it. It is neither numbered nor stored.",
+    ).example(r#"{"event":"price-changed","room":"lobby","data":{"sku":"A-7","price":12.5}}"#).refusals(&[Code::NoRoom, Code::Forbidden])],
     server: &[],
     schemas: || {
         vec![
             (
                 "CustomEvent",
                 object(
-                    "An event of one's own.",
+                    "An event of your own.",
                     &[
                         (
                             "event",
                             text(
-                                "Its name: none of Socket.IO's own, and none that the server sends.",
+                                "Its name. Names of Socket.IO's own events and of the server's events are refused.",
                             ),
                         ),
                         ("data?", anything("Its argument.")),
@@ -58,7 +62,7 @@ pub(super) const FEATURE: Feature = Feature {
                     "The event was sent.",
                     &[
                         ("success", yes()),
-                        ("message", text("What was done.")),
+                        ("message", text("A description.")),
                         ("duplicate?", duplicate()),
                     ],
                 ),

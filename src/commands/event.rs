@@ -11,9 +11,12 @@ use crate::{
     hub::Client,
     protocol::{
         payload::{Object, Payload},
-        refusal::Refusal,
+        refusal::{Code, Refusal},
     },
 };
+
+/// The codes with which the server may refuse any event.
+pub const ANY_EVENT: [Code; 3] = [Code::InvalidPayload, Code::RateLimited, Code::Unavailable];
 
 /// One feature: the events that belong together, with the schemas of what they carry.
 pub struct Feature {
@@ -35,6 +38,10 @@ pub struct ClientEvent {
     pub ack: &'static str,
     /// What it is for, in one line of Markdown.
     pub summary: &'static str,
+    /// A valid argument, as JSON text; empty for none.
+    pub example: &'static str,
+    /// The codes of its own refusals, besides those that [every event](ANY_EVENT) may get.
+    pub refusals: &'static [Code],
     begin: fn(&Incoming<'_>, Caller) -> Begun,
     #[cfg(test)]
     pub(super) parse: fn(&Incoming<'_>) -> Result<(), Refusal>,
@@ -53,10 +60,22 @@ impl ClientEvent {
             argument,
             ack,
             summary,
+            example: "",
+            refusals: &[],
             begin: begin::<E>,
             #[cfg(test)]
             parse: |incoming| E::parse(incoming).map(drop),
         }
+    }
+
+    /// The same with an example of its argument.
+    pub(super) const fn example(self, example: &'static str) -> Self {
+        Self { example, ..self }
+    }
+
+    /// The same with the codes of its own refusals.
+    pub(super) const fn refusals(self, refusals: &'static [Code]) -> Self {
+        Self { refusals, ..self }
     }
 
     /// Begins an event, or refuses it.
@@ -73,6 +92,10 @@ pub struct ServerEvent {
     pub payload: &'static str,
     /// When it is sent, in one line of Markdown.
     pub summary: &'static str,
+    /// Who receives it, in one line of Markdown.
+    pub receivers: &'static str,
+    /// An argument as the server sends it, as JSON text.
+    pub example: &'static str,
     /// Whether it carries a message, so that a backend may send it, too. All others tell a client its state,
     /// and only the server itself may send them.
     pub is_message: bool,
@@ -85,7 +108,7 @@ impl ServerEvent {
         payload: &'static str,
         summary: &'static str,
     ) -> Self {
-        Self { name, payload, summary, is_message: false }
+        Self { name, payload, summary, receivers: "", example: "", is_message: false }
     }
 
     /// An event that carries a message.
@@ -94,7 +117,17 @@ impl ServerEvent {
         payload: &'static str,
         summary: &'static str,
     ) -> Self {
-        Self { name, payload, summary, is_message: true }
+        Self { is_message: true, ..Self::state(name, payload, summary) }
+    }
+
+    /// The same with who receives it.
+    pub(super) const fn to(self, receivers: &'static str) -> Self {
+        Self { receivers, ..self }
+    }
+
+    /// The same with an example of its argument.
+    pub(super) const fn example(self, example: &'static str) -> Self {
+        Self { example, ..self }
     }
 }
 

@@ -29,20 +29,20 @@ pub(super) const FEATURE: Feature = Feature {
             "join-room",
             "JoinRoom",
             "RoomAcknowledge",
-            "Enter a room; the client gets `room-joined`, the others `user-joined`. With `offset`, what was missed is sent first.",
-        ),
+            "Joins a room. With `offset`, the messages that the client missed are sent first.",
+        ).example(r#"{"roomName":"lobby","offset":41,"epoch":"5c1f0a7be2d94c83"}"#).refusals(&[Code::NoRoom, Code::Forbidden, Code::TooManyRooms]),
         ClientEvent::new::<Join>(
             "watch-resource",
             "JoinRoom",
             "RoomAcknowledge",
-            "The same as `join-room`.",
-        ),
+            "The same as `join-room`, usually with `resourceId`.",
+        ).example(r#"{"resourceId":7}"#).refusals(&[Code::NoRoom, Code::Forbidden, Code::TooManyRooms]),
         ClientEvent::new::<Join>(
             "joinRoom",
             "JoinRoom",
             "RoomAcknowledge",
-            "Enter a room; the client gets `joinedRoom`, the others `userJoinedRoom`. With `offset`, what was missed is sent first.",
-        ),
+            "Joins a room, as `join-room`. The client gets `joinedRoom`, the others `userJoinedRoom`.",
+        ).example(r#"{"roomId":"lobby"}"#).refusals(&[Code::NoRoom, Code::Forbidden, Code::TooManyRooms]),
     ],
     server: &[],
     schemas: || {
@@ -50,7 +50,7 @@ pub(super) const FEATURE: Feature = Feature {
             (
                 "offset?",
                 count(
-                    "The newest offset that the client has of this room: what came after it is sent first.",
+                    "The newest offset that the client has. Everything after it is sent first.",
                 ),
             ),
             ("epoch?", schema::text("The epoch that the offset belongs to.")),
@@ -58,7 +58,7 @@ pub(super) const FEATURE: Feature = Feature {
         vec![(
             "JoinRoom",
             json!({
-                "description": "The room to join, and what the client has of it already.",
+                "description": "The room to join, and the newest message that the client has.",
                 "anyOf": [reference("Name"), {"allOf": [reference("Room"), open("", &recovery)]}],
             }),
         )]

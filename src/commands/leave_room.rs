@@ -10,29 +10,33 @@ use super::{
 };
 use crate::{
     hub::{Client, EventStyle},
-    protocol::{payload::Payload, refusal::Refusal},
+    protocol::{
+        payload::Payload,
+        refusal::{Code, Refusal},
+    },
 };
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[
-        ClientEvent::new::<Leave>(
-            "leave-room",
-            "RoomOrName",
-            "RoomAcknowledge",
-            "Leave a room; the client gets `room-left`, the others `user-left`.",
-        ),
+        ClientEvent::new::<Leave>("leave-room", "RoomOrName", "RoomAcknowledge", "Leaves a room.")
+            .example(r#"{"roomName":"lobby"}"#)
+            .refusals(&[Code::NoRoom]),
         ClientEvent::new::<Leave>(
             "unwatch-resource",
             "RoomOrName",
             "RoomAcknowledge",
-            "The same as `leave-room`.",
-        ),
+            "The same as `leave-room`, usually with `resourceId`.",
+        )
+        .example(r#"{"resourceId":7}"#)
+        .refusals(&[Code::NoRoom]),
         ClientEvent::new::<Leave>(
             "leaveRoom",
             "RoomOrName",
             "RoomAcknowledge",
-            "Leave a room; the client gets `leftRoom`, the others `userLeftRoom`.",
-        ),
+            "Leaves a room. The client gets `leftRoom`, the others `userLeftRoom`.",
+        )
+        .example(r#"{"roomId":"lobby"}"#)
+        .refusals(&[Code::NoRoom]),
     ],
     server: &[],
     schemas: Vec::new,

@@ -14,24 +14,25 @@ use crate::{
     broker::{RoomMessage, webhooks::Author},
     hub::packet::Packet,
     protocol::{
-        audience::Except, message_id::MessageId, names::RoomName, payload::Payload,
-        refusal::Refusal, timestamp::Timestamp,
+        audience::Except,
+        message_id::MessageId,
+        names::RoomName,
+        payload::Payload,
+        refusal::{Code, Refusal},
+        timestamp::Timestamp,
     },
 };
 
 /// A message to a room.
-pub(super) const MESSAGE_REPLY: ServerEvent = ServerEvent::message(
-    "message-reply",
-    "Delivered",
-    "A message to a room, as its sender or a backend sent it.",
-);
-const MESSAGE: ServerEvent =
-    ServerEvent::message("message", "NamespaceMessage", "A message to everyone of the namespace.");
+pub(super) const MESSAGE_REPLY: ServerEvent = ServerEvent::message("message-reply","Delivered","A message to a room: the object that a client sent by `message`, or a backend by `POST /messages/broadcast`.").to("The room's members. The sender gets a copy or not, as `message` describes.").example(r#"{"roomName":"lobby","text":"Hello","offset":7}"#);
+const MESSAGE: ServerEvent = ServerEvent::message("message","NamespaceMessage","A message to the whole namespace: the object or string that a client sent by `message` without a room.").to("Every client of the namespace, the sender included.").example(r#"{"text":"Hello, everyone"}"#);
 const RESOURCE_UPDATE: ServerEvent = ServerEvent::message(
     "resource-update",
     "Delivered",
-    "An update of a resource, as its sender sent it to `channels`.",
-);
+    "An update of a resource: the object that a client sent by `channels`.",
+)
+.to("The room's members, the sender included.")
+.example(r#"{"resourceId":7,"state":"on","offset":8}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[
@@ -39,14 +40,14 @@ pub(super) const FEATURE: Feature = Feature {
             "message",
             "Message",
             "MessageAcknowledge",
-            "Send an object to a room, as `message-reply`; or, without a room, an object with `text`, or a string, to everyone of the namespace, as `message`.",
-        ),
+            "Sends an object to a room, as `message-reply`. Without a room, sends a string or an object with `text` to the whole namespace, as `message`.",
+        ).example(r#"{"roomName":"lobby","text":"Hello","replyToSender":true}"#).refusals(&[Code::NoRoom, Code::Forbidden, Code::TooManyRooms]),
         ClientEvent::new::<Update>(
             "channels",
             "RoomObject",
             "MessageAcknowledge",
-            "Send an update of a resource to its room, the sender included, as `resource-update`.",
-        ),
+            "Sends an update of a resource to its room, as `resource-update`. The sender gets it too.",
+        ).example(r#"{"resourceId":7,"state":"on"}"#).refusals(&[Code::NoRoom, Code::Forbidden, Code::TooManyRooms]),
     ],
     server: &[MESSAGE_REPLY, MESSAGE, RESOURCE_UPDATE],
     schemas: || {
@@ -54,22 +55,22 @@ pub(super) const FEATURE: Feature = Feature {
             (
                 "RoomObject",
                 of_room(
-                    "An object for a room; it goes out as it is.",
+                    "An object for a room. It is forwarded unchanged.",
                     &[("id?", id()), ("idempotencyKey?", idempotency_key())],
                 ),
             ),
             (
                 "RoomMessage",
                 of_room(
-                    "A message for a room; it goes out as it is.",
+                    "A message for a room. It is forwarded unchanged.",
                     &[
                         ("id?", id()),
                         ("idempotencyKey?", idempotency_key()),
-                        ("omitSender?", flag("The sender gets no copy of its own.")),
+                        ("omitSender?", flag("If true, the sender gets no copy; if false, it does.")),
                         (
                             "replyToSender?",
                             flag(
-                                "The sender gets its own copy. Without either: where the room is named by `resourceId`.",
+                                "If true, the sender gets a copy. Without `omitSender` and `replyToSender` it gets one if the room is named by `resourceId`.",
                             ),
                         ),
                     ],
@@ -78,8 +79,8 @@ pub(super) const FEATURE: Feature = Feature {
             (
                 "NamespaceMessage",
                 json!({
-                    "description": "A message for everyone of the namespace.",
-                    "anyOf": [{"type": "string"}, open("", &[("text", anything("What is said.")), ("id?", id()), ("idempotencyKey?", idempotency_key())])],
+                    "description": "A message for everyone in the namespace.",
+                    "anyOf": [{"type": "string"}, open("", &[("text", anything("The content.")), ("id?", id()), ("idempotencyKey?", idempotency_key())])],
                 }),
             ),
             (
@@ -89,7 +90,7 @@ pub(super) const FEATURE: Feature = Feature {
             (
                 "Delivered",
                 open(
-                    "The object that was sent, with its number in the room added.",
+                    "The object as it was sent, plus its `offset`.",
                     &[("offset?", offset())],
                 ),
             ),

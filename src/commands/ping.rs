@@ -13,22 +13,24 @@ use crate::{
     protocol::{refusal::Refusal, timestamp::Timestamp},
 };
 
-const PONG: ServerEvent = ServerEvent::state("pong", "Pong", "The answer to `ping`.");
+const PONG: ServerEvent = ServerEvent::state("pong", "Pong", "Answers `ping`.")
+    .to("The client that sent `ping`.")
+    .example(r#"{"timestamp":1767268800000,"message":"Pong response"}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[
-        ClientEvent::new::<Ping>("ping", NOTHING, "Success", "Ask for a `pong`."),
+        ClientEvent::new::<Ping>("ping", NOTHING, "Success", "Requests a `pong`."),
         ClientEvent::new::<Heartbeat>(
             "heartbeat",
             NOTHING,
             "Success",
-            "Say that the user is active.",
+            "Refreshes the `lastActive` time of the user.",
         ),
     ],
     server: &[PONG],
     schemas: || {
         let timestamp = json!({"type": "integer", "description": "The server's time, in milliseconds since 1970."});
-        vec![("Pong", object("", &[("timestamp", timestamp), ("message", text("Some words."))]))]
+        vec![("Pong", object("", &[("timestamp", timestamp), ("message", text("A description."))]))]
     },
 };
 

@@ -28,36 +28,53 @@ use crate::{
 };
 
 const USER_ONLINE: ServerEvent =
-    ServerEvent::state("user-online", "UserMove", "The first client of a user has come.");
+    ServerEvent::state("user-online", "UserMove", "The first client of a user has connected.")
+        .to("Every client, or as `PRESENCE_SCOPE` says.")
+        .example(r#"{"userId":"alice","timestamp":"2026-01-01T12:00:00.000Z"}"#);
 const USER_OFFLINE: ServerEvent = ServerEvent::state(
     "user-offline",
     "UserMove",
-    "The last client of a user has gone, `PRESENCE_GRACE` ago.",
-);
-const PRESENCE_UPDATE: ServerEvent =
-    ServerEvent::state("presenceUpdate", "PresenceChange", "A user says how it is, or has gone.");
+    "The last client of a user has disconnected, `PRESENCE_GRACE` ago.",
+)
+.to("Every client, or as `PRESENCE_SCOPE` says.")
+.example(r#"{"userId":"alice","timestamp":"2026-01-01T12:00:00.000Z"}"#);
+const PRESENCE_UPDATE: ServerEvent = ServerEvent::state(
+    "presenceUpdate",
+    "PresenceChange",
+    "A user has set its status, or has gone offline.",
+)
+.to("Every client, the sender included, or as `PRESENCE_SCOPE` says.")
+.example(r#"{"userId":"alice","status":"away","lastActive":"2026-01-01T12:00:00.000Z"}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[ClientEvent::new::<PresenceUpdate>(
         "presenceUpdate",
         "Presence",
         "Success",
-        "Say how one is; others get `presenceUpdate`. Needs a user.",
-    )],
+        "Sets the user's status. Others get `presenceUpdate`. The client needs a user.",
+    )
+    .example(r#"{"status":"away"}"#)
+    .refusals(&[Code::Unauthorized])],
     server: &[USER_ONLINE, USER_OFFLINE, PRESENCE_UPDATE],
     schemas: || {
         let user = || text("The user.");
         vec![
             (
                 "Status",
-                json!({"enum": ["online", "away", "busy", "offline"], "description": "What a user says of itself."}),
+                json!({"enum": ["online", "away", "busy", "offline"], "description": "The status of a user."}),
             ),
-            ("Presence", object("How a user is.", &[("status", reference("Status"))])),
-            ("UserMove", object("Who came or went.", &[("userId", user()), ("timestamp", time())])),
+            ("Presence", object("The status of a user.", &[("status", reference("Status"))])),
+            (
+                "UserMove",
+                object(
+                    "A user came online or went offline.",
+                    &[("userId", user()), ("timestamp", time())],
+                ),
+            ),
             (
                 "PresenceChange",
                 object(
-                    "How a user is.",
+                    "The status of a user.",
                     &[("userId", user()), ("status", reference("Status")), ("lastActive", time())],
                 ),
             ),

@@ -29,11 +29,11 @@ pub(super) const FEATURE: Feature = Feature {
     client: &[],
     server: &[],
     schemas: || {
-        let room = json!({"type": ["string", "null"], "description": "The room; null where it went to everyone."});
+        let room = json!({"type": ["string", "null"], "description": "The room, or null for a message to the whole namespace."});
         vec![(
             "MessageAcknowledge",
             object(
-                "The message is stored (where there is history) and on its way.",
+                "The message was accepted, and stored if history is on.",
                 &[
                     ("success", yes()),
                     ("id", id()),

@@ -16,42 +16,38 @@ use crate::{
         names::RoomName,
         payload::{ObjectBuilder, Payload},
         permissions::Right,
-        refusal::Refusal,
+        refusal::{Code, Refusal},
         timestamp::Timestamp,
     },
 };
 
-const MESSAGE_READ: ServerEvent = ServerEvent::state(
-    "messageRead",
-    "MessageRead",
-    "To the room's members: somebody has read a message.",
-);
+const MESSAGE_READ: ServerEvent = ServerEvent::state("messageRead","MessageRead","A client has read a message.").to("The room's members, the reader included.").example(r#"{"messageId":"m-1","userId":"bob","clientId":"3qwd6cWPZVJxGsnkAAAB","roomId":"lobby","timestamp":"2026-01-01T12:00:00.000Z"}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[ClientEvent::new::<ReadReceipt>(
         "readReceipt",
         "ReadReceipt",
         "ReceiptAcknowledge",
-        "Say that a message was read; the room's members get `messageRead`, and it is recorded with the message.",
-    )],
+        "Says that a message was read. The room's members get `messageRead`, and the receipt is recorded with the message.",
+    ).example(r#"{"roomId":"lobby","messageId":"m-1"}"#).refusals(&[Code::NoRoom, Code::Forbidden])],
     server: &[MESSAGE_READ],
     schemas: || {
         vec![
-            ("ReadReceipt", of_room("That a message of a room was read.", &[("messageId", id())])),
+            ("ReadReceipt", of_room("The message that was read.", &[("messageId", id())])),
             (
                 "ReceiptAcknowledge",
                 object(
                     "The receipt was sent.",
                     &[
                         ("success", yes()),
-                        ("recorded", flag("Whether it was recorded with the message.")),
+                        ("recorded", flag("Whether the receipt was recorded with the message.")),
                     ],
                 ),
             ),
             (
                 "MessageRead",
                 object(
-                    "Who has read which message.",
+                    "A client has read a message.",
                     &[
                         ("messageId", id()),
                         ("userId", user()),

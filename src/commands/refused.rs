@@ -17,14 +17,23 @@ use crate::{
 };
 
 /// Why an event was refused.
-const ERROR: ServerEvent =
-    ServerEvent::state("error", "EventError", "An event of this client was not honoured.");
+const ERROR: ServerEvent = ServerEvent::state(
+    "error",
+    "EventError",
+    "Reports that an event of this client was refused.",
+)
+.to("The client that sent the event.")
+.example(
+    r#"{"message":"No resourceId specified in the message","code":"no_room","event":"message"}"#,
+);
 /// The same, as NestJS says it.
 const EXCEPTION: ServerEvent = ServerEvent::state(
     "exception",
     "Exception",
-    "The same, for the events in camelCase, as NestJS says it.",
-);
+    "The same as `error` in the format of NestJS, sent in addition to it for camelCase events.",
+)
+.to("The client that sent the event.")
+.example(r#"{"status":"error","message":"content must be present"}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[],
@@ -35,28 +44,28 @@ pub(super) const FEATURE: Feature = Feature {
             (
                 "EventError",
                 object(
-                    "Why an event was not honoured.",
+                    "An event was refused.",
                     &[
-                        ("message", text("What was wrong, what is allowed, what to do.")),
+                        ("message", text("What was wrong, what is allowed, and what to do.")),
                         ("code", reference("Code")),
-                        ("event", text("The event.")),
+                        ("event", text("The name of the refused event.")),
                         (
                             "retryAfterMs?",
                             count(
-                                "When trying again may succeed, in milliseconds; with `rate_limited`.",
+                                "How long to wait before the next attempt, in milliseconds. With `rate_limited`.",
                             ),
                         ),
-                        ("data?", anything("What the application's backend says besides, if it refused.")),
+                        ("data?", anything("More from the application's backend, if it refused the event.")),
                     ],
                 ),
             ),
             (
                 "Exception",
                 object(
-                    "Why an event was not honoured.",
+                    "An event was refused.",
                     &[
                         ("status", json!({"const": "error"})),
-                        ("message", text("What was wrong, what is allowed, what to do.")),
+                        ("message", text("What was wrong, what is allowed, and what to do.")),
                     ],
                 ),
             ),

@@ -35,13 +35,15 @@ use crate::{
 const TOKEN_REVOKED: ServerEvent = ServerEvent::state(
     "token-revoked",
     "TokenRevoked",
-    "The client's token was revoked: it is disconnected.",
-);
+    "The token of the client was revoked. The client is disconnected.",
+)
+.to("The client.")
+.example(r#"{"message":"The token was revoked: connect anew with another one"}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[],
     server: &[TOKEN_REVOKED],
-    schemas: || vec![("TokenRevoked", object("", &[("message", text("What to do."))]))],
+    schemas: || vec![("TokenRevoked", object("", &[("message", text("A description."))]))],
 };
 
 #[derive(Serialize)]

@@ -27,46 +27,20 @@ use crate::{
     },
 };
 
-const ROOM_JOINED: ServerEvent = ServerEvent::state(
-    "room-joined",
-    "RoomConfirmation",
-    "To the client that joined by `join-room` or `watch-resource`, or that a backend or its token put into the room.",
-);
-const ROOM_LEFT: ServerEvent = ServerEvent::state(
-    "room-left",
-    "RoomConfirmation",
-    "To the client that left by `leave-room` or `unwatch-resource`, or that a backend or a narrower token put out of the room.",
-);
+const ROOM_JOINED: ServerEvent = ServerEvent::state("room-joined","RoomConfirmation","The client has joined a room by `join-room` or `watch-resource`, or a backend or its token has put it into the room.").to("The client that joined.").example(r#"{"success":true,"roomName":"lobby","message":"Successfully joined room: lobby","timestamp":"2026-01-01T12:00:00.000Z"}"#);
+const ROOM_LEFT: ServerEvent = ServerEvent::state("room-left","RoomConfirmation","The client has left a room by `leave-room` or `unwatch-resource`, or a backend or a narrower token has taken it out.").to("The client that left.").example(r#"{"success":true,"roomName":"lobby","message":"Successfully left room: lobby","timestamp":"2026-01-01T12:00:00.000Z"}"#);
 const JOINED_ROOM: ServerEvent = ServerEvent::state(
     "joinedRoom",
     "RoomEcho",
-    "To the client that joined by `joinRoom`: the room, in the shape that it used.",
-);
-const LEFT_ROOM: ServerEvent = ServerEvent::state(
-    "leftRoom",
-    "RoomEcho",
-    "To the client that left by `leaveRoom`, or that a narrower token put out of the room it had joined by `joinRoom`.",
-);
-const USER_JOINED: ServerEvent = ServerEvent::state(
-    "user-joined",
-    "RoomMove",
-    "To the room's other members: a client has joined by `join-room` or `watch-resource`.",
-);
-const USER_LEFT: ServerEvent = ServerEvent::state(
-    "user-left",
-    "RoomMove",
-    "To the room's other members: a client that had joined so has left or disconnected.",
-);
-const USER_JOINED_ROOM: ServerEvent = ServerEvent::state(
-    "userJoinedRoom",
-    "RoomMoveCamel",
-    "To the room's other members: a client has joined by `joinRoom`.",
-);
-const USER_LEFT_ROOM: ServerEvent = ServerEvent::state(
-    "userLeftRoom",
-    "RoomMoveCamel",
-    "To the room's other members: a client that had joined so has left or disconnected.",
-);
+    "The client has joined a room by `joinRoom`. The argument has the shape that the client used.",
+)
+.to("The client that joined.")
+.example(r#"{"roomId":"lobby"}"#);
+const LEFT_ROOM: ServerEvent = ServerEvent::state("leftRoom","RoomEcho","The client has left a room by `leaveRoom`, or a narrower token has taken it out of a room that it joined by `joinRoom`.").to("The client that left.").example(r#"{"roomId":"lobby"}"#);
+const USER_JOINED: ServerEvent = ServerEvent::state("user-joined","RoomMove","A client has joined the room by `join-room` or `watch-resource`.").to("The room's other members.").example(r#"{"socketId":"3qwd6cWPZVJxGsnkAAAB","userId":"alice","clientName":"Ada","room":"lobby","timestamp":"2026-01-01T12:00:00.000Z"}"#);
+const USER_LEFT: ServerEvent = ServerEvent::state("user-left","RoomMove","A client that joined by `join-room` or `watch-resource` has left the room or disconnected.").to("The room's other members.").example(r#"{"socketId":"3qwd6cWPZVJxGsnkAAAB","userId":"alice","clientName":"Ada","room":"lobby","timestamp":"2026-01-01T12:00:00.000Z"}"#);
+const USER_JOINED_ROOM: ServerEvent = ServerEvent::state("userJoinedRoom","RoomMoveCamel","A client has joined the room by `joinRoom`.").to("The room's other members.").example(r#"{"userId":"alice","socketId":"3qwd6cWPZVJxGsnkAAAB","clientName":"Ada","roomId":"lobby","timestamp":"2026-01-01T12:00:00.000Z"}"#);
+const USER_LEFT_ROOM: ServerEvent = ServerEvent::state("userLeftRoom","RoomMoveCamel","A client that joined by `joinRoom` has left the room or disconnected.").to("The room's other members.").example(r#"{"userId":"alice","socketId":"3qwd6cWPZVJxGsnkAAAB","clientName":"Ada","roomId":"lobby","timestamp":"2026-01-01T12:00:00.000Z"}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[],
@@ -83,7 +57,7 @@ pub(super) const FEATURE: Feature = Feature {
     schemas: || {
         let moved = |name: &'static str| {
             object(
-                "Who came or went.",
+                "A client joined or left.",
                 &[
                     ("userId", user()),
                     ("socketId", client_id()),
@@ -97,29 +71,35 @@ pub(super) const FEATURE: Feature = Feature {
             (
                 "RoomAcknowledge",
                 object(
-                    "The client is in the room, or out of it.",
+                    "The client has joined or left.",
                     &[
                         ("success", yes()),
                         ("clientId", client_id()),
                         ("clientName", client_name()),
                         ("roomName", room()),
-                        ("message", text("What was done.")),
+                        ("message", text("A description.")),
                         ("roomId?", reference("Name")),
                         ("room?", reference("Name")),
                         ("resourceId?", reference("Name")),
-                        ("offset?", count("The room's newest offset that the client has now.")),
+                        (
+                            "offset?",
+                            count("The room's current offset: the client has everything up to it."),
+                        ),
                         ("epoch?", epoch()),
                         (
                             "recovered?",
                             flag(
-                                "Whether everything that was missed has been sent, where the join asked for it.",
+                                "Whether all missed messages have been sent. Present if the join had an `offset`.",
                             ),
                         ),
-                        ("missed?", count("How many messages were sent before the join.")),
+                        (
+                            "missed?",
+                            count("The number of messages that were sent before the join."),
+                        ),
                         (
                             "oldestOffset?",
                             count(
-                                "The oldest offset that can be read, or the next one if none can.",
+                                "The oldest offset in the history, or the next one if it is empty.",
                             ),
                         ),
                     ],
@@ -128,11 +108,11 @@ pub(super) const FEATURE: Feature = Feature {
             (
                 "RoomConfirmation",
                 object(
-                    "That the client is in the room, or out of it.",
+                    "The client has joined or left.",
                     &[
                         ("success", yes()),
                         ("roomName", room()),
-                        ("message", text("What was done.")),
+                        ("message", text("A description.")),
                         ("timestamp", time()),
                     ],
                 ),
@@ -140,7 +120,7 @@ pub(super) const FEATURE: Feature = Feature {
             (
                 "RoomEcho",
                 json!({
-                    "description": "The room as the client named it: its name, or an object with the one field that did.",
+                    "description": "The room as the client named it: the name, or an object with the field that named it.",
                     "anyOf": [reference("Name"), reference("Room")],
                 }),
             ),

@@ -68,15 +68,15 @@ pub(super) fn yes() -> Value {
 
 /// The fields of the acting client: `userId`, `clientId` and so on.
 pub(super) fn user() -> Value {
-    json!({"type": ["string", "null"], "description": "The user; null for a client without one."})
+    json!({"type": ["string", "null"], "description": "The user, or null for a client without a user."})
 }
 
 pub(super) fn client_id() -> Value {
-    text("The client: its socket's id.")
+    text("The client's id (its `socket.id`).")
 }
 
 pub(super) fn client_name() -> Value {
-    text("What the client is called.")
+    text("The client's name.")
 }
 
 pub(super) fn room() -> Value {
@@ -92,7 +92,7 @@ pub(super) fn id() -> Value {
 }
 
 pub(super) fn offset() -> Value {
-    count("The message's number in its room, from 1; absent without history.")
+    count("The message's number in its room, from 1. Absent without history.")
 }
 
 pub(super) fn duplicate() -> Value {
@@ -109,7 +109,7 @@ pub(super) fn idempotency_key() -> Value {
 }
 
 pub(super) fn epoch() -> Value {
-    text("Which history the offset belongs to; it changes only where the history was lost.")
+    text("The history that the offset belongs to. It changes only if the history was lost.")
 }
 
 /// The schemas that all events share: parts of arguments, acknowledgements and the refusal.
@@ -131,12 +131,12 @@ fn words() -> Schemas {
             "Name",
             json!({
                 "type": ["string", "number"],
-                "description": "1 to 200 characters without control characters; a number counts as its decimal string.",
+                "description": "1 to 200 characters without control characters. A number counts as its decimal string.",
             }),
         ),
         (
             "MessageId",
-            json!({"type": ["string", "number"], "description": "The sender's id of a message, or the server's where it gave none."}),
+            json!({"type": ["string", "number"], "description": "The message's id: the sender's, or the server's if the sender gave none."}),
         ),
         (
             "Timestamp",
@@ -146,13 +146,13 @@ fn words() -> Schemas {
             "Code",
             json!({
                 "anyOf": [{"enum": Code::ALL.map(Code::as_str)}, {"type": "string"}],
-                "description": "Why an event was not honoured. The application's backend may have codes of its own.",
+                "description": "Why an event was refused. The application's backend may use codes of its own.",
             }),
         ),
         (
             "Room",
             json!({
-                "description": "An object that names a room: the first of these that is present counts.",
+                "description": "An object that names a room. The first of these fields that is present counts.",
                 "anyOf": [
                     by("roomName", "The room's name."),
                     by("roomId", "The room's name."),
@@ -165,10 +165,7 @@ fn words() -> Schemas {
             "RoomOrName",
             json!({"description": "A room's name, or an object that names it.", "anyOf": [reference("Name"), reference("Room")]}),
         ),
-        (
-            NOTHING,
-            json!({"type": "null", "description": "No argument; one that is given is not looked at."}),
-        ),
+        (NOTHING, json!({"type": "null", "description": "No argument. An argument is ignored."})),
     ]
 }
 
@@ -178,30 +175,30 @@ fn acknowledgements() -> Schemas {
         (
             "Refused",
             object(
-                "The event was not honoured and changed nothing.",
+                "The event was refused. It has changed nothing.",
                 &[
                     ("success", json!({"const": false})),
-                    ("message", text("What was wrong, what is allowed, what to do.")),
+                    ("message", text("What was wrong, what is allowed, and what to do.")),
                     ("code", reference("Code")),
                     (
                         "retryAfterMs?",
                         count(
-                            "When trying again may succeed, in milliseconds; with `rate_limited`.",
+                            "How long to wait before the next attempt, in milliseconds. With `rate_limited`.",
                         ),
                     ),
                     (
                         "data?",
-                        anything("What the application's backend says besides, if it refused."),
+                        anything("More from the application's backend, if it refused the event."),
                     ),
                 ],
             ),
         ),
-        ("Success", object("The event was honoured.", &[("success", yes())])),
+        ("Success", object("The event was accepted.", &[("success", yes())])),
         (
             "Done",
             object(
-                "The event was honoured.",
-                &[("success", yes()), ("message", text("What was done."))],
+                "The event was accepted.",
+                &[("success", yes()), ("message", text("A description."))],
             ),
         ),
     ]

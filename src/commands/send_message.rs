@@ -19,38 +19,33 @@ use crate::{
         message_id::MessageId,
         names::RoomName,
         payload::{Object, ObjectBuilder, Payload},
-        refusal::Refusal,
+        refusal::{Code, Refusal},
         timestamp::Timestamp,
     },
 };
 
-const NEW_MESSAGE: ServerEvent = ServerEvent::message(
-    "newMessage",
-    "NewMessage",
-    "A chat message to a room: `sender`, `clientId` and `timestamp` are the server's word.",
-);
-const MESSAGE_SENT: ServerEvent = ServerEvent::state(
-    "messageSent",
-    "MessageSent",
-    "To the sender of a chat message: it was taken.",
-);
+const NEW_MESSAGE: ServerEvent = ServerEvent::message("newMessage","NewMessage","A chat message: the object that a client sent by `sendMessage`. The server sets `sender`, `clientId` and `timestamp`.").to("The room's members, the sender included.").example(r#"{"id":"m-1","sender":"alice","clientId":"3qwd6cWPZVJxGsnkAAAB","content":"Hello","timestamp":"2026-01-01T12:00:00.000Z","roomId":"lobby","offset":9}"#);
+const MESSAGE_SENT: ServerEvent =
+    ServerEvent::state("messageSent", "MessageSent", "The chat message was accepted.")
+        .to("The client that sent it.")
+        .example(r#"{"id":"m-1","timestamp":"2026-01-01T12:00:00.000Z","status":"sent"}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[ClientEvent::new::<ChatMessage>(
         "sendMessage",
         "ChatMessage",
         "MessageAcknowledge",
-        "Send a chat message to a room, the sender included, as `newMessage`; the sender gets `messageSent` besides.",
-    )],
+        "Sends a chat message to a room, as `newMessage`. The sender gets it too, and `messageSent`.",
+    ).example(r#"{"roomId":"lobby","content":"Hello","id":"m-1"}"#).refusals(&[Code::NoRoom, Code::Forbidden, Code::TooManyRooms])],
     server: &[NEW_MESSAGE, MESSAGE_SENT],
     schemas: || {
         vec![
             (
                 "ChatMessage",
                 of_room(
-                    "A chat message; further fields go out with it.",
+                    "A chat message. All other fields are forwarded.",
                     &[
-                        ("content", anything("What is said.")),
+                        ("content", anything("The content.")),
                         ("id?", id()),
                         ("idempotencyKey?", idempotency_key()),
                     ],
@@ -59,12 +54,12 @@ pub(super) const FEATURE: Feature = Feature {
             (
                 "NewMessage",
                 open(
-                    "A chat message, with the further fields of its payload.",
+                    "A chat message, with all other fields of the payload.",
                     &[
                         ("id", id()),
                         ("sender", user()),
                         ("clientId", client_id()),
-                        ("content", anything("What is said.")),
+                        ("content", anything("The content.")),
                         ("timestamp", time()),
                         ("offset?", offset()),
                     ],

@@ -30,13 +30,15 @@ use crate::{
 const TOKEN_EXPIRED: ServerEvent = ServerEvent::state(
     "token-expired",
     "TokenExpired",
-    "The client's token has ended: it is disconnected.",
-);
+    "The token of the client has expired. The client is disconnected.",
+)
+.to("The client.")
+.example(r#"{"message":"The token has expired: authenticate in time to stay"}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[],
     server: &[TOKEN_EXPIRED],
-    schemas: || vec![("TokenExpired", object("", &[("message", text("What to do."))]))],
+    schemas: || vec![("TokenExpired", object("", &[("message", text("A description."))]))],
 };
 
 /// The session that a token gives. Its claims are kept only where a backend is told them.

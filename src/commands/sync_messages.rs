@@ -22,34 +22,30 @@ use crate::{
 };
 use serde_json::json;
 
-const SYNC_COMPLETE: ServerEvent = ServerEvent::state(
-    "syncComplete",
-    "SyncComplete",
-    "To the client that sent `syncMessages`: the page is complete.",
-);
+const SYNC_COMPLETE: ServerEvent = ServerEvent::state("syncComplete","SyncComplete","The page of history is complete.").to("The client that sent `syncMessages`.").example(r#"{"roomId":"lobby","syncedMessageCount":100,"offset":142,"epoch":"5c1f0a7be2d94c83","complete":false}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[ClientEvent::new::<SyncMessages>(
         "syncMessages",
         "SyncMessages",
         "SyncAcknowledge",
-        "Read a room's history: the messages come as the events that they were, oldest first, then `syncComplete`.",
-    )],
+        "Reads a room's history. The messages arrive as their original events, oldest first, followed by `syncComplete`.",
+    ).example(r#"{"roomId":"lobby","offset":42,"limit":100}"#).refusals(&[Code::NoRoom, Code::Forbidden, Code::NotFound])],
     server: &[SYNC_COMPLETE],
     schemas: || {
         let sync = [
             ("success", yes()),
             ("roomId", room()),
-            ("syncedMessageCount", count("How many messages were sent.")),
-            ("offset", count("Where the next page begins.")),
+            ("syncedMessageCount", count("The number of messages that were sent.")),
+            ("offset", count("The `offset` for the next page.")),
             ("epoch", epoch()),
-            ("complete", flag("Whether nothing comes after this page.")),
+            ("complete", flag("Whether this was the last page.")),
         ];
         vec![
             (
                 "SyncMessages",
                 of_room(
-                    "Which part of a room's history is wanted: after `lastMessageId`, else after `offset`, else from the oldest.",
+                    "The part of the history to read: after `lastMessageId`, else after `offset`, else from the oldest message.",
                     &[
                         ("lastMessageId?", id()),
                         ("offset?", count("The newest offset that the client has.")),

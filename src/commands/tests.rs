@@ -4,7 +4,12 @@ use bytes::Bytes;
 use proptest::{prelude::*, sample::select};
 use serde_json::{Value, json, value::RawValue};
 
-use super::{client_event, client_events, event::Incoming};
+use super::{
+    client_event, client_events,
+    event::{ANY_EVENT, Incoming},
+    schema::NOTHING,
+    server_events,
+};
 use crate::protocol::{
     payload::work,
     refusal::{Code, Refusal},
@@ -28,6 +33,22 @@ fn code(event: &str, argument: &Value) -> Code {
 
 fn names() -> Vec<&'static str> {
     client_events().map(|event| event.name).collect()
+}
+
+/// What an event may be refused with.
+fn documented(event: &str) -> Vec<Code> {
+    [client_event(event).unwrap().refusals, &ANY_EVENT].concat()
+}
+
+#[test]
+fn every_example_is_valid() {
+    for event in client_events().filter(|event| event.argument != NOTHING) {
+        assert_eq!(parse(event.name, event.example), Ok(()), "{}", event.name);
+    }
+    for event in server_events() {
+        assert!(serde_json::from_str::<Value>(event.example).is_ok(), "{}", event.name);
+        assert!(event.receivers.ends_with('.'), "{}", event.name);
+    }
 }
 
 #[test]
@@ -116,6 +137,7 @@ proptest! {
         let json = RawValue::from_string(argument.to_string()).unwrap();
         if let Err(refusal) = read(event, Some(&json), attachments) {
             prop_assert!(!refusal.message.is_empty());
+            prop_assert!(documented(event).contains(&refusal.code), "{event}: {:?}", refusal.code);
         }
     }
 }

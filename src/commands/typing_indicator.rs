@@ -18,41 +18,42 @@ use crate::{
         audience::Except,
         names::{RoomName, UserId},
         permissions::Right,
-        refusal::Refusal,
+        refusal::{Code, Refusal},
         timestamp::Timestamp,
     },
 };
 
-const USER_TYPING: ServerEvent = ServerEvent::state(
-    "userTyping",
-    "UserTyping",
-    "To the room's other members: somebody types, or has stopped.",
-);
+const USER_TYPING: ServerEvent = ServerEvent::state("userTyping","UserTyping","A client is typing, or has stopped.").to("The room's other members.").example(r#"{"userId":"alice","clientId":"3qwd6cWPZVJxGsnkAAAB","clientName":"Ada","roomId":"lobby","isTyping":true,"timestamp":"2026-01-01T12:00:00.000Z"}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[ClientEvent::new::<Typing>(
         "typingIndicator",
         "Typing",
         "Success",
-        "Say whether one types; the room's other members get `userTyping`.",
-    )],
+        "Says whether the client is typing. The room's other members get `userTyping`.",
+    )
+    .example(r#"{"roomId":"lobby","isTyping":true}"#)
+    .refusals(&[Code::NoRoom, Code::Forbidden])],
     server: &[USER_TYPING],
     schemas: || {
         vec![
             (
                 "Typing",
-                of_room("Whether one types in a room.", &[("isTyping", flag("Whether one does."))]),
+                of_room(
+                    "Whether the client is typing in a room.",
+                    &[("isTyping", flag("True: is typing. False: has stopped."))],
+                ),
             ),
             (
                 "UserTyping",
                 object(
-                    "Who types, or has stopped.",
+                    "A client is typing, or has stopped.",
                     &[
                         ("userId", user()),
                         ("clientId", client_id()),
                         ("clientName", client_name()),
                         ("roomId", room()),
-                        ("isTyping", flag("Whether it does.")),
+                        ("isTyping", flag("True: is typing. False: has stopped.")),
                         ("timestamp", time()),
                     ],
                 ),

@@ -28,10 +28,20 @@ pub fn env_example() -> String {
     text
 }
 
-/// The configuration as a table in Markdown, for the README.
-pub fn markdown_table() -> String {
-    let mut text = "| variable | default | meaning |\n| --- | --- | --- |\n".to_owned();
+/// The configuration as tables in Markdown, one for each group, for `docs/configuration.md`.
+pub fn markdown_tables() -> String {
+    let mut text = String::new();
+    let mut group = "";
     for setting in SETTINGS {
+        if setting.group != group {
+            group = setting.group;
+            push(
+                &mut text,
+                format_args!(
+                    "\n### {group}\n\n| variable | default | meaning |\n| --- | --- | --- |\n"
+                ),
+            );
+        }
         let default = if setting.default.is_empty() {
             "none".to_owned()
         } else {
@@ -47,6 +57,7 @@ pub fn markdown_table() -> String {
             ),
         );
     }
+    text.push('\n');
     text
 }
 

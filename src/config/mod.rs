@@ -6,7 +6,7 @@
 //! that wins is checked.
 //!
 //! [`Config::load`] reports every error at once, so that one start is enough to see them all. The settings
-//! stand in one table, in `settings.rs`, from which `.env.example` and the README's table are generated
+//! stand in one table, in `settings.rs`, from which `.env.example` and the tables of `docs/configuration.md` are generated
 //! too.
 
 mod documents;
@@ -27,7 +27,7 @@ use tracing::Level;
 
 use self::reader::Reader;
 pub use self::{
-    documents::{env_example, markdown_table},
+    documents::{env_example, markdown_tables},
     fault::{ConfigError, ConfigErrors},
     password_hash::{MakeError, PasswordHash},
     settings::Config,

@@ -64,19 +64,22 @@ impl HttpError {
 
 impl From<Refusal> for HttpError {
     fn from(refusal: Refusal) -> Self {
-        let status = match refusal.code {
-            Code::NoRoom | Code::InvalidPayload | Code::UnknownEvent => StatusCode::BAD_REQUEST,
-            Code::Unauthorized => StatusCode::UNAUTHORIZED,
-            Code::Forbidden => StatusCode::FORBIDDEN,
-            Code::NotFound => StatusCode::NOT_FOUND,
-            Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Code::Rejected | Code::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
-            Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Code::TooManyRooms | Code::QueueFull | Code::Unavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-        };
+        let status = status_of(refusal.code);
         Self { status, message: Message::One(refusal.message), retry_after: refusal.retry_after }
+    }
+}
+
+/// The status that answers a request which is refused with this code.
+pub(super) fn status_of(code: Code) -> StatusCode {
+    match code {
+        Code::NoRoom | Code::InvalidPayload | Code::UnknownEvent => StatusCode::BAD_REQUEST,
+        Code::Unauthorized => StatusCode::UNAUTHORIZED,
+        Code::Forbidden => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::Rejected | Code::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::TooManyRooms | Code::QueueFull | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

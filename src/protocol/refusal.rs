@@ -74,6 +74,51 @@ impl Code {
             Self::IdempotencyMismatch => "idempotency_mismatch",
         }
     }
+
+    /// What the code means, and what to do about it, in one line of Markdown.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::NoRoom => {
+                "The payload names no room. Add `roomName`, `roomId`, `room` or `resourceId`."
+            }
+            Self::InvalidPayload => {
+                "The argument does not have the required shape, is nested too deeply, or is not the only one. Fix the payload."
+            }
+            Self::UnknownEvent => {
+                "The server does not know the event. Check its name, or let [your backend](handlers.md) answer it."
+            }
+            Self::Unauthorized => {
+                "The token is missing, invalid, expired or revoked, or the event needs a user. Get a new token."
+            }
+            Self::Forbidden => {
+                "The [permissions](authentication.md#rooms) of the client do not allow it, or `NAMESPACE_MESSAGES` is off."
+            }
+            Self::RateLimited => {
+                "Too many events, or too many failed authentications. Wait for `retryAfterMs`."
+            }
+            Self::TooLarge => {
+                "The request body or the handshake is larger than allowed. Send less, or a reference to it."
+            }
+            Self::TooManyRooms => {
+                "The client is in `MAX_ROOMS_PER_CLIENT` rooms, or the server has `MAX_ROOMS` rooms. Leave a room."
+            }
+            Self::NotFound => {
+                "The target does not exist: the user is offline and nothing can be queued, the message is not in the history, or the namespace does not exist."
+            }
+            Self::QueueFull => {
+                "The offline queue of the user is full, or the sender has `QUEUE_SENDER_LIMIT` messages waiting. Try again later."
+            }
+            Self::Unavailable => {
+                "The server cannot do it now, and has changed nothing: it is stopping, short of memory, or its store, Redis or the backend fails. Try again later."
+            }
+            Self::Rejected => {
+                "[Your backend](handlers.md) has refused it. It may use a code of its own, and add `data`."
+            }
+            Self::IdempotencyMismatch => {
+                "The idempotency key was used with other content. Give each message a key of its own."
+            }
+        }
+    }
 }
 
 impl serde::Serialize for Code {

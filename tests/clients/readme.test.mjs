@@ -6,8 +6,7 @@ import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import { ask, disconnected, next } from './client.mjs';
+import { fileURLToPath } from 'node:url';
 import { within } from './server.mjs';
 import { story } from './story.mjs';
 
@@ -60,43 +59,5 @@ story('the first message, as the README prints it', async ({ server }) => {
     assert.equal(code, 0);
     await hello.line('received: Hello from curl');
     assert.deepEqual(await hello.exit, [0, null]);
-  });
-});
-
-story('the recovery helper, as the README prints it', async ({ connect }) => {
-  await withDirectory(async (directory) => {
-    const file = join(directory, 'recovery.mjs');
-    await writeFile(file, await example('recovery.mjs'));
-    const { recovering } = await import(pathToFileURL(file).href);
-    const reader = await connect({ reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 20 });
-    const writer = await connect();
-    const gaps = [];
-    const room = recovering(reader, { onGap: (name) => gaps.push(name) });
-    const seen = [];
-    let waiting;
-    reader.on('message-reply', (message) => {
-      seen.push(message.n);
-      if (seen.length === waiting?.count) waiting.done();
-    });
-    const until = (count) => within(new Promise((done) => (waiting = { count, done })), `${count} messages`);
-    const say = (n) => ask(writer, 'message', { roomName: 'lobby', n });
-
-    assert.equal((await room.join('lobby')).success, true);
-    await next(reader, 'room-joined');
-    const first = until(3);
-    for (const n of [1, 2, 3]) await say(n);
-    await first;
-    assert.equal(room.offsetOf('lobby'), 3);
-
-    const gone = disconnected(reader);
-    reader.io.engine.close();
-    await gone;
-    for (const n of [4, 5, 6, 7]) await say(n);
-    const rest = until(8);
-    await next(reader, 'room-joined');
-    await say(8);
-    await rest;
-    assert.deepEqual(seen, [1, 2, 3, 4, 5, 6, 7, 8]);
-    assert.deepEqual(gaps, []);
   });
 });

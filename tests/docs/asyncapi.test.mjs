@@ -51,6 +51,19 @@ test('the document is valid AsyncAPI 3, by the official parser', async () => {
   }
 });
 
+test('the examples are valid', async () => {
+  const server = await startServer();
+  try {
+    const document = await fetchDocument(server);
+    const check = checker(document, closed);
+    const examples = Object.entries(document.components.messages).flatMap(([key, { examples = [] }]) => examples.map(({ payload }) => [key, payload]));
+    assert.ok(examples.length > 40, `only ${examples.length} messages have an example`);
+    assert.deepEqual(examples.flatMap(([key, payload]) => check(key, payload)), []);
+  } finally {
+    await server.stop();
+  }
+});
+
 /** Records every event of every socket, and asks for acknowledgements, to compare all of it with the document. */
 class Witness {
   seen = new Set();
@@ -84,9 +97,11 @@ class Witness {
 
   /** Sends what the document does not permit; it must be refused. */
   async bad(socket, event, payload) {
+    const documented = this.document.operations[`client.${event}`]['x-refusals'];
     assert.notDeepEqual(this.checkSent(`client.${event}`, payload), [], `the document permits ${event} ${JSON.stringify(payload)}`);
     const ack = await ask(socket, event, payload);
     assert.equal(ack.success, false, `${event}: ${JSON.stringify(payload)} was honoured`);
+    assert.ok(documented.includes(ack.code), `${event} is refused with ${ack.code}, which the document does not name`);
     this.note(`ack.${event}`, ack);
     await next(socket, 'error');
   }

@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { io } from 'socket.io-client';
 import { parseAllDocuments } from 'yaml';
 import { ask, connect, next } from '../clients/client.mjs';
 import { startServer, within } from '../clients/server.mjs';
@@ -49,10 +50,8 @@ async function through(port, member) {
   }
 }
 
-story('nginx', async ({ server, member }) => {
-  const port = await freePort();
-  let site = await example('nginx.conf');
-  site = replaced(replaced(site, LOCAL, `127.0.0.1:${server.port}`), 'listen 80;', `listen 127.0.0.1:${port};`);
+/** The files of an nginx whose one site is this. */
+function nginxFiles(site) {
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
   const main = `daemon off;
 pid nginx.pid;
@@ -64,14 +63,49 @@ http {
     include site.conf;
 }
 `;
-  await withFolder({ 'site.conf': site, 'nginx.conf': main }, async (cwd) => {
-    const args = ['-p', cwd, '-c', join(cwd, 'nginx.conf'), '-e', 'stderr'];
+  return { 'site.conf': site, 'nginx.conf': main };
+}
+
+const nginxArgs = (cwd) => ['-p', cwd, '-c', join(cwd, 'nginx.conf'), '-e', 'stderr'];
+
+story('nginx', async ({ server, member }) => {
+  const port = await freePort();
+  let site = await example('nginx.conf');
+  site = replaced(replaced(site, LOCAL, `127.0.0.1:${server.port}`), 'listen 80;', `listen 127.0.0.1:${port};`);
+  await withFolder(nginxFiles(site), async (cwd) => {
+    const args = nginxArgs(cwd);
     await run('nginx', ['-t', ...args], { cwd });
     const nginx = start('nginx', args, { cwd });
     try {
       await through(port, member);
     } finally {
       await nginx.stop();
+    }
+  });
+});
+
+story('a rollout beside an old gateway, by the path', { SOCKET_PATH: '/rooms' }, async ({ server }) => {
+  const [port, oldPort] = [await freePort(), await freePort()];
+  let site = await example('rollout.nginx.conf');
+  site = replaced(site, LOCAL, `127.0.0.1:${server.port}`);
+  site = replaced(site, '127.0.0.1:3000', `127.0.0.1:${oldPort}`);
+  site = replaced(site, 'listen 80;', `listen 127.0.0.1:${port};`);
+  await withFolder({ 'old.mjs': await example('before-server.mjs'), ...nginxFiles(site) }, async (cwd) => {
+    const old = start(process.execPath, ['old.mjs'], { cwd, env: { PORT: String(oldPort) } });
+    const nginx = start('nginx', nginxArgs(cwd), { cwd });
+    try {
+      await reachable(`http://127.0.0.1:${oldPort}/`);
+      await reachable(`http://127.0.0.1:${port}/`);
+      const url = `http://127.0.0.1:${port}`;
+      const moved = await connect({ url }, { path: '/rooms' });
+      assert.equal((await ask(moved, 'join-room', { roomName: 'lobby' })).success, true);
+      const others = io(url, { forceNew: true });
+      await within(new Promise((done) => others.emit('join', 'lobby', done)), 'the old gateway behind the proxy');
+      moved.close();
+      others.close();
+    } finally {
+      await nginx.stop();
+      await old.stop();
     }
   });
 });

@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { within } from '../clients/server.mjs';
 
 export const root = fileURLToPath(new URL('../../', import.meta.url));
-const modules = fileURLToPath(new URL('node_modules', import.meta.url));
+const ownModules = fileURLToPath(new URL('node_modules', import.meta.url));
 
 /** The paths of all documents below `docs/`, from the root of the project. */
 export async function documents() {
@@ -53,7 +53,7 @@ export async function example(name) {
 }
 
 /** A folder as a newcomer's, with these examples and files in it and what npm would have installed; `use` gets its path. */
-export async function withFolder(files, use) {
+export async function withFolder(files, use, modules = ownModules) {
   const folder = await mkdtemp(join(tmpdir(), 'roomcast-docs-'));
   try {
     await symlink(modules, join(folder, 'node_modules'));

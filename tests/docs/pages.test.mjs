@@ -31,6 +31,11 @@ test('every code block is run by a test, stands in a file that is, or says why n
   assert.ok(names.size > 20, `only ${names.size} examples were found`);
 });
 
+test('the README is short', async () => {
+  const words = (await read('README.md')).split(/\s+/).length;
+  assert.ok(words < 1200, `it has ${words} words`);
+});
+
 /** The anchors that GitHub gives to a document's headings. */
 function anchors(text) {
   const seen = new Map();
@@ -54,7 +59,7 @@ const withoutCode = (text) => text.replace(/^```[\s\S]*?^```$/gm, '').replace(/`
 test('every link leads to a file, and to a heading of it', async () => {
   const faults = [];
   let links = 0;
-  for (const path of ['README.md', 'CHANGELOG.md', ...(await documents())]) {
+  for (const path of ['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'bench/README.md', ...(await documents())]) {
     for (const [, target] of withoutCode(await read(path)).matchAll(/\]\(([^)\s]+)\)/g)) {
       if (/^[a-z]+:/.test(target)) continue;
       links += 1;

@@ -22,7 +22,7 @@ async function busyOnce(use) {
       JSON.stringify(
         busy
           ? { statusCode: 503, message: 'busy', error: 'Service Unavailable' }
-          : { id: 'x', offsets: { 'room-7': 7 }, queued: [], refused: [] },
+          : { id: 'x', offsets: { 'room-7': 7 }, queued: [], refused: [], notFound: [] },
       ),
     );
   });
@@ -86,7 +86,7 @@ story('with curl', { API_KEYS: KEY, JWT_SECRET: 'a secret of at least 32 random 
   const client = await member('room-7');
   await withFolder({ 'events.sh': await example('events.sh'), 'broadcast.sh': await example('broadcast.sh') }, async (cwd) => {
     const answer = JSON.parse((await run('bash', ['events.sh'], { cwd, env })).split('\n').at(-1));
-    assert.deepEqual(answer, { id: 'p-1', offsets: { 'room-7': 1 }, queued: ['alice'], refused: [] });
+    assert.deepEqual(answer, { id: 'p-1', offsets: { 'room-7': 1 }, queued: ['alice'], refused: [], notFound: [] });
     assert.equal((await next(client, 'price-changed')).sku, 'A-7');
     const body = JSON.parse(await run('bash', ['broadcast.sh'], { cwd, env }));
     assert.equal(body.offset, 2);

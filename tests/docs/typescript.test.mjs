@@ -16,11 +16,12 @@ const options = {
     lib: ['es2022', 'dom'],
     types: [],
     jsx: 'react-jsx',
+    experimentalDecorators: true,
   },
 };
 
 /** What tsc says of these files: `file:line` of each error. */
-async function errors(files) {
+async function errors(files, modules) {
   files = { ...files, 'roomcast.d.ts': await readFile(join(root, 'types/index.d.ts'), 'utf8'), 'tsconfig.json': JSON.stringify(options) };
   return withFolder(files, async (folder) => {
     const tsc = join(root, 'tests/docs/node_modules/typescript/bin/tsc');
@@ -28,7 +29,7 @@ async function errors(files) {
     const found = [...output.matchAll(/^([\w./-]+)\((\d+),\d+\): error/gm)].map(([, file, line]) => `${file}:${line}`);
     assert.equal(code === 0, found.length === 0, output);
     return { found, output };
-  });
+  }, modules);
 }
 
 const head = `
@@ -88,3 +89,18 @@ socket.on("newMessage", ({ sender }) => sender.length); // wrong
   });
   assert.deepEqual([...new Set(found)], wrong, output);
 });
+
+for (const version of [20, 22]) {
+  test(`the Angular examples compile with Angular ${version} and its ngx-socket-io`, async () => {
+    const service = 'export class SessionService {\n  token(): string {\n    return "";\n  }\n}\n';
+    const [, module] = /^```ts\n(SocketIoModule\.forRoot.*)\n```$/m.exec(await readFile(join(root, 'README.md'), 'utf8'));
+    const files = {
+      'room-socket.ts': await example('angular/room-socket.ts'),
+      'session.service.ts': service,
+      'module.ts': `import { SocketIoModule } from 'ngx-socket-io';\nexport const imported = ${module};\n`,
+      'wrong.ts': "import { Socket } from 'ngx-socket-io';\nexport const socket = new Socket({ address: 'http://localhost:3001' });\n",
+    };
+    const { found, output } = await errors(files, join(root, `tests/docs/angular-${version}/node_modules`));
+    assert.deepEqual([...new Set(found)], ['wrong.ts:2'], output);
+  });
+}

@@ -25,7 +25,7 @@ use crate::{
         message_id::MessageId,
         names::UserId,
         payload::{ObjectBuilder, Payload},
-        refusal::Refusal,
+        refusal::{Code, Refusal},
         timestamp::Timestamp,
     },
     store::Entry,
@@ -33,27 +33,22 @@ use crate::{
 
 pub use self::queue::{deliver_queued, give_way, queue, queue_len, wake};
 
-const PRIVATE_MESSAGE: ServerEvent =
-    ServerEvent::message("private-message", "Private", "A message from another user.");
-const MESSAGE_SENT: ServerEvent = ServerEvent::state(
-    "message-sent",
-    "PrivateSent",
-    "To the sender of a private message: it was taken.",
-);
+const PRIVATE_MESSAGE: ServerEvent = ServerEvent::message("private-message","Private","A private message.").to("Every client of the target user. A queued message goes to the first client that connects.").example(r#"{"id":"p-1","from":"alice","clientId":"3qwd6cWPZVJxGsnkAAAB","message":{"content":"Hi Bob","type":"text","timestamp":"2026-01-01T12:00:00.000Z"},"timestamp":"2026-01-01T12:00:00.000Z"}"#);
+const MESSAGE_SENT: ServerEvent = ServerEvent::state("message-sent","PrivateSent","The private message was accepted.").to("The client that sent it.").example(r#"{"target":"bob","id":"p-1","delivered":true,"queued":false,"timestamp":"2026-01-01T12:00:00.000Z"}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[ClientEvent::new::<PrivateMessage>(
         "private-message",
         "PrivateMessage",
         "PrivateAcknowledge",
-        "Send a message to all clients of one user; where authentication is on it waits for a user who has none.",
-    )],
+        "Sends a message to all clients of one user. If the user has none and authentication is on, the message is queued.",
+    ).example(r#"{"targetUserId":"bob","message":"Hi Bob","messageType":"text"}"#).refusals(&[Code::NotFound, Code::QueueFull])],
     server: &[PRIVATE_MESSAGE, MESSAGE_SENT],
     schemas: || {
         vec![
             (
                 "Kind",
-                json!({"enum": KINDS, "description": "What the content of a private message is."}),
+                json!({"enum": KINDS, "description": "The kind of content."}),
             ),
             (
                 "PrivateMessage",
@@ -65,7 +60,7 @@ pub(super) const FEATURE: Feature = Feature {
                             open("", &[("target", reference("Name"))]),
                         ]},
                         open("", &[
-                            ("message", anything("What is said.")),
+                            ("message", anything("The content.")),
                             ("messageType?", reference("Kind")),
                             ("id?", id()),
                             ("idempotencyKey?", idempotency_key()),
@@ -76,13 +71,13 @@ pub(super) const FEATURE: Feature = Feature {
             (
                 "PrivateAcknowledge",
                 object(
-                    "The message was taken.",
+                    "The message was accepted.",
                     &[
                         ("success", yes()),
-                        ("message", text("What was done.")),
+                        ("message", text("A description.")),
                         ("id", id()),
-                        ("delivered", flag("It was sent to at least one client of the user.")),
-                        ("queued", flag("It waits until the user connects.")),
+                        ("delivered", flag("Whether it was sent to at least one client of the user.")),
+                        ("queued", flag("Whether it waits until the user connects.")),
                         ("duplicate?", duplicate()),
                     ],
                 ),
@@ -100,7 +95,7 @@ pub(super) const FEATURE: Feature = Feature {
                             object(
                                 "",
                                 &[
-                                    ("content", anything("What is said.")),
+                                    ("content", anything("The content.")),
                                     ("type", reference("Kind")),
                                     ("timestamp", time()),
                                 ],
@@ -117,8 +112,8 @@ pub(super) const FEATURE: Feature = Feature {
                     &[
                         ("target", reference("Name")),
                         ("id", id()),
-                        ("delivered", flag("It was sent to at least one client of the user.")),
-                        ("queued", flag("It waits until the user connects.")),
+                        ("delivered", flag("Whether it was sent to at least one client of the user.")),
+                        ("queued", flag("Whether it waits until the user connects.")),
                         ("timestamp", time()),
                     ],
                 ),

@@ -1,17 +1,23 @@
-//! The description of every event: an `AsyncAPI` 3 document, and a TypeScript declaration made from it.
+//! The description of every event: an `AsyncAPI` 3 document, and a TypeScript declaration and a page of
+//! reference made from the same source.
 //!
-//! The commands are the source of both: each describes its events. A test compares the schemas with what a
+//! The commands are the source of all: each describes its events. A test compares the schemas with what a
 //! server really sends and takes, by making it send every event there is.
 
+mod reference;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod typescript;
 
 use serde_json::{Map, Value, json};
 
-pub use self::typescript::declaration;
+pub use self::{reference::reference as reference_page, typescript::declaration};
 use crate::commands::{
-    FEATURES, client_events, event::ClientEvent, schema::reference, server_events,
+    FEATURES, client_events,
+    event::{ANY_EVENT, ClientEvent},
+    schema::reference,
+    server_events,
 };
 
 /// The `AsyncAPI` 3 document of all events.
@@ -21,7 +27,9 @@ pub fn document() -> Value {
     for event in client_events() {
         let (sent, ack) = (format!("client.{}", event.name), format!("ack.{}", event.name));
         operations.insert(sent.clone(), receive(event, &sent, &ack));
-        messages.insert(sent, message(event.name, event.summary, &reference(event.argument)));
+        let mut described = message(event.name, event.summary, &reference(event.argument));
+        give_example(&mut described, event.example);
+        messages.insert(sent, described);
         let answer = json!({"oneOf": [reference(event.ack), reference("Refused")]});
         let summary = format!("The acknowledgement of `{}`.", event.name);
         messages.insert(ack, message(event.name, &summary, &answer));
@@ -35,7 +43,9 @@ pub fn document() -> Value {
             "messages": [in_channel(&sent)],
         });
         operations.insert(sent.clone(), operation);
-        messages.insert(sent, message(event.name, event.summary, &reference(event.payload)));
+        let mut described = message(event.name, event.summary, &reference(event.payload));
+        give_example(&mut described, event.example);
+        messages.insert(sent, described);
     }
     let in_namespace = messages
         .keys()
@@ -99,17 +109,27 @@ pub fn document() -> Value {
 /// What the server does with a client's event: it receives and acknowledges it.
 fn receive(event: &ClientEvent, sent: &str, ack: &str) -> Value {
     let channel = json!({"$ref": "#/channels/namespace"});
+    let mut codes = [event.refusals, &ANY_EVENT].concat();
+    codes.sort_unstable();
     json!({
         "action": "receive",
         "channel": channel,
         "summary": event.summary,
         "messages": [in_channel(sent)],
         "reply": {"channel": channel, "messages": [in_channel(ack)]},
+        "x-refusals": codes,
     })
 }
 
 fn message(name: &str, summary: &str, payload: &Value) -> Value {
     json!({"name": name, "summary": summary, "payload": payload})
+}
+
+/// Adds an example, where there is one.
+fn give_example(message: &mut Value, example: &str) {
+    if let Ok(payload) = serde_json::from_str::<Value>(example) {
+        message["examples"] = json!([{"payload": payload}]);
+    }
 }
 
 fn in_channel(message: &str) -> Value {
