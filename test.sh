@@ -191,6 +191,7 @@ docs() {
   node_packages tests/docs
   node_packages tests/docs/angular-20
   node_packages tests/docs/angular-22
+  node_packages site
   local venv=$target/docs-venv
   python_packages "$venv" tests/clients/python/requirements.txt tests/docs/requirements.txt
   heading 'docs: examples, links, configurations, AsyncAPI and TypeScript'

@@ -18,10 +18,10 @@ pub struct TokenArgs {
     /// The name of the user's clients
     #[arg(long)]
     pub name: Option<String>,
-    /// Patterns of the rooms that it permits, with commas between; `*` stands for any characters [default: everything]
+    /// Patterns of the permitted rooms, separated by commas; `*` stands for any characters [default: everything]
     #[arg(long, value_name = "PATTERNS", value_delimiter = ',')]
     pub rooms: Vec<String>,
-    /// How long it is valid: 30s, 15m, 24h, 7d, or seconds; 0 is for ever
+    /// How long it is valid: 30s, 15m, 24h, 7d, or seconds; 0 for ever
     #[arg(long, default_value = "1h", value_parser = parse_ttl)]
     pub ttl: Duration,
     /// Sign with the private key in this PEM file instead of the configured secret
@@ -30,7 +30,7 @@ pub struct TokenArgs {
     /// The id of the key (kid) in the issuer's JWKS
     #[arg(long, value_name = "ID")]
     pub kid: Option<String>,
-    /// Say whether this token is valid, and what it says
+    /// Check this token, and print its claims
     #[arg(long, value_name = "TOKEN", conflicts_with_all = ["sub", "name", "rooms", "ttl", "private_key", "kid"])]
     pub check: Option<String>,
 }

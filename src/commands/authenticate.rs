@@ -127,12 +127,12 @@ impl Event for Authenticate {
                 let identity = session::identify(context, verifier, token, who).await?;
                 if self.user.as_ref().is_some_and(|user| *user != identity.user_id) {
                     return Err(Refusal::forbidden(
-                        "the token belongs to another user than userId names",
+                        "the token belongs to a user other than userId",
                     ));
                 }
                 if client.user().is_some_and(|user| user != identity.user_id) {
                     return Err(Refusal::forbidden(
-                        "this connection belongs to another user: connect anew to change the user",
+                        "this connection belongs to another user: reconnect to change the user",
                     ));
                 }
                 session::of_token(context, identity).under(client.session())
@@ -179,11 +179,11 @@ impl Authenticate {
         match (&session.user, &self.user) {
             (Some(user), Some(claimed)) if user == claimed => Ok(session),
             (Some(_), _) => Err(Refusal::forbidden(
-                "the application's backend says who this connection belongs to: connect anew to change the user",
+                "the application's backend decides which user this connection belongs to: reconnect to change the user",
             )),
             (None, _) => Err(Refusal::new(
                 Code::Unauthorized,
-                "only the application's backend says who a client is, as it connects",
+                "only the application's backend decides who a client is, when the client connects",
             )),
         }
     }

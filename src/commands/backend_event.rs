@@ -110,7 +110,7 @@ pub struct Sent {
     pub offsets: BTreeMap<RoomName, u64>,
     /// The users without a client: it is queued for them.
     pub queued: Vec<UserId>,
-    /// The users without a client whose queue is full.
+    /// Users without a client whose queue is full.
     pub refused: Vec<UserId>,
     /// The users without a client for whom nothing is queued.
     pub unreached: Vec<UserId>,

@@ -69,7 +69,7 @@ impl Context {
     pub fn permit_namespace(&self, client: &Client) -> Result<(), Refusal> {
         if !self.config.namespace_messages {
             return Err(Refusal::forbidden(
-                "sending to the whole namespace is switched off (NAMESPACE_MESSAGES): name a room",
+                "sending to the whole namespace is turned off (NAMESPACE_MESSAGES): name a room",
             ));
         }
         client.permit_namespace()

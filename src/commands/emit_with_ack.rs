@@ -54,7 +54,7 @@ pub struct Acknowledged {
 pub struct Part {
     /// Those that answered, with their answers.
     pub responses: Vec<Response>,
-    /// The clients that did not answer in time, or have gone.
+    /// The clients that did not answer in time, or have disconnected.
     pub timed_out: Vec<String>,
 }
 

@@ -38,7 +38,7 @@ const TOKEN_REVOKED: ServerEvent = ServerEvent::state(
     "The token of the client was revoked. The client is disconnected.",
 )
 .to("The client.")
-.example(r#"{"message":"The token was revoked: connect anew with another one"}"#);
+.example(r#"{"message":"The token was revoked: reconnect with another one"}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[],
@@ -175,7 +175,7 @@ pub(super) fn check_client(context: &Context, client: &Arc<Client>) {
         return;
     }
     tracing::info!(client = %client.id, "token revoked: disconnecting");
-    let told = TokenRevoked { message: "The token was revoked: connect anew with another one" };
+    let told = TokenRevoked { message: "The token was revoked: reconnect with another one" };
     client.sender.send(&Packet::of(TOKEN_REVOKED.name, &told));
     client.disconnect("token revoked");
 }

@@ -33,7 +33,7 @@ const TOKEN_EXPIRED: ServerEvent = ServerEvent::state(
     "The token of the client has expired. The client is disconnected.",
 )
 .to("The client.")
-.example(r#"{"message":"The token has expired: authenticate in time to stay"}"#);
+.example(r#"{"message":"The token has expired: renew it in time with authenticate"}"#);
 
 pub(super) const FEATURE: Feature = Feature {
     client: &[],
@@ -203,7 +203,8 @@ fn watch_expiry(client: &Arc<Client>, moment: SystemTime) -> AbortHandle {
             return;
         }
         tracing::info!(client = %client.id, "token expired: disconnecting");
-        let expired = Expired { message: "The token has expired: authenticate in time to stay" };
+        let expired =
+            Expired { message: "The token has expired: renew it in time with authenticate" };
         client.sender.send(&Packet::of(TOKEN_EXPIRED.name, &expired));
         client.disconnect("token expired");
     });

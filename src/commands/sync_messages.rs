@@ -76,7 +76,7 @@ enum From {
 struct SyncMessages {
     room: RoomName,
     from: From,
-    /// The greatest number of messages.
+    /// The maximum number of messages.
     limit: usize,
 }
 
@@ -112,7 +112,7 @@ impl Event for SyncMessages {
         client.permit(Right::Read, room)?;
         if client.sender.is_over() {
             // It may have asked for many pages before it was cut off.
-            return Err(Refusal::new(Code::Unavailable, "the connection is over"));
+            return Err(Refusal::new(Code::Unavailable, "the connection is closed"));
         }
         let log = log(context)?;
         let key = client.namespace.key(room);
@@ -123,7 +123,7 @@ impl Event for SyncMessages {
                 let found = log.find_by_message_id(&key, &id.text).await?;
                 found.ok_or_else(|| {
                     let message =
-                        "no message with the id lastMessageId is in the history: page from an offset";
+                        "the history has no message with the id lastMessageId: read from an offset";
                     Refusal::new(Code::NotFound, message)
                 })?
             }

@@ -119,19 +119,19 @@ impl Config {
         };
         warn(
             !self.users_prove(),
-            "authentication is off: every client is believed to be the user that it says it is; \
+            "authentication is off: the server accepts any user that a client claims to be; \
              set JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL to check tokens",
         );
         warn(
             self.handler_url.is_some() && self.handler_secret.is_empty(),
-            "HANDLER_SECRET is not set: the backend at HANDLER_URL cannot tell the server's requests from anybody else's",
+            "HANDLER_SECRET is not set: the backend at HANDLER_URL cannot verify that requests come from this server",
         );
         warn(
             self.auth_enabled()
                 && !self.auth_required()
                 && !self.anonymous_permissions().restricted(),
-            "AUTH_REQUIRED is false and ANONYMOUS_ROOMS is not set: a client that leaves its token out may use every \
-             room, whatever its token permits; name the rooms of clients without a token in ANONYMOUS_ROOMS",
+            "AUTH_REQUIRED is false and ANONYMOUS_ROOMS is not set: a client that sends no token may use every \
+             room, whatever its token would permit; set ANONYMOUS_ROOMS to the rooms of clients without a token",
         );
         warn(
             self.auth_required() && self.anonymous_rooms.restricted(),
@@ -173,15 +173,15 @@ impl Config {
             self.webhook_url
                 .as_ref()
                 .is_some_and(|url| !url.to_ascii_lowercase().starts_with("https:")),
-            "WEBHOOK_URL is not https: whoever is on the way reads what happens; its signature only proves who sent it",
+            "WEBHOOK_URL is not https: others on the network can read the webhooks; the signature only proves who sent them",
         );
         warn(
             self.redis_url.is_some() && self.store_url_given,
-            "STORE_URL has no effect: with REDIS_URL messages are kept in Redis",
+            "STORE_URL has no effect: with REDIS_URL, messages are stored in Redis",
         );
         warn(
             self.send_buffer < self.max_payload,
-            "SEND_BUFFER is smaller than MAX_PAYLOAD: a message that large disconnects whoever receives it",
+            "SEND_BUFFER is smaller than MAX_PAYLOAD: a message of that size disconnects its receivers",
         );
         warnings
     }

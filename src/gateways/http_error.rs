@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::protocol::refusal::{Code, Refusal};
 
-/// What an answer other than a success says, in NestJS's shape.
+/// The body of an error, in NestJS's format.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Error, examples(json!({"statusCode": 404, "message": "Cannot GET /x", "error": "Not Found"})))]
@@ -24,7 +24,7 @@ pub struct ErrorBody {
     error: &'static str,
 }
 
-/// One sentence; a list of them where the request's fields were checked.
+/// One sentence, or a list if the request's fields were validated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = ErrorMessage)]

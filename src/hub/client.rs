@@ -323,7 +323,7 @@ impl Client {
             return Ok(());
         }
         let message = format!(
-            "the room \"{room}\" is not permitted ({}): neither by the token's \"rooms\" or ROOMS_DEFAULT nor, without a token, by ANONYMOUS_ROOMS",
+            "the room \"{room}\" is not permitted ({}): see the token's \"rooms\" and ROOMS_DEFAULT or, without a token, ANONYMOUS_ROOMS",
             right.as_str()
         );
         Err(Refusal::forbidden(message))
@@ -336,7 +336,7 @@ impl Client {
     pub fn permit_namespace(&self) -> Result<(), Refusal> {
         if self.is_restricted() {
             return Err(Refusal::forbidden(
-                "only some rooms may be sent to, as the token or ANONYMOUS_ROOMS says: name one, sending to everyone is not permitted",
+                "sending to the whole namespace is not permitted: the token or ANONYMOUS_ROOMS permits only some rooms, so name one of them",
             ));
         }
         Ok(())

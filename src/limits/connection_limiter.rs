@@ -75,7 +75,7 @@ impl ConnectionLimiter {
         let mut open = self.open.lock();
         if self.max > 0 && open.total >= self.max {
             let retry_after = Some(ROOM_AGAIN);
-            let message = "the server has as many connections as it may have; try again later";
+            let message = "the server has reached its limit of connections; try again later";
             return Err(Refusal { retry_after, ..Refusal::new(Code::Unavailable, message) });
         }
         let source = source.filter(|_| self.max_per_source > 0);

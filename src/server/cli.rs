@@ -22,25 +22,25 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The text below the help.
 const EXAMPLES: &str = "\
 Examples:
-  roomcast                            serve; to try it, open http://localhost:3001
-  PORT=8080 JWT_SECRET=... roomcast   on another port, to clients with a token
-  roomcast --config roomcast.toml     with the settings of a file
-  roomcast --check-config             say what is wrong with the settings
+  roomcast                            run the server, then open http://localhost:3001
+  PORT=8080 JWT_SECRET=... roomcast   use another port, and require tokens
+  roomcast --config roomcast.toml     read the settings from a file
+  roomcast --check-config             check the settings
   roomcast token --sub alice          make a token with the configured key
-  roomcast completions bash           print the completions of a shell";
+  roomcast completions bash           print completions for a shell";
 
 /// A Socket.IO compatible room server: rooms, history, recovery, presence and tokens in one binary.
 ///
-/// Without a command it serves until it gets SIGTERM or SIGINT. Settings are environment variables,
-/// a .env file in the working directory below them, and the file of --config below that.
+/// Without a command, the server runs until it gets SIGTERM or SIGINT. Settings come from environment
+/// variables, else from a .env file in the working directory, else from the file of --config.
 #[derive(Debug, Parser)]
 #[command(name = "roomcast", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
-    /// A TOML file with settings, named as the environment variables in lower case
+    /// A TOML file with settings; the names are those of the environment variables in lower case
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Check the configuration, print it and exit: 0 if it is valid, 2 if not
+    /// Check the configuration, print it, and exit with 0 if it is valid or 2 if it is not
     #[arg(long)]
     pub check_config: bool,
 
@@ -52,13 +52,13 @@ pub struct Cli {
 /// What the binary does besides serving.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Ask a running server whether it is ready: exit code 0 if it is, 1 otherwise
+    /// Check whether a running server is ready; the exit code is 0 if it is, else 1
     Health(HealthArgs),
-    /// Make a token for trying things, or say what is wrong with one
+    /// Make a token for testing, or check one
     Token(TokenArgs),
-    /// Read a password from the standard input and print its argon2 hash, for `ADMIN_PASSWORD`
+    /// Read a password from standard input and print its argon2 hash for `ADMIN_PASSWORD`
     HashPassword,
-    /// Print a shell's completions, to be put where that shell looks for them
+    /// Print shell completions
     ///
     /// bash:        roomcast completions bash > ~/.local/share/bash-completion/completions/roomcast
     /// zsh:         roomcast completions zsh > "${fpath[1]}/_roomcast"
@@ -80,7 +80,7 @@ pub struct CompletionsArgs {
 /// The arguments of `health`.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// What to ask [default: /health/ready of this machine, at the configured port]
+    /// The URL to request [default: /health/ready on this machine, at the configured port]
     #[arg(long)]
     pub url: Option<String>,
 }

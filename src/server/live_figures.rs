@@ -42,13 +42,13 @@ impl Collector for LiveFigures {
         let mut sheet = Sheet(encoder);
         self.connections(&mut sheet)?;
         self.rooms(&mut sheet)?;
-        let help = "Users that are online, and have or had clients on this node";
+        let help = "Online users that have or had clients on this node";
         sheet.gauge("users", help, None, self.registry.users.count())?;
         let uptime = (Timestamp::now().as_millis() - self.started_at.as_millis()) / 1000;
         let uptime = usize::try_from(uptime).unwrap_or(0);
         sheet.gauge("uptime", "Time since the start", Some(&Unit::Seconds), uptime)?;
         runtime(&mut sheet)?;
-        let help = "Engine.IO sessions, those that are in no namespace among them";
+        let help = "Engine.IO sessions, including those in no namespace";
         sheet.gauge("sessions", help, None, self.connection_limiter.open())?;
         of_memory(&mut sheet, &self.memory)?;
         if let Some(store) = &self.store {
@@ -61,8 +61,8 @@ impl Collector for LiveFigures {
             of_cluster(&mut sheet, cluster)?;
         }
         if let Some((written, dropped)) = self.event_log.counts() {
-            sheet.counter("event_log_lines", "Lines of the event log written", None, written)?;
-            let help = "Lines of the event log dropped, because it could not keep up";
+            sheet.counter("event_log_lines", "Event log lines written", None, written)?;
+            let help = "Event log lines dropped because the log could not keep up";
             sheet.counter("event_log_dropped", help, None, dropped)?;
         }
         Ok(())
@@ -84,9 +84,9 @@ impl LiveFigures {
                 unsent.insert(client.sender.account().id(), client.sender.unsent());
             }
         }
-        let help = "What waits to be sent to clients by websocket";
+        let help = "Unsent bytes of websocket clients";
         sheet.gauge("unsent", help, Some(&Unit::Bytes), unsent.into_values().sum::<usize>())?;
-        let help = "Clients that are connected, by namespace, transport and Engine.IO protocol";
+        let help = "Connected clients, by namespace, transport and Engine.IO protocol";
         let mut family = sheet.0.encode_descriptor("connections", help, None, MetricType::Gauge)?;
         for ((namespace, transport, protocol), count) in connections.iter() {
             let labels = [
@@ -117,15 +117,15 @@ impl LiveFigures {
 
 fn of_memory(sheet: &mut Sheet<'_>, memory: &Memory) -> Result<(), Error> {
     let (totals, unit) = (memory.totals(), Some(&Unit::Bytes));
-    let help = "What is held for all connections, in both directions";
+    let help = "Bytes held for all connections, in both directions";
     sheet.gauge("held", help, unit, totals.all)?;
-    let help = "What is held for the connection that most is held for";
+    let help = "Bytes held for the connection with the most";
     sheet.gauge("held_largest", help, unit, totals.largest)?;
-    let help = "What the process may use; 0 where nothing bounds it";
+    let help = "Memory that the process may use; 0 without a limit";
     sheet.gauge("memory_limit", help, unit, memory.limits().process)?;
-    let help = "How near the process is to that: 0, 1 (connections are refused) or 2 (events, too)";
+    let help = "Memory pressure: 0, 1 (connections are refused) or 2 (events, too)";
     sheet.gauge("memory_level", help, None, memory.level() as u8)?;
-    let help = "Connections cut off at the transport, by reason";
+    let help = "Connections closed by the server at the transport, by reason";
     let mut family =
         sheet.0.encode_descriptor("connections_cut_off", help, None, MetricType::Counter)?;
     for (why, count) in memory.cut_off() {
@@ -137,11 +137,11 @@ fn of_memory(sheet: &mut Sheet<'_>, memory: &Memory) -> Result<(), Error> {
 
 fn of_store(sheet: &mut Sheet<'_>, store: &Store) -> Result<(), Error> {
     let stats = store.stats();
-    let help = "Transactions committed; store_entries over these is the size of a batch";
+    let help = "Committed transactions; store_entries divided by these is the batch size";
     sheet.counter("store_commits", help, None, stats.commits)?;
-    sheet.counter("store_commit_failures", "Transactions that failed", None, stats.failures)?;
+    sheet.counter("store_commit_failures", "Failed transactions", None, stats.failures)?;
     sheet.counter("store_entries", "Room messages committed", None, stats.entries)?;
-    let help = "Time spent in commits; over store_commits it is the time of one";
+    let help = "Time spent in commits; divided by store_commits, the time of one";
     let seconds = ConstCounter::new(
         std::time::Duration::from_micros(stats.total_commit_micros).as_secs_f64(),
     );
@@ -152,15 +152,15 @@ fn of_store(sheet: &mut Sheet<'_>, store: &Store) -> Result<(), Error> {
         unit,
         MetricType::Counter,
     )?)?;
-    sheet.gauge("store_writes_waiting", "Writes that wait for the disk", None, stats.queued)?;
-    let help = "Size of the writes that wait for the disk";
+    sheet.gauge("store_writes_waiting", "Writes waiting for the disk", None, stats.queued)?;
+    let help = "Size of the writes waiting for the disk";
     sheet.gauge("store_waiting", help, Some(&Unit::Bytes), stats.queued_bytes)?;
     sheet.gauge("store_rooms", "Rooms with a history", None, stats.rooms)?;
-    let help = "Rooms forgotten to make place for others, beyond MAX_ROOMS or MAX_ROOMS_PER_SENDER";
+    let help = "Rooms forgotten to make space for others, beyond MAX_ROOMS or MAX_ROOMS_PER_SENDER";
     sheet.counter("store_rooms_evicted", help, None, stats.evictions)?;
-    let help = "Size of what is stored, as STORE_MAX_BYTES bounds it; 0 with Redis";
+    let help = "Size of the stored data, as limited by STORE_MAX_BYTES; 0 with Redis";
     sheet.gauge("store_size", help, Some(&Unit::Bytes), stats.bytes)?;
-    let help = "Room messages deleted before their time, because of STORE_MAX_BYTES";
+    let help = "Room messages deleted early because of STORE_MAX_BYTES";
     sheet.counter("store_trimmed", help, None, stats.trimmed)?;
     let help = "Writes refused because the store or its disk was full";
     sheet.counter("store_refused", help, None, stats.refused)
@@ -168,17 +168,12 @@ fn of_store(sheet: &mut Sheet<'_>, store: &Store) -> Result<(), Error> {
 
 fn of_webhooks(sheet: &mut Sheet<'_>, store: &Store) -> Result<(), Error> {
     let stats = store.stats();
-    sheet.gauge(
-        "webhooks_pending",
-        "Webhooks that wait for their delivery",
-        None,
-        stats.webhooks,
-    )?;
+    sheet.gauge("webhooks_pending", "Webhooks waiting for delivery", None, stats.webhooks)?;
     let age = |at: i64| (Timestamp::now().as_millis() - at).max(0) / 1000;
-    let help = "How long ago the oldest webhook that waits happened";
+    let help = "Age of the oldest waiting webhook";
     let unit = Some(&Unit::Seconds);
     sheet.gauge("webhooks_oldest", help, unit, stats.oldest_webhook_ms.map_or(0, age))?;
-    let help = "Webhooks dropped because more than WEBHOOK_QUEUE waited, or the store failed; never those of messages";
+    let help = "Webhooks dropped because more than WEBHOOK_QUEUE were waiting, or the store failed; never those of messages";
     sheet.counter("webhooks_dropped", help, None, stats.webhooks_dropped)?;
     let help = "Webhooks given up after three days";
     sheet.counter("webhooks_given_up", help, None, stats.webhooks_failed)
@@ -188,19 +183,19 @@ fn of_cluster(sheet: &mut Sheet<'_>, cluster: &Cluster) -> Result<(), Error> {
     let counters = cluster.counters();
     let up = usize::from(cluster.health().is_ok());
     sheet.gauge("redis_up", "Whether Redis is connected: 1, else 0", None, up)?;
-    let help = "Times that Redis was connected; more than 1 where it was lost in between";
+    let help = "Connections made to Redis; more than 1 after a loss";
     sheet.counter("redis_sessions", help, None, counters.sessions.get())?;
-    let help = "Nodes that are alive, this one among them; 0 while Redis is away";
+    let help = "Live nodes, including this one; 0 while Redis is away";
     sheet.gauge("cluster_nodes", help, None, cluster.node_count())?;
     let help = "Signals published for other nodes";
     sheet.counter("cluster_signals_published", help, None, counters.published.get())?;
-    let help = "Signals that other nodes did not get, as Redis was away or could not keep up";
+    let help = "Signals lost to other nodes because Redis was away or could not keep up";
     sheet.counter("cluster_signals_lost", help, None, counters.unpublished.get())?;
-    let help = "Room messages and signals that came by Redis";
+    let help = "Room messages and signals received by Redis";
     sheet.counter("cluster_received", help, None, counters.received.get())?;
-    let help = "Rooms brought up to date from the log, after a lost connection";
+    let help = "Rooms caught up from the log after a lost connection";
     sheet.counter("cluster_rooms_caught_up", help, None, counters.caught_up.get())?;
-    let help = "Dead nodes that this one has cleared up after";
+    let help = "Dead nodes that this node has cleaned up after";
     sheet.counter("cluster_nodes_reaped", help, None, counters.reaped.get())
 }
 
@@ -209,8 +204,8 @@ fn runtime(sheet: &mut Sheet<'_>) -> Result<(), Error> {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return Ok(()) };
     let metrics = runtime.metrics();
     sheet.gauge("runtime_workers", "Threads that run tasks", None, metrics.num_workers())?;
-    sheet.gauge("runtime_tasks", "Tasks that live", None, metrics.num_alive_tasks())?;
-    let help = "Tasks that wait for a thread, beyond those that a thread has set aside for itself";
+    sheet.gauge("runtime_tasks", "Live tasks", None, metrics.num_alive_tasks())?;
+    let help = "Tasks waiting for a thread, without those in a thread's own queue";
     sheet.gauge("runtime_tasks_waiting", help, None, metrics.global_queue_depth())
 }
 

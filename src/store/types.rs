@@ -347,8 +347,8 @@ pub enum StoreError {
     KeyReused,
     /// The sender's queued messages, for all users together, have reached their limit.
     #[error(
-        "too much that you sent waits for users that are offline (QUEUE_SENDER_LIMIT); \
-         try again when some of them have been online"
+        "too many of your messages are waiting for offline users (QUEUE_SENDER_LIMIT); \
+         try again after some of these users have connected"
     )]
     SenderQueueFull,
 }

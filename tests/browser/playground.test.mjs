@@ -129,7 +129,7 @@ test('the list of events can be filtered, paused and cleared, and has a bound', 
     await view.hears('out', 'message', 'cherry');
 
     await view.button('Clear').click();
-    await view.says('empty', 'Nothing yet.');
+    await view.says('empty', 'No events yet.');
 
     // A flood from a backend: the rate is seen, and only the newest are kept.
     const send = (text) =>

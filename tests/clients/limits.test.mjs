@@ -22,7 +22,7 @@ const kinds = [
 ];
 
 for (const [limit, status, words] of [
-  ['MAX_CONNECTIONS', 503, 'as many connections as it may have'],
+  ['MAX_CONNECTIONS', 503, 'reached its limit of connections'],
   ['MAX_CONNECTIONS_PER_IP', 429, 'too many connections from this address'],
 ]) {
   story(`${limit}: what every generation is told`, { [limit]: '1' }, async ({ open, connect }) => {

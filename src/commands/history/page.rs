@@ -24,19 +24,19 @@ pub struct HistoryItem {
     pub offset: u64,
     /// Its id.
     pub id: String,
-    /// The event as which it was delivered.
+    /// The event that delivered it.
     pub event: String,
     /// The object, without its offset.
     #[schema(value_type = Object)]
     pub data: Payload,
-    /// When the server took it.
+    /// When the server accepted it.
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
     /// Who has read it.
     pub receipts: Vec<HistoryReceipt>,
 }
 
-/// That a user has read a message.
+/// A receipt: a user has read a message.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryReceipt {
@@ -58,7 +58,7 @@ pub struct HistoryPage {
     /// The room's epoch; `null` without history.
     #[schema(required)]
     pub epoch: Option<String>,
-    /// Whether nothing comes after the last item.
+    /// Whether this is the last page.
     pub complete: bool,
 }
 

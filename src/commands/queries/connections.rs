@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// A client that is connected.
+/// A connected client.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Connection {
@@ -28,7 +28,7 @@ pub struct Connection {
     /// Its user, once known.
     #[schema(required, example = "alice")]
     user_id: Option<String>,
-    /// What it is called.
+    /// Its name.
     #[schema(example = "Alice")]
     client_name: String,
     /// Its namespace.

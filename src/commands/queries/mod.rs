@@ -22,14 +22,14 @@ pub use self::{
 };
 use crate::broker::cluster::Answers;
 
-/// Whether all nodes are in what is shown. With one node nothing is said of it.
+/// Whether all nodes are included. Absent with one node.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Coverage {
-    /// With several nodes: true where not all of them could be asked, so that something may be missing.
+    /// With several nodes: true if some did not answer, so that entries may be missing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     partial: bool,
-    /// With several nodes: those that did not answer.
+    /// With several nodes: the nodes that did not answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     unreachable: Vec<String>,

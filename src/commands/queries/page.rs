@@ -13,11 +13,11 @@ use crate::broker::{cluster::Answers, survey::PageRequest};
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Page<T> {
-    /// The items, in an order that stays.
+    /// The items, in a stable order.
     pub items: Vec<T>,
     /// The number of items of all pages.
     pub total: usize,
-    /// What to give as `cursor` for the next page; `null` on the last one.
+    /// The `cursor` of the next page; `null` on the last one.
     #[schema(required)]
     pub next_cursor: Option<String>,
     /// Whether all nodes are in it.

@@ -32,10 +32,10 @@ pub struct Room {
     namespace: String,
     /// The number of its members.
     connections: usize,
-    /// When its first member came; `null` where there is only its history.
+    /// When its first member joined; `null` if only the history is left.
     #[schema(required, value_type = Option<String>, format = DateTime)]
     created_at: Option<Timestamp>,
-    /// When a message or a signal last came; `null` where there is only its history.
+    /// The time of the last message or signal; `null` if only the history is left.
     #[schema(required, value_type = Option<String>, format = DateTime)]
     last_activity: Option<Timestamp>,
 }
@@ -66,16 +66,16 @@ pub struct LiveRoom {
     members: Vec<Member>,
 }
 
-/// A room, with its members and where its history stands.
+/// A room with its members, offset and epoch.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RoomDetail {
     #[serde(flatten)]
     room: Room,
-    /// Who is in it.
+    /// Its members.
     members: Vec<Member>,
-    /// The offset of its newest message; 0 where none is kept.
+    /// The offset of its newest message; 0 without history.
     offset: u64,
-    /// Changes only if its history was lost; `null` where there is none.
+    /// Changes only if the history was lost; `null` without history.
     #[schema(required)]
     epoch: Option<String>,
     /// Whether all nodes are in it.
@@ -93,7 +93,7 @@ pub struct Member {
     /// Its user, once known.
     #[schema(required, example = "alice")]
     user_id: Option<String>,
-    /// What it is called.
+    /// Its name.
     #[schema(example = "Alice")]
     client_name: String,
 }

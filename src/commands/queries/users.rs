@@ -20,17 +20,17 @@ pub struct Presence {
     /// The user.
     #[schema(example = "alice")]
     user_id: String,
-    /// Whether it has a client, or had one a moment ago.
+    /// Whether it has a client, or had one within `PRESENCE_GRACE`.
     online: bool,
-    /// What it says of itself: `online`, `away`, `busy` or `offline`.
+    /// Its status: `online`, `away`, `busy` or `offline`.
     #[schema(value_type = String, example = "online")]
     status: Status,
-    /// When one of its clients last sent something; `null` where that is not known.
+    /// When one of its clients last sent something; `null` if unknown.
     #[schema(required, value_type = Option<String>, format = DateTime)]
     last_active: Option<Timestamp>,
     /// The ids of its clients, in all namespaces.
     connections: Vec<String>,
-    /// The number of messages that wait for it.
+    /// The number of queued messages.
     queued: u64,
     /// Whether all nodes are in it.
     #[serde(flatten)]
@@ -101,7 +101,7 @@ pub fn last_activity_here(context: &Context, user: &UserId) -> Option<Timestamp>
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Stats {
-    /// Clients that are connected.
+    /// Connected clients.
     connections: usize,
     /// Rooms with a member.
     rooms: usize,

@@ -59,7 +59,7 @@ impl Later {
             let Some(client) = client.upgrade() else { return };
             tracing::warn!(client = %client.id, id, "the application's backend has not acknowledged in time what it took");
             let message =
-                "the application's backend has taken the event, and has not answered in time";
+                "the application's backend accepted the event, and did not answer in time";
             context.metrics.refused(Code::Unavailable);
             refused::tell(&client, &event, Some(ack), &Refusal::new(Code::Unavailable, message));
         });

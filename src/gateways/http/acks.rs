@@ -32,7 +32,7 @@ pub(super) struct AckDto {
 
 /// Acknowledge an event
 ///
-/// One about which the handler was asked, and answered 202: within 30 seconds, and once.
+/// The acknowledgement of an event that the handler answered with 202: within 30 seconds, and once.
 #[utoipa::path(
     post,
     path = "/acks/{id}",
@@ -40,7 +40,7 @@ pub(super) struct AckDto {
     tag = "management",
     params(("id" = String, Path, description = "The id of the request to the handler")),
     request_body = AckDto,
-    responses((status = 204, description = "The client is being told"), (status = 404, description = "Nobody waits for it: it is too late, it was given already, or the client has gone", body = crate::gateways::http_error::ErrorBody), BodyErrors, KeyErrors, Busy),
+    responses((status = 204, description = "The client is being notified"), (status = 404, description = "Nobody waits for it: it is too late, it was given already, or the client has gone", body = crate::gateways::http_error::ErrorBody), BodyErrors, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn acknowledge(

@@ -20,13 +20,13 @@ use crate::{
 #[into_params(parameter_in = Query)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Filter {
-    /// They are in this namespace; in any where none is given.
+    /// Only clients in this namespace; the default is any.
     #[param(example = "/chat")]
     namespace: Option<String>,
-    /// They are of this user.
+    /// Only clients of this user.
     #[param(min_length = 1)]
     user_id: Option<String>,
-    /// They are in this room, of the namespace `/` where none is given.
+    /// Only clients in this room; the default namespace is `/`.
     #[param(min_length = 1, max_length = 200)]
     room: Option<String>,
 }
@@ -86,7 +86,7 @@ pub(super) struct Where {
     namespace: Option<String>,
 }
 
-/// Look at one connection
+/// Get one connection
 #[utoipa::path(
     get,
     path = "/connections/{clientId}",
@@ -109,7 +109,7 @@ pub(super) async fn one(
 
 /// Disconnect a client
 ///
-/// From the namespace that it is in by this id. Other namespaces of its connection go on.
+/// Disconnects the client from the namespace that this id belongs to. Its connection stays in other namespaces.
 #[utoipa::path(
     delete,
     path = "/connections/{clientId}",

@@ -35,7 +35,7 @@ use crate::{
 /// How long acknowledgements may be awaited, in milliseconds.
 const WAIT_MS: RangeInclusive<u64> = 100..=30_000;
 
-/// An event, and to whom it goes: to everyone of the namespace where nobody is named.
+/// An event and its addressees. Without addressees it goes to everyone in the namespace.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({
@@ -48,27 +48,27 @@ const WAIT_MS: RangeInclusive<u64> = 100..=30_000;
 #[schema(as = Event)]
 #[allow(dead_code, reason = "the shape as it is documented; what comes in is read field by field")]
 pub(super) struct EventDto {
-    /// The event's name: none of Socket.IO's own, and none by which the server tells a client its state.
+    /// The event's name. Socket.IO's own events and the server's state events are not allowed.
     #[schema(min_length = 1)]
     event: String,
-    /// Its argument; null where it is not given. An object to rooms is a message of each of them, numbered
+    /// Its argument; the default is null. An object for rooms is a message of each of them, numbered
     /// and stored.
     #[schema(value_type = Value, required = false)]
     data: Box<RawValue>,
-    /// The rooms to whose members it goes.
+    /// Rooms to send it to.
     #[schema(min_items = 1)]
     rooms: Option<Vec<String>>,
-    /// The users to whose clients it goes, in all namespaces.
+    /// Users to send it to, in all namespaces.
     #[schema(min_items = 1)]
     users: Option<Vec<String>>,
-    /// The clients to which it goes, in all namespaces.
+    /// Clients to send it to, in all namespaces.
     #[schema(min_items = 1)]
     clients: Option<Vec<String>>,
     except: Option<LeftOut>,
     /// The namespace of the rooms, or of everyone.
     #[schema(default = "/")]
     namespace: Option<String>,
-    /// Whether only those are meant who are there at this moment: nothing is numbered, stored or queued.
+    /// Whether to send only to clients that are connected now. Nothing is numbered, stored or queued.
     volatile: Option<bool>,
     /// All its arguments, in the place of `data`. Such an event is volatile. A binary value is `{"$binary": "<base64>"}`.
     args: Option<Vec<Value>>,
@@ -76,18 +76,18 @@ pub(super) struct EventDto {
     ack: Option<AckDto>,
 }
 
-/// How acknowledgements are awaited.
+/// How to wait for acknowledgements.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = Ack)]
 #[allow(dead_code, reason = "as above")]
 pub(super) struct AckDto {
-    /// How long, in milliseconds.
+    /// How long to wait, in milliseconds.
     #[schema(minimum = 100, maximum = 30000)]
     timeout_ms: u64,
 }
 
-/// Who is left out of the live delivery.
+/// Excluded from the live delivery.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Except)]
@@ -101,7 +101,7 @@ pub(super) struct LeftOut {
     clients: Option<Vec<String>>,
 }
 
-/// What became of an event.
+/// The result of an event.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(json!({"id": "4d2f3c8e-9b1a-4f6e-8a57-0c2b9d6e1f34", "offsets": {"room-7": 42}, "queued": ["bob"], "refused": [], "notFound": []})))]
@@ -109,11 +109,11 @@ pub(super) struct SentEvent {
     /// The `id` of the data if it has one, else a new one.
     #[schema(value_type = String)]
     id: Box<RawValue>,
-    /// Its number in each of the rooms that keep it.
+    /// Its offset in each room with history.
     offsets: BTreeMap<String, u64>,
-    /// The users without a client that get it when they next connect.
+    /// Users without a client. They get it when they next connect.
     queued: Vec<String>,
-    /// The users without a client whose queue is full.
+    /// Users without a client whose queue is full.
     refused: Vec<String>,
     /// The clients that are not connected, and the users without a client for whom nothing is queued: none of
     /// them gets it.
@@ -137,7 +137,7 @@ pub(super) struct AcknowledgedEvent {
     id: Box<RawValue>,
     /// The clients that answered.
     responses: Vec<AckResponse>,
-    /// The clients that did not answer in time, or have gone.
+    /// The clients that did not answer in time, or have disconnected.
     timed_out: Vec<String>,
     /// Whether all nodes were asked.
     #[serde(flatten)]
@@ -168,7 +168,7 @@ pub(super) struct AckResponse {
     request_body = EventDto,
     responses(
         (status = 201, description = "It was sent", body = SentEvent),
-        (status = 200, description = "With `ack`: it was sent, and this is what the clients acknowledged", body = AcknowledgedEvent),
+        (status = 200, description = "With `ack`: it was sent, and the clients have acknowledged", body = AcknowledgedEvent),
         BodyErrors, KeyErrors, Busy,
     ),
     security(("bearer" = []), ("apiKey" = [])),

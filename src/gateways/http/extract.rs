@@ -159,13 +159,13 @@ impl Segment {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct InNamespace {
-    /// The namespace, one of those that `WEBSOCKET_NAMESPACE` allows; `/` where none is given.
+    /// The namespace, as allowed by `WEBSOCKET_NAMESPACE`; the default is `/`.
     #[param(example = "/chat")]
     pub namespace: Option<String>,
 }
 
 impl InNamespace {
-    /// The namespace, `/` where none is given.
+    /// The namespace; the default is `/`.
     pub(super) fn find(&self, app: &App) -> Result<Arc<Namespace>, HttpError> {
         namespace(&app.registry, self.namespace.as_deref().unwrap_or("/"))
             .map_err(|fault| HttpError::faults(vec![fault]))
@@ -176,10 +176,10 @@ impl InNamespace {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Paging {
-    /// The greatest number of items.
+    /// The maximum number of items.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
     pub limit: Option<String>,
-    /// The `nextCursor` of the page before; from the beginning where none is given.
+    /// The `nextCursor` of the previous page. Without it, the list starts at the beginning.
     pub cursor: Option<String>,
 }
 

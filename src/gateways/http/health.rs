@@ -16,7 +16,7 @@ use crate::{
     store::{self, Store},
 };
 
-/// The state of the server and of what it needs, in the shape of NestJS' Terminus.
+/// The state of the server and its dependencies, in the format of NestJS Terminus.
 #[derive(Serialize, ToSchema)]
 #[schema(examples(json!({
     "status": "ok",
@@ -43,7 +43,7 @@ pub(super) struct Indicator {
     /// Why it is down.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<Cow<'static, str>>,
-    /// What else is to be said of it.
+    /// Further details.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<Cow<'static, str>>,
 }
@@ -95,24 +95,24 @@ fn report(app: &App) -> (StatusCode, Json<Health>) {
     (status, Json(Health { status: if is_up { "ok" } else { "error" }, info, error, details }))
 }
 
-/// Ask how the server is
+/// Check the server's health
 #[utoipa::path(
     get,
     path = "/health",
     operation_id = "getHealth",
     tag = "operation",
     responses(
-        (status = 200, description = "All is up", body = Health),
-        (status = 503, description = "Something is down, or the server is stopping", body = Health),
+        (status = 200, description = "Everything is up", body = Health),
+        (status = 503, description = "Something is down, or the server stops", body = Health),
     ),
 )]
 pub(super) async fn health(State(app): State<App>) -> impl IntoResponse {
     report(&app)
 }
 
-/// Ask whether the server is ready for clients
+/// Check whether the server is ready for clients
 ///
-/// It is not while it is stopping, while its store is down, and, with several nodes, while Redis is away.
+/// It is not ready while it stops, while its store is down, and, with several nodes, while Redis is away.
 #[utoipa::path(
     get,
     path = "/health/ready",
@@ -127,14 +127,14 @@ pub(super) async fn ready(State(app): State<App>) -> impl IntoResponse {
     report(&app)
 }
 
-/// That the server lives.
+/// The server is alive.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Live {
     /// `ok`
     status: &'static str,
 }
 
-/// Ask whether the server lives
+/// Check whether the server is alive
 #[utoipa::path(
     get,
     path = "/health/live",
@@ -148,15 +148,15 @@ pub(super) async fn live() -> Json<Live> {
 
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
-/// Read the figures
+/// Read the metrics
 ///
-/// In Prometheus' text format: as `OpenMetrics` to who accepts that.
+/// In Prometheus' text format, or as `OpenMetrics` if the request accepts that.
 #[utoipa::path(
     get,
     path = "/metrics",
     operation_id = "getMetrics",
     tag = "operation",
-    responses((status = 200, description = "The figures", body = String, content_type = "text/plain")),
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")),
 )]
 pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> impl IntoResponse {
     let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());

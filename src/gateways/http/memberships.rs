@@ -40,11 +40,11 @@ pub(super) struct RoomsDto {
     /// The rooms.
     #[schema(min_items = 1, max_items = 1000)]
     rooms: Vec<String>,
-    /// Their namespace. Where none is given: `/`, or for one client its own.
+    /// Their namespace. The default is `/`, or for one client its own.
     namespace: Option<String>,
 }
 
-/// How many clients it was done for.
+/// The number of affected clients.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AffectedClients, examples(json!({"clients": 2})))]
 pub(super) struct AffectedDto {
@@ -63,7 +63,7 @@ impl From<Affected> for Json<AffectedDto> {
 
 /// Put a user into rooms
 ///
-/// All its clients of the namespace, as if they had joined, whatever their permissions. The clients get
+/// All its clients in the namespace join the rooms. Their permissions are not checked. The clients get
 /// `room-joined`.
 #[utoipa::path(
     post,
@@ -84,9 +84,9 @@ pub(super) async fn join_user(
     change(&app, target, body_rooms(&app, &body), true).await
 }
 
-/// Take a user out of rooms
+/// Remove a user from rooms
 ///
-/// All its clients of the namespace. The clients get `room-left`.
+/// All its clients in the namespace leave the rooms. They get `room-left`.
 #[utoipa::path(
     delete,
     path = "/users/{userId}/rooms",
@@ -94,8 +94,8 @@ pub(super) async fn join_user(
     tag = "management",
     params(
         ("userId" = String, Path, description = "The user's id"),
-        ("room" = Vec<String>, Query, description = "The rooms: the parameter may stand several times"),
-        ("namespace" = Option<String>, Query, description = "Their namespace; `/` where none is given"),
+        ("room" = Vec<String>, Query, description = "The rooms; the parameter can be repeated"),
+        ("namespace" = Option<String>, Query, description = "Their namespace; the default is `/`"),
     ),
     responses((status = 200, description = "How many clients are out of the rooms now", body = AffectedDto), QueryErrors, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
@@ -111,7 +111,7 @@ pub(super) async fn leave_user(
 
 /// Put a client into rooms
 ///
-/// As if it had joined, whatever its permissions. The client gets `room-joined`.
+/// The client joins the rooms. Its permissions are not checked. It gets `room-joined`.
 #[utoipa::path(
     post,
     path = "/connections/{clientId}/rooms",
@@ -131,7 +131,7 @@ pub(super) async fn join_client(
     change(&app, client(&path)?, rooms, true).await
 }
 
-/// Take a client out of rooms
+/// Remove a client from rooms
 ///
 /// The client gets `room-left`.
 #[utoipa::path(
@@ -141,8 +141,8 @@ pub(super) async fn join_client(
     tag = "management",
     params(
         ("clientId" = String, Path, description = "The client's socket id"),
-        ("room" = Vec<String>, Query, description = "The rooms: the parameter may stand several times"),
-        ("namespace" = Option<String>, Query, description = "Their namespace; the client's own where none is given"),
+        ("room" = Vec<String>, Query, description = "The rooms; the parameter can be repeated"),
+        ("namespace" = Option<String>, Query, description = "Their namespace; the default is the client's own"),
     ),
     responses((status = 200, description = "It is out of the rooms now", body = AffectedDto), NotFound, QueryErrors, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),

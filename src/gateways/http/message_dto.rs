@@ -44,7 +44,7 @@ struct MessageFields {
     /// A UUID of version 4.
     #[schema(format = "uuid")]
     id: String,
-    /// The sending client, which is left out of a broadcast unless `replyToSender` is true.
+    /// The sending client. It gets no copy of a broadcast unless `replyToSender` is true.
     #[schema(min_length = 1)]
     client_id: String,
     /// The sender's name.
@@ -59,7 +59,7 @@ struct MessageFields {
     /// R for the room `resource:R`.
     #[schema(min_length = 1, max_length = 191, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     resource_id: Option<String>,
-    /// What kind of message it is.
+    /// The kind of message.
     #[schema(min_length = 1)]
     message_type: String,
     /// The text.

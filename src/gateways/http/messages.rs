@@ -23,8 +23,8 @@ use crate::{
 
 /// Send a message to a room
 ///
-/// The body goes to every member of the room as `message-reply`, to the letter; unless
-/// `replyToSender` is true, the client named by `clientId` is left out.
+/// The body goes to every member of the room as `message-reply`, unchanged. Unless
+/// `replyToSender` is true, the client named by `clientId` gets no copy.
 #[utoipa::path(
     post,
     path = "/messages/broadcast",
@@ -92,14 +92,14 @@ pub(super) struct ToClient {
     /// client its state.
     #[param(default = "message-reply")]
     event_name: Option<String>,
-    /// The namespace; where none is given, the client is found wherever it is.
+    /// The namespace. By default the client is found in any.
     #[param(example = "/chat")]
     namespace: Option<String>,
 }
 
 /// Send a message to one client
 ///
-/// The body goes to that client, to the letter.
+/// The body goes to that client, unchanged.
 #[utoipa::path(
     post,
     path = "/messages/{clientId}",

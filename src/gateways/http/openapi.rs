@@ -40,7 +40,7 @@ use crate::{
     tags(
         (name = "messages", description = "Messages to rooms and clients"),
         (name = "management", description = "Events, connections, rooms and users"),
-        (name = "operation", description = "Health and figures"),
+        (name = "operation", description = "Health and metrics"),
     ),
     components(schemas(ErrorBody)),
     modifiers(&Keys),
@@ -132,7 +132,7 @@ impl IntoResponses for BodyErrors {
             ),
             (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "The body is not said to be JSON",
+                "The Content-Type is not JSON",
                 json!("the body must be JSON: send it with Content-Type: application/json"),
             ),
         ])
@@ -165,7 +165,7 @@ impl IntoResponses for KeyErrors {
             ),
             (
                 StatusCode::FORBIDDEN,
-                "The route needs an API key and none is configured",
+                "The route needs an API key, and none is configured",
                 json!("this route needs an API key and none is configured: set API_KEYS"),
             ),
             (
@@ -182,7 +182,7 @@ pub(super) enum NotFound {}
 
 impl IntoResponses for NotFound {
     fn responses() -> Responses {
-        errors([(StatusCode::NOT_FOUND, "There is none", json!("Client x is not connected"))])
+        errors([(StatusCode::NOT_FOUND, "Not found", json!("Client x is not connected"))])
     }
 }
 

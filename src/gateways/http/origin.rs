@@ -130,8 +130,8 @@ pub(super) async fn check(
         !origin.to_str().is_ok_and(is_allowed)
     });
     if refused && *allowed != CorsOrigin::Any {
-        let message = "the Origin of this request is not one that CORS_ORIGIN allows; \
-                       the server's own page is, under an address, localhost or a name in PUBLIC_HOSTS";
+        let message = "the Origin of this request is not allowed by CORS_ORIGIN; \
+                       the server's own page is allowed under an IP address, localhost or a name in PUBLIC_HOSTS";
         return HttpError::new(StatusCode::FORBIDDEN, message).into_response();
     }
     next.run(request).await

@@ -21,7 +21,7 @@ use crate::{
 /// The greatest length of a `jti`, in Unicode code points.
 const MAX_JTI: usize = 1000;
 
-/// The tokens to revoke: those that match all that is given. `jti` or `userId` is required.
+/// The tokens to revoke: those that match all given fields. `jti` or `userId` is required.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = TokensToRevoke, examples(json!({
@@ -34,7 +34,7 @@ pub(super) struct TokensDto {
     jti: Option<String>,
     /// The user.
     user_id: Option<String>,
-    /// Only tokens whose `iat` is earlier; one without counts as older.
+    /// Only tokens with an earlier `iat`. A token without `iat` counts as older.
     #[schema(format = DateTime)]
     issued_before: Option<String>,
     /// Until when: no token that matches should be valid for longer.
@@ -42,7 +42,7 @@ pub(super) struct TokensDto {
     expires_at: String,
 }
 
-/// Tokens that are no longer good.
+/// Revoked tokens.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Revocation)]
@@ -57,7 +57,7 @@ pub(super) struct RevocationDto {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     user_id: Option<String>,
-    /// Only tokens whose `iat` is earlier, if that was given.
+    /// Only tokens with an earlier `iat`, if given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Option<String>, format = DateTime)]
     issued_before: Option<Timestamp>,
@@ -67,7 +67,7 @@ pub(super) struct RevocationDto {
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// Whether all nodes know of it already; the others will within a second of their return.
+    /// Whether all nodes know it already; the others will within a second of their return.
     #[serde(flatten)]
     coverage: Coverage,
 }
@@ -144,16 +144,16 @@ pub(super) async fn list(
     Ok(Json(Page { items, total, next_cursor, coverage }))
 }
 
-/// Take a revocation back
+/// Delete a revocation
 ///
-/// The tokens are good again.
+/// The tokens are valid again.
 #[utoipa::path(
     delete,
     path = "/revocations/{id}",
     operation_id = "deleteRevocation",
     tag = "management",
     params(("id" = String, Path, description = "The revocation's id")),
-    responses((status = 204, description = "It is taken back"), NotFound, KeyErrors, Busy),
+    responses((status = 204, description = "It is deleted"), NotFound, KeyErrors, Busy),
     security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn reinstate(

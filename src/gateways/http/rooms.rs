@@ -21,7 +21,7 @@ const MAX_OFFSET: u64 = (1 << 53) - 1;
 
 /// List the rooms
 ///
-/// Those of one namespace that have a member.
+/// The rooms of one namespace that have a member.
 #[utoipa::path(
     get,
     path = "/rooms",
@@ -39,9 +39,9 @@ pub(super) async fn list(
     Ok(Json(queries::rooms(&app, &*query.find(&app)?, &paging.read()?).await))
 }
 
-/// Look at one room
+/// Get one room
 ///
-/// Its members, and where its history stands.
+/// Its members, offset and epoch.
 #[utoipa::path(
     get,
     path = "/rooms/{room}",
@@ -64,10 +64,10 @@ pub(super) async fn one(
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct After {
-    /// The offset after which to begin.
+    /// The page begins after this offset.
     #[param(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64, default = 0)]
     after: Option<String>,
-    /// The greatest number of messages.
+    /// The maximum number of messages.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<String>,
 }

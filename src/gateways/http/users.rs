@@ -18,9 +18,9 @@ use crate::{
     protocol::names::UserId,
 };
 
-/// Look at a user's presence
+/// Get a user's presence
 ///
-/// A user that nobody knows is offline.
+/// An unknown user is offline.
 #[utoipa::path(
     get,
     path = "/users/{userId}",
@@ -45,7 +45,7 @@ const MAX_REASON: usize = 200;
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Why {
-    /// Why, for the event log.
+    /// The reason, for the event log.
     #[param(max_length = 200, default = "server namespace disconnect")]
     reason: Option<String>,
 }

@@ -251,7 +251,7 @@ impl MessageHandler<LocalAdapter, Direct> for EventHandler {
         let text = unmarked(text);
         let attachments: Arc<[Bytes]> = attachments.into_iter().flatten().collect();
         if self.0.app.draining.load(Ordering::Acquire) {
-            let refusal = Refusal::new(Code::Unavailable, "the server is stopping: connect anew");
+            let refusal = Refusal::new(Code::Unavailable, "the server is stopping: reconnect");
             return self.0.refuse_unread(text.as_str(), ack, &refusal);
         }
         if let Err(refusal) = self.0.app.memory.check_work() {

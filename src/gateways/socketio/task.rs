@@ -146,8 +146,7 @@ impl Connection {
         let done = done.unwrap_or_else(|| {
             self.app.metrics.panicked();
             tracing::error!(client = %client.id, event = name, "a panic ended this event");
-            let message =
-                "the server made a mistake with this event, which may have been done in part";
+            let message = "an internal error ended this event; parts of it may have taken effect";
             Err(Refusal::new(Code::Unavailable, message))
         });
         match done {

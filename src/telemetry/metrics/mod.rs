@@ -169,11 +169,11 @@ impl Metrics {
     fn register(&mut self) {
         let figures = &mut self.figures;
         add(figures, "connections_opened", "Clients that have connected", &self.connections);
-        add(figures, "connections_closed", "Clients that have gone", &self.disconnections);
+        add(figures, "connections_closed", "Clients that have disconnected", &self.disconnections);
         add(
             figures,
             "packets_delivered",
-            "Packets handed to clients of this node",
+            "Packets passed to clients of this node",
             &self.delivered,
         );
         add(
@@ -188,35 +188,36 @@ impl Metrics {
         for reason in Slow::ALL {
             drop(self.slow_consumers.get_or_create(&ReasonLabel { reason: reason.as_str() }));
         }
-        let help = "Clients disconnected because they went on sending too much";
+        let help = "Clients disconnected for flooding";
         add(figures, "floods", help, &self.floods);
-        add(figures, "panics", "Events that ended in a fault of the server's own", &self.panics);
-        let help = "Events that clients sent, by name";
+        add(figures, "panics", "Events that ended in a panic of the server", &self.panics);
+        let help = "Events received from clients, by name";
         add(figures, "events_received", help, &self.received);
-        let help = "Events that wait behind others of their clients";
+        let help = "Events waiting behind earlier events of the same client";
         add(figures, "events_waiting", help, &self.waiting);
-        add(figures, "refusals", "Events that were refused, by code", &self.refused);
-        let help = "What a limit has turned away: events, authentications, connections, HTTP requests; memory: any of them";
+        add(figures, "refusals", "Refused events, by code", &self.refused);
+        let help = "Refusals by a limit: events, authentications, connections, HTTP requests; memory: any of them";
         add(figures, "limited", help, &self.limits);
         add(figures, "http_requests", "HTTP requests answered, by status", &self.requests);
-        let help = "Clients of this node that one message or signal went to";
+        let help = "Clients of this node that receive one message or signal";
         add(figures, "fan_out_recipients", help, &self.recipients);
-        let help = "Time to hand one message or signal to its recipients";
+        let help = "Time to pass one message or signal to its recipients";
         add_seconds(figures, "fan_out", help, &self.fan_out);
         let help = "Time from a client's event to its acknowledgement";
         add_seconds(figures, "acknowledgement", help, &self.answered);
         let HandlerFigures { requests, seconds, under_way, waiting } = &self.handler;
         let help = "Requests to the application's backend, by kind and outcome";
         add(figures, "handler_requests", help, requests);
-        let help = "Time that the application's backend took for its answer";
+        let help = "Time the application's backend takes to answer";
         add_seconds(figures, "handler_answer", help, seconds);
-        let help = "Requests to the application's backend that are under way";
+        let help = "Requests to the application's backend in progress";
         add(figures, "handler_under_way", help, under_way);
-        let help = "Requests to the application's backend that wait for a free place";
+        let help = "Requests to the application's backend waiting for a free slot";
         add(figures, "handler_waiting", help, waiting);
-        let help = "Webhooks sent, by outcome: delivered, gone, or why they failed";
+        let help = "Webhook requests, by outcome: delivered, gone, or the reason of the failure";
         add(figures, "webhook_requests", help, &self.webhooks);
-        let help = "Whether the endpoint for webhooks has answered 410 and gets nothing until a restart: 1, else 0";
+        let help =
+            "1 if the webhook endpoint has answered 410 and gets nothing until a restart, else 0";
         add(figures, "webhooks_off", help, &self.webhooks_off);
     }
 

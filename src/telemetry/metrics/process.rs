@@ -67,7 +67,7 @@ impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Some(figures) = Figures::read() else { return Ok(()) };
         let cpu = ConstCounter::new(figures.cpu_seconds);
-        let help = "CPU time spent, the kernel's for the process among it";
+        let help = "CPU time used by the process, in user and kernel mode";
         cpu.encode(encoder.encode_descriptor(
             "process_cpu",
             help,
@@ -79,11 +79,11 @@ impl Collector for Process {
             gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)
         };
         let resident = figures.resident_bytes;
-        gauge("process_resident_memory", "Memory in use", Some(&Unit::Bytes), resident)?;
+        gauge("process_resident_memory", "Resident memory", Some(&Unit::Bytes), resident)?;
         gauge("process_threads", "Threads", None, figures.threads)?;
-        gauge("process_open_fds", "File descriptors in use", None, figures.open_fds)?;
+        gauge("process_open_fds", "Open file descriptors", None, figures.open_fds)?;
         if let Some(max) = figures.max_fds {
-            gauge("process_max_fds", "File descriptors that may be in use", None, max)?;
+            gauge("process_max_fds", "Limit of open file descriptors", None, max)?;
         }
         Ok(())
     }

@@ -118,14 +118,14 @@ function connect() {
     },
     lost(reason, wait) {
       feed.add('note', 'connection lost', { reason }, true);
-      status('waiting', `Trying again in ${Math.max(1, Math.round(wait / 1000))} s`);
+      status('waiting', `Retrying in ${Math.max(1, Math.round(wait / 1000))} s`);
       diagnose(reason, connectedBefore);
     },
     closed(reason) {
       feed.add('note', 'disconnected', { reason });
       end('off', 'Not connected');
       const isUnexplained = reason.includes('server') && at('trouble').hidden;
-      if (isUnexplained) trouble('The server ended the connection.', 'Its log may say why.');
+      if (isUnexplained) trouble('The server ended the connection.', 'The server’s log may say why.');
     },
   });
   showSession();
@@ -144,30 +144,30 @@ function end(state, text) {
 /** What to do about a refusal. */
 function advice(message) {
   const known = [
-    [/authentication required/, 'This server checks tokens: put one into the field above. With the server’s own key, make one by `roomcast token --sub alice`.'],
-    [/expired|not valid yet/, 'Get a fresh token, and look at the clocks of this server and of whoever issued it.'],
-    [/signature|algorithm|\(kid\)/, 'The token must be signed with the key that the server has in JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL. To look closer: `roomcast token --check TOKEN`'],
-    [/token/, 'To look closer at it: `roomcast token --check TOKEN`'],
-    [/namespace/i, 'The server’s namespaces are those of WEBSOCKET_NAMESPACE: / and /chat unless it is set.'],
-    [/too many|limit|full/, 'The server has reached a limit that its operator set: try again later.'],
+    [/authentication required/, 'This server requires a token: enter one above. `roomcast token --sub alice` makes one with the server’s key.'],
+    [/expired|not valid yet/, 'Get a new token, and check the clocks of the server and of the issuer.'],
+    [/signature|algorithm|\(kid\)/, 'The token must be signed with the key in JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL. To check a token: `roomcast token --check TOKEN`'],
+    [/token/, 'To check a token: `roomcast token --check TOKEN`'],
+    [/namespace/i, 'WEBSOCKET_NAMESPACE lists the namespaces of the server. The default is / and /chat.'],
+    [/too many|limit|full/, 'The server has reached a limit. Try again later.'],
   ];
   return known.find(([pattern]) => pattern.test(message))?.[1] ?? 'The server’s log may say more.';
 }
 
-/** Says why a connection does not come about: a browser tells the page nothing of it. */
+/** Finds out why there is no connection: browsers do not tell pages. */
 async function diagnose(reason, connectedBefore) {
   const attempt = socket;
   const answers = await fetch(new URL('health/live', server), { cache: 'no-store' }).then(({ ok }) => ok, () => false);
   if (socket !== attempt || attempt?.connected) return;
   if (!answers) {
-    trouble('The server does not answer.', `Is it running, and does ${server.host} lead to it? This page tries again by itself.`);
+    trouble('The server does not answer.', `Check that it runs, and that ${server.host} is its address. This page retries by itself.`);
   } else if (connectedBefore) {
-    trouble('The connection was lost.', `${reason}. This page tries again by itself.`);
+    trouble('The connection was lost.', `${reason}. This page retries by itself.`);
   } else {
     trouble(
-      'The server answers, but takes no websocket from this page.',
-      'WEBSOCKET_TRANSPORTS must name websocket. A proxy in front must pass the Upgrade header, and the Host header ' +
-        `or else ${location.origin} must be in CORS_ORIGIN.`,
+      'The server answers, but refuses the websocket of this page.',
+      'WEBSOCKET_TRANSPORTS must name websocket. A proxy must forward the Upgrade and the Host header. If it changes ' +
+        `the Host header, add ${location.origin} to CORS_ORIGIN.`,
     );
   }
 }
@@ -284,15 +284,15 @@ async function askMembers(name) {
   if (answer?.ok) {
     const { members } = await answer.json();
     room.members = new Map(members.map(({ clientId, clientName, userId }) => [clientId, { name: clientName, user: userId }]));
-    room.source = 'All members, as the server lists them.';
+    room.source = 'All members.';
   } else if (answer?.status === 401) {
     room.source = key
-      ? 'Heard so far: the API key is not one of the server’s.'
-      : 'Heard so far. The server lists all of them to whoever brings an API key.';
+      ? 'Clients seen so far: the API key is not valid.'
+      : 'Clients seen so far. For a complete list, enter an API key.';
   } else if (answer?.status === 403) {
-    room.source = 'Heard so far. The server lists all of them once it has API_KEYS, or with NODE_ENV=development.';
+    room.source = 'Clients seen so far. For a complete list, set API_KEYS or NODE_ENV=development on the server.';
   } else {
-    room.source = 'Heard so far.';
+    room.source = 'Clients seen so far.';
   }
   showRooms();
 }
