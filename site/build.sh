@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 stamp=node_modules/.lockfile
-current=$(sha256sum package-lock.json)
+current=$(cat package-lock.json package.json | sha256sum)
 if [[ ! -f $stamp || $(<"$stamp") != "$current" ]]; then
   npm ci --no-audit --no-fund
   printf '%s\n' "$current" >"$stamp"

@@ -84,7 +84,7 @@ story('nginx', async ({ server, member }) => {
   });
 });
 
-story('a rollout beside an old gateway, by the path', { SOCKET_PATH: '/rooms' }, async ({ server }) => {
+story('a rollout beside an old gateway, by the path', { SOCKET_PATH: '/realtime' }, async ({ server }) => {
   const [port, oldPort] = [await freePort(), await freePort()];
   let site = await example('rollout.nginx.conf');
   site = replaced(site, LOCAL, `127.0.0.1:${server.port}`);
@@ -97,7 +97,7 @@ story('a rollout beside an old gateway, by the path', { SOCKET_PATH: '/rooms' },
       await reachable(`http://127.0.0.1:${oldPort}/`);
       await reachable(`http://127.0.0.1:${port}/`);
       const url = `http://127.0.0.1:${port}`;
-      const moved = await connect({ url }, { path: '/rooms' });
+      const moved = await connect({ url }, { path: '/realtime' });
       assert.equal((await ask(moved, 'join-room', { roomName: 'lobby' })).success, true);
       const others = io(url, { forceNew: true });
       await within(new Promise((done) => others.emit('join', 'lobby', done)), 'the old gateway behind the proxy');
