@@ -5,19 +5,19 @@
 /** What is called with the answer to an event: what was asked for, or why not. `success` tells which. */
 export type Acknowledge<T> = (answer: T | Refused) => void;
 
-/** 1 to 200 characters without control characters; a number counts as its decimal string. */
+/** 1 to 200 characters without control characters. A number counts as its decimal string. */
 export type Name = string | number;
 
-/** The sender's id of a message, or the server's where it gave none. */
+/** The message's id: the sender's, or the server's if the sender gave none. */
 export type MessageId = string | number;
 
 /** RFC 3339, UTC, with milliseconds: as JavaScript's `toISOString()`. */
 export type Timestamp = string;
 
-/** Why an event was not honoured. The application's backend may have codes of its own. */
-export type Code = "no_room" | "invalid_payload" | "unknown_event" | "unauthorized" | "forbidden" | "rate_limited" | "too_large" | "too_many_rooms" | "not_found" | "queue_full" | "unavailable" | "rejected" | "idempotency_mismatch" | string;
+/** Why an event was refused. The application's backend may use codes of its own. */
+export type Code = "no_room" | "invalid_payload" | "unknown_event" | "unauthorized" | "forbidden" | "rate_limited" | "too_large" | "too_many_rooms" | "not_found" | "queue_full" | "unavailable" | "rejected" | string;
 
-/** An object that names a room: the first of these that is present counts. */
+/** An object that names a room. The first of these fields that is present counts. */
 export type Room = {
   /** The room's name. */
   roomName: Name;
@@ -39,204 +39,196 @@ export type Room = {
 /** A room's name, or an object that names it. */
 export type RoomOrName = Name | Room;
 
-/** The event was not honoured and changed nothing. */
+/** The event was refused. It has changed nothing. */
 export interface Refused {
   success: false;
-  /** What was wrong, what is allowed, what to do. */
+  /** What was wrong, what is allowed, and what to do. */
   message: string;
   code: Code;
-  /** When trying again may succeed, in milliseconds; with `rate_limited`. */
+  /** How long to wait before the next attempt, in milliseconds. With `rate_limited`. */
   retryAfterMs?: number;
-  /** What the application's backend says besides, if it refused. */
+  /** More from the application's backend, if it refused the event. */
   data?: unknown;
 }
 
-/** The event was honoured. */
+/** The event was accepted. */
 export interface Success {
   success: true;
 }
 
-/** The event was honoured. */
+/** The event was accepted. */
 export interface Done {
   success: true;
-  /** What was done. */
+  /** A description. */
   message: string;
 }
 
-/** Why an event was not honoured. */
+/** An event was refused. */
 export interface EventError {
-  /** What was wrong, what is allowed, what to do. */
+  /** What was wrong, what is allowed, and what to do. */
   message: string;
   code: Code;
-  /** The event. */
+  /** The name of the refused event. */
   event: string;
-  /** When trying again may succeed, in milliseconds; with `rate_limited`. */
+  /** How long to wait before the next attempt, in milliseconds. With `rate_limited`. */
   retryAfterMs?: number;
-  /** What the application's backend says besides, if it refused. */
+  /** More from the application's backend, if it refused the event. */
   data?: unknown;
 }
 
-/** Why an event was not honoured. */
+/** An event was refused. */
 export interface Exception {
   status: "error";
-  /** What was wrong, what is allowed, what to do. */
+  /** What was wrong, what is allowed, and what to do. */
   message: string;
 }
 
-/** Who the client is. */
+/** The new client. */
 export interface Connected {
   /** A welcome. */
   message: string;
-  /** The client: its socket's id. */
+  /** The client's id (its `socket.id`). */
   connectionId: string;
-  /** The client: its socket's id. */
+  /** The client's id (its `socket.id`). */
   clientId: string;
   timestamp: Timestamp;
 }
 
 export interface ClientAnnouncement {
-  /** The client: its socket's id. */
+  /** The client's id (its `socket.id`). */
   clientId: string;
-  /** What the client is called. */
+  /** The client's name. */
   clientName: string;
-  /** What has happened. */
+  /** A description. */
   message: string;
 }
 
-/** The room to join, and what the client has of it already. */
+/** The room to join, and the newest message that the client has. */
 export type JoinRoom = Name | Room & {
-  /** The newest offset that the client has of this room: what came after it is sent first. */
+  /** The newest offset that the client has. Everything after it is sent first. */
   offset?: number;
   /** The epoch that the offset belongs to. */
   epoch?: string;
   [field: string]: unknown;
 };
 
-/** The client is in the room, or out of it. */
+/** The client has joined or left. */
 export interface RoomAcknowledge {
   success: true;
-  /** The client: its socket's id. */
+  /** The client's id (its `socket.id`). */
   clientId: string;
-  /** What the client is called. */
+  /** The client's name. */
   clientName: string;
   /** The room's name. */
   roomName: string;
-  /** What was done. */
+  /** A description. */
   message: string;
   roomId?: Name;
   room?: Name;
   resourceId?: Name;
-  /** The room's newest offset that the client has now. */
+  /** The room's current offset: the client has everything up to it. */
   offset?: number;
-  /** Which history the offset belongs to; it changes only where the history was lost. */
+  /** The history that the offset belongs to. It changes only if the history was lost. */
   epoch?: string;
-  /** Whether everything that was missed has been sent, where the join asked for it. */
+  /** Whether all missed messages have been sent. Present if the join had an `offset`. */
   recovered?: boolean;
-  /** How many messages were sent before the join. */
+  /** The number of messages that were sent before the join. */
   missed?: number;
-  /** The oldest offset that can be read, or the next one if none can. */
+  /** The oldest offset in the history, or the next one if it is empty. */
   oldestOffset?: number;
 }
 
-/** That the client is in the room, or out of it. */
+/** The client has joined or left. */
 export interface RoomConfirmation {
   success: true;
   /** The room's name. */
   roomName: string;
-  /** What was done. */
+  /** A description. */
   message: string;
   timestamp: Timestamp;
 }
 
-/** The room as the client named it: its name, or an object with the one field that did. */
+/** The room as the client named it: the name, or an object with the field that named it. */
 export type RoomEcho = Name | Room;
 
-/** Who came or went. */
+/** A client joined or left. */
 export interface RoomMove {
-  /** The user; null for a client without one. */
+  /** The user, or null for a client without a user. */
   userId: string | null;
-  /** The client: its socket's id. */
+  /** The client's id (its `socket.id`). */
   socketId: string;
-  /** What the client is called. */
+  /** The client's name. */
   clientName: string;
   /** The room's name. */
   room: string;
   timestamp: Timestamp;
 }
 
-/** Who came or went. */
+/** A client joined or left. */
 export interface RoomMoveCamel {
-  /** The user; null for a client without one. */
+  /** The user, or null for a client without a user. */
   userId: string | null;
-  /** The client: its socket's id. */
+  /** The client's id (its `socket.id`). */
   socketId: string;
-  /** What the client is called. */
+  /** The client's name. */
   clientName: string;
   /** The room's name. */
   roomId: string;
   timestamp: Timestamp;
 }
 
-/** An object for a room; it goes out as it is. */
+/** An object for a room. It is forwarded unchanged. */
 export type RoomObject = Room & {
   id?: MessageId;
-  /** The same again within `IDEMPOTENCY_WINDOW` is done once. It is not forwarded. */
-  idempotencyKey?: string;
   [field: string]: unknown;
 };
 
-/** A message for a room; it goes out as it is. */
+/** A message for a room. It is forwarded unchanged. */
 export type RoomMessage = Room & {
   id?: MessageId;
-  /** The same again within `IDEMPOTENCY_WINDOW` is done once. It is not forwarded. */
-  idempotencyKey?: string;
-  /** The sender gets no copy of its own. */
+  /** If true, the sender gets no copy; if false, it does. */
   omitSender?: boolean;
-  /** The sender gets its own copy. Without either: where the room is named by `resourceId`. */
+  /** If true, the sender gets a copy. Without `omitSender` and `replyToSender` it gets one if the room is named by `resourceId`. */
   replyToSender?: boolean;
   [field: string]: unknown;
 };
 
-/** A message for everyone of the namespace. */
+/** A message for everyone in the namespace. */
 export type NamespaceMessage = string | {
-  /** What is said. */
+  /** The content. */
   text: unknown;
   id?: MessageId;
-  /** The same again within `IDEMPOTENCY_WINDOW` is done once. It is not forwarded. */
-  idempotencyKey?: string;
   [field: string]: unknown;
 };
 
 export type Message = RoomMessage | NamespaceMessage;
 
-/** The object that was sent, with its number in the room added. */
+/** The object as it was sent, plus its `offset`. */
 export interface Delivered {
-  /** The message's number in its room, from 1; absent without history. */
+  /** The message's number in its room, from 1. Absent without history. */
   offset?: number;
   [field: string]: unknown;
 }
 
-/** A chat message; further fields go out with it. */
+/** A chat message. All other fields are forwarded. */
 export type ChatMessage = Room & {
-  /** What is said. */
+  /** The content. */
   content: unknown;
   id?: MessageId;
-  /** The same again within `IDEMPOTENCY_WINDOW` is done once. It is not forwarded. */
-  idempotencyKey?: string;
   [field: string]: unknown;
 };
 
-/** A chat message, with the further fields of its payload. */
+/** A chat message, with all other fields of the payload. */
 export interface NewMessage {
   id: MessageId;
-  /** The user; null for a client without one. */
+  /** The user, or null for a client without a user. */
   sender: string | null;
-  /** The client: its socket's id. */
+  /** The client's id (its `socket.id`). */
   clientId: string;
-  /** What is said. */
+  /** The content. */
   content: unknown;
   timestamp: Timestamp;
-  /** The message's number in its room, from 1; absent without history. */
+  /** The message's number in its room, from 1. Absent without history. */
   offset?: number;
   [field: string]: unknown;
 }
@@ -247,22 +239,20 @@ export interface MessageSent {
   status: "sent";
 }
 
-/** The message is stored (where there is history) and on its way. */
+/** The message was accepted, and stored if history is on. */
 export interface MessageAcknowledge {
   success: true;
   id: MessageId;
-  /** The room; null where it went to everyone. */
+  /** The room, or null for a message to the whole namespace. */
   roomName: string | null;
   timestamp: Timestamp;
-  /** The message's number in its room, from 1; absent without history. */
+  /** The message's number in its room, from 1. Absent without history. */
   offset?: number;
-  /** It was done before, with the same idempotency key; nothing was done now. */
-  duplicate?: boolean;
 }
 
-/** An event of one's own. */
+/** An event of your own. */
 export interface CustomEvent {
-  /** Its name: none of Socket.IO's own, and none that the server sends. */
+  /** Its name. Names of Socket.IO's own events and of the server's events are refused. */
   event: string;
   /** Its argument. */
   data?: unknown;
@@ -270,42 +260,31 @@ export interface CustomEvent {
   roomId?: Name;
   room?: Name;
   resourceId?: Name;
-  /** The same again within `IDEMPOTENCY_WINDOW` is done once. It is not forwarded. */
-  idempotencyKey?: string;
 }
 
-/** The event was sent. */
-export interface CustomEventAcknowledge {
-  success: true;
-  /** What was done. */
-  message: string;
-  /** It was done before, with the same idempotency key; nothing was done now. */
-  duplicate?: boolean;
-}
-
-/** Whether one types in a room. */
+/** Whether the client is typing in a room. */
 export type Typing = Room & {
-  /** Whether one does. */
+  /** True: is typing. False: has stopped. */
   isTyping: boolean;
   [field: string]: unknown;
 };
 
-/** Who types, or has stopped. */
+/** A client is typing, or has stopped. */
 export interface UserTyping {
-  /** The user; null for a client without one. */
+  /** The user, or null for a client without a user. */
   userId: string | null;
-  /** The client: its socket's id. */
+  /** The client's id (its `socket.id`). */
   clientId: string;
-  /** What the client is called. */
+  /** The client's name. */
   clientName: string;
   /** The room's name. */
   roomId: string;
-  /** Whether it does. */
+  /** True: is typing. False: has stopped. */
   isTyping: boolean;
   timestamp: Timestamp;
 }
 
-/** That a message of a room was read. */
+/** The message that was read. */
 export type ReadReceipt = Room & {
   messageId: MessageId;
   [field: string]: unknown;
@@ -314,23 +293,23 @@ export type ReadReceipt = Room & {
 /** The receipt was sent. */
 export interface ReceiptAcknowledge {
   success: true;
-  /** Whether it was recorded with the message. */
+  /** Whether the receipt was recorded with the message. */
   recorded: boolean;
 }
 
-/** Who has read which message. */
+/** A client has read a message. */
 export interface MessageRead {
   messageId: MessageId;
-  /** The user; null for a client without one. */
+  /** The user, or null for a client without a user. */
   userId: string | null;
-  /** The client: its socket's id. */
+  /** The client's id (its `socket.id`). */
   clientId: string;
   /** The room's name. */
   roomId: string;
   timestamp: Timestamp;
 }
 
-/** Who one is: the user alone where authentication is off, with a token where it is on. */
+/** The user. With authentication on, a token is required. */
 export type Authenticate = Name | {
   userId?: Name;
   /** A JSON Web Token whose subject is the user. */
@@ -341,37 +320,37 @@ export interface Authenticated {
   success: true;
   /** The user. */
   userId: string;
-  /** What was done. */
+  /** A description. */
   message: string;
   timestamp: Timestamp;
 }
 
 export interface TokenExpired {
-  /** What to do. */
+  /** A description. */
   message: string;
 }
 
 export interface TokenRevoked {
-  /** What to do. */
+  /** A description. */
   message: string;
 }
 
-/** What a user says of itself. */
+/** The status of a user. */
 export type Status = "online" | "away" | "busy" | "offline";
 
-/** How a user is. */
+/** The status of a user. */
 export interface Presence {
   status: Status;
 }
 
-/** Who came or went. */
+/** A user came online or went offline. */
 export interface UserMove {
   /** The user. */
   userId: string;
   timestamp: Timestamp;
 }
 
-/** How a user is. */
+/** The status of a user. */
 export interface PresenceChange {
   /** The user. */
   userId: string;
@@ -379,7 +358,7 @@ export interface PresenceChange {
   lastActive: Timestamp;
 }
 
-/** What the content of a private message is. */
+/** The kind of content. */
 export type Kind = "text" | "image" | "file" | "notification";
 
 /** A message for one user. */
@@ -390,38 +369,34 @@ export type PrivateMessage = ({
   target: Name;
   [field: string]: unknown;
 }) & {
-  /** What is said. */
+  /** The content. */
   message: unknown;
   messageType?: Kind;
   id?: MessageId;
-  /** The same again within `IDEMPOTENCY_WINDOW` is done once. It is not forwarded. */
-  idempotencyKey?: string;
   [field: string]: unknown;
 };
 
-/** The message was taken. */
+/** The message was accepted. */
 export interface PrivateAcknowledge {
   success: true;
-  /** What was done. */
+  /** A description. */
   message: string;
   id: MessageId;
-  /** It was sent to at least one client of the user. */
+  /** Whether it was sent to at least one client of the user. */
   delivered: boolean;
-  /** It waits until the user connects. */
+  /** Whether it waits until the user connects. */
   queued: boolean;
-  /** It was done before, with the same idempotency key; nothing was done now. */
-  duplicate?: boolean;
 }
 
 /** A private message. */
 export interface Private {
   id: MessageId;
-  /** The user; null for a client without one. */
+  /** The user, or null for a client without a user. */
   from: string | null;
-  /** The client: its socket's id. */
+  /** The client's id (its `socket.id`). */
   clientId: string;
   message: {
-    /** What is said. */
+    /** The content. */
     content: unknown;
     type: Kind;
     timestamp: Timestamp;
@@ -432,14 +407,14 @@ export interface Private {
 export interface PrivateSent {
   target: Name;
   id: MessageId;
-  /** It was sent to at least one client of the user. */
+  /** Whether it was sent to at least one client of the user. */
   delivered: boolean;
-  /** It waits until the user connects. */
+  /** Whether it waits until the user connects. */
   queued: boolean;
   timestamp: Timestamp;
 }
 
-/** Which part of a room's history is wanted: after `lastMessageId`, else after `offset`, else from the oldest. */
+/** The part of the history to read: after `lastMessageId`, else after `offset`, else from the oldest message. */
 export type SyncMessages = Room & {
   lastMessageId?: MessageId;
   /** The newest offset that the client has. */
@@ -453,13 +428,13 @@ export interface SyncAcknowledge {
   success: true;
   /** The room's name. */
   roomId: string;
-  /** How many messages were sent. */
+  /** The number of messages that were sent. */
   syncedMessageCount: number;
-  /** Where the next page begins. */
+  /** The `offset` for the next page. */
   offset: number;
-  /** Which history the offset belongs to; it changes only where the history was lost. */
+  /** The history that the offset belongs to. It changes only if the history was lost. */
   epoch: string;
-  /** Whether nothing comes after this page. */
+  /** Whether this was the last page. */
   complete: boolean;
 }
 
@@ -467,124 +442,124 @@ export interface SyncAcknowledge {
 export interface SyncComplete {
   /** The room's name. */
   roomId: string;
-  /** How many messages were sent. */
+  /** The number of messages that were sent. */
   syncedMessageCount: number;
-  /** Where the next page begins. */
+  /** The `offset` for the next page. */
   offset: number;
-  /** Which history the offset belongs to; it changes only where the history was lost. */
+  /** The history that the offset belongs to. It changes only if the history was lost. */
   epoch: string;
-  /** Whether nothing comes after this page. */
+  /** Whether this was the last page. */
   complete: boolean;
 }
 
 export interface Pong {
   /** The server's time, in milliseconds since 1970. */
   timestamp: number;
-  /** Some words. */
+  /** A description. */
   message: string;
 }
 
 /** What clients receive. Extend it by the events of your own. */
 export interface ServerToClientEvents {
-  /** An event of this client was not honoured. */
+  /** Reports that an event of this client was refused. */
   error: (payload: EventError) => void;
-  /** The same, for the events in camelCase, as NestJS says it. */
+  /** The same as `error` in the format of NestJS, sent in addition to it for camelCase events. */
   exception: (payload: Exception) => void;
-  /** To a new client: who it is. */
+  /** Welcomes a new client and tells it its id. */
   connected: (payload: Connected) => void;
-  /** To everyone of the namespace: a client has come. */
+  /** A client has connected. Off with `ANNOUNCE_CONNECTIONS=false`; paused above `ANNOUNCE_MAX` clients. */
   "client-connected": (payload: ClientAnnouncement) => void;
-  /** To everyone of the namespace: a client has gone. */
+  /** A client has disconnected. Off with `ANNOUNCE_CONNECTIONS=false`; paused above `ANNOUNCE_MAX` clients. */
   "client-disconnected": (payload: ClientAnnouncement) => void;
-  /** To the client that joined by `join-room` or `watch-resource`, or that a backend or its token put into the room. */
+  /** The client has joined a room by `join-room` or `watch-resource`, or a backend or its token has put it into the room. */
   "room-joined": (payload: RoomConfirmation) => void;
-  /** To the client that left by `leave-room` or `unwatch-resource`, or that a backend or a narrower token put out of the room. */
+  /** The client has left a room by `leave-room` or `unwatch-resource`, or a backend or a narrower token has taken it out. */
   "room-left": (payload: RoomConfirmation) => void;
-  /** To the client that joined by `joinRoom`: the room, in the shape that it used. */
+  /** The client has joined a room by `joinRoom`. The argument has the shape that the client used. */
   joinedRoom: (payload: RoomEcho) => void;
-  /** To the client that left by `leaveRoom`, or that a narrower token put out of the room it had joined by `joinRoom`. */
+  /** The client has left a room by `leaveRoom`, or a narrower token has taken it out of a room that it joined by `joinRoom`. */
   leftRoom: (payload: RoomEcho) => void;
-  /** To the room's other members: a client has joined by `join-room` or `watch-resource`. */
+  /** A client has joined the room by `join-room` or `watch-resource`. */
   "user-joined": (payload: RoomMove) => void;
-  /** To the room's other members: a client that had joined so has left or disconnected. */
+  /** A client that joined by `join-room` or `watch-resource` has left the room or disconnected. */
   "user-left": (payload: RoomMove) => void;
-  /** To the room's other members: a client has joined by `joinRoom`. */
+  /** A client has joined the room by `joinRoom`. */
   userJoinedRoom: (payload: RoomMoveCamel) => void;
-  /** To the room's other members: a client that had joined so has left or disconnected. */
+  /** A client that joined by `joinRoom` has left the room or disconnected. */
   userLeftRoom: (payload: RoomMoveCamel) => void;
-  /** A message to a room, as its sender or a backend sent it. */
+  /** A message to a room: the object that a client sent by `message`, or a backend by `POST /messages/broadcast`. */
   "message-reply": (payload: Delivered) => void;
-  /** A message to everyone of the namespace. */
+  /** A message to the whole namespace: the object or string that a client sent by `message` without a room. */
   message: (payload: NamespaceMessage) => void;
-  /** An update of a resource, as its sender sent it to `channels`. */
+  /** An update of a resource: the object that a client sent by `channels`. */
   "resource-update": (payload: Delivered) => void;
-  /** A chat message to a room: `sender`, `clientId` and `timestamp` are the server's word. */
+  /** A chat message: the object that a client sent by `sendMessage`. The server sets `sender`, `clientId` and `timestamp`. */
   newMessage: (payload: NewMessage) => void;
-  /** To the sender of a chat message: it was taken. */
+  /** The chat message was accepted. */
   messageSent: (payload: MessageSent) => void;
-  /** To the room's other members: somebody types, or has stopped. */
+  /** A client is typing, or has stopped. */
   userTyping: (payload: UserTyping) => void;
-  /** To the room's members: somebody has read a message. */
+  /** A client has read a message. */
   messageRead: (payload: MessageRead) => void;
-  /** To a client that said who it is. */
+  /** The client is authenticated. */
   authenticated: (payload: Authenticated) => void;
-  /** The client's token has ended: it is disconnected. */
+  /** The token of the client has expired. The client is disconnected. */
   "token-expired": (payload: TokenExpired) => void;
-  /** The client's token was revoked: it is disconnected. */
+  /** The token of the client was revoked. The client is disconnected. */
   "token-revoked": (payload: TokenRevoked) => void;
-  /** The first client of a user has come. */
+  /** The first client of a user has connected. */
   "user-online": (payload: UserMove) => void;
-  /** The last client of a user has gone, `PRESENCE_GRACE` ago. */
+  /** The last client of a user has disconnected, `PRESENCE_GRACE` ago. */
   "user-offline": (payload: UserMove) => void;
-  /** A user says how it is, or has gone. */
+  /** A user has set its status, or has gone offline. */
   presenceUpdate: (payload: PresenceChange) => void;
-  /** A message from another user. */
+  /** A private message. */
   "private-message": (payload: Private) => void;
-  /** To the sender of a private message: it was taken. */
+  /** The private message was accepted. */
   "message-sent": (payload: PrivateSent) => void;
-  /** To the client that sent `syncMessages`: the page is complete. */
+  /** The page of history is complete. */
   syncComplete: (payload: SyncComplete) => void;
-  /** The answer to `ping`. */
+  /** Answers `ping`. */
   pong: (payload: Pong) => void;
 }
 
 /** What clients send. */
 export interface ClientToServerEvents {
-  /** Enter a room; the client gets `room-joined`, the others `user-joined`. With `offset`, what was missed is sent first. */
+  /** Joins a room. With `offset`, the messages that the client missed are sent first. */
   "join-room": (payload: JoinRoom, ack?: Acknowledge<RoomAcknowledge>) => void;
-  /** The same as `join-room`. */
+  /** The same as `join-room`, usually with `resourceId`. */
   "watch-resource": (payload: JoinRoom, ack?: Acknowledge<RoomAcknowledge>) => void;
-  /** Enter a room; the client gets `joinedRoom`, the others `userJoinedRoom`. With `offset`, what was missed is sent first. */
+  /** Joins a room, as `join-room`. The client gets `joinedRoom`, the others `userJoinedRoom`. */
   joinRoom: (payload: JoinRoom, ack?: Acknowledge<RoomAcknowledge>) => void;
-  /** Leave a room; the client gets `room-left`, the others `user-left`. */
+  /** Leaves a room. */
   "leave-room": (payload: RoomOrName, ack?: Acknowledge<RoomAcknowledge>) => void;
-  /** The same as `leave-room`. */
+  /** The same as `leave-room`, usually with `resourceId`. */
   "unwatch-resource": (payload: RoomOrName, ack?: Acknowledge<RoomAcknowledge>) => void;
-  /** Leave a room; the client gets `leftRoom`, the others `userLeftRoom`. */
+  /** Leaves a room. The client gets `leftRoom`, the others `userLeftRoom`. */
   leaveRoom: (payload: RoomOrName, ack?: Acknowledge<RoomAcknowledge>) => void;
-  /** Send an object to a room, as `message-reply`; or, without a room, an object with `text`, or a string, to everyone of the namespace, as `message`. */
+  /** Sends an object to a room, as `message-reply`. Without a room, sends a string or an object with `text` to the whole namespace, as `message`. */
   message: (payload: Message, ack?: Acknowledge<MessageAcknowledge>) => void;
-  /** Send an update of a resource to its room, the sender included, as `resource-update`. */
+  /** Sends an update of a resource to its room, as `resource-update`. The sender gets it too. */
   channels: (payload: RoomObject, ack?: Acknowledge<MessageAcknowledge>) => void;
-  /** Send a chat message to a room, the sender included, as `newMessage`; the sender gets `messageSent` besides. */
+  /** Sends a chat message to a room, as `newMessage`. The sender gets it too, and `messageSent`. */
   sendMessage: (payload: ChatMessage, ack?: Acknowledge<MessageAcknowledge>) => void;
-  /** Send an event of one's own to a room, or to everyone of the namespace; never to the sender. It is neither numbered nor stored. */
-  "custom-event": (payload: CustomEvent, ack?: Acknowledge<CustomEventAcknowledge>) => void;
-  /** Say whether one types; the room's other members get `userTyping`. */
+  /** Sends an event of your own to a room, or to the whole namespace. The sender does not get it. It is neither numbered nor stored. */
+  "custom-event": (payload: CustomEvent, ack?: Acknowledge<Done>) => void;
+  /** Says whether the client is typing. The room's other members get `userTyping`. */
   typingIndicator: (payload: Typing, ack?: Acknowledge<Success>) => void;
-  /** Say that a message was read; the room's members get `messageRead`, and it is recorded with the message. */
+  /** Says that a message was read. The room's members get `messageRead`, and the receipt is recorded with the message. */
   readReceipt: (payload: ReadReceipt, ack?: Acknowledge<ReceiptAcknowledge>) => void;
-  /** Say who one is, or renew a token before it ends. */
+  /** Identifies the user of this client, or renews its token before it expires. */
   authenticate: (payload: Authenticate, ack?: Acknowledge<Done>) => void;
-  /** Say how one is; others get `presenceUpdate`. Needs a user. */
+  /** Sets the user's status. Others get `presenceUpdate`. The client needs a user. */
   presenceUpdate: (payload: Presence, ack?: Acknowledge<Success>) => void;
-  /** Send a message to all clients of one user; where authentication is on it waits for a user who has none. */
+  /** Sends a message to all clients of one user. If the user has none and authentication is on, the message is queued. */
   "private-message": (payload: PrivateMessage, ack?: Acknowledge<PrivateAcknowledge>) => void;
-  /** Read a room's history: the messages come as the events that they were, oldest first, then `syncComplete`. */
+  /** Reads a room's history. The messages arrive as their original events, oldest first, followed by `syncComplete`. */
   syncMessages: (payload: SyncMessages, ack?: Acknowledge<SyncAcknowledge>) => void;
-  /** Ask for a `pong`. */
+  /** Requests a `pong`. */
   ping: (ack?: Acknowledge<Success>) => void;
-  /** Say that the user is active. */
+  /** Refreshes the `lastActive` time of the user. */
   heartbeat: (ack?: Acknowledge<Success>) => void;
 }
 
@@ -599,7 +574,7 @@ export interface Acknowledgements {
   message: MessageAcknowledge | Refused;
   channels: MessageAcknowledge | Refused;
   sendMessage: MessageAcknowledge | Refused;
-  "custom-event": CustomEventAcknowledge | Refused;
+  "custom-event": Done | Refused;
   typingIndicator: Success | Refused;
   readReceipt: ReceiptAcknowledge | Refused;
   authenticate: Done | Refused;

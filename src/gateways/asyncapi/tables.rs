@@ -34,7 +34,7 @@ pub(super) fn fields(schema: &Value, schemas: &Map<String, Value>) -> String {
     }
     for field in &shape.fields {
         let names = field.names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
-        let names = names.join(" or ");
+        let names = listed(&names);
         let required = if field.is_required { "yes" } else { "no" };
         let _ = writeln!(out, "| {names} | {} | {required} | {} |", field.kind, field.description);
     }
@@ -43,6 +43,14 @@ pub(super) fn fields(schema: &Value, schemas: &Map<String, Value>) -> String {
         let _ = write!(out, "\n{object}{}.\n", shape.others.join(" or "));
     }
     out
+}
+
+/// Names with commas, and an "or" before the last one.
+fn listed(names: &[String]) -> String {
+    match names {
+        [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        names => names.concat(),
+    }
 }
 
 /// Whether the schema is a simple type, which the tables name and do not show.
@@ -150,6 +158,7 @@ fn either(parts: Vec<Shape>) -> Shape {
                         first.description = format!("{} {}", first.description, field.description);
                     }
                 }
+                _ if is_choice => all.fields.push(field),
                 _ => merge(&mut all.fields, field, objects),
             }
         }

@@ -33,7 +33,7 @@ use crate::{
 #[openapi(
     info(
         title = "roomcast",
-        description = "A Socket.IO compatible room server: what a backend may ask of it over HTTP.\n\n\
+        description = "The HTTP API of a Socket.IO compatible room server, for backends and operators.\n\n\
             With `API_KEYS` set, every route but those of operation needs one of the keys. Without, the \
             `/messages` routes are open and the management routes are closed, unless `NODE_ENV` is `development`.",
     ),
