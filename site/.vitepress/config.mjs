@@ -54,7 +54,16 @@ export default defineConfig({
   base: process.env.SITE_BASE ?? '/',
   rewrites: { 'README.md': 'index.md' },
   cleanUrls: false,
-  markdown: { config: links },
+  markdown: { config: links, languageAlias: { haproxy: 'nginx' } },
+  // The pages lie outside of this folder, from where Node finds no packages.
+  vite: {
+    resolve: {
+      alias: [
+        { find: /^vue$/, replacement: fileURLToPath(import.meta.resolve('vue/dist/vue.runtime.esm-bundler.js')) },
+        { find: /^vue\/server-renderer$/, replacement: fileURLToPath(import.meta.resolve('vue/server-renderer')) },
+      ],
+    },
+  },
   themeConfig: {
     sidebar,
     search: { provider: 'local' },

@@ -75,9 +75,9 @@ export function replaced(text, from, to) {
 
 /**
  * Starts a program. `line(text)` waits for a line of its output that has the text, `lines()` are all so far; `end()` answers its exit code and
- * all of its output; `stop()` ends it.
+ * all of its output, within `milliseconds`; `stop()` ends it.
  */
-export function start(command, args, { cwd, env = {} } = {}) {
+export function start(command, args, { cwd, env = {}, milliseconds = 60_000 } = {}) {
   const child = spawn(command, args, {
     cwd,
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
@@ -108,7 +108,7 @@ export function start(command, args, { cwd, env = {} } = {}) {
       return within(arrival, () => `"${text}": ${said()}`, 30_000);
     },
     async end() {
-      const [code] = await within(closed, () => `the end; ${said()}`, 60_000);
+      const [code] = await within(closed, () => `the end; ${said()}`, milliseconds);
       return { code, output: lines.join('\n') };
     },
     async stop() {

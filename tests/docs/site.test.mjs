@@ -7,7 +7,10 @@ import { documents, root, run } from './examples.mjs';
 
 test('the site has every document, finds words, and links to no page that is not there', async () => {
   // A dead link between the pages fails the build.
-  await run(process.execPath, [join(root, 'site/node_modules/vitepress/bin/vitepress.js'), 'build'], { cwd: join(root, 'site') });
+  await run(process.execPath, [join(root, 'site/node_modules/vitepress/bin/vitepress.js'), 'build'], {
+    cwd: join(root, 'site'),
+    milliseconds: 250_000,
+  });
   const site = join(root, 'target/site');
   const built = new Set(await readdir(site, { recursive: true }));
   for (const document of await documents()) {
