@@ -239,7 +239,7 @@ async fn connections_over_the_limits_are_refused_in_the_handshake() {
     let full = TestServer::with(|config| config.max_connections = 1).await;
     let per_address = TestServer::with(|config| config.max_connections_per_ip = 1).await;
     for (server, status, word) in
-        [(full, 503, "as many connections"), (per_address, 429, "from this address")]
+        [(full, 503, "its limit of connections"), (per_address, 429, "from this address")]
     {
         let first = server.client().await;
         assert_eq!(server.connecting().open().await.err(), Some(status));
