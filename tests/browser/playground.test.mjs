@@ -183,7 +183,7 @@ test('a refused connection is told in clear words, and what to do', async () => 
     await view.says('session-user', 'ada');
     assert.ok(await view.page.locator('#trouble').isHidden());
     await view.join('tea-1');
-    await view.says('member-source', 'once it has API_KEYS');
+    await view.says('member-source', 'set API_KEYS');
     assert.match(await view.page.locator('#curl').textContent(), /broadcast\?namespace=%2Fchat/);
 
     // A refused event is told as well.
@@ -199,10 +199,10 @@ test('an API key lists the members, and stays out of the curl', async () => {
     const [ada, grace] = [new Playground(await open()), new Playground(await open())];
     await ada.connect({ 'Client name': 'Ada' });
     await ada.join('lobby');
-    await ada.says('member-source', 'to whoever brings an API key');
+    await ada.says('member-source', 'enter an API key');
     await grace.connect({ 'Client name': 'Grace', apiKey: 'key-of-the-tests' });
     await grace.join('lobby');
-    await grace.says('member-source', 'as the server lists them');
+    await grace.says('member-source', 'All members');
     await grace.member('Ada').waitFor();
 
     const curl = await grace.page.locator('#curl').textContent();
