@@ -124,7 +124,7 @@ pub(super) const ORIGINS: Kind<CorsOrigin> = Kind::new(
 fn origin(text: &str) -> Result<String, ParseError> {
     let not_one = |why: &str| ParseError::Because(format!("{text:?} {why}"));
     let url =
-        Url::parse(text).map_err(|_| not_one("is no origin: it needs a scheme and a host"))?;
+        Url::parse(text).map_err(|_| not_one("is not an origin: it needs a scheme and a host"))?;
     let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
         return Err(not_one("has no host"));
     };

@@ -215,8 +215,7 @@ fn check_together(config: &Config, reader: &mut Reader) {
         ];
         let on = on.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect::<Vec<_>>();
         if !on.is_empty() {
-            reader
-                .conflict(&on, "needs HANDLER_URL, the address of the backend that is to be asked");
+            reader.conflict(&on, "needs HANDLER_URL, the URL of the backend");
         }
     }
     if config.jwt_cookie.is_some() && config.cors_origin == CorsOrigin::Any {
@@ -229,10 +228,10 @@ fn check_together(config: &Config, reader: &mut Reader) {
     match (reader.source("WEBHOOK_URL"), reader.source("WEBHOOK_SECRET")) {
         (Some(_), None) => reader.conflict(
             &["WEBHOOK_URL"],
-            "needs WEBHOOK_SECRET beside it, so that the backend can tell webhooks from anybody else's requests",
+            "needs WEBHOOK_SECRET as well, so that the backend can verify webhooks",
         ),
         (None, Some(_)) => {
-            reader.conflict(&["WEBHOOK_SECRET"], "needs WEBHOOK_URL beside it; set both or neither");
+            reader.conflict(&["WEBHOOK_SECRET"], "needs WEBHOOK_URL as well; set both or neither");
         }
         _ => {}
     }
@@ -246,9 +245,9 @@ fn check_together(config: &Config, reader: &mut Reader) {
     }
     match (reader.source("ADMIN_USERNAME"), reader.source("ADMIN_PASSWORD")) {
         (Some(_), None) => reader
-            .conflict(&["ADMIN_USERNAME"], "needs ADMIN_PASSWORD beside it; set both or neither"),
+            .conflict(&["ADMIN_USERNAME"], "needs ADMIN_PASSWORD as well; set both or neither"),
         (None, Some(_)) => reader
-            .conflict(&["ADMIN_PASSWORD"], "needs ADMIN_USERNAME beside it; set both or neither"),
+            .conflict(&["ADMIN_PASSWORD"], "needs ADMIN_USERNAME as well; set both or neither"),
         (Some(_), Some(_)) if config.namespaces.iter().any(|path| path == ADMIN_NAMESPACE) => {
             reader.conflict(
                 &["WEBSOCKET_NAMESPACE"],

@@ -20,7 +20,7 @@ pub(super) const STORE_URL: Kind<StoreUrl> = Kind::new(
         // sqlite:///var/x.db and sqlite://data/x.db are how other tools write it.
         let path = path.strip_prefix("//").unwrap_or(path);
         if path == ":memory:" {
-            return Err(ParseError::Because("to keep nothing on disk say memory:".into()));
+            return Err(ParseError::Because("use memory: to store nothing on disk".into()));
         }
         if path.is_empty() || path.contains('\0') || path.ends_with('/') {
             return Err(ParseError::Other);

@@ -107,8 +107,8 @@ impl Limits {
         if neighbour && !std::mem::replace(&mut *self.warned.lock(), true) {
             tracing::warn!(
                 %peer,
-                "X-Forwarded-For is not believed: all clients behind this peer count as one address; \
-                 if it is your proxy, name it in TRUST_PROXY"
+                "X-Forwarded-For is not trusted: all clients behind this peer count as one address; \
+                 if it is your proxy, add it to TRUST_PROXY"
             );
         }
     }

@@ -111,7 +111,7 @@ impl Watch {
             tracing::warn!(
                 used,
                 limit,
-                "near the memory limit: new connections are refused, and those that hold most are cut off"
+                "near the memory limit: new connections are refused, and the largest ones are disconnected"
             );
         } else if level == Level::Calm && before > Level::Calm {
             tracing::info!(used, limit, "no longer near the memory limit");
@@ -142,7 +142,10 @@ fn cut_off_largest(memory: &Memory, excess: u64) -> usize {
             break;
         }
         if account.break_off(Slow::Memory) {
-            tracing::warn!(held, "a connection is cut off: it holds most, and memory is short");
+            tracing::warn!(
+                held,
+                "memory is short: disconnecting the connection that holds the most"
+            );
             freed += held as u64;
             cut_off += 1;
         }

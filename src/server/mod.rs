@@ -101,7 +101,7 @@ impl Stop {
 
     async fn part_until(&self, name: &str, deadline: Instant, work: impl Future<Output = ()>) {
         if tokio::time::timeout_at(deadline, work).await.is_err() {
-            tracing::warn!(part = name, "the stop goes on without waiting any longer");
+            tracing::warn!(part = name, "a step of the stop has timed out: continuing");
         }
     }
 }
@@ -264,7 +264,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
 /// fetched with the first token.
 async fn fetch_keys(verifier: Verifier) {
     if let Err(error) = verifier.prepare().await {
-        tracing::warn!(%error, "the issuer's keys are not there yet");
+        tracing::warn!(%error, "the issuer's keys are not available yet");
     }
 }
 

@@ -450,7 +450,7 @@ impl Connection {
     fn cut_off(&self, state: &mut State, why: Slow) {
         let unsent = state.unsent();
         let client = self.client.get().map(ToString::to_string).unwrap_or_default();
-        tracing::warn!(peer = %self.peer, client, reason = why.as_str(), unsent, "a slow client is cut off");
+        tracing::warn!(peer = %self.peer, client, reason = why.as_str(), unsent, "a slow client is disconnected");
         self.account.mark_cut_off(why);
         self.end(state);
     }

@@ -96,7 +96,7 @@ fn every_fault_is_printed_at_once() {
         "REDIS_URL: [redacted] is not allowed; expected a URL such as redis://localhost:6379/0, or rediss:// for TLS (from the environment)",
         r#"HISTORY_TTL: "soon" is not allowed; expected a duration up to 3650d, such as 10m, 24h or 7d, or 0 for no age limit (from the environment)"#,
         "JWT_SECRET, JWT_JWKS_URL: only one of them may be set: the key fixes how tokens are checked (from the environment)",
-        "ADMIN_USERNAME: needs ADMIN_PASSWORD beside it; set both or neither (from the environment)",
+        "ADMIN_USERNAME: needs ADMIN_PASSWORD as well; set both or neither (from the environment)",
     ];
     assert_eq!(ran.stderr.lines().collect::<Vec<_>>(), expected);
 }

@@ -50,7 +50,7 @@ pub(super) async fn renew(inner: &Inner, session: &Session) -> Result<(), Away> 
     *inner.nodes.lock() = live;
     for node in dead {
         if reap(inner, session, &node, false).await? {
-            tracing::warn!(%node, "a node is dead: its users have gone");
+            tracing::warn!(%node, "a node is dead: its users go offline");
             inner.counters.reaped.inc();
         }
     }

@@ -50,7 +50,7 @@ pub(super) async fn run(inner: Arc<Inner>, handler: Handler) {
             return;
         }
         if delay == RETRY.0 {
-            tracing::warn!(reason = why, "Redis is away: connecting anew");
+            tracing::warn!(reason = why, "Redis is away: reconnecting");
         }
         *inner.failing.lock() = why;
         sleep(delay).await;

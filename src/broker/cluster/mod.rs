@@ -212,7 +212,7 @@ impl Cluster {
         };
         if !matches!(timeout(LEAVE_TIMEOUT, leave).await, Ok(Ok(_))) {
             tracing::warn!(
-                "the cluster could not be left in order: others will find this node dead"
+                "the node could not leave the cluster properly: other nodes will report it as dead"
             );
         }
         inner.closed.cancel();

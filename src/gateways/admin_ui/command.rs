@@ -158,9 +158,7 @@ impl Arguments<'_> {
             )));
         }
         if self.all.len() > at + 2 {
-            return Err(
-                self.fault("an event has one argument: put what is to be said in an object")
-            );
+            return Err(self.fault("an event has one argument: put everything into one object"));
         }
         let data = self.all.get(at + 1).copied().unwrap_or(RawValue::NULL).to_owned();
         Ok(Packet::new(event, Payload::with_attachments(data, attachments)?))

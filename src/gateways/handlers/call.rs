@@ -188,7 +188,7 @@ impl Backend {
         match &answer {
             Ok(_) => *self.failing.lock() = None,
             Err(failure) => {
-                tracing::warn!(kind = kind.as_str(), id, reason = %failure, "the application's backend gave no answer");
+                tracing::warn!(kind = kind.as_str(), id, reason = %failure, "the application's backend did not answer");
                 let mut failing = self.failing.lock();
                 let since = failing.as_ref().map_or_else(Timestamp::now, |before| before.since);
                 let times = failing.as_ref().map_or(1, |before| before.times + 1);

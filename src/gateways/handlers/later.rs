@@ -57,7 +57,7 @@ impl Later {
                 return;
             };
             let Some(client) = client.upgrade() else { return };
-            tracing::warn!(client = %client.id, id, "the application's backend has not acknowledged in time what it took");
+            tracing::warn!(client = %client.id, id, "the application's backend did not acknowledge an accepted event in time");
             let message =
                 "the application's backend accepted the event, and did not answer in time";
             context.metrics.refused(Code::Unavailable);

@@ -134,7 +134,7 @@ impl First {
             client.set_data(data);
         }
         if let Err(refusal) = apply::carry_out(context, client, steps).await {
-            tracing::warn!(client = %client.id, reason = %refusal, "what the backend wanted for a new client was refused");
+            tracing::warn!(client = %client.id, reason = %refusal, "a part of the backend's answer for a new client was refused");
         }
         if let Some(reason) = disconnect {
             client.disconnect(reason);
@@ -401,7 +401,7 @@ impl Handlers {
         if self.0.ends.fetch_add(1, Relaxed) >= MAX_ENDS {
             self.0.ends.fetch_sub(1, Relaxed);
             tracing::warn!(
-                "too many clients have gone at once: the application's backend is not told of all of them"
+                "too many clients have disconnected at once: the application's backend is not notified of all of them"
             );
             return;
         }
@@ -430,7 +430,7 @@ fn time_left(client: &Client) -> Result<Duration, Refusal> {
     let Some(gone) = client.gone_at() else { return Ok(Duration::MAX) };
     let left = (gone + AFTER_THE_END).saturating_duration_since(Instant::now());
     if left.is_zero() {
-        let message = "the client has gone, and its events have waited for too long";
+        let message = "the client has disconnected, and its events have waited too long";
         return Err(Refusal::new(Code::Unavailable, message));
     }
     Ok(left)

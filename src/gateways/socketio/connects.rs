@@ -278,7 +278,7 @@ impl Connects {
             return Some(Err(wait));
         }
         metrics.flooded();
-        tracing::info!(address = ?self.address, "flooding with CONNECT or DISCONNECT packets: cut off");
+        tracing::info!(address = ?self.address, "flooding with CONNECT or DISCONNECT packets: disconnecting");
         event_log.write(|| Entry {
             address: self.address,
             code: Some(Code::RateLimited),

@@ -238,10 +238,7 @@ impl Streams {
             }
             Ended::Failed { tries, why, retry_after } => {
                 if !std::mem::replace(&mut self.is_failing, true) {
-                    tracing::warn!(
-                        reason = why,
-                        "webhooks fail; they are tried again for three days"
-                    );
+                    tracing::warn!(reason = why, "webhooks fail; they are retried for three days");
                 }
                 let delay = schedule::delay(tries, retry_after, random());
                 let at = Instant::now() + delay;
@@ -250,7 +247,7 @@ impl Streams {
             }
             Ended::Gone => {
                 tracing::error!(
-                    "the endpoint for webhooks has answered 410: nothing is sent to it until the server starts again"
+                    "the webhook endpoint has answered 410: nothing is sent to it until the server restarts"
                 );
                 self.is_off = true;
                 (self.all, self.due) = (HashMap::new(), BTreeSet::new());

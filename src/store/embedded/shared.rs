@@ -46,10 +46,7 @@ impl Shared {
         let mut failing = self.failing.lock();
         let since_ms = failing.as_ref().map(|failing| failing.since_ms);
         if since_ms.is_none() {
-            tracing::error!(
-                reason,
-                "the store cannot take messages; it is tried again every second"
-            );
+            tracing::error!(reason, "the store cannot store messages; retrying every second");
         }
         let since_ms = since_ms.unwrap_or(now_ms);
         *failing = Some(Failing { reason: reason.to_owned(), since_ms, calm: 0 });

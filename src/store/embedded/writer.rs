@@ -196,7 +196,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         self.checkpoint();
         if !self.sweep_all() && self.space.reserve.release() {
             tracing::warn!(
-                "the disk is full: the store lets go of its reserve to delete what is too old"
+                "the disk is full: the store releases its reserve to delete expired data"
             );
             self.sweep_all();
         }

@@ -312,7 +312,7 @@ impl Link {
         let mut failing = self.failing.lock();
         let since = failing.take().map(|failing| failing.since_ms);
         if since.is_none() {
-            tracing::error!(reason, "Redis does not take messages; it is tried again every second");
+            tracing::error!(reason, "Redis does not store messages; retrying every second");
         }
         let since_ms = since.unwrap_or_else(|| self.clock.now_ms());
         *failing = Some(Failing { reason: reason.to_owned(), since_ms, calm: 0 });

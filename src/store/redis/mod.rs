@@ -394,7 +394,7 @@ async fn sweep_on(link: &Link, settings: &Settings, every: Duration) {
         // A full Redis refuses to note whose turn it is, and needs the sweep all the more. An unreachable
         // one is reported elsewhere.
         if let (Err(error), Ok(_)) = (sweep(link, settings).await, turn) {
-            tracing::warn!(%error, "what is too old could not be deleted from Redis; it is tried again later");
+            tracing::warn!(%error, "expired data could not be deleted from Redis; retrying later");
         }
     }
 }

@@ -166,7 +166,7 @@ impl Writer {
         match Target::file(path) {
             Ok(target) => self.target = target,
             Err(error) => {
-                tracing::warn!(%error, path = %path.display(), "the event log cannot be opened anew: the old file goes on");
+                tracing::warn!(%error, path = %path.display(), "the event log cannot be reopened: continuing in the old file");
             }
         }
     }

@@ -182,7 +182,7 @@ impl Subscriptions {
             self.registry.namespace(&key.namespace).and_then(|home| home.room(key.room.as_str()));
         let Some(room) = room else { return };
         let members = room.lock().members().map(|member| member.client.clone()).collect::<Vec<_>>();
-        tracing::warn!(room = %key.room, namespace = %key.namespace, members = members.len(), "messages were missed that the history does not hold any more: disconnecting the members");
+        tracing::warn!(room = %key.room, namespace = %key.namespace, members = members.len(), "the history no longer contains messages that were missed: disconnecting the members");
         for client in members {
             client.sender.break_off();
         }
