@@ -32,7 +32,7 @@ pub(super) const FEATURE: Feature = Feature {
         "CustomEvent",
         "CustomEventAcknowledge",
         "Sends an event of your own to a room, or to the whole namespace. The sender does not get it. It is neither numbered nor stored.",
-    ).example(r#"{"event":"price-changed","room":"lobby","data":{"sku":"A-7","price":12.5}}"#).refusals(&[Code::NoRoom, Code::Forbidden])],
+    ).example(r#"{"event":"price-changed","room":"lobby","data":{"sku":"A-7","price":12.5}}"#).refusals(&[Code::NoRoom, Code::Forbidden, Code::IdempotencyMismatch])],
     server: &[],
     schemas: || {
         vec![

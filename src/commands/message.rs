@@ -41,13 +41,13 @@ pub(super) const FEATURE: Feature = Feature {
             "Message",
             "MessageAcknowledge",
             "Sends an object to a room, as `message-reply`. Without a room, sends a string or an object with `text` to the whole namespace, as `message`.",
-        ).example(r#"{"roomName":"lobby","text":"Hello","replyToSender":true}"#).refusals(&[Code::NoRoom, Code::Forbidden, Code::TooManyRooms]),
+        ).example(r#"{"roomName":"lobby","text":"Hello","replyToSender":true}"#).refusals(&[Code::NoRoom, Code::Forbidden, Code::TooManyRooms, Code::IdempotencyMismatch]),
         ClientEvent::new::<Update>(
             "channels",
             "RoomObject",
             "MessageAcknowledge",
             "Sends an update of a resource to its room, as `resource-update`. The sender gets it too.",
-        ).example(r#"{"resourceId":7,"state":"on"}"#).refusals(&[Code::NoRoom, Code::Forbidden, Code::TooManyRooms]),
+        ).example(r#"{"resourceId":7,"state":"on"}"#).refusals(&[Code::NoRoom, Code::Forbidden, Code::TooManyRooms, Code::IdempotencyMismatch]),
     ],
     server: &[MESSAGE_REPLY, MESSAGE, RESOURCE_UPDATE],
     schemas: || {

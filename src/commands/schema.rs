@@ -96,7 +96,7 @@ pub(super) fn offset() -> Value {
 }
 
 pub(super) fn duplicate() -> Value {
-    flag("It was done before, with the same idempotency key; nothing was done now.")
+    flag("True if the event was done before, with the same idempotency key. Nothing was done now.")
 }
 
 pub(super) fn idempotency_key() -> Value {
@@ -104,7 +104,7 @@ pub(super) fn idempotency_key() -> Value {
         "type": "string",
         "minLength": 1,
         "maxLength": MAX_IDEMPOTENCY_KEY,
-        "description": "The same again within `IDEMPOTENCY_WINDOW` is done once. It is not forwarded.",
+        "description": "Within `IDEMPOTENCY_WINDOW`, events with the same key are done once. The key is not forwarded.",
     })
 }
 

@@ -36,7 +36,7 @@ pub(super) const FEATURE: Feature = Feature {
         "ChatMessage",
         "MessageAcknowledge",
         "Sends a chat message to a room, as `newMessage`. The sender gets it too, and `messageSent`.",
-    ).example(r#"{"roomId":"lobby","content":"Hello","id":"m-1"}"#).refusals(&[Code::NoRoom, Code::Forbidden, Code::TooManyRooms])],
+    ).example(r#"{"roomId":"lobby","content":"Hello","id":"m-1"}"#).refusals(&[Code::NoRoom, Code::Forbidden, Code::TooManyRooms, Code::IdempotencyMismatch])],
     server: &[NEW_MESSAGE, MESSAGE_SENT],
     schemas: || {
         vec![

@@ -245,7 +245,7 @@ settings! {
     "Idempotency" {
         /// How long an idempotency key is remembered with the answer to its first use; 0 turns keys off.
         IDEMPOTENCY_WINDOW => idempotency_window: Duration = value::DURATION, "5m";
-        /// Whether a string `id` of a client's payload is its key, where it gives none.
+        /// Whether a string `id` in a client's payload is its idempotency key, if it has no other.
         IDEMPOTENCY_BY_ID => idempotency_by_id: bool = value::FLAG, "false";
     }
     "Presence" {

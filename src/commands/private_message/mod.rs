@@ -42,7 +42,7 @@ pub(super) const FEATURE: Feature = Feature {
         "PrivateMessage",
         "PrivateAcknowledge",
         "Sends a message to all clients of one user. If the user has none and authentication is on, the message is queued.",
-    ).example(r#"{"targetUserId":"bob","message":"Hi Bob","messageType":"text"}"#).refusals(&[Code::NotFound, Code::QueueFull])],
+    ).example(r#"{"targetUserId":"bob","message":"Hi Bob","messageType":"text"}"#).refusals(&[Code::NotFound, Code::QueueFull, Code::IdempotencyMismatch])],
     server: &[PRIVATE_MESSAGE, MESSAGE_SENT],
     schemas: || {
         vec![
