@@ -280,7 +280,7 @@ impl Store {
     /// nothing.
     pub async fn extent(&self, room: &RoomKey) -> Result<Extent, StoreError> {
         match &self.backend {
-            Backend::Embedded(store) => store.extent(room).await,
+            Backend::Embedded(store) => store.extent(room),
             Backend::Redis(store) => store.extent(room).await,
         }
     }

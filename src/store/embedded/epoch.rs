@@ -35,22 +35,39 @@ impl Epochs {
         Epoch(raw ^ self.salt)
     }
 
-    /// The stored form of the epoch of a room that has no row.
-    pub(super) fn derived(self, conn: &Connection, key: &RoomKey) -> rusqlite::Result<u64> {
-        let generation = generation(conn, self.bucket(key))?;
-        let mut hash = self.key_hash(key);
-        hash.write_u64(generation);
-        Ok(hash.finish())
+    /// The stored form of an epoch.
+    pub(super) fn raw(self, epoch: Epoch) -> u64 {
+        epoch.0 ^ self.salt
     }
 
-    /// Notes that `key` was forgotten, so that its next history has another epoch.
-    pub(super) fn forget(self, conn: &Connection, key: &RoomKey) -> rusqlite::Result<()> {
-        conn.prepare_cached(
-            "INSERT INTO forgotten (bucket, generation) VALUES (?1, 1)
-             ON CONFLICT (bucket) DO UPDATE SET generation = generation + 1",
-        )?
-        .execute([self.bucket(key).cast_signed()])?;
-        Ok(())
+    /// The stored form of the epoch of a room that has no row; `generation` is how often a room of its bucket was
+    /// forgotten.
+    pub(super) fn derived(self, key: &RoomKey, generation: u64) -> u64 {
+        let mut hash = self.key_hash(key);
+        hash.write_u64(generation);
+        hash.finish()
+    }
+
+    /// How often a room of the same bucket was forgotten.
+    pub(super) fn generation(self, conn: &Connection, key: &RoomKey) -> rusqlite::Result<u64> {
+        let found: Option<i64> = conn
+            .prepare_cached("SELECT generation FROM forgotten WHERE bucket = ?1")?
+            .query_row([self.bucket(key).cast_signed()], |row| row.get(0))
+            .optional()?;
+        Ok(found.unwrap_or(0).cast_unsigned())
+    }
+
+    /// Notes that `key` was forgotten, so that its next history has another epoch; returns its bucket, and how often
+    /// a room of that was forgotten.
+    pub(super) fn forget(self, conn: &Connection, key: &RoomKey) -> rusqlite::Result<(u64, u64)> {
+        let bucket = self.bucket(key);
+        let generation: i64 = conn
+            .prepare_cached(
+                "INSERT INTO forgotten (bucket, generation) VALUES (?1, 1)
+                 ON CONFLICT (bucket) DO UPDATE SET generation = generation + 1 RETURNING generation",
+            )?
+            .query_row([bucket.cast_signed()], |row| row.get(0))?;
+        Ok((bucket, generation.cast_unsigned()))
     }
 
     /// Whether forgetting one room changes the derived epoch of the other.
@@ -59,7 +76,8 @@ impl Epochs {
         self.bucket(one) == self.bucket(other)
     }
 
-    fn bucket(self, key: &RoomKey) -> u64 {
+    /// Which of the counters of forgotten rooms is that of `key`.
+    pub(super) fn bucket(self, key: &RoomKey) -> u64 {
         self.key_hash(key).finish() % BUCKETS
     }
 
@@ -74,18 +92,10 @@ impl Epochs {
     }
 }
 
-fn generation(conn: &Connection, bucket: u64) -> rusqlite::Result<u64> {
-    let found: Option<i64> = conn
-        .prepare_cached("SELECT generation FROM forgotten WHERE bucket = ?1")?
-        .query_row([bucket.cast_signed()], |row| row.get(0))
-        .optional()?;
-    Ok(found.unwrap_or(0).cast_unsigned())
-}
-
 /// FNV-1a with a finishing mix. Its results are stored, so they may never change; the standard
 /// library's hashers do not promise that.
 #[derive(Clone, Copy)]
-pub(super) struct StableHasher(u64);
+struct StableHasher(u64);
 
 impl Default for StableHasher {
     fn default() -> Self {
@@ -113,20 +123,18 @@ impl Hasher for StableHasher {
     }
 }
 
-/// A message id as the index holds it: eight bytes instead of up to hundreds.
-pub(super) fn id_hash(id: &str) -> i64 {
-    let mut hash = StableHasher::default();
-    hash.write(id.as_bytes());
-    hash.finish().cast_signed()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn stored_hashes_never_change() {
-        assert_eq!(id_hash(""), -780_787_492_076_525_413);
-        assert_eq!(id_hash("message-1"), 5_242_897_478_709_824_343);
+        let hash = |text: &str| {
+            let mut hash = StableHasher::default();
+            hash.write(text.as_bytes());
+            hash.finish().cast_signed()
+        };
+        assert_eq!(hash(""), -780_787_492_076_525_413);
+        assert_eq!(hash("message-1"), 5_242_897_478_709_824_343);
     }
 }

@@ -6,7 +6,10 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::types::{RoomKey, Settings, StoreError};
+use super::{
+    log::sql,
+    types::{RoomKey, Settings, StoreError},
+};
 use crate::{limits::SenderId, protocol::names::RoomName};
 
 /// The most rooms checked to make place for one.
@@ -56,16 +59,21 @@ impl Place {
     }
 
     /// The least recently used room without members, of those that `creator` has begun or of all; `None` if
-    /// none of the checked rooms may go.
+    /// none of the checked rooms may go. `newest_at` tells the time of a room's newest message.
     pub(super) fn victim(
         &self,
         conn: &Connection,
         creator: Option<&str>,
         now: i64,
+        newest_at: impl Fn(i64) -> i64,
     ) -> rusqlite::Result<Option<Victim>> {
         for _ in 0..LOOKS {
-            let Some((victim, recorded, used)) = first(conn, creator)? else { return Ok(None) };
-            let used = if self.is_in_use(&victim.key) { now.max(recorded + 1) } else { used };
+            let Some((victim, recorded)) = first(conn, creator)? else { return Ok(None) };
+            let used = if self.is_in_use(&victim.key) {
+                now.max(recorded + 1)
+            } else {
+                newest_at(victim.id)
+            };
             if used <= recorded {
                 return Ok(Some(victim));
             }
@@ -75,16 +83,15 @@ impl Place {
     }
 }
 
-/// The room with the oldest recorded use, that time, and the time of its newest message.
-fn first(conn: &Connection, creator: Option<&str>) -> rusqlite::Result<Option<(Victim, i64, i64)>> {
+/// The room with the oldest recorded use, and that time.
+fn first(conn: &Connection, creator: Option<&str>) -> rusqlite::Result<Option<(Victim, i64)>> {
     let (condition, order) = match creator {
         Some(_) => ("creator = ?1", "rooms_by_creator"),
         None => ("?1 IS NULL", "rooms_by_use"),
     };
     conn.prepare_cached(&format!(
-        "SELECT id, namespace, name, used,
-                coalesce((SELECT at FROM messages WHERE room = rooms.id ORDER BY offset DESC LIMIT 1), 0)
-         FROM rooms INDEXED BY {order} WHERE {condition} ORDER BY used LIMIT 1"
+        "SELECT id, namespace, name, used FROM rooms INDEXED BY {order}
+         WHERE {condition} ORDER BY used LIMIT 1"
     ))?
     .query_row([creator], |row| {
         let name = row.get_ref(2)?.as_str()?;
@@ -92,7 +99,7 @@ fn first(conn: &Connection, creator: Option<&str>) -> rusqlite::Result<Option<(V
             rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error.into())
         })?;
         let key = RoomKey { namespace: row.get_ref(1)?.as_str()?.into(), room };
-        Ok((Victim { id: row.get(0)?, key }, row.get(3)?, row.get(4)?))
+        Ok((Victim { id: row.get(0)?, key }, row.get(3)?))
     })
     .optional()
 }
@@ -122,7 +129,7 @@ pub(super) fn count_room(conn: &Connection, creator: &str) -> rusqlite::Result<(
     Ok(())
 }
 
-/// Removes a room's row, and marks its messages, if any, for deletion.
+/// Removes a room's row, and marks its receipts, if any, for deletion. Its messages are nobody's from now on.
 pub(super) fn drop_room(conn: &Connection, room: i64) -> rusqlite::Result<()> {
     let creator: Option<String> = conn
         .prepare_cached("DELETE FROM rooms WHERE id = ?1 RETURNING creator")?
@@ -134,13 +141,13 @@ pub(super) fn drop_room(conn: &Connection, room: i64) -> rusqlite::Result<()> {
             .execute([&creator])?;
     }
     conn.prepare_cached(
-        "INSERT INTO dropped (room) SELECT ?1 WHERE EXISTS (SELECT 1 FROM messages WHERE room = ?1)",
+        "INSERT INTO dropped (room) SELECT ?1 WHERE EXISTS (SELECT 1 FROM receipts WHERE room = ?1)",
     )?
     .execute([room])?;
     Ok(())
 }
 
-/// Deletes messages and receipts of forgotten rooms: at most `budget` rows, which shrinks by as many.
+/// Deletes receipts of forgotten rooms: at most `budget` of them, which shrinks by as many.
 pub(super) fn purge(conn: &Connection, budget: &mut usize) -> rusqlite::Result<()> {
     while *budget > 0 {
         let next: Option<i64> = conn
@@ -152,22 +159,11 @@ pub(super) fn purge(conn: &Connection, budget: &mut usize) -> rusqlite::Result<(
             .prepare_cached(
                 "DELETE FROM receipts WHERE id IN (SELECT id FROM receipts WHERE room = ?1 LIMIT ?2)",
             )?
-            .execute(params![room, super::log::sql(*budget as u64)])?;
-        *budget = budget.saturating_sub(receipts);
-        if *budget == 0 {
-            return Ok(());
-        }
-        // Offsets are consecutive, so this deletes at most `budget` messages.
-        let messages = conn
-            .prepare_cached(
-                "DELETE FROM messages WHERE room = ?1
-                 AND offset < (SELECT min(offset) FROM messages WHERE room = ?1) + ?2",
-            )?
-            .execute(params![room, super::log::sql((*budget).min(1 << 40) as u64)])?;
-        if messages < *budget {
+            .execute(params![room, sql(*budget as u64)])?;
+        if receipts < *budget {
             conn.prepare_cached("DELETE FROM dropped WHERE room = ?1")?.execute([room])?;
         }
-        *budget = budget.saturating_sub(messages.max(1));
+        *budget = budget.saturating_sub(receipts.max(1));
     }
     Ok(())
 }

@@ -1,21 +1,17 @@
-//! The rooms' messages in SQL: how far a room reaches, appending, trimming.
+//! The log in SQL: one table of all rooms' messages in the order of the commits, and how a message is written
+//! and read.
 //!
-//! **Trimming is lazy, reading is strict.** A room may hold somewhat more on disk than its limits allow,
-//! and is trimmed in chunks. Readers compute the oldest readable offset and never see the surplus.
+//! A record is found by its place, which the [index](super::index) knows, and no place is ever used twice. It has
+//! checksums, since SQLite has none: one of what the index is made from, one of the rest.
 
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
+use crc32fast::Hasher;
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
-use super::{
-    epoch::{Epochs, id_hash},
-    types::{Entry, Extent, RoomKey, Settings},
-};
-use crate::{
-    protocol::{audience::Except, epoch::Epoch, position::Position},
-    store::codec::{decode_except, encode_except},
-};
+use super::types::{Entry, RoomKey, Settings, Stored};
+use crate::{protocol::audience::Except, store::codec::decode_except};
 
 /// Which of a room's messages may be read now.
 #[derive(Debug, Clone, Copy)]
@@ -45,185 +41,174 @@ pub(super) fn sql(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A stored room.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
-    pub id: i64,
-    pub epoch: Epoch,
-    /// The newest offset assigned.
-    pub head: u64,
-    /// The oldest message on disk; `head + 1` if there is none.
+/// A message as it lies in the log.
+#[derive(Debug)]
+pub(super) struct Record<'a> {
+    pub room: i64,
+    pub offset: u64,
+    /// The oldest message that the room has from now on: what lies before it never comes back.
     pub first: u64,
+    pub at: i64,
+    pub id: &'a str,
+    pub event: &'a str,
+    /// Who is left out of the live delivery.
+    pub left_out: Option<&'a [u8]>,
+    pub attachments: Option<&'a [u8]>,
+    pub json: &'a str,
 }
 
-impl Room {
-    /// The room of `key`, if it has a row.
-    pub(super) fn load(
-        conn: &Connection,
-        epochs: Epochs,
-        key: &RoomKey,
-    ) -> rusqlite::Result<Option<Self>> {
+impl Record<'_> {
+    /// Adds it to the log.
+    pub(super) fn insert(&self, conn: &Connection, place: u64) -> rusqlite::Result<()> {
         conn.prepare_cached(
-            "SELECT id, epoch, head, (SELECT min(offset) FROM messages WHERE room = rooms.id),
-                    (SELECT max(offset) FROM messages WHERE room = rooms.id)
-             FROM rooms WHERE namespace = ?1 AND name = ?2",
+            "INSERT INTO log (place, room, offset, first, at, checksum, id, event, left_out, attachments, json)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
-        .query_row([&*key.namespace, key.room.as_str()], |row| {
-            let emptied_head: i64 = row.get(2)?;
-            let (first, last): (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
-            let head = last.unwrap_or(emptied_head).cast_unsigned();
-            let epoch = epochs.salted(row.get::<_, i64>(1)?.cast_unsigned());
-            let first = first.map_or(head + 1, i64::cast_unsigned);
-            Ok(Self { id: row.get(0)?, epoch, head, first })
-        })
-        .optional()
-    }
-
-    /// Creates the row of `key`. Its first message, of the time `now`, must follow in the same transaction.
-    pub(super) fn create(
-        conn: &Connection,
-        epochs: Epochs,
-        key: &RoomKey,
-        creator: Option<&str>,
-        now: i64,
-    ) -> rusqlite::Result<Self> {
-        let raw = epochs.derived(conn, key)?;
-        // Messages of a forgotten room may still be stored under its id.
-        conn.prepare_cached(
-            "INSERT INTO rooms (id, namespace, name, epoch, head, emptied_at, creator, used)
-             VALUES (1 + max(coalesce((SELECT max(id) FROM rooms), 0), coalesce((SELECT max(room) FROM dropped), 0)),
-                     ?1, ?2, ?3, 0, 0, ?4, ?5)",
-        )?
-        .execute(params![&*key.namespace, key.room.as_str(), raw.cast_signed(), creator, now])?;
-        Ok(Self { id: conn.last_insert_rowid(), epoch: epochs.salted(raw), head: 0, first: 1 })
-    }
-
-    /// Stores `entry` as the room's next message.
-    pub(super) fn append(
-        &mut self,
-        conn: &Connection,
-        entry: &Entry,
-        except: &Except,
-    ) -> rusqlite::Result<()> {
-        let left_out = encode_except(except);
-        let offset = self.head + 1;
-        conn.prepare_cached("INSERT INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
-            .execute(params![
-                self.id,
-                sql(offset),
-                entry.timestamp_ms,
-                id_hash(&entry.id),
-                entry.id,
-                entry.event,
-                &*entry.json,
-                pack(&entry.attachments),
-                (!left_out.is_empty()).then_some(left_out),
-            ])?;
-        self.head = offset;
+        .execute(params![
+            sql(place),
+            self.room,
+            sql(self.offset),
+            sql(self.first),
+            self.at,
+            self.checksum(),
+            self.id,
+            self.event,
+            self.left_out,
+            self.attachments,
+            self.json,
+        ])?;
         Ok(())
     }
 
-    /// The position of its newest message.
-    pub(super) fn newest(&self) -> Position {
-        Position { offset: self.head, epoch: self.epoch }
+    /// The size of its content.
+    pub(super) fn size(&self) -> u64 {
+        let blobs = [self.left_out, self.attachments].map(|blob| blob.map_or(0, <[u8]>::len));
+        let texts = [self.id, self.event, self.json].map(str::len);
+        blobs.iter().chain(&texts).sum::<usize>() as u64
     }
 
-    /// How many messages a room may hold beyond `size` before a chunk is trimmed: at most an
-    /// eighth.
-    pub(super) fn slack(size: u64) -> u64 {
-        (size / 8).clamp(1, 64)
-    }
-
-    /// Deletes the messages before `keep_from`, oldest first, with their receipts: at most `budget`
-    /// rows, which shrinks by as many as were deleted.
-    pub(super) fn trim(
-        &mut self,
-        conn: &Connection,
-        keep_from: u64,
-        budget: &mut usize,
-    ) -> rusqlite::Result<()> {
-        let chunk = *budget as u64;
-        let until = keep_from.min(self.first.saturating_add(chunk));
-        if until <= self.first {
-            return Ok(());
+    /// Both checksums: that of what the index is made from in the upper half.
+    fn checksum(&self) -> i64 {
+        let mut rest = Hasher::new();
+        for part in [
+            Some(self.event.as_bytes()),
+            self.left_out,
+            self.attachments,
+            Some(self.json.as_bytes()),
+        ] {
+            let length = part.map_or(u64::MAX, |part| part.len() as u64);
+            rest.update(&length.to_le_bytes());
+            rest.update(part.unwrap_or_default());
         }
-        // Receipts first: a message may have a thousand of them, and may go only after they are gone.
-        let receipts = conn
-            .prepare_cached(
-                "DELETE FROM receipts WHERE id IN
-                 (SELECT id FROM receipts WHERE room = ?1 AND offset < ?2 LIMIT ?3)",
-            )?
-            .execute(params![self.id, sql(until), sql(chunk)])?;
-        *budget = budget.saturating_sub(receipts);
-        let until = until.min(self.first.saturating_add(*budget as u64));
-        if until <= self.first {
-            return Ok(());
-        }
-        let messages = conn
-            .prepare_cached("DELETE FROM messages WHERE room = ?1 AND offset < ?2")?
-            .execute(params![self.id, sql(until)])?;
-        *budget = budget.saturating_sub(messages);
-        self.first = until;
-        Ok(())
-    }
-
-    /// Notes that the last message was deleted at `now`. The room makes way before all others, as nothing
-    /// would be lost.
-    pub(super) fn mark_emptied(&self, conn: &Connection, now: i64) -> rusqlite::Result<()> {
-        conn.prepare_cached("UPDATE rooms SET head = ?2, emptied_at = ?3, used = 0 WHERE id = ?1")?
-            .execute(params![self.id, sql(self.head), now])?;
-        Ok(())
-    }
-
-    /// The oldest offset that can be read; `head + 1` if none can.
-    pub(super) fn oldest(&self, conn: &Connection, window: Window) -> rusqlite::Result<u64> {
-        let from = self.first.max((self.head + 1).saturating_sub(window.size));
-        if window.expired_at == i64::MIN || from > self.head {
-            return Ok(from);
-        }
-        let fresh: Option<i64> = conn
-            .prepare_cached("SELECT offset FROM messages WHERE room = ?1 AND offset >= ?2 AND at > ?3 ORDER BY offset LIMIT 1")?
-            .query_row(params![self.id, sql(from), window.expired_at], |row| row.get(0))
-            .optional()?;
-        Ok(fresh.map_or(self.head + 1, i64::cast_unsigned))
-    }
-
-    /// The newest readable message with this id.
-    pub(super) fn find(
-        &self,
-        conn: &Connection,
-        window: Window,
-        message_id: &str,
-    ) -> rusqlite::Result<Option<u64>> {
-        let from = (self.head + 1).saturating_sub(window.size);
-        let found: Option<(i64, i64)> = conn
-            .prepare_cached(
-                "SELECT offset, at FROM messages
-                 WHERE room = ?1 AND id_hash = ?2 AND offset >= ?3 AND id = ?4 ORDER BY offset DESC LIMIT 1",
-            )?
-            .query_row(params![self.id, id_hash(message_id), sql(from), message_id], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .optional()?;
-        Ok(found
-            .filter(|(_, at)| *at > window.expired_at)
-            .map(|(offset, _)| offset.cast_unsigned()))
+        let head = head_checksum(self.room, self.offset, self.first, self.at, self.id);
+        (u64::from(head) << 32 | u64::from(rest.finalize())).cast_signed()
     }
 }
 
-/// How far the room of `key` reaches, stored or not.
-pub(super) fn extent(
+/// The checksum of what the index is made from.
+fn head_checksum(room: i64, offset: u64, first: u64, at: i64, id: &str) -> u32 {
+    let mut hasher = Hasher::new();
+    for number in [room.cast_unsigned(), offset, first, at.cast_unsigned()] {
+        hasher.update(&number.to_le_bytes());
+    }
+    hasher.update(id.as_bytes());
+    hasher.finalize()
+}
+
+/// The checksum of what the index has from a room's row.
+pub(super) fn room_checksum(key: &RoomKey, room: i64, epoch: u64, head: u64, first: u64) -> i64 {
+    let mut hasher = Hasher::new();
+    for number in [room.cast_unsigned(), epoch, head, first, key.namespace.len() as u64] {
+        hasher.update(&number.to_le_bytes());
+    }
+    hasher.update(key.namespace.as_bytes());
+    hasher.update(key.room.as_str().as_bytes());
+    hasher.finalize().into()
+}
+
+/// What the index is made from.
+#[derive(Debug)]
+pub(super) struct Head<'a> {
+    pub place: u64,
+    pub room: i64,
+    pub offset: u64,
+    pub first: u64,
+    pub at: i64,
+    pub id: &'a str,
+    /// The size of the record's content.
+    pub size: u64,
+}
+
+/// The columns of a [`Head`]. The rest of a record is not read for it, only its length.
+pub(super) const HEAD_COLUMNS: &str = "place, room, offset, first, at, checksum, id,
+    octet_length(event) + coalesce(octet_length(left_out), 0) + coalesce(octet_length(attachments), 0) + octet_length(json)";
+
+impl<'a> Head<'a> {
+    /// Reads [`HEAD_COLUMNS`]; `None` if the record is damaged.
+    pub(super) fn read(row: &'a Row<'_>) -> Option<Self> {
+        let number = |at| row.get::<_, i64>(at).ok().map(i64::cast_unsigned);
+        let id = row.get_ref(6).ok()?.as_str().ok()?;
+        let head = Self {
+            place: number(0)?,
+            room: row.get(1).ok()?,
+            offset: number(2)?,
+            first: number(3)?,
+            at: row.get(4).ok()?,
+            id,
+            size: number(7)? + id.len() as u64,
+        };
+        let found = head_checksum(head.room, head.offset, head.first, head.at, id);
+        let is_sound = u64::from(found) == number(5)? >> 32 && head.offset > 0;
+        is_sound.then_some(head)
+    }
+}
+
+/// Reads the message of this room and offset in this place; `None` if it is not there, or is damaged.
+pub(super) fn read(
     conn: &Connection,
-    epochs: Epochs,
-    window: Window,
-    key: &RoomKey,
-) -> rusqlite::Result<(Extent, Option<Room>)> {
-    let Some(room) = Room::load(conn, epochs, key)? else {
-        let epoch = epochs.salted(epochs.derived(conn, key)?);
-        return Ok((Extent { head: Position::start_of(epoch), oldest: 1 }, None));
-    };
-    let oldest = room.oldest(conn, window)?;
-    Ok((Extent { head: room.newest(), oldest }, Some(room)))
+    room: i64,
+    offset: u64,
+    place: u64,
+) -> rusqlite::Result<Option<Stored>> {
+    conn.prepare_cached(
+        "SELECT room, offset, first, at, checksum, id, event, left_out, attachments, json FROM log WHERE place = ?1",
+    )?
+    .query_row([sql(place)], |row| {
+        let record = Record {
+            room: row.get(0)?,
+            offset: row.get::<_, i64>(1)?.cast_unsigned(),
+            first: row.get::<_, i64>(2)?.cast_unsigned(),
+            at: row.get(3)?,
+            id: row.get_ref(5)?.as_str()?,
+            event: row.get_ref(6)?.as_str()?,
+            left_out: row.get_ref(7)?.as_blob_or_null()?,
+            attachments: row.get_ref(8)?.as_blob_or_null()?,
+            json: row.get_ref(9)?.as_str()?,
+        };
+        if (record.room, record.offset) != (room, offset) || row.get::<_, i64>(4)? != record.checksum() {
+            return Ok(None);
+        }
+        Ok(Some(Stored {
+            offset,
+            entry: Entry {
+                id: record.id.to_owned(),
+                event: record.event.to_owned(),
+                json: record.json.into(),
+                attachments: record.attachments.map_or_else(Vec::new, unpack),
+                timestamp_ms: record.at,
+            },
+            except: except(record.left_out)?,
+            receipts: Vec::new(),
+        }))
+    })
+    .optional()
+    .map(Option::flatten)
+}
+
+/// Reads the recipients to skip.
+fn except(bytes: Option<&[u8]>) -> rusqlite::Result<Except> {
+    decode_except(bytes.unwrap_or_default())
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(7, Type::Blob, error.into()))
 }
 
 /// The columns of an [`Entry`], for [`entry`].
@@ -239,13 +224,6 @@ pub(super) fn entry(row: &Row<'_>, from: usize) -> rusqlite::Result<Entry> {
         json: row.get_ref(from + 3)?.as_str()?.into(),
         attachments: attachments.map_or_else(Vec::new, unpack),
     })
-}
-
-/// Reads the recipients to skip from the column `at`.
-pub(super) fn except(row: &Row<'_>, at: usize) -> rusqlite::Result<Except> {
-    let bytes = row.get_ref(at)?.as_blob_or_null()?.unwrap_or_default();
-    decode_except(bytes)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(at, Type::Blob, error.into()))
 }
 
 /// Attachments as one column, each after its length; `None` if there are none.
@@ -270,4 +248,43 @@ pub(super) fn unpack(packed: &[u8]) -> Vec<Bytes> {
         attachments.push(rest.split_to(length.min(rest.len())));
     }
     attachments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_tells_every_part_and_never_changes() {
+        let record = || Record {
+            room: 1,
+            offset: 2,
+            first: 1,
+            at: 3,
+            id: "id",
+            event: "e",
+            left_out: None,
+            attachments: Some(b"x"),
+            json: "{}",
+        };
+        let first = record().checksum();
+        assert_eq!(first, CHECKSUM, "stored: may never change");
+        let others = [
+            Record { room: 2, ..record() },
+            Record { offset: 3, ..record() },
+            Record { first: 2, ..record() },
+            Record { at: 4, ..record() },
+            Record { id: "ie", ..record() },
+            Record { event: "f", ..record() },
+            Record { left_out: Some(b""), ..record() },
+            Record { left_out: Some(b"x"), attachments: None, ..record() },
+            Record { event: "e{", json: "}", ..record() },
+        ];
+        for (at, other) in others.iter().enumerate() {
+            assert_ne!(other.checksum(), first, "{at}");
+        }
+        assert_eq!(record().size(), 6);
+    }
+
+    const CHECKSUM: i64 = -8_485_891_935_230_774_447;
 }

@@ -3,8 +3,13 @@
 //!
 //! ```text
 //!  append ─► intake ─► writer thread: number, store, commit ─► tail (fan-out, in log order) ─► answer to the caller
-//!  read   ─► a connection of its own, beside the writer
+//!                              │ committed
+//!                              ▼
+//!  read   ─► index: which messages the room has, and where ─► a connection of its own, beside the writer
 //! ```
+//!
+//! All rooms share one [`log`] in the order of the commits, so that an append touches its newest page only; the
+//! [`index`] in memory tells a room's messages. Trimming is forgetting there, and [`clean`] takes the space back.
 //!
 //! - **What is in the log is what was delivered**: the log tail gets a message only once it is committed,
 //!   in log order. A batch that fails reaches nobody and takes no offset, and all its callers are told.
@@ -18,11 +23,17 @@
 //!
 //! [`Location::Memory`] is the same code on a database that ends with the process.
 
+mod batch;
+mod clean;
 mod epoch;
 mod evict;
+mod held;
 mod idempotency;
+mod index;
 mod intake;
+mod load;
 mod log;
+mod migrate;
 mod outbox;
 mod queue;
 mod reader;
@@ -53,9 +64,12 @@ pub use self::schema::OpenError;
 use self::{
     epoch::Epochs,
     evict::{InUse, Place},
+    held::Room,
+    index::Index,
     intake::{Command, Intake, Work},
+    load::Loaded,
     log::{Window, expired_at},
-    reader::Readers,
+    reader::{Missing, Readers},
     reserve::Reserve,
     rooms::Rooms,
     shared::Shared,
@@ -79,6 +93,7 @@ pub(super) struct Embedded {
     intake: Arc<Intake>,
     shared: Arc<Shared>,
     readers: Readers,
+    index: Arc<Index>,
     epochs: Epochs,
     settings: Settings,
     ended: watch::Receiver<()>,
@@ -92,14 +107,14 @@ pub(super) struct Tuning {
     pub limits: Limits,
     /// Identifies this run of the machine.
     pub boot: Option<String>,
-    /// Rooms that the writer caches; some 200 bytes each.
-    pub known_rooms: usize,
     /// How often the writer sweeps, and tries again after a failure.
     pub tick: Duration,
     /// After this many ticks without a failure the store counts as working.
     pub settle: u32,
     /// The bytes on the disk reserved for deleting old data when the disk is full.
     pub reserve: u64,
+    /// The bytes of records that no room has any more whose space is not taken back yet, besides a tenth of the log.
+    pub untidy: u64,
 }
 
 impl Default for Tuning {
@@ -107,10 +122,10 @@ impl Default for Tuning {
         Self {
             limits: Limits::default(),
             boot: schema::boot_id(),
-            known_rooms: 50_000,
             tick: Duration::from_secs(1),
             settle: 10,
             reserve: 16_777_216,
+            untidy: 1_000_000,
         }
     }
 }
@@ -123,10 +138,10 @@ impl Embedded {
         tail: impl FnMut(&[Committed]) + Send + 'static,
         in_use: InUse,
     ) -> Result<Self, OpenError> {
-        let Tuning { limits, boot, known_rooms, tick, settle, reserve } = tuning;
+        let Tuning { limits, boot, tick, settle, reserve, untidy } = tuning;
         let mut reserve = Reserve::of(&settings.location, reserve);
         let opened = match schema::open(&settings, boot.as_deref()) {
-            Err(OpenError::Sqlite { source, .. })
+            Err(OpenError::Sqlite { source, .. } | OpenError::NoRoom { source, .. })
                 if space::is_want_of_room(&source) && reserve.release() =>
             {
                 schema::open(&settings, boot.as_deref())
@@ -139,8 +154,9 @@ impl Embedded {
             Location::Memory => "memory:".into(),
         };
         let place = Place::new(&settings, in_use);
-        let rooms = Rooms::new(&opened.conn, opened.epochs, known_rooms, place)
-            .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
+        let Loaded { index, next_place, next_room } = opened.loaded;
+        let index = Arc::new(index);
+        let rooms = Rooms::new(Arc::clone(&index), opened.epochs, place, next_place, next_room);
         let shared = Arc::new(Shared::default());
         shared.rooms.store(rooms.counts().stored, Relaxed);
         let webhooks = outbox::count(&opened.conn)
@@ -164,7 +180,8 @@ impl Embedded {
             tail,
             rooms,
             sweep: sweep::Sweep::default(),
-            space: Space::new(reserve, settings.store_max_bytes),
+            clean: clean::Clean::default(),
+            space: Space::new(reserve, settings.store_max_bytes, untidy),
             settle,
             tick,
             conn,
@@ -179,6 +196,7 @@ impl Embedded {
             intake,
             shared,
             readers,
+            index,
             epochs: opened.epochs,
             settings,
             ended,
@@ -285,15 +303,20 @@ impl Embedded {
     }
 
     pub(super) async fn read(&self, room: &RoomKey, query: Query) -> Result<Page, StoreError> {
-        let (epochs, window, room) = (self.epochs, self.window(), room.clone());
-        self.readers.run(move |conn| reader::page(conn, epochs, window, &room, query)).await
+        loop {
+            let view = self.index.view(self.epochs, self.window(), room, query);
+            let read = self.readers.run(move |conn| reader::page(conn, &view, query)).await?;
+            match read {
+                Ok(page) => return Ok(page),
+                Err(missing) => self.check(missing)?,
+            }
+        }
     }
 
-    pub(super) async fn extent(&self, room: &RoomKey) -> Result<Extent, StoreError> {
-        let (epochs, window, room) = (self.epochs, self.window(), room.clone());
-        self.readers
-            .run(move |conn| log::extent(conn, epochs, window, &room).map(|(extent, _)| extent))
-            .await
+    /// How far the room reaches: no read, and never fails while the store is open.
+    pub(super) fn extent(&self, room: &RoomKey) -> Result<Extent, StoreError> {
+        self.readers.check_open()?;
+        Ok(self.index.extent(self.epochs, self.window(), room))
     }
 
     pub(super) async fn find_by_message_id(
@@ -301,14 +324,28 @@ impl Embedded {
         room: &RoomKey,
         message_id: &str,
     ) -> Result<Option<u64>, StoreError> {
-        let (epochs, window) = (self.epochs, self.window());
-        let (room, id) = (room.clone(), message_id.to_owned());
-        self.readers
-            .run(move |conn| match log::Room::load(conn, epochs, &room)? {
-                Some(room) => room.find(conn, window, &id),
-                None => Ok(None),
-            })
-            .await
+        self.readers.check_open()?;
+        loop {
+            let Some(Room { id, .. }) = self.index.room(room) else { return Ok(None) };
+            let found = self.index.with_id(id, self.window(), message_id);
+            if found.is_empty() {
+                return Ok(None);
+            }
+            let message_id = message_id.to_owned();
+            let read = self.readers.run(move |conn| reader::find(conn, id, &found, &message_id));
+            match read.await? {
+                Ok(found) => return Ok(found),
+                Err(missing) => self.check(missing)?,
+            }
+        }
+    }
+
+    /// Whether to look again for a message that was not where the index had it: not if it still has it there.
+    fn check(&self, missing: Missing) -> Result<(), StoreError> {
+        if self.index.is_at(missing.room, missing.offset, missing.place) {
+            return Err(missing.damaged());
+        }
+        Ok(())
     }
 
     pub(super) async fn queued(
@@ -338,7 +375,12 @@ impl Embedded {
 
     pub(super) fn stats(&self) -> Stats {
         let (queued, queued_bytes) = self.intake.depth();
-        Stats { queued: queued as u64, queued_bytes: queued_bytes as u64, ..self.shared.stats() }
+        Stats {
+            queued: queued as u64,
+            queued_bytes: queued_bytes as u64,
+            index_bytes: self.index.totals().index as u64,
+            ..self.shared.stats()
+        }
     }
 
     /// Refuses everything from now on, finishes the writes that were taken in, and closes the file.

@@ -4,14 +4,14 @@
 use std::{path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::{
-    epoch::Epochs,
-    log::{self, ENTRY_COLUMNS, Window, entry, except, sql},
-    receipts, schema,
-    types::{Page, Query, RoomKey, StoreError, Stored},
+    held::Found,
+    index::View,
+    log, receipts, schema,
+    types::{Page, Query, StoreError, Stored},
 };
 
 /// The most reads at once; further ones wait in order.
@@ -46,8 +46,7 @@ impl Readers {
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let gone = || StoreError::Unavailable("the store is closed".into());
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| gone())?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
         let source = Arc::clone(&self.source);
         let done = tokio::task::spawn_blocking(move || {
             // Held until the read ends, even if its caller is gone.
@@ -60,6 +59,11 @@ impl Readers {
         }
     }
 
+    /// Refuses if reads are.
+    pub(super) fn check_open(&self) -> Result<(), StoreError> {
+        if self.permits.is_closed() { Err(closed()) } else { Ok(()) }
+    }
+
     /// Refuses reads from now on and closes the connections that are not in use.
     pub(super) fn close(&self) {
         self.permits.close();
@@ -67,6 +71,10 @@ impl Readers {
             idle.lock().clear();
         }
     }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("the store is closed".into())
 }
 
 impl Source {
@@ -100,50 +108,71 @@ fn snapshot<T>(
     Ok(result)
 }
 
-/// Reads the part of a room's history that `query` names.
+/// Reads the page that `view` is of; the error is a message that is not where the index had it.
 pub(super) fn page(
     conn: &Connection,
-    epochs: Epochs,
-    window: Window,
-    key: &RoomKey,
+    view: &View,
     query: Query,
-) -> rusqlite::Result<Page> {
-    let (extent, room) = log::extent(conn, epochs, window, key)?;
-    let Some(room) = room else { return Ok(Page { items: Vec::new(), extent, complete: true }) };
-    let from = extent.oldest.max(query.after.saturating_add(1));
+) -> rusqlite::Result<Result<Page, Missing>> {
     let mut items: Vec<Stored> = Vec::new();
-    let head = extent.head.offset;
-    if from <= head {
-        let mut statement = conn.prepare_cached(&format!(
-            "SELECT offset, left_out, {ENTRY_COLUMNS} FROM messages WHERE room = ?1 AND offset >= ?2 ORDER BY offset LIMIT ?3"
-        ))?;
-        let mut rows = statement.query(params![room.id, sql(from), sql(query.limit as u64)])?;
-        let mut bytes = 0;
-        while let Some(row) = rows.next()? {
-            let entry = entry(row, 2)?;
-            bytes += entry.size();
-            if bytes > query.max_bytes && !items.is_empty() {
-                break;
-            }
-            items.push(Stored {
-                offset: row.get::<_, i64>(0)?.cast_unsigned(),
-                entry,
-                except: except(row, 1)?,
-                receipts: Vec::new(),
-            });
+    let mut bytes = 0;
+    for (&place, offset) in view.places.iter().zip(view.from..) {
+        let Some(item) = log::read(conn, view.room, offset, place)? else {
+            return Ok(Err(Missing { room: view.room, offset, place }));
+        };
+        bytes += item.entry.size();
+        if bytes > query.max_bytes && !items.is_empty() {
+            break;
         }
+        items.push(item);
     }
     if query.receipts
         && let [first, .., last] | [first @ last] = items.as_slice()
     {
-        for (offset, receipt) in receipts::read(conn, &room, first.offset, last.offset)? {
+        for (offset, receipt) in receipts::read(conn, view.room, first.offset, last.offset)? {
             // Offsets are consecutive, so they tell the place.
-            if let Some(item) = usize::try_from(offset - from).ok().and_then(|at| items.get_mut(at))
-            {
+            let at = usize::try_from(offset - view.from).ok();
+            if let Some(item) = at.and_then(|at| items.get_mut(at)) {
                 item.receipts.push(receipt);
             }
         }
     }
-    let complete = items.last().map_or(from > head, |last| last.offset == head);
-    Ok(Page { items, extent, complete })
+    let (extent, head) = (view.extent, view.extent.head.offset);
+    let complete = items.last().map_or(view.from > head, |last| last.offset == head);
+    Ok(Ok(Page { items, extent, complete }))
+}
+
+/// Finds the newest of the messages `found` that has this id, and is fresh.
+pub(super) fn find(
+    conn: &Connection,
+    room: i64,
+    found: &[Found],
+    id: &str,
+) -> rusqlite::Result<Result<Option<u64>, Missing>> {
+    for &Found { offset, place, is_fresh } in found {
+        let Some(item) = log::read(conn, room, offset, place)? else {
+            return Ok(Err(Missing { room, offset, place }));
+        };
+        if item.entry.id == id {
+            return Ok(Ok(is_fresh.then_some(offset)));
+        }
+    }
+    Ok(Ok(None))
+}
+
+/// A message that is not where the index had it: the index knows better by now, or the record is damaged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Missing {
+    pub room: i64,
+    pub offset: u64,
+    pub place: u64,
+}
+
+impl Missing {
+    pub(super) fn damaged(&self) -> StoreError {
+        StoreError::Unavailable(format!(
+            "message {} of the room with the id {} is damaged on the disk (place {} of the log)",
+            self.offset, self.room, self.place
+        ))
+    }
 }

@@ -3,7 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, params, types::Type};
 
 use super::{
-    log::{Room, Window, sql},
+    held::Room,
+    log::{Window, sql},
+    rooms::Rooms,
     types::{MAX_RECEIPTS, Receipt},
 };
 use crate::protocol::names::UserId;
@@ -12,13 +14,16 @@ use crate::protocol::names::UserId;
 /// if it has the most receipts allowed. A user's second receipt changes nothing and counts as recorded.
 pub(super) fn record(
     conn: &Connection,
-    room: &Room,
+    rooms: &Rooms,
+    room: Room,
     window: Window,
     message_id: &str,
     user: &UserId,
     timestamp_ms: i64,
 ) -> rusqlite::Result<bool> {
-    let Some(offset) = room.find(conn, window, message_id)?.map(sql) else { return Ok(false) };
+    let Some(offset) = rooms.find_message(conn, room, window, message_id)?.map(sql) else {
+        return Ok(false);
+    };
     let known = conn
         .prepare_cached("SELECT 1 FROM receipts WHERE room = ?1 AND offset = ?2 AND user = ?3")?
         .query_row(params![room.id, offset, user.as_str()], |_| Ok(()))
@@ -42,14 +47,14 @@ pub(super) fn record(
 /// recording.
 pub(super) fn read(
     conn: &Connection,
-    room: &Room,
+    room: i64,
     from: u64,
     to: u64,
 ) -> rusqlite::Result<Vec<(u64, Receipt)>> {
     conn.prepare_cached(
         "SELECT offset, user, at FROM receipts WHERE room = ?1 AND offset BETWEEN ?2 AND ?3 ORDER BY offset, id",
     )?
-    .query_map(params![room.id, sql(from), sql(to)], |row| {
+    .query_map(params![room, sql(from), sql(to)], |row| {
         let user = UserId::parse(row.get_ref(1)?.as_str()?)
             .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, error.into()))?;
         Ok((row.get::<_, i64>(0)?.cast_unsigned(), Receipt { user, timestamp_ms: row.get(2)? }))

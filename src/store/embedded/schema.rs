@@ -11,6 +11,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 use super::{
     epoch::Epochs,
+    load::{LoadError, Loaded, load},
+    migrate,
+    space::is_want_of_room,
     types::{Location, Settings, Sync},
 };
 
@@ -24,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/4.sql"),
     include_str!("migrations/5.sql"),
     include_str!("migrations/6.sql"),
+    include_str!("migrations/7.sql"),
 ];
 /// Above this size only the small tables are checked at start; a full check would take minutes.
 const FULL_CHECK_BYTES: u64 = 256_000_000;
@@ -69,6 +73,14 @@ pub enum OpenError {
         /// The newest version that this program knows.
         supported: i32,
     },
+    /// There is no room to bring the file to this version's layout.
+    #[error("{} cannot be brought to this version's layout: {source}; free some disk space (50 MB are enough for most) and start again: it goes on where it stopped, and nothing is lost", path.display())]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
     /// SQLite refused for another reason.
     #[error("cannot open {} as the store: {source}", path.display())]
     Sqlite {
@@ -83,6 +95,7 @@ pub enum OpenError {
 pub(super) struct Opened {
     pub conn: Connection,
     pub epochs: Epochs,
+    pub loaded: Loaded,
     /// Held for as long as the file is in use.
     pub lock: Option<File>,
 }
@@ -103,10 +116,17 @@ pub(super) fn open(settings: &Settings, boot: Option<&str>) -> Result<Opened, Op
         }
     };
     let mut conn = conn;
-    prepare(&mut conn, settings)
-        .and_then(|()| begin_run(&conn, settings.sync, boot))
-        .map(|epochs| Opened { conn, epochs, lock })
-        .map_err(sqlite(&path))
+    prepare(&mut conn, settings).map_err(sqlite(&path))?;
+    migrate(&mut conn).map_err(|source| refusal(&path, source))?;
+    // One transaction, so that a file that turns out to be damaged is left as it was.
+    let transaction = conn.transaction().map_err(sqlite(&path))?;
+    let epochs = begin_run(&transaction, settings.sync, boot).map_err(sqlite(&path))?;
+    let loaded = load(&transaction, epochs).map_err(|error| match error {
+        LoadError::Sqlite(source) => sqlite(&path)(source),
+        LoadError::Damaged(detail) => OpenError::Damaged { path: path.clone(), detail },
+    })?;
+    transaction.commit().map_err(sqlite(&path))?;
+    Ok(Opened { conn, epochs, loaded, lock })
 }
 
 /// A further connection to an opened file that can only read.
@@ -139,6 +159,14 @@ fn sqlite(path: &Path) -> impl FnOnce(rusqlite::Error) -> OpenError {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked { path },
         _ => OpenError::Sqlite { path, source },
     }
+}
+
+/// Why the file could not be brought to this version's layout.
+pub(super) fn refusal(path: &Path, source: rusqlite::Error) -> OpenError {
+    if is_want_of_room(&source) {
+        return OpenError::NoRoom { path: path.to_owned(), source };
+    }
+    sqlite(path)(source)
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
@@ -224,7 +252,7 @@ fn newest() -> i32 {
 
 fn prepare(conn: &mut Connection, settings: &Settings) -> rusqlite::Result<()> {
     conn.busy_timeout(std::time::Duration::from_secs(1))?;
-    conn.set_prepared_statement_cache_capacity(64);
+    conn.set_prepared_statement_cache_capacity(100);
     if settings.location != Location::Memory {
         let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         if mode != "wal" {
@@ -244,6 +272,11 @@ fn prepare(conn: &mut Connection, settings: &Settings) -> rusqlite::Result<()> {
         "PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 67108864;
          PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;",
     )?;
+    Ok(())
+}
+
+/// Brings the file to this version's layout.
+pub(super) fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
     let found: i32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let pending = MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0));
     for (migration, version) in pending.zip(found + 1..) {
@@ -253,7 +286,7 @@ fn prepare(conn: &mut Connection, settings: &Settings) -> rusqlite::Result<()> {
         transaction.pragma_update(None, "user_version", version)?;
         transaction.commit()?;
     }
-    Ok(())
+    if migrate::is_pending(conn)? { migrate::finish(conn) } else { Ok(()) }
 }
 
 /// Reads what epochs are made from, and marks the file as being written.

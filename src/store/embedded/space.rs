@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::{reserve::Reserve, trim::Trim};
+use super::{index::Totals, reserve::Reserve, trim::Trim};
 
 /// How much room is left.
 pub(super) struct Space {
@@ -12,6 +12,8 @@ pub(super) struct Space {
     max_bytes: u64,
     /// The bytes in use at the last measurement.
     used: u64,
+    /// The bytes of records that no room has any more which may lie in the log, besides a tenth of the others.
+    untidy: u64,
     /// Whether history is being trimmed to make room.
     pressed: bool,
     /// Why the disk took no more, if it is full.
@@ -19,9 +21,10 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub(super) fn new(reserve: Reserve, max_bytes: u64) -> Self {
+    pub(super) fn new(reserve: Reserve, max_bytes: u64, untidy: u64) -> Self {
         let trim = Trim::new(max_bytes);
-        Self { reserve, trim, max_bytes, used: 0, pressed: false, disk_full: None }
+        let untidy = if max_bytes > 0 { untidy.min(max_bytes / 32) } else { untidy };
+        Self { reserve, trim, max_bytes, used: 0, untidy, pressed: false, disk_full: None }
     }
 
     /// Whether there is a limit. If so, the bytes in use must be measured after every commit.
@@ -34,20 +37,38 @@ impl Space {
         self.used
     }
 
-    /// Measures the bytes in use. Trimming begins a sixteenth below the limit, a reserve for what must be
-    /// written meanwhile, and ends an eighth below it.
-    pub(super) fn measure(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+    /// Measures the bytes in use. Trimming begins when what is kept takes thirteen sixteenths of the limit, and ends at
+    /// twelve: the rest is for what no room has any more and [is not tidied up](Self::is_untidy), and for what must
+    /// be written meanwhile.
+    pub(super) fn measure(&mut self, conn: &Connection, log: Totals) -> rusqlite::Result<()> {
         let pages = pragma(conn, "PRAGMA page_count")? - pragma(conn, "PRAGMA freelist_count")?;
         self.used = pages * pragma(conn, "PRAGMA page_size")?;
-        let (high, low) =
-            (self.max_bytes - self.max_bytes / 16, self.max_bytes - self.max_bytes / 8);
-        if !self.pressed && self.max_bytes > 0 && self.used >= high {
+        let kept = self.used.saturating_sub(log.dead());
+        let (high, low) = (self.max_bytes / 16 * 13, self.max_bytes / 16 * 12);
+        if !self.pressed && self.max_bytes > 0 && kept >= high {
             self.pressed = true;
-        } else if self.pressed && self.used <= low {
+        } else if self.pressed && kept <= low {
             self.pressed = false;
             self.trim.relax();
         }
         Ok(())
+    }
+
+    /// Whether so much of the log is nobody's any more that the space is taken back.
+    pub(super) fn is_untidy(&self, log: Totals) -> bool {
+        log.dead() > log.kept / 10 + self.untidy
+    }
+
+    /// Whether the space of what no room has any more is wanted at once.
+    pub(super) fn is_urgent(&self, log: Totals) -> bool {
+        self.max_bytes > 0
+            && self.used >= self.max_bytes / 16 * 15
+            && log.dead() > self.max_bytes / 64
+    }
+
+    /// Whether taking back what no room has any more would give a full disk some room.
+    pub(super) fn is_worth_cleaning(&self, log: Totals) -> bool {
+        log.dead() >= self.reserve.worth() / 4
     }
 
     /// Whether history is to be trimmed to make room.

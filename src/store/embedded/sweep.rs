@@ -1,11 +1,11 @@
 //! Deletes what is too old, a little at a time: one bounded step a second, and the next at once while there
 //! is more to delete. Nothing waits for it, since what is too old can no longer be read anyway.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 
 use super::{
     evict, idempotency,
-    log::{Room, Window, expired_at, sql},
+    log::{Window, expired_at, sql},
     queue, revocations,
     rooms::Rooms,
     types::{RoomKey, Settings},
@@ -38,16 +38,15 @@ pub(super) struct Sweep {
 }
 
 struct Candidate {
+    id: i64,
     key: Option<RoomKey>,
-    room: Room,
     emptied_at: i64,
     used: i64,
-    newest_at: i64,
 }
 
 impl Sweep {
-    /// One step, inside the caller's transaction; deletes at most `budget` rows besides forgotten
-    /// rooms. After an error the caller rolls back and begins anew with a fresh sweep.
+    /// One step, inside the caller's transaction, in which no room may have changed yet; deletes at most `budget`
+    /// rows besides forgotten rooms. After an error the caller rolls back and begins anew with a fresh sweep.
     pub(super) fn step(
         &mut self,
         conn: &Connection,
@@ -63,28 +62,27 @@ impl Sweep {
             return Ok(Progress::More);
         }
         evict::purge(conn, &mut budget)?;
-        let candidates = self.candidates(conn, rooms)?;
+        let candidates = self.candidates(conn)?;
         let looked_at = candidates.len();
-        for Candidate { key, mut room, emptied_at, used, newest_at } in candidates {
+        for Candidate { id, key, emptied_at, used } in candidates {
             if budget == 0 {
                 return Ok(Progress::More);
             }
-            let Some(key) = key else {
-                self.after_room = room.id;
+            let window = Window::new(settings);
+            let found =
+                rooms.held(id, |held| (held.room(id), held.oldest(window), held.newest_at()));
+            let (Some(key), Some((room, oldest, newest_at))) = (key, found) else {
+                self.after_room = id;
                 continue;
             };
             if room.first <= room.head {
-                let keep_from = keep_from(conn, &room, Window::new(settings), budget)?;
-                room.trim(conn, keep_from, &mut budget)?;
-                if room.first > room.head {
-                    room.mark_emptied(conn, now)?;
-                } else {
+                let left = rooms.trim(conn, &key, room, oldest, now, &mut budget)?;
+                if left.first <= left.head {
                     let used_at = if rooms.is_in_use(&key) { now } else { newest_at };
                     if used_at > used.saturating_add(USE_NOTED_AFTER) {
-                        evict::record_use(conn, room.id, used_at)?;
+                        evict::record_use(conn, id, used_at)?;
                     }
                 }
-                rooms.trimmed(&key, &room);
                 if budget == 0 {
                     // This room may have more to delete.
                     return Ok(Progress::More);
@@ -93,9 +91,9 @@ impl Sweep {
                 && emptied_at <= expired_at(now, settings.history_ttl)
             {
                 // It was emptied a TTL ago, so its last message is at least two TTLs old.
-                rooms.forget(conn, &key, room.id)?;
+                rooms.forget(conn, &key, id)?;
             }
-            self.after_room = room.id;
+            self.after_room = id;
         }
         if looked_at == ROOMS {
             return Ok(Progress::Later);
@@ -104,55 +102,20 @@ impl Sweep {
         Ok(Progress::Finished)
     }
 
-    fn candidates(&self, conn: &Connection, rooms: &Rooms) -> rusqlite::Result<Vec<Candidate>> {
+    fn candidates(&self, conn: &Connection) -> rusqlite::Result<Vec<Candidate>> {
         conn.prepare_cached(
-            "SELECT id, namespace, name, epoch, head, emptied_at, used,
-                    (SELECT at FROM messages WHERE room = rooms.id ORDER BY offset DESC LIMIT 1),
-                    (SELECT min(offset) FROM messages WHERE room = rooms.id),
-                    (SELECT max(offset) FROM messages WHERE room = rooms.id)
-             FROM rooms WHERE id > ?1 ORDER BY id LIMIT ?2",
+            "SELECT id, namespace, name, emptied_at, used FROM rooms WHERE id > ?1 ORDER BY id LIMIT ?2",
         )?
         .query_map([self.after_room, sql(ROOMS as u64)], |row| {
             let name = RoomName::parse(row.get_ref(2)?.as_str()?).ok();
             let namespace = row.get_ref(1)?.as_str()?.into();
-            let (first, last): (Option<i64>, Option<i64>) = (row.get(8)?, row.get(9)?);
-            let head = last.map_or_else(|| row.get(4), Ok)?.cast_unsigned();
-            let epoch = rooms.epochs().salted(row.get::<_, i64>(3)?.cast_unsigned());
             Ok(Candidate {
+                id: row.get(0)?,
                 key: name.map(|room| RoomKey { namespace, room }),
-                room: Room {
-                    id: row.get(0)?,
-                    epoch,
-                    head,
-                    first: first.map_or(head + 1, i64::cast_unsigned),
-                },
-                emptied_at: row.get(5)?,
-                used: row.get(6)?,
-                newest_at: row.get::<_, Option<i64>>(7)?.unwrap_or(0),
+                emptied_at: row.get(3)?,
+                used: row.get(4)?,
             })
         })?
         .collect()
     }
-}
-
-/// The first message to keep, judging by the next `budget` messages.
-fn keep_from(
-    conn: &Connection,
-    room: &Room,
-    window: Window,
-    budget: usize,
-) -> rusqlite::Result<u64> {
-    let by_size = (room.head + 1).saturating_sub(window.size).max(room.first);
-    if window.expired_at == i64::MIN {
-        return Ok(by_size);
-    }
-    let horizon = by_size.saturating_add(budget as u64).min(room.head + 1);
-    let fresh: Option<i64> = conn
-        .prepare_cached(
-            "SELECT offset FROM messages WHERE room = ?1 AND offset >= ?2 AND offset < ?3 AND at > ?4
-             ORDER BY offset LIMIT 1",
-        )?
-        .query_row(params![room.id, sql(by_size), sql(horizon), window.expired_at], |row| row.get(0))
-        .optional()?;
-    Ok(fresh.map_or(horizon, i64::cast_unsigned))
 }

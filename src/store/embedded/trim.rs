@@ -4,23 +4,14 @@
 //! *level*, which falls from pass to pass until enough is freed. So a sender that fills one room, or a
 //! thousand, loses its messages before others do. `oldest` shows what is gone, as after any other trimming.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 
-use super::{
-    log::{Room, sql},
-    reserve::xorshift,
-    rooms::Rooms,
-    types::RoomKey,
-};
+use super::{log::sql, rooms::Rooms, types::RoomKey};
 use crate::protocol::names::RoomName;
 
 /// Rooms checked in one step.
 const ROOMS: usize = 32;
-/// The most messages measured to estimate a room's size; a room with no more than that is measured exactly.
-const SAMPLES: u64 = 8;
-/// The bytes that a message takes besides its content.
-const OVERHEAD: u64 = 120;
-/// The lowest level: a lower one would free no pages.
+/// The lowest level: a lower one would free too little.
 const LOWEST: u64 = 65_536;
 
 /// How far the trimming has come.
@@ -30,7 +21,6 @@ pub(super) struct Trim {
     level: u64,
     /// The most bytes that a room was found to hold in this pass.
     largest: u64,
-    random: u64,
     /// The messages trimmed in this pass.
     trimmed: u64,
     /// Whether a whole pass at the lowest level has found nothing.
@@ -40,8 +30,7 @@ pub(super) struct Trim {
 impl Trim {
     /// Begins with nothing trimmed; no room can hold more than `max_bytes`.
     pub(super) fn new(max_bytes: u64) -> Self {
-        let random = 0x2545_f491_4f6c_dd1d;
-        Self { after_room: 0, level: max_bytes, largest: 0, random, trimmed: 0, exhausted: false }
+        Self { after_room: 0, level: max_bytes, largest: 0, trimmed: 0, exhausted: false }
     }
 
     /// Notes that enough was freed: the next trimming begins at a higher level.
@@ -55,8 +44,8 @@ impl Trim {
         self.exhausted
     }
 
-    /// One step, inside the caller's transaction: deletes at most `budget` rows; returns how many
-    /// messages those were.
+    /// One step, inside the caller's transaction, in which no room may have changed yet: deletes at most `budget` receipts; returns how many
+    /// messages were trimmed.
     pub(super) fn step(
         &mut self,
         conn: &Connection,
@@ -65,26 +54,24 @@ impl Trim {
         mut budget: usize,
     ) -> rusqlite::Result<u64> {
         let mut trimmed = 0;
-        let candidates = self.candidates(conn, rooms)?;
+        let candidates = self.candidates(conn)?;
         let looked_at = candidates.len();
-        for (key, mut room) in candidates {
-            let bytes = self.estimate(conn, &room)?;
+        for (id, key) in candidates {
+            let level = self.level;
+            let found =
+                rooms.held(id, |held| (held.room(id), held.bytes(), held.newest_within(level)));
+            let (Some(key), Some((room, bytes, keep_from))) = (key, found) else { continue };
             self.largest = self.largest.max(bytes);
-            if bytes > self.level {
-                let before = room.first;
-                room.trim(conn, keep_from(&room, bytes, self.level), &mut budget)?;
-                trimmed += room.first - before;
-                self.trimmed += room.first - before;
-                if room.first > room.head {
-                    room.mark_emptied(conn, now)?;
-                }
-                rooms.trimmed(&key, &room);
+            if bytes > level {
+                let left = rooms.trim(conn, &key, room, keep_from, now, &mut budget)?;
+                trimmed += left.first - room.first;
+                self.trimmed += left.first - room.first;
                 if budget == 0 {
                     // This room may have more to trim.
                     return Ok(trimmed);
                 }
             }
-            self.after_room = room.id;
+            self.after_room = id;
         }
         if looked_at < ROOMS {
             self.exhausted = self.level <= LOWEST && self.trimmed == 0;
@@ -96,55 +83,15 @@ impl Trim {
         Ok(trimmed)
     }
 
-    fn candidates(
-        &self,
-        conn: &Connection,
-        rooms: &Rooms,
-    ) -> rusqlite::Result<Vec<(RoomKey, Room)>> {
-        let mut statement = conn.prepare_cached(
-            "SELECT namespace, name FROM rooms WHERE id > ?1 ORDER BY id LIMIT ?2",
-        )?;
-        let mut rows = statement.query(params![self.after_room, sql(ROOMS as u64)])?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            let Ok(room) = RoomName::parse(row.get_ref(1)?.as_str()?) else { continue };
-            let key = RoomKey { namespace: row.get_ref(0)?.as_str()?.into(), room };
-            if let Some(room) = Room::load(conn, rooms.epochs(), &key)? {
-                found.push((key, room));
-            }
-        }
-        Ok(found)
+    fn candidates(&self, conn: &Connection) -> rusqlite::Result<Vec<(i64, Option<RoomKey>)>> {
+        conn.prepare_cached(
+            "SELECT id, namespace, name FROM rooms WHERE id > ?1 ORDER BY id LIMIT ?2",
+        )?
+        .query_map([self.after_room, sql(ROOMS as u64)], |row| {
+            let name = RoomName::parse(row.get_ref(2)?.as_str()?).ok();
+            let namespace = row.get_ref(1)?.as_str()?.into();
+            Ok((row.get(0)?, name.map(|room| RoomKey { namespace, room })))
+        })?
+        .collect()
     }
-
-    /// Estimates the bytes that the room's messages take.
-    fn estimate(&mut self, conn: &Connection, room: &Room) -> rusqlite::Result<u64> {
-        let count = room.head + 1 - room.first;
-        let samples = count.min(SAMPLES);
-        let mut bytes = 0;
-        for sample in 0..samples {
-            let offset = if count <= SAMPLES {
-                room.first + sample
-            } else {
-                self.random = xorshift(self.random);
-                room.first + self.random % count
-            };
-            let size: Option<i64> = conn
-                .prepare_cached(
-                    "SELECT octet_length(id) + octet_length(event) + octet_length(json)
-                            + coalesce(octet_length(attachments), 0) + coalesce(octet_length(left_out), 0)
-                     FROM messages WHERE room = ?1 AND offset = ?2",
-                )?
-                .query_row(params![room.id, sql(offset)], |row| row.get(0))
-                .optional()?;
-            bytes += size.unwrap_or(0).cast_unsigned() + OVERHEAD;
-        }
-        Ok(bytes.saturating_mul(count).checked_div(samples).unwrap_or(0))
-    }
-}
-
-/// The first message to keep of a room that holds `bytes` and may hold `level`.
-fn keep_from(room: &Room, bytes: u64, level: u64) -> u64 {
-    let count = room.head + 1 - room.first;
-    let kept = u128::from(count) * u128::from(level) / u128::from(bytes.max(1));
-    room.head + 1 - u64::try_from(kept).unwrap_or(count).min(count)
 }

@@ -12,33 +12,30 @@ use rusqlite::{Connection, TransactionBehavior::Immediate};
 use tokio::sync::watch;
 
 use super::{
-    idempotency,
+    batch::Batch,
+    clean::Clean,
+    index::Totals,
     intake::{Command, Intake, Taken, Work},
-    log::{Room, Window, expired_at},
     outbox::{self, Change},
-    pending::{Outcome, Past},
-    queue, receipts, revocations,
+    pending::Outcome,
     rooms::Rooms,
     schema,
     shared::Shared,
     space::Space,
     sweep::{self, Progress, Sweep},
     trim::Trim,
-    types::{Committed, Entry, RoomKey, Settings, StoreError},
-};
-use crate::{
-    limits::SenderId,
-    protocol::audience::Except,
-    store::{idempotency::Once, webhook::Webhook},
+    types::{Committed, Settings, StoreError},
 };
 
 /// Steps of the sweep on a full disk, one after the other, and the rows of each; few enough for the
 /// reserve.
 const SWEEPS: usize = 64;
 const SWEPT: usize = 100;
-/// Steps of trimming before a batch, and before one is refused.
-const TRIMS: usize = 4;
-const URGENT_TRIMS: usize = 64;
+/// Steps of trimming, and of taking back space, before a batch, and before one is refused.
+const STEPS: usize = 4;
+const URGENT_STEPS: usize = 64;
+/// Records looked at after a batch to take back space, besides two for each write of the batch.
+const TIDIED: usize = 64;
 
 /// However the thread ends, waiting callers learn of it. The fields are dropped in this order.
 pub(super) struct Writer<T> {
@@ -48,6 +45,7 @@ pub(super) struct Writer<T> {
     pub tail: T,
     pub rooms: Rooms,
     pub sweep: Sweep,
+    pub clean: Clean,
     pub space: Space,
     /// After this many ticks without a failure the store counts as working.
     pub settle: u32,
@@ -94,13 +92,25 @@ impl<T: FnMut(&[Committed])> Writer<T> {
     }
 
     fn write(&mut self, batch: Vec<Command>) {
-        if batch.iter().any(|command| matches!(command.work, Work::Sweep)) {
-            self.tick();
-        }
+        let (sweeps, batch): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|command| matches!(command.work, Work::Sweep));
         let batch = self.admit(batch);
-        if batch.is_empty() {
-            return;
+        if !batch.is_empty() {
+            let rows = TIDIED + 2 * batch.len();
+            self.commit(batch);
+            self.tidy(rows);
         }
+        if !sweeps.is_empty() {
+            self.tick();
+            let outcome = self.sweep_at_once();
+            for command in sweeps {
+                // A caller that is gone needs no answer.
+                let _ = command.reply.send(outcome.clone());
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Command>) {
         let begun = Instant::now();
         let mut committed = Vec::with_capacity(batch.len());
         let (works, replies): (Vec<_>, Vec<_>) =
@@ -145,27 +155,41 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         }
     }
 
+    /// Deletes all that is too old, and takes back the space of most of it.
+    fn sweep_at_once(&mut self) -> Result<Outcome, StoreError> {
+        self.sweep = Sweep::default();
+        loop {
+            match self.sweep(usize::MAX) {
+                Ok(Progress::Finished) => break,
+                Ok(_) => {}
+                Err(error) => return Err(StoreError::Unavailable(error.to_string())),
+            }
+        }
+        while self.tidy(sweep::ROWS) {}
+        Ok(0.into())
+    }
+
     /// Deletes what is too old and makes room if it is short; returns whether there is more to do at once.
     fn tick(&mut self) -> bool {
         if self.space.is_disk_full() {
             self.make_room();
         }
-        let swept = self.sweep(sweep::ROWS);
+        let swept = self.sweep(sweep::ROWS).ok();
         let trims = self.space.is_pressed() && self.trim(sweep::ROWS);
+        let cleans = self.tidy(sweep::ROWS);
         if !self.space.is_disk_full() {
             self.space.reserve.take();
         }
         self.measure();
-        let more = trims || swept == Some(Progress::More);
+        let more = trims || cleans || swept == Some(Progress::More);
         if !more && swept.is_some() && self.space.refusal().is_none() {
             self.shared.succeeds(self.settle);
         }
         more
     }
 
-    /// Sweeps one step; `None` if that failed. While writes fail, this also tests whether they succeed
-    /// again.
-    fn sweep(&mut self, rows: usize) -> Option<Progress> {
+    /// Sweeps one step. While writes fail, this also tests whether they succeed again.
+    fn sweep(&mut self, rows: usize) -> rusqlite::Result<Progress> {
         let mut sweep = std::mem::take(&mut self.sweep);
         let mut webhooks = Change::begin(&self.shared);
         let progress = self.transact(|conn, rooms, settings| {
@@ -176,7 +200,31 @@ impl<T: FnMut(&[Committed])> Writer<T> {
             webhooks.commit(&self.shared);
         }
         // After a failure the pass begins anew.
-        progress.inspect(|_| self.sweep = sweep).ok()
+        progress.inspect(|_| self.sweep = sweep)
+    }
+
+    /// Takes back some of the space of what no room has any more, if there is too much of it; returns whether there is
+    /// more to do at once.
+    fn tidy(&mut self, rows: usize) -> bool {
+        self.clean(self.space.is_untidy(self.unclean()), rows)
+    }
+
+    /// The sums of the log without the records that the next step of taking back space deletes in any case.
+    fn unclean(&self) -> Totals {
+        let totals = self.rooms.totals();
+        Totals { all: totals.all - self.clean.pending(), ..totals }
+    }
+
+    /// Takes back the space of the records that were looked at before, and looks at `rows` further ones if that is
+    /// `wanted`. Returns whether there was anything to do, and it succeeded.
+    fn clean(&mut self, wanted: bool, rows: usize) -> bool {
+        let mut clean = self.clean;
+        if !wanted && clean.pending() == 0 {
+            return false;
+        }
+        let rows = if wanted { rows } else { 0 };
+        let done = self.transact(|conn, rooms, _| clean.step(conn, rooms, rows));
+        done.inspect(|()| self.clean = clean).is_ok()
     }
 
     /// Trims history to make room; returns whether there is more to trim.
@@ -211,9 +259,18 @@ impl<T: FnMut(&[Committed])> Writer<T> {
     fn sweep_all(&mut self) -> bool {
         for _ in 0..SWEEPS {
             match self.sweep(SWEPT) {
-                None => return false,
-                Some(Progress::Finished) => break,
-                Some(Progress::More | Progress::Later) => {}
+                Err(_) => return false,
+                Ok(Progress::Finished) => break,
+                Ok(Progress::More | Progress::Later) => {}
+            }
+        }
+        for _ in 0..SWEEPS {
+            let is_worth_it = self.space.is_worth_cleaning(self.unclean());
+            if !is_worth_it && self.clean.pending() == 0 {
+                break;
+            }
+            if !self.clean(is_worth_it, SWEPT) {
+                return false;
             }
         }
         true
@@ -227,7 +284,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
     }
 
     fn measure(&mut self) {
-        if let Err(error) = self.space.measure(&self.conn.lock()) {
+        if let Err(error) = self.space.measure(&self.conn.lock(), self.rooms.totals()) {
             tracing::debug!(%error, "the store's size is not known");
         }
         self.shared.bytes.store(self.space.used(), Relaxed);
@@ -239,12 +296,15 @@ impl<T: FnMut(&[Committed])> Writer<T> {
 
     /// Trims history if room is short. If there is none, refuses the work that needs some.
     fn admit(&mut self, batch: Vec<Command>) -> Vec<Command> {
-        let mut steps = 0;
-        while self.space.is_pressed() && !self.space.is_disk_full() {
-            let goes_on = self.trim(sweep::ROWS + 2 * batch.len());
-            steps += 1;
-            let enough = if self.space.refusal().is_some() { URGENT_TRIMS } else { TRIMS };
-            if !goes_on || steps >= enough {
+        let rows = sweep::ROWS + 2 * batch.len();
+        for step in 0..URGENT_STEPS {
+            let is_enough = step >= STEPS && self.space.refusal().is_none();
+            if is_enough || self.space.is_disk_full() {
+                break;
+            }
+            let trims = self.space.is_pressed() && self.trim(rows);
+            let cleans = self.clean(self.space.is_urgent(self.unclean()), rows);
+            if !trims && !cleans {
                 break;
             }
         }
@@ -269,7 +329,6 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         &mut self,
         change: impl FnOnce(&Connection, &mut Rooms, &Settings) -> rusqlite::Result<R>,
     ) -> rusqlite::Result<R> {
-        let rooms_before = self.rooms.counts();
         let failing = self.shared.is_failing();
         let mut conn = self.conn.lock();
         // A transaction that is dropped is rolled back.
@@ -282,9 +341,14 @@ impl<T: FnMut(&[Committed])> Writer<T> {
             transaction.commit()?;
             Ok(result)
         });
+        // What is committed is in the index before anybody is told, and what is not never was.
+        match &result {
+            Ok(_) => self.rooms.commit(),
+            Err(_) => self.rooms.roll_back(),
+        }
         if result.is_ok() && self.space.is_limited() {
             // Cannot fail where a transaction has just succeeded.
-            let _ = self.space.measure(&conn);
+            let _ = self.space.measure(&conn, self.rooms.totals());
         }
         drop(conn);
         let shared = &self.shared;
@@ -295,7 +359,6 @@ impl<T: FnMut(&[Committed])> Writer<T> {
                 shared.evictions.store(counts.evicted, Relaxed);
             }
             Err(error) => {
-                self.rooms.reset(rooms_before);
                 shared.failures.fetch_add(1, Relaxed);
                 shared.fails(&error.to_string(), self.settings.clock.now_ms());
                 self.space.note_failure(error);
@@ -303,133 +366,4 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         }
         result
     }
-}
-
-/// What the works of one transaction share.
-struct Batch<'a> {
-    conn: &'a Connection,
-    rooms: &'a mut Rooms,
-    settings: &'a Settings,
-    webhooks: &'a mut Change,
-    /// How many rows may still be trimmed.
-    budget: &'a mut usize,
-    committed: &'a mut Vec<Committed>,
-}
-
-impl Batch<'_> {
-    /// Does one piece of work inside the transaction: the outer error ends the batch, the inner one
-    /// only this work.
-    fn perform(&mut self, work: Work) -> rusqlite::Result<Result<Outcome, StoreError>> {
-        let Self { conn, settings, .. } = *self;
-        match work {
-            Work::Append { room, entry, except, sender, webhook, once } => {
-                if let Some(known) = self.known(once.as_deref())? {
-                    return Ok(known);
-                }
-                self.append(Append { room, entry, except, sender, webhook, once })
-            }
-            Work::Receipt { room, message_id, user, timestamp_ms } => {
-                let recorded = match self.rooms.find(conn, &room)? {
-                    Some(room) => receipts::record(
-                        conn,
-                        room,
-                        Window::new(settings),
-                        &message_id,
-                        &user,
-                        timestamp_ms,
-                    )?,
-                    None => false,
-                };
-                Ok(Ok(u64::from(recorded).into()))
-            }
-            Work::Enqueue { user, sender, entry, webhook, once } => {
-                match self.known(once.as_deref())? {
-                    // The caller's own claim.
-                    None | Some(Ok(Outcome { past: Some(Past::UnderWay), .. })) => {}
-                    Some(known) => return Ok(known),
-                }
-                let expired_at = expired_at(settings.clock.now_ms(), settings.queue_ttl);
-                let seq =
-                    queue::enqueue(conn, settings, expired_at, &user, sender.as_ref(), &entry)?;
-                if let (Ok(_), Some(webhook)) = (&seq, &webhook) {
-                    self.webhooks.insert_message(conn, settings, webhook, None)?;
-                }
-                if let (Ok(seq), Some(once)) = (&seq, &once) {
-                    idempotency::remember(conn, settings, once, *seq)?;
-                }
-                Ok(seq.map(Outcome::from))
-            }
-            Work::Confirm { user, up_to } => Ok(Ok(queue::confirm(conn, &user, up_to)?.into())),
-            Work::Announce(announcement) => {
-                self.webhooks.announce(conn, settings, &announcement)?;
-                Ok(Ok(1.into()))
-            }
-            Work::Tell(webhook) => {
-                self.webhooks.insert_message(conn, settings, &webhook, None)?;
-                Ok(Ok(1.into()))
-            }
-            Work::Settle(settled) => Ok(Ok(self.webhooks.settle(conn, settings, &settled)?.into())),
-            Work::Revoke(revoked) => {
-                let stored = revocations::revoke(conn, &revoked, settings.clock.now_ms())?;
-                Ok(Ok(u64::from(stored).into()))
-            }
-            Work::Reinstate { id } => Ok(Ok(u64::from(revocations::reinstate(conn, &id)?).into())),
-            Work::Claim { once, lease } => idempotency::claim(conn, settings, &once, lease),
-            Work::SettleClaim(once) => {
-                idempotency::settle(conn, settings, &once)?;
-                Ok(Ok(1.into()))
-            }
-            Work::ReleaseClaim { key } => {
-                idempotency::release(conn, &key)?;
-                Ok(Ok(1.into()))
-            }
-            Work::Sweep => {
-                let mut sweep = Sweep::default();
-                while sweep.step(conn, self.rooms, settings, usize::MAX)? != Progress::Finished {}
-                Ok(Ok(0.into()))
-            }
-        }
-    }
-
-    /// The outcome of a write that is not to happen now.
-    fn known(&self, once: Option<&Once>) -> rusqlite::Result<Option<Result<Outcome, StoreError>>> {
-        match once {
-            Some(once) => idempotency::look_up(self.conn, self.settings, once),
-            None => Ok(None),
-        }
-    }
-
-    fn append(&mut self, append: Append) -> rusqlite::Result<Result<Outcome, StoreError>> {
-        let Append { room: key, entry, except, sender, webhook, once } = append;
-        let Self { conn, settings, .. } = *self;
-        let found = self.rooms.find_or_create(conn, &key, sender.as_ref(), entry.timestamp_ms)?;
-        let room = match found {
-            Ok(room) => room,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        room.append(conn, &entry, &except)?;
-        let size = settings.history_size.max(1);
-        if room.head + 1 - room.first >= size + Room::slack(size) {
-            room.trim(conn, room.head + 1 - size, self.budget)?;
-        }
-        let position = room.newest();
-        if let Some(webhook) = &webhook {
-            self.webhooks.insert_message(conn, settings, webhook, Some((position, &entry)))?;
-        }
-        if let Some(once) = &once {
-            idempotency::remember(conn, settings, once, position.offset)?;
-        }
-        self.committed.push(Committed { room: key, position, entry, except });
-        Ok(Ok(position.into()))
-    }
-}
-
-/// A room message to be stored.
-struct Append {
-    room: RoomKey,
-    entry: Arc<Entry>,
-    except: Except,
-    sender: Option<SenderId>,
-    webhook: Option<Webhook>,
-    once: Option<Box<Once>>,
 }

@@ -119,14 +119,14 @@ pub(super) fn settings(location: Location, clock: &Arc<AtomicI64>) -> Settings {
     }
 }
 
-/// No sweeps but those asked for, and a cache so small that rooms are looked up again and again.
+/// No sweeps but those asked for, and space that is taken back again and again.
 pub(super) fn tuning() -> Tuning {
     Tuning {
         boot: Some("one".into()),
-        known_rooms: 2,
         tick: Duration::from_hours(1),
         settle: 3,
         reserve: 262_144,
+        untidy: 0,
         ..Tuning::default()
     }
 }

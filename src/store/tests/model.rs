@@ -220,6 +220,9 @@ async fn enqueue(world: &World, model: &mut Model, who: &UserId, from: Option<u8
 }
 
 async fn compare(world: &World, model: &Model) {
+    if let Backend::Embedded(store) = &world.store.backend {
+        store.check_index();
+    }
     let expired = world.clock.load(SeqCst) - TTL_MS;
     for name in 0..ROOMS {
         let page = world.all(&room(&name.to_string())).await;

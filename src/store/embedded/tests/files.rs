@@ -4,13 +4,13 @@ use std::{fs, path::PathBuf};
 
 use super::*;
 
-fn refused(path: &Path) -> OpenError {
+pub(super) fn refused(path: &Path) -> OpenError {
     let clock = Arc::new(AtomicI64::new(0));
     Store::open(settings(Location::File(path.to_owned()), &clock), |_| {}, |_| false).unwrap_err()
 }
 
 /// The files of a directory, except the lock and the reserve.
-fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(super) fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -202,49 +202,8 @@ async fn a_newer_schema_is_refused_also_when_only_the_log_knows_of_it() {
     for path in [copy.path().join("roomcast.db"), file] {
         let before = fs::read(&path).unwrap();
         let error = refused(&path);
-        assert!(matches!(error, OpenError::Newer { found: 99, supported: 6, .. }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: 99, supported: 7, .. }), "{error}");
         assert_eq!(fs::read(&path).unwrap(), before);
-    }
-}
-
-/// A file with the first version of the schema: two rooms, one of them emptied, and a queue.
-fn of_the_first_version(path: &Path) {
-    let conn = Connection::open(path).unwrap();
-    conn.execute_batch(include_str!("../migrations/1.sql")).unwrap();
-    conn.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA application_id = 0x726d6374; PRAGMA user_version = 1;
-         INSERT INTO meta VALUES (1, 7, 8, 'one', 1);
-         INSERT INTO rooms VALUES (1, '/', 'a', 21, 0, 0), (2, '/', 'emptied', 22, 9, 500);
-         INSERT INTO messages VALUES (1, 1, 999000, 0, 'm', 'e', '{}', NULL), (1, 2, 999500, 0, 'n', 'e', '{}', NULL);
-         INSERT INTO receipts VALUES (1, 1, 2, 'ann', 999600);
-         INSERT INTO queue VALUES (5, 'bob', 'eve', 999000, 'q', 'e', '{}', NULL), (6, 'bob', NULL, 999000, 'r', 'e', '{}', x'00');",
-    )
-    .unwrap();
-}
-
-#[tokio::test]
-async fn a_file_of_the_first_version_is_taken_over() {
-    let dir = TempDir::new().unwrap();
-    let path = dir.path().join("roomcast.db");
-    of_the_first_version(&path);
-    let mut world = World::at(Location::File(path));
-    let page = world.all(&room("a")).await;
-    let found: Vec<_> = page.items.iter().map(|item| (item.offset, item.receipts.len())).collect();
-    assert_eq!(found, [(1, 0), (2, 1)]);
-    assert_eq!(page.extent.head.epoch.to_string(), format!("{:016x}", 0x15 ^ 0x8));
-    assert_eq!(world.store.extent(&room("emptied")).await.unwrap().head.offset, 9);
-    let queued = world.store.queued(&user("bob"), 0, 10, 1_000).await.unwrap();
-    assert_eq!(queued.iter().map(|item| item.seq).collect::<Vec<_>>(), [5, 6]);
-    let sizes: i64 = world.store.with_writer(|conn| {
-        conn.query_row("SELECT sum(size) FROM queue", [], |row| row.get(0)).unwrap()
-    });
-    assert_eq!(sizes, 9, "each has an id, an event and {{}}, and one an attachment");
-    // The emptied room makes way first, then the other one.
-    world.reopen(|settings, _| settings.max_rooms = 2);
-    for (name, left) in [("b", 2), ("c", 0)] {
-        world.append(&room(name), "1").await;
-        assert_eq!(world.store.extent(&room("emptied")).await.unwrap().head.offset, 0);
-        assert_eq!(world.store.extent(&room("a")).await.unwrap().head.offset, left);
     }
 }
 
@@ -279,28 +238,4 @@ async fn an_empty_file_is_a_new_store() {
     let path = dir.path().join("roomcast.db");
     fs::write(&path, "").unwrap();
     assert_eq!(World::at(Location::File(path)).append(&room("a"), "m").await, 1);
-}
-
-#[tokio::test]
-async fn a_file_of_before_it_was_stored_who_is_left_out_is_brought_up_to_date() {
-    let mut world = World::on_a_file();
-    world.append(&room("a"), "old").await;
-    world.store.with_writer(|conn| {
-        conn.execute_batch(
-            "ALTER TABLE messages DROP COLUMN left_out;
-             DROP TABLE webhooks; DROP TABLE failed_webhooks; DROP TABLE told; DROP TABLE revocations;
-             DROP TABLE idempotency_keys;
-             PRAGMA user_version = 2;",
-        )
-        .unwrap();
-    });
-    world.reopen(|_, _| {});
-    let except = Except { users: vec![user("ann")], ..Except::nobody() };
-    let entry = world.entry("new");
-    let append =
-        Append { room: room("a"), entry, except: except.clone(), sender: None, webhook: None };
-    assert_eq!(world.store.append(append).await.unwrap().offset, 2);
-    let read = world.all(&room("a")).await.items.into_iter();
-    let read: Vec<_> = read.map(|item| (item.entry.id, item.except)).collect();
-    assert_eq!(read, [("old".to_owned(), Except::nobody()), ("new".to_owned(), except)]);
 }

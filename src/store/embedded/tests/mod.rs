@@ -1,8 +1,11 @@
 //! What only the embedded store does, on both locations where it does not depend on a file.
 
 mod failures;
+mod faults;
 mod files;
+mod layout;
 mod log;
+mod migration;
 mod space;
 
 use std::{path::Path, sync::atomic::AtomicI64};
@@ -62,12 +65,36 @@ impl Embedded {
         act(&guard)
     }
 
-    /// How many rows `table` has.
+    /// How many rows `table` has; of messages, how many the rooms have.
     pub fn rows(&self, table: &str) -> u64 {
+        if table == "messages" {
+            return self.index.totals().messages;
+        }
         self.with_writer(|conn| {
             let sql = format!("SELECT count(*) FROM {table}");
             conn.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
         })
+    }
+
+    /// The index must be what a start would read from the file.
+    pub fn check_index(&self) {
+        let loaded = self.with_writer(|conn| load::load(conn, self.epochs).unwrap());
+        let (loaded, held) = (loaded.index.state(), self.index.state());
+        assert_eq!(held.ids, loaded.ids);
+        assert_eq!(held.generations, loaded.generations);
+        for (id, room) in &held.rooms {
+            let found = &loaded.rooms[id];
+            assert_eq!(
+                (room.epoch, room.first(), room.head),
+                (found.epoch, found.first(), found.head)
+            );
+            for offset in room.first()..=room.head {
+                let [one, other] = [room, found].map(|room| room.slot(offset).unwrap());
+                assert_eq!((one.place(), one.at()), (other.place(), other.at()), "{offset}");
+            }
+        }
+        let sums = |totals: index::Totals| (totals.messages, totals.kept, totals.all);
+        assert_eq!(sums(held.totals), sums(loaded.totals));
     }
 
     /// Whether forgetting one room changes the other's epoch.
