@@ -204,3 +204,68 @@ async fn what_was_acknowledged_survives_kill_9() {
     }
     server.kill().await;
 }
+
+/// What one sender's messages have become, while little history is kept and the log is turned over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_trimmed_stays_trimmed_after_kill_9() {
+    const KEPT: u64 = 100;
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("roomcast.db");
+    let begin = async |kept: u64| {
+        let mut command = process::command(&store);
+        command.env("JWT_SECRET", SECRET).env("HISTORY_SIZE", kept.to_string());
+        process::start(command).await
+    };
+    let server = begin(KEPT).await;
+    let mut client = user(server.connecting(), "idle").await;
+    for n in 1..=50 {
+        let ack = client.ask("message", json!({"roomName": "idle", "n": n})).await;
+        assert_eq!(ack["offset"], n, "{ack}");
+    }
+    server.kill().await;
+    let text = "x".repeat(3_000);
+    let (mut acknowledged, mut epoch) = (0, Value::Null);
+    for round in 0..12 {
+        let server = begin(KEPT).await;
+        let mut client = user(server.connecting(), "busy").await;
+        let message = json!({"roomName": "busy", "text": text});
+        for _ in 0..32 {
+            client.ask_later("message", message.clone()).await;
+        }
+        for _ in 0..500 + 37 * round {
+            let (_, ack) = client.next_ack().await.unwrap();
+            acknowledged = ack["offset"].as_u64().unwrap();
+            client.ask_later("message", message.clone()).await;
+        }
+        server.kill().await;
+        // Ever more may be read from now on, but what is gone is gone.
+        let server = begin(1_000_000).await;
+        let mut client = user(server.connecting(), "reader").await;
+        let ack = client.ask("join-room", json!({"roomName": "busy", "offset": 0})).await;
+        let (head, oldest) =
+            (ack["offset"].as_u64().unwrap(), ack["oldestOffset"].as_u64().unwrap());
+        assert!(head >= acknowledged, "{head} of {acknowledged}");
+        // It is trimmed when it has an eighth too many.
+        assert!(oldest + KEPT + KEPT / 8 > head && oldest + KEPT <= head + 1, "{oldest} of {head}");
+        assert!(round == 0 || ack["epoch"] == epoch, "{ack}");
+        epoch = ack["epoch"].clone();
+        let mut found = 0;
+        while oldest + found <= head {
+            let request = json!({"roomId": "busy", "offset": oldest + found - 1, "limit": 50});
+            let page = client.ask("syncMessages", request).await;
+            for _ in 0..page["syncedMessageCount"].as_u64().unwrap() {
+                assert_eq!(client.next("message-reply").await["offset"], oldest + found);
+                found += 1;
+            }
+        }
+        let ack = client.ask("join-room", json!({"roomName": "idle", "offset": 0})).await;
+        assert_eq!((&ack["recovered"], &ack["missed"]), (&json!(true), &json!(50)), "{ack}");
+        for n in 1..=50 {
+            let message = client.next("message-reply").await;
+            assert_eq!((&message["offset"], &message["n"]), (&json!(n), &json!(n)), "{message}");
+        }
+        server.kill().await;
+    }
+    let size = std::fs::metadata(&store).unwrap().len();
+    assert!(size < 8_000_000, "{size} bytes for some 100 messages of 3 KB");
+}

@@ -28,6 +28,7 @@ mod refusals;
 mod registry_model;
 mod rooms;
 mod store_failures;
+mod store_upgrade;
 #[path = "../support/mod.rs"]
 mod support;
 mod users;

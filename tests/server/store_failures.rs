@@ -95,10 +95,15 @@ async fn limit_files(server: &ServerProcess, limit: &str) {
 
 /// A server that is told of the limit by an error, as of a full disk, and not ended by a signal.
 async fn start_limitable(path: &Path) -> ServerProcess {
+    start_limitable_with(path, &[]).await
+}
+
+async fn start_limitable_with(path: &Path, settings: &[(&str, &str)]) -> ServerProcess {
     let mut shell = tokio::process::Command::new("sh");
     shell.args(["-c", r#"trap "" XFSZ; exec "$0""#, env!("CARGO_BIN_EXE_roomcast")]);
     let mut command = process::wrapped(shell, path);
     command.env("JWT_SECRET", SECRET).env("QUEUE_CONFIRM", "1h");
+    command.envs(settings.iter().copied());
     process::start(command).await
 }
 
@@ -226,4 +231,71 @@ async fn a_full_disk_refuses_messages_and_recovers_by_itself() {
         "and the other was never queued"
     );
     server.kill().await;
+}
+
+/// Writes that end at any byte, as on a disk that is nearly full: each message is acknowledged and there, or
+/// refused and nowhere; while the log is trimmed and turned over.
+#[tokio::test]
+async fn a_write_cut_short_at_any_byte_leaves_no_half_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("roomcast.db");
+    let settings = [("HISTORY_SIZE", "60")];
+    let server = start_limitable_with(&path, &settings).await;
+    let mut client = user(&server, "sender").await;
+    let text = "x".repeat(9_000);
+    let (mut stored, mut refused) = (vec![0_u64; 3], 0);
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    for round in 0..8 {
+        for n in 0..150 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            if n % 10 == 5 {
+                // Some way into the write-ahead log, or a little beyond what it is.
+                let wal = fs::metadata(path.with_extension("db-wal")).map_or(0, |file| file.len());
+                let limit = (seed >> 33) % (wal + 20_000) + 4_096;
+                limit_files(&server, &limit.to_string()).await;
+            }
+            let at = usize::try_from(seed >> 40).unwrap() % 3;
+            let message = json!({"roomName": format!("r{at}"), "n": n, "text": &text[..usize::try_from(seed % 9_000).unwrap()]});
+            let ack = client.ask("message", message).await;
+            if ack["success"] == true {
+                stored[at] += 1;
+                assert_eq!(ack["offset"], stored[at], "{round}/{n}: {ack}");
+            } else {
+                assert_eq!(ack["code"], "unavailable", "{ack}");
+                refused += 1;
+                limit_files(&server, "unlimited").await;
+                let healed = async {
+                    while client.ask("message", json!({"roomName": "probe"})).await["success"]
+                        != true
+                    {}
+                };
+                tokio::time::timeout(Duration::from_secs(20), healed)
+                    .await
+                    .expect("it does not recover");
+                break;
+            }
+        }
+        limit_files(&server, "unlimited").await;
+    }
+    assert!(refused >= 4, "{refused}");
+    for restarted in [false, true] {
+        let again =
+            if restarted { Some(start_limitable_with(&path, &settings).await) } else { None };
+        let server = again.as_ref().unwrap_or(&server);
+        let mut reader = user(server, "reader").await;
+        for (at, head) in stored.iter().enumerate() {
+            let ack = reader
+                .ask("join-room", json!({"roomName": format!("r{at}"), "offset": head}))
+                .await;
+            assert_eq!((&ack["offset"], &ack["recovered"]), (&json!(head), &json!(true)), "{ack}");
+        }
+        if !restarted {
+            server.signal("-KILL");
+            let mut gone = false;
+            while !gone {
+                gone = std::fs::read_to_string(format!("/proc/{}/stat", server.id()))
+                    .map_or(true, |stat| stat.contains(") Z "));
+            }
+        }
+    }
 }
