@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Instant};
 use indexmap::IndexMap;
 
 use crate::{
-    hub::{Client, Namespace, Registry, packet::Packet},
+    hub::{
+        Client, Namespace, Registry,
+        packet::{KeptFor, Packet},
+    },
     protocol::{
         audience::Except, client_id::ClientId, names::RoomName, payload::Payload,
         position::Position,
@@ -29,6 +32,11 @@ impl Fanout {
         Self { registry, metrics, wire }
     }
 
+    /// Whether connections may be recovered: what outlives them has to be kept.
+    pub fn recovers(&self) -> bool {
+        self.wire.numbers_packets()
+    }
+
     /// Sends a signal to the members of a room; returns the number of recipients.
     pub fn to_room(
         &self,
@@ -47,7 +55,10 @@ impl Fanout {
         else {
             return;
         };
-        let packet = stored_packet(entry, position.offset);
+        let mut packet = stored_packet(entry, position.offset);
+        if self.recovers() {
+            packet = packet.kept_for(KeptFor::Room(room.room.clone()));
+        }
         self.deliver(&namespace, &room.room, &packet, Some(position), except);
     }
 
@@ -89,8 +100,12 @@ impl Fanout {
         for room in rooms.iter().filter_map(|room| namespace.room(room.as_str())) {
             room.touch();
             let members = room.lock();
+            let lost = members.lost().filter(|_| packet.is_kept());
             audience.extend(
-                members.members().map(|member| (member.client.id.clone(), member.client.clone())),
+                members
+                    .members()
+                    .chain(lost)
+                    .map(|member| (member.client.id.clone(), member.client.clone())),
             );
         }
         self.to_clients(&audience.into_values().collect::<Vec<_>>(), packet, except)
@@ -107,8 +122,27 @@ impl Fanout {
 
     /// Sends a packet to the clients of these ids in all namespaces; returns the number of recipients.
     pub fn to_ids(&self, ids: &[ClientId], packet: &Packet, except: &Except) -> usize {
-        let clients = ids.iter().flat_map(|id| self.registry.clients(id)).collect::<Vec<_>>();
+        let registry = &self.registry;
+        let find = |id| {
+            if packet.is_kept() { registry.clients_and_lost(id) } else { registry.clients(id) }
+        };
+        let clients = ids.iter().flat_map(find).collect::<Vec<_>>();
         self.to_clients(&clients, packet, except)
+    }
+
+    /// Sends a packet to a user's clients; returns the number of recipients. If there are any, it is kept for the
+    /// others, those that are `lost` among them.
+    pub fn to_user(&self, clients: &[Arc<Client>], lost: &[Arc<Client>], packet: &Packet) -> usize {
+        let since = Instant::now();
+        let (reached, others): (Vec<_>, Vec<_>) =
+            clients.iter().partition(|client| client.sender.offer(packet).is_taken());
+        if !reached.is_empty() && packet.is_kept() {
+            for client in others.into_iter().chain(lost) {
+                client.sender.send(packet);
+            }
+        }
+        self.metrics.fanned_out(reached.len(), since);
+        reached.len()
     }
 
     /// Sends a packet to these clients; returns the number of recipients.

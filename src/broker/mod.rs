@@ -28,7 +28,10 @@ use crate::{
         survey::Survey,
         webhooks::{Author, Webhooks},
     },
-    hub::{Client, Namespace, packet::Packet},
+    hub::{
+        Client, Namespace,
+        packet::{KeptFor, Packet},
+    },
     limits::SenderId,
     memory::Level,
     protocol::{
@@ -143,7 +146,10 @@ impl Broker {
             let told = webhook
                 .zip(self.webhooks.as_ref())
                 .and_then(|(webhook, webhooks)| webhooks.tell_unlogged(webhook, &payload));
-            let packet = Packet::new(event, payload);
+            let mut packet = Packet::new(event, payload);
+            if self.here.recovers() {
+                packet = packet.kept_for(KeptFor::Room(name.clone()));
+            }
             if self.cluster.is_some() {
                 return Begun::Unlogged(room, packet, except);
             }

@@ -1,6 +1,9 @@
 //! A backend's events: to rooms, users, clients, or everyone of a namespace.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use futures_util::future::try_join_all;
 
@@ -12,7 +15,10 @@ use crate::{
         idempotency::Keyed,
         private_message::{self, Reached},
     },
-    hub::{Namespace, packet::Packet},
+    hub::{
+        Namespace,
+        packet::{KeptFor, Packet},
+    },
     protocol::{
         audience::Except,
         client_id::ClientId,
@@ -133,6 +139,10 @@ pub async fn send(context: &Context, event: BackendEvent, keys: Keys) -> Result<
     let id = object.as_ref().map_or_else(MessageId::make, MessageId::of);
     let is_kept = object.is_some() && !volatile;
     let packet = Packet::with(event.clone(), data.clone(), is_list);
+    let recovers = !volatile && context.broker.here.recovers();
+    // Each sending has an offset of its own, so that a client that gets two of them knows them apart.
+    let kept_for =
+        |audience| if recovers { packet.again().kept_for(audience) } else { packet.clone() };
     let mut sent = Sent {
         id,
         offsets: BTreeMap::new(),
@@ -143,6 +153,7 @@ pub async fn send(context: &Context, event: BackendEvent, keys: Keys) -> Result<
     };
     let Audience::These { rooms, users, clients } = audience else {
         context.broker.admit(&namespace, None).await?;
+        let packet = kept_for(KeptFor::Direct);
         context.broker.signal_namespace(&namespace, &packet, &except);
         return Ok(sent);
     };
@@ -175,6 +186,7 @@ pub async fn send(context: &Context, event: BackendEvent, keys: Keys) -> Result<
             }
         }
     } else {
+        let packet = kept_for(KeptFor::Rooms(rooms.as_slice().into()));
         context.broker.signal_rooms(&namespace, &rooms, &packet, &except);
     }
     let kept = Entry {
@@ -186,8 +198,9 @@ pub async fn send(context: &Context, event: BackendEvent, keys: Keys) -> Result<
     };
     let kept = (!volatile).then_some(&kept);
     // Concurrent, so that no user waits for another user's nodes.
-    let reached = users.iter().enumerate().map(|(place, user)| {
-        to_user(context, user, &packet, &except, kept, keys.of_user(place, user))
+    let packets = users.iter().map(|_| kept_for(KeptFor::Direct)).collect::<Vec<_>>();
+    let reached = users.iter().zip(&packets).enumerate().map(|(place, (user, packet))| {
+        to_user(context, user, packet, &except, kept, keys.of_user(place, user))
     });
     for (user, outcome) in users.iter().zip(try_join_all(reached).await?) {
         match outcome {
@@ -197,8 +210,20 @@ pub async fn send(context: &Context, event: BackendEvent, keys: Keys) -> Result<
             ToUser::Reached => {}
         }
     }
-    context.broker.signal_ids(&clients, &packet, &except);
+    for clients in sendings(&clients, recovers) {
+        context.broker.signal_ids(clients, &kept_for(KeptFor::Direct), &except);
+    }
     Ok(sent)
+}
+
+/// The clients in the lists that are each sent one packet. A client that is named twice gets two, which must not
+/// be the same packet where clients may `recover`.
+fn sendings(clients: &[ClientId], recovers: bool) -> Vec<&[ClientId]> {
+    let mut known = HashSet::new();
+    if recovers && !clients.iter().all(|client| known.insert(client)) {
+        return clients.chunks(1).collect();
+    }
+    vec![clients]
 }
 
 /// The result of an event for one user.
@@ -232,8 +257,11 @@ async fn to_user(
     match private_message::queue(context, user, None, entry.clone(), once).await {
         Ok(()) => Ok(ToUser::Queued),
         Err(refusal) if refusal.code == Code::QueueFull => Ok(ToUser::Refused),
-        // There are no queues.
-        Err(refusal) if refusal.code == Code::NotFound => Ok(ToUser::Unreached),
+        // There are no queues; a client that comes back in time has it all the same.
+        Err(refusal) if refusal.code == Code::NotFound => {
+            private_message::keep_for_lost(context, user, packet, except);
+            Ok(ToUser::Unreached)
+        }
         Err(refusal) => Err(refusal),
     }
 }

@@ -8,7 +8,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{context::Context, membership_command::MembershipCommand, queries::Coverage};
+use super::{
+    context::Context, lost_clients, membership_command::MembershipCommand, queries::Coverage,
+};
 use crate::{
     broker::{
         cluster::Answers,
@@ -96,6 +98,16 @@ pub async fn change_here(context: &Context, change: &Membership) -> Part {
     } else {
         MembershipCommand::Leave { rooms }
     };
+    if !change.joins {
+        // Whoever is away does not come back to a room that it was put out of, nor to anything else.
+        lost_clients::end_those(context, |client| {
+            let is_meant = match &change.target {
+                Target::User(user) => client.user().as_ref() == Some(user),
+                Target::Client(id) => client.id == *id,
+            };
+            is_meant && change.rooms.iter().any(|room| client.is_in(room.as_str()))
+        });
+    }
     let mut waiting = Vec::new();
     for client in clients(context, change) {
         let (done, told) = oneshot::channel();
@@ -148,6 +160,7 @@ pub async fn disconnect_user(context: &Context, user: &UserId, reason: &str) -> 
 
 /// The same for the user's clients on this node; returns how many there were.
 pub fn disconnect_user_here(context: &Context, user: &UserId, reason: &str) -> usize {
+    lost_clients::end_those(context, |client| client.user().as_ref() == Some(user));
     let clients = context.registry.users.clients(user);
     for client in &clients {
         tracing::info!(client = %client.id, user = %user, reason, "disconnected by a backend");

@@ -131,7 +131,7 @@ pub fn to_client_here(
         .clients(id)
         .iter()
         .filter(|client| namespace.is_none_or(|path| *client.namespace.path == *path))
-        .filter(|client| client.sender.send(packet).is_taken())
+        .filter(|client| client.sender.offer(packet).is_taken())
         .count();
     context.metrics.delivered(sent);
     sent > 0

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     context::Context,
     event::{Feature, ServerEvent},
+    lost_clients,
     queries::{Coverage, Page, Part},
     schema::{object, text},
 };
@@ -166,18 +167,21 @@ pub(super) async fn check(context: &Context, identity: &Identity) -> Result<(), 
 
 /// Disconnects the client if its token is revoked.
 pub(super) fn check_client(context: &Context, client: &Arc<Client>) {
-    let session = client.session();
-    let is_revoked = match (&session.user, &session.issued) {
-        (Some(user), Some(issued)) => context.revocations.is_revoked(user, issued),
-        _ => false,
-    };
-    if !is_revoked || client.ended().is_some() {
+    if !is_revoked(context, client) || client.ended().is_some() {
         return;
     }
     tracing::info!(client = %client.id, "token revoked: disconnecting");
     let told = TokenRevoked { message: "The token was revoked: reconnect with another one" };
     client.sender.send(&Packet::of(TOKEN_REVOKED.name, &told));
     client.disconnect("token revoked");
+}
+
+fn is_revoked(context: &Context, client: &Client) -> bool {
+    let session = client.session();
+    match (&session.user, &session.issued) {
+        (Some(user), Some(issued)) => context.revocations.is_revoked(user, issued),
+        _ => false,
+    }
 }
 
 /// Puts revocations in force on this node: first for who connects, then for who is connected.
@@ -206,6 +210,7 @@ fn enforce(context: &Context, revocations: Vec<Revocation>) {
     for client in &clients {
         check_client(context, client);
     }
+    lost_clients::end_those(context, |client| is_revoked(context, client));
 }
 
 /// Reads what is new in the store, and puts it in force.

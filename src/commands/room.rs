@@ -17,12 +17,13 @@ use super::{
     typing_indicator,
 };
 use crate::{
-    hub::{Client, EventStyle, Room, packet::Packet},
+    hub::{Client, EventStyle, Membership, Room, packet::Packet},
     protocol::{
         audience::Except,
         names::RoomName,
         payload::{ObjectBuilder, Payload, raw},
         permissions::Right,
+        refusal::Refusal,
         timestamp::Timestamp,
     },
 };
@@ -130,13 +131,64 @@ pub(super) const FEATURE: Feature = Feature {
     },
 };
 
-/// Ends all memberships of a client that has gone.
-pub fn leave_all(context: &Context, client: &Arc<Client>) {
-    for room in client.rooms() {
-        if let Some(membership) = client.remove_membership(&room) {
-            depart(context, client, &membership.room, membership.style);
+/// Ends all memberships of a client that has gone. One that `may_come_back` remembers them.
+pub fn leave_all(context: &Context, client: &Arc<Client>, may_come_back: bool) {
+    // All of them first: the session of one that may come back may be ended meanwhile.
+    let rooms = client.rooms();
+    let memberships = rooms.iter().filter_map(|room| client.membership(room)).collect::<Vec<_>>();
+    for Membership { room, style, .. } in memberships {
+        if !may_come_back {
+            client.remove_membership(&room.name);
         }
+        depart(context, client, &room, style);
     }
+}
+
+/// Makes a client that is back, as `lost` was, a member of its rooms again. The other members are told, the client
+/// only of rooms that it may not be in any more.
+///
+/// # Errors
+/// `too_many_rooms`; then it is not in all of them.
+pub(super) fn enter_again(
+    context: &Context,
+    client: &Arc<Client>,
+    lost: &Arc<Client>,
+) -> Result<(), Refusal> {
+    for name in lost.rooms() {
+        let Some(before) = lost.membership(&name) else { continue };
+        if !before.is_granted && !client.may(Right::Join, &name) {
+            forget_lost(lost, &name);
+            client.sender.send(&left_packet(&name, before.style, &before.echo));
+            continue;
+        }
+        let style = before.style;
+        let packet = came(client, &name, style);
+        client.namespace.with_room(&name, |room, state| {
+            state.deliver(&packet, None, |_| false);
+            let (namespace, nobody) = (&client.namespace, Except::nobody());
+            context.broker.signal_room_elsewhere(namespace, &name, &packet, &nobody);
+            let is_first = state.members().len() == 0;
+            state.insert_again(client.clone(), style);
+            if let Some(webhooks) = context.broker.webhooks() {
+                webhooks.joined(client, &name, is_first, context.sender_id(client));
+            }
+            let membership = Membership { room: room.clone(), ..before };
+            client.add_membership(name.clone(), membership);
+        })?;
+        lost.remove_membership(&name);
+        if let Some(observer) = &context.observer {
+            observer.joined(client, &name);
+        }
+        presence::moved(context, client);
+    }
+    Ok(())
+}
+
+/// Takes a client that was lost out of a room for good.
+pub(super) fn forget_lost(lost: &Client, name: &RoomName) {
+    let Some(membership) = lost.remove_membership(name) else { return };
+    membership.room.lock().forget(lost);
+    lost.namespace.retire(&membership.room);
 }
 
 /// Tells the members on other nodes that a client has gone, as this node stops.
@@ -155,6 +207,7 @@ pub fn forget(context: &Context, client: &Client, places: &[Place]) {
             let mut state = room.lock();
             let was_member = state.contains(&client.id);
             state.remove(client);
+            state.forget(client);
             if let Some(webhooks) = context.broker.webhooks().filter(|_| was_member) {
                 let is_last = state.members().len() == 0;
                 webhooks.left(client, name, is_last, context.sender_id(client));

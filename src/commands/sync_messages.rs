@@ -183,7 +183,7 @@ async fn send_page(
         }
         page.count += items.len();
         left = left.saturating_sub(items.iter().map(|item| item.entry.size()).sum());
-        page.newest = send_items(client, items, page.newest).await;
+        page.newest = send_items(client, items, page.newest, None).await;
         page.complete = page.newest >= head;
         client.sender.room().await;
         if page.complete || page.count >= limit || left == 0 || client.sender.is_over() {

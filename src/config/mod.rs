@@ -84,6 +84,11 @@ impl Config {
         self.auth_enabled() || self.asks_backend_to_connect()
     }
 
+    /// Whether clients may come back to their sessions after a lost connection.
+    pub fn recovers_connections(&self) -> bool {
+        !self.connection_state_recovery.is_zero()
+    }
+
     /// The rooms of a client without a token.
     pub fn anonymous_permissions(&self) -> Permissions {
         if self.anonymous_rooms.restricted() {
@@ -241,6 +246,13 @@ fn check_together(config: &Config, reader: &mut Reader) {
         reader.conflict(
             &["WEBHOOK_URL"],
             "webhooks are kept in the store of a single node and cannot be used with REDIS_URL yet; unset one of them",
+        );
+    }
+    if config.recovers_connections() && config.redis_url.is_some() {
+        reader.conflict(
+            &["CONNECTION_STATE_RECOVERY"],
+            "sessions are kept by a single node and cannot be recovered on another one yet: not together with \
+             REDIS_URL; unset one of them",
         );
     }
     match (reader.source("ADMIN_USERNAME"), reader.source("ADMIN_PASSWORD")) {

@@ -127,6 +127,10 @@ settings! {
         PING_TIMEOUT => ping_timeout: Duration = value::POSITIVE_DURATION, "20s";
         /// How long a new connection may take to connect to its first namespace.
         CONNECT_TIMEOUT => connect_timeout: Duration = value::POSITIVE_DURATION, "45s";
+        /// For how long a client that lost its connection can come back with its id, its rooms and everything
+        /// that it missed (socket.io-client from 4.6 on); 0 turns that off. If it is on, every event has one more,
+        /// last argument. Not together with `REDIS_URL` yet.
+        CONNECTION_STATE_RECOVERY => connection_state_recovery: Duration = value::DURATION, "0";
         /// The unsent bytes a client may have before it is disconnected. The same amount (or six times
         /// `MAX_PAYLOAD`, if that is more) limits its incoming events that wait to be processed.
         SEND_BUFFER => send_buffer: u64 = value::SIZE, "4MB";
@@ -230,7 +234,8 @@ settings! {
         HISTORY_SIZE => history_size: u64 = value::COUNT, "1000";
         /// How long messages are kept; 0 for no age limit.
         HISTORY_TTL => history_ttl: Option<Duration> = value::AGE, "24h";
-        /// The largest number of missed messages that a join replays; 0 for no limit.
+        /// The largest number of missed messages that a join replays, or a recovered connection over all its
+        /// rooms; 0 for no limit.
         RECOVERY_LIMIT => recovery_limit: u64 = value::COUNT, "1000";
         /// How many messages are queued per offline user; 0 turns the queue off.
         QUEUE_SIZE => queue_size: u64 = value::COUNT, "1000";

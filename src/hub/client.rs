@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::SystemTime,
 };
@@ -149,6 +149,8 @@ pub struct Client {
     expiry: Mutex<Option<AbortHandle>>,
     /// What its application's backend keeps with it.
     application: Mutex<Application>,
+    /// The newest message of its user's queue that it was sent, by its number there.
+    queue_sent: AtomicU64,
     gone: OnceLock<Instant>,
     /// Its application's backend was told that it has gone.
     end_told: AtomicBool,
@@ -197,6 +199,7 @@ impl Client {
             typing: Mutex::default(),
             expiry: Mutex::default(),
             application: Mutex::default(),
+            queue_sent: AtomicU64::new(0),
             gone: OnceLock::new(),
             end_told: AtomicBool::new(false),
             ended: OnceLock::new(),
@@ -232,6 +235,16 @@ impl Client {
     /// When its connection ended, if it has.
     pub fn gone_at(&self) -> Option<Instant> {
         self.gone.get().copied()
+    }
+
+    /// The newest message of its user's queue that it was sent, on a former connection at the least; 0 if none.
+    pub fn queue_sent(&self) -> u64 {
+        self.queue_sent.load(Ordering::Relaxed)
+    }
+
+    /// Remembers the newest message of its user's queue that it was sent.
+    pub fn note_queue_sent(&self, seq: u64) {
+        self.queue_sent.fetch_max(seq, Ordering::Relaxed);
     }
 
     /// The object that the application's backend keeps with it.

@@ -8,6 +8,7 @@
 
 pub mod acknowledgement;
 mod client;
+mod journals;
 pub mod observer;
 pub mod packet;
 mod patterns;
@@ -26,6 +27,7 @@ use std::{
 use self::patterns::Patterns;
 pub use self::{
     client::{Client, EventStyle, Membership, Said, Session},
+    journals::Journals,
     patterns::{Hooks, Stay},
     room::{Member, Room, RoomState},
     users::{Status, User, Users},
@@ -50,6 +52,8 @@ pub struct Registry {
     patterns: Patterns,
     /// The users that have clients here, or had one a moment ago.
     pub users: Users,
+    /// What clients were sent, where their connections may be recovered.
+    pub journals: Journals,
 }
 
 impl Registry {
@@ -69,6 +73,7 @@ impl Registry {
             fixed: fixed.collect(),
             patterns: Patterns::new(paths.iter().filter(is_pattern), quota),
             users: Users::default(),
+            journals: Journals::default(),
         }
     }
 
@@ -108,9 +113,14 @@ impl Registry {
         self.namespaces().iter().filter_map(|namespace| namespace.client(id)).collect()
     }
 
+    /// The clients with this id, and those that have lost their connection and may come back.
+    pub fn clients_and_lost(&self, id: &ClientId) -> Vec<Arc<Client>> {
+        self.namespaces().iter().filter_map(|namespace| namespace.client_or_lost(id)).collect()
+    }
+
     /// The number of clients over all namespaces.
     pub fn connections(&self) -> usize {
-        self.namespaces().iter().map(|namespace| namespace.clients.read().len()).sum()
+        self.namespaces().iter().map(|namespace| namespace.connections()).sum()
     }
 }
 
@@ -141,12 +151,22 @@ pub struct Namespace {
     pub path: Arc<str>,
     /// The name that it has in metrics: its path, or the pattern that allows it.
     pub label: Arc<str>,
-    clients: RwLock<HashMap<ClientId, Arc<Client>>>,
+    clients: RwLock<Clients>,
     rooms: RwLock<HashMap<RoomName, Arc<Room>>>,
+    /// How many of the rooms have no member, but somebody who may come back.
+    vacant: AtomicUsize,
     quota: Arc<Quota>,
     /// Held while a packet goes to everyone, so that all see the same order of such packets.
     everyone: Mutex<()>,
     readers: Arc<Readers>,
+}
+
+/// The clients of a namespace.
+#[derive(Debug, Default)]
+struct Clients {
+    connected: HashMap<ClientId, Arc<Client>>,
+    /// Those that have lost their connection and may come back: they get what is kept.
+    lost: HashMap<ClientId, Arc<Client>>,
 }
 
 impl Namespace {
@@ -156,45 +176,64 @@ impl Namespace {
             label,
             clients: RwLock::default(),
             rooms: RwLock::default(),
+            vacant: AtomicUsize::new(0),
             quota,
             everyone: Mutex::default(),
             readers: Arc::default(),
         }
     }
 
-    /// Enters a client that has connected.
+    /// Enters a client that has connected, in the place of the same one that was lost.
     pub fn add(&self, client: Arc<Client>) {
-        self.clients.write().insert(client.id.clone(), client);
+        let mut clients = self.clients.write();
+        clients.lost.remove(&client.id);
+        clients.connected.insert(client.id.clone(), client);
     }
 
     /// Removes a client that has gone.
     ///
     /// Does nothing if another client has its id: a connection that left the namespace and came back is a new
     /// client with the same id, which must stay.
-    pub fn remove(&self, client: &Client) {
-        let is_it = |known: &Client| std::ptr::eq(known, client);
+    pub fn remove(&self, client: &Arc<Client>) {
         {
             let mut clients = self.clients.write();
-            if clients.get(&client.id).is_some_and(|known| is_it(known)) {
-                clients.remove(&client.id);
+            if clients.connected.get(&client.id).is_some_and(|known| Arc::ptr_eq(known, client)) {
+                clients.connected.remove(&client.id);
+                if client.sender.may_come_back() {
+                    clients.lost.insert(client.id.clone(), client.clone());
+                }
             }
         }
         client.sender.leave(&self.readers);
     }
 
+    /// Forgets a client that was lost and will not come back.
+    pub fn forget(&self, client: &Arc<Client>) {
+        let mut clients = self.clients.write();
+        if clients.lost.get(&client.id).is_some_and(|known| Arc::ptr_eq(known, client)) {
+            clients.lost.remove(&client.id);
+        }
+    }
+
     /// The client with this id.
     pub fn client(&self, id: &ClientId) -> Option<Arc<Client>> {
-        self.clients.read().get(id).cloned()
+        self.clients.read().connected.get(id).cloned()
+    }
+
+    /// The client with this id, connected or lost.
+    fn client_or_lost(&self, id: &ClientId) -> Option<Arc<Client>> {
+        let clients = self.clients.read();
+        clients.connected.get(id).or_else(|| clients.lost.get(id)).cloned()
     }
 
     /// The clients at this moment, in no order.
     pub fn clients(&self) -> Vec<Arc<Client>> {
-        self.clients.read().values().cloned().collect()
+        self.clients.read().connected.values().cloned().collect()
     }
 
     /// The number of clients.
     pub fn connections(&self) -> usize {
-        self.clients.read().len()
+        self.clients.read().connected.len()
     }
 
     /// Sends to every client except those that `except` matches; returns the number of recipients.
@@ -202,8 +241,13 @@ impl Namespace {
         let _order = self.everyone.lock();
         let clients = self.clients.read();
         let (mut sent, mut delivery) = (0, self.readers.begin());
-        for client in clients.values().filter(|client| !except(client)) {
+        for client in clients.connected.values().filter(|client| !except(client)) {
             sent += usize::from(client.sender.deliver(packet, &mut delivery).is_taken());
+        }
+        if packet.is_kept() {
+            for client in clients.lost.values().filter(|client| !except(client)) {
+                client.sender.send(packet);
+            }
         }
         sent
     }
@@ -218,19 +262,19 @@ impl Namespace {
         RoomKey { namespace: self.path.clone(), room: room.clone() }
     }
 
-    /// The room of this name, if it has a member.
+    /// The room of this name, if it has a member, or one that may come back.
     pub fn room(&self, name: &str) -> Option<Arc<Room>> {
         self.rooms.read().get(name).cloned()
     }
 
     /// The rooms that have a member, in no order.
     pub fn rooms(&self) -> Vec<Arc<Room>> {
-        self.rooms.read().values().cloned().collect()
+        self.rooms.read().values().filter(|room| !room.is_vacant()).cloned().collect()
     }
 
-    /// The number of rooms.
+    /// The number of rooms that have a member.
     pub fn room_count(&self) -> usize {
-        self.rooms.read().len()
+        self.rooms.read().len().saturating_sub(self.vacant.load(Relaxed))
     }
 
     /// Calls `enter` with the room of this name and its locked state, creating the room if there is none.
@@ -249,9 +293,15 @@ impl Namespace {
             };
             let mut state = room.lock();
             // The last member left between the lookup and the lock: the next lookup makes a new room.
-            if !state.is_closed() {
-                return Ok(enter(&room, &mut state));
+            if state.is_closed() {
+                continue;
             }
+            if room.is_vacant() {
+                self.take_quota()?;
+                self.vacant.fetch_sub(1, Relaxed);
+                room.set_vacant(false);
+            }
+            return Ok(enter(&room, &mut state));
         }
     }
 
@@ -260,16 +310,20 @@ impl Namespace {
         if let Some(room) = rooms.get(name) {
             return Ok(room.clone());
         }
-        self.quota.take().map_err(|live| {
-            let message = format!("the server holds {live} rooms, the most that MAX_ROOMS allows");
-            Refusal::new(Code::TooManyRooms, message)
-        })?;
+        self.take_quota()?;
         let room = Arc::new(Room::new(name.clone(), self.path.clone(), Timestamp::now()));
         rooms.insert(name.clone(), room.clone());
         Ok(room)
     }
 
-    /// Removes the room if nobody is in it.
+    fn take_quota(&self) -> Result<(), Refusal> {
+        self.quota.take().map_err(|live| {
+            let message = format!("the server holds {live} rooms, the most that MAX_ROOMS allows");
+            Refusal::new(Code::TooManyRooms, message)
+        })
+    }
+
+    /// Removes the room if nobody is in it. While somebody may come back to it, it is only vacant.
     pub fn retire(&self, room: &Arc<Room>) {
         // Spares most calls the lock that all rooms share.
         if !room.lock().is_empty() {
@@ -277,8 +331,17 @@ impl Namespace {
         }
         let mut rooms = self.rooms.write();
         let mut state = room.lock();
+        let was_vacant = room.is_vacant();
         if state.close_if_empty() {
             rooms.remove(&room.name);
+            if was_vacant {
+                self.vacant.fetch_sub(1, Relaxed);
+            } else {
+                self.quota.give_back();
+            }
+        } else if state.is_empty() && !state.is_closed() && !was_vacant {
+            room.set_vacant(true);
+            self.vacant.fetch_add(1, Relaxed);
             self.quota.give_back();
         }
     }

@@ -6,9 +6,13 @@ use std::{
 };
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::{
-    protocol::payload::{Payload, json_of},
+    protocol::{
+        names::RoomName,
+        payload::{Payload, json_of},
+    },
     sync::Mutex,
     transport::{
         Wire,
@@ -31,10 +35,33 @@ pub struct Packet {
 
 /// A packet's frames, which all its recipients share.
 #[derive(Debug, Default)]
-struct AllFrames {
+pub(super) struct AllFrames {
+    /// What the packet's offset says. Only connection state recovery needs offsets.
+    number: OnceLock<u64>,
+    kept: OnceLock<Kept>,
     /// Those of its first recipient, which nearly always suit all others, too.
     first: OnceLock<Encoded>,
     others: Mutex<Vec<Encoded>>,
+}
+
+/// What is known of a packet that clients get even if they lose their connection before it reaches them.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// Whom it is for.
+    pub audience: KeptFor,
+    /// When it was sent.
+    pub since: Instant,
+}
+
+/// Whom a packet is for that outlives a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeptFor {
+    /// A client, a user or everyone.
+    Direct,
+    /// The members of a room, which numbers it.
+    Room(RoomName),
+    /// The members of these rooms.
+    Rooms(Arc<[RoomName]>),
 }
 
 #[derive(Debug)]
@@ -60,6 +87,33 @@ impl Packet {
         Self::new(event, Payload::of(data))
     }
 
+    /// The same, to be kept for clients that lose their connection.
+    #[must_use]
+    pub fn kept_for(self, audience: KeptFor) -> Self {
+        let _first = self.frames.kept.set(Kept { audience, since: Instant::now() });
+        self
+    }
+
+    /// The same packet, to be sent once more: with an offset of its own.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let again = Self { frames: Arc::default(), ..self.clone() };
+        match self.frames.kept.get() {
+            Some(kept) => again.kept_for(kept.audience.clone()),
+            None => again,
+        }
+    }
+
+    /// Whether it is kept for clients that lose their connection.
+    pub fn is_kept(&self) -> bool {
+        self.frames.kept.get().is_some()
+    }
+
+    /// What all recipients share.
+    pub(super) fn shared(&self) -> &Arc<AllFrames> {
+        &self.frames
+    }
+
     /// The event's name.
     pub fn event(&self) -> &str {
         &self.event
@@ -83,9 +137,12 @@ impl Packet {
 
     /// Its frames for clients of this namespace.
     pub(super) fn frames(&self, wire: &Wire, namespace: &Arc<str>, v3: bool) -> Frames {
-        // Only binary frames differ between the protocols.
-        let v3 = v3 && !self.payload.attachments().is_empty();
+        // Only binary frames differ between the protocols, and offsets, which Engine.IO 3 does not know.
+        let number = self.frames.number(wire);
+        let v3 = v3 && (number.is_some() || !self.payload.attachments().is_empty());
         let encode = || {
+            let offset = number.filter(|_| !v3).map(|number| format!(",\"{number:x}\""));
+            let offset = offset.unwrap_or_default();
             let event = json_of(&*self.event);
             let (text, end) = self.payload.parts();
             let (text, end) = match items(text) {
@@ -93,7 +150,7 @@ impl Packet {
                 _ => (text, end.as_deref().unwrap_or_default()),
             };
             let comma = if text.is_empty() { "" } else { "," };
-            let data = ["[", event.get(), comma, text, end, "]"];
+            let data = ["[", event.get(), comma, text, end, &offset, "]"];
             let frames = wire.encode(Kind::Event, namespace, &data, self.payload.attachments(), v3);
             Encoded { namespace: namespace.clone(), v3, frames }
         };
@@ -111,6 +168,47 @@ impl Packet {
         others.push(encoded);
         frames
     }
+}
+
+impl AllFrames {
+    /// The number of the packet, if packets are numbered.
+    fn number(&self, wire: &Wire) -> Option<u64> {
+        match self.number.get() {
+            Some(number) => Some(*number),
+            None if wire.numbers_packets() => Some(*self.number.get_or_init(|| wire.next_number())),
+            None => None,
+        }
+    }
+
+    /// The number that its offset says; 0 if it has none.
+    pub(super) fn offset(&self) -> u64 {
+        self.number.get().copied().unwrap_or_default()
+    }
+
+    /// Its size on the wire.
+    pub(super) fn size(&self) -> usize {
+        self.first.get().map_or(0, |first| first.frames.size())
+    }
+
+    /// What is known of it, if it is kept.
+    pub(super) fn kept(&self) -> Option<&Kept> {
+        self.kept.get()
+    }
+
+    /// The frames with offsets for a namespace, if it was sent there.
+    pub(super) fn sent_to(&self, namespace: &str) -> Option<Frames> {
+        let is_it = |known: &&Encoded| !known.v3 && *known.namespace == *namespace;
+        if let Some(first) = self.first.get().filter(is_it) {
+            return Some(first.frames.clone());
+        }
+        self.others.lock().iter().find(is_it).map(|known| known.frames.clone())
+    }
+}
+
+/// Reads the offset that a client gives back.
+pub fn parse_offset(text: &str) -> Option<u64> {
+    let is_ours = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    u64::from_str_radix(text, 16).ok().filter(|_| is_ours)
 }
 
 /// The text of an array's items.

@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -41,6 +41,8 @@ pub struct Room {
     /// When its first member came.
     pub created_at: Timestamp,
     last_activity: AtomicI64,
+    /// It has no member, but one that may come back; set under its lock.
+    is_vacant: AtomicBool,
     state: Mutex<RoomState>,
     subscription: OnceLock<Subscription>,
 }
@@ -78,6 +80,8 @@ struct Seen {
 #[derive(Debug, Default)]
 pub struct RoomState {
     members: IndexMap<ClientId, Member>,
+    /// The members that have lost their connection and may come back: they get what is kept.
+    lost: IndexMap<ClientId, Member>,
     /// The clients that are catching up from the log, with the messages that came meanwhile.
     backlogs: HashMap<ClientId, Backlog>,
     /// The epoch of the newest delivered message; before the first one, of a member's join position.
@@ -107,6 +111,7 @@ impl Room {
             namespace,
             created_at: now,
             last_activity: AtomicI64::new(now.as_millis()),
+            is_vacant: AtomicBool::new(false),
             state: Mutex::default(),
             subscription: OnceLock::new(),
         }
@@ -120,6 +125,15 @@ impl Room {
     /// The members, locked.
     pub fn lock(&self) -> MutexGuard<'_, RoomState> {
         self.state.lock()
+    }
+
+    /// Whether it has no member, but one that may come back.
+    pub fn is_vacant(&self) -> bool {
+        self.is_vacant.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_vacant(&self, is_vacant: bool) {
+        self.is_vacant.store(is_vacant, Ordering::Relaxed);
     }
 
     /// Remembers that something has just happened here.
@@ -149,15 +163,38 @@ impl RoomState {
         self.members.insert(client.id.clone(), Member { client, style, seen: Seen::default() });
     }
 
-    /// Takes the client out.
+    /// Takes the client out; one that may come back goes on getting what is kept.
     ///
     /// A newer client of the same connection, and so with the same id, stays a member.
     pub fn remove(&mut self, client: &Client) {
         let is_it = |known: &Client| std::ptr::eq(known, client);
         client.sender.leave(&self.readers);
-        if self.members.get(&client.id).is_some_and(|member| is_it(&member.client)) {
-            self.members.swap_remove(&client.id);
+        if self.members.get(&client.id).is_some_and(|member| is_it(&member.client))
+            && let Some(member) = self.members.swap_remove(&client.id)
+            && client.sender.may_come_back()
+        {
+            self.lost.insert(client.id.clone(), member);
         }
+    }
+
+    /// Makes the client a member again, where it was before its connection was lost.
+    pub fn insert_again(&mut self, client: Arc<Client>, style: EventStyle) {
+        let before = self.lost.swap_remove(&client.id);
+        let seen = before.map(|member| member.seen).unwrap_or_default();
+        self.members.insert(client.id.clone(), Member { client, style, seen });
+    }
+
+    /// Forgets a member that was lost and will not come back.
+    pub fn forget(&mut self, client: &Client) {
+        let is_it = |known: &Client| std::ptr::eq(known, client);
+        if self.lost.get(&client.id).is_some_and(|member| is_it(&member.client)) {
+            self.lost.swap_remove(&client.id);
+        }
+    }
+
+    /// The members that were lost and may come back.
+    pub fn lost(&self) -> impl ExactSizeIterator<Item = &Member> {
+        self.lost.values()
     }
 
     /// Sends to every member except those that `except` matches; returns the number of recipients.
@@ -186,6 +223,9 @@ impl RoomState {
             sent += usize::from(member.client.sender.deliver(packet, &mut delivery).is_taken());
         }
         drop(delivery);
+        if packet.is_kept() {
+            self.keep_for_lost(packet, position, &except);
+        }
         if let Some(position) = position {
             for backlog in self.backlogs.values_mut() {
                 let packet = (!except(&backlog.client)).then_some(packet);
@@ -193,6 +233,25 @@ impl RoomState {
             }
         }
         sent
+    }
+
+    fn keep_for_lost(
+        &mut self,
+        packet: &Packet,
+        position: Option<Position>,
+        except: impl Fn(&Client) -> bool,
+    ) {
+        for member in self.lost.values_mut() {
+            if let Some(position) = position {
+                if member.seen.covers(position) {
+                    continue;
+                }
+                member.seen.note(position);
+            }
+            if !except(&member.client) {
+                member.client.sender.send(packet);
+            }
+        }
     }
 
     /// The readers of what is delivered: publishers should wait while most are behind.
@@ -265,7 +324,7 @@ impl RoomState {
     }
 
     pub(super) fn close_if_empty(&mut self) -> bool {
-        let closes = self.is_empty() && !self.closed;
+        let closes = self.is_empty() && self.lost.is_empty() && !self.closed;
         self.closed |= closes;
         closes
     }

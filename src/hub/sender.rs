@@ -5,6 +5,9 @@
 //! they poll or not. A client whose sender cannot take a packet would miss a message without knowing, so it
 //! is disconnected: it reconnects and recovers.
 
+pub mod journal;
+mod recovery;
+
 use std::{
     sync::{Arc, Weak},
     time::Duration,
@@ -17,6 +20,7 @@ use socketioxide::{
 };
 use socketioxide_core::Value;
 
+use self::journal::Journal;
 use super::{observer::Observer, packet::Packet};
 use crate::{
     memory::{Account, Slow},
@@ -53,6 +57,8 @@ pub struct ClientSender {
     wire: Wire,
     /// Observes what is sent, if there is one.
     observer: Option<Arc<dyn Observer>>,
+    /// Remembers what is sent, where connections may be recovered, and the number of this one.
+    journal: Option<(Arc<Journal>, u64)>,
     runtime: Runtime,
 }
 
@@ -87,14 +93,15 @@ impl From<Pushed> for Sent {
 }
 
 impl ClientSender {
-    /// The sender to the client `id`, which is `socket` in this namespace; `observer` sees what it sends. Must be
-    /// called inside the runtime, after the library has sent its CONNECT packet.
+    /// The sender to the client `id`, which is `socket` in this namespace; `observer` sees what it sends, `journal`
+    /// remembers it. Must be called inside the runtime, after the library has sent its CONNECT packet.
     pub fn new(
         socket: &Arc<Socket>,
         id: ClientId,
         namespace: Arc<str>,
         wire: Wire,
         observer: Option<Arc<dyn Observer>>,
+        journal: Option<Arc<Journal>>,
     ) -> Self {
         let account = Account::of(&socket.req_parts().extensions, wire.memory());
         Self {
@@ -107,6 +114,10 @@ impl ClientSender {
             connection: socket.req_parts().extensions.get().cloned(),
             wire,
             observer,
+            journal: journal.map(|journal| {
+                let number = journal.count_connection();
+                (journal, number)
+            }),
             runtime: Runtime::current(),
         }
     }
@@ -129,7 +140,20 @@ impl ClientSender {
         });
         let runtime = Runtime::current();
         let (socket, v3, connection, observer) = (Weak::new(), false, None, Some(observer));
-        Self { socket, id, namespace, v3, account, gate, connection, wire, observer, runtime }
+        let journal = None;
+        Self {
+            socket,
+            id,
+            namespace,
+            v3,
+            account,
+            gate,
+            connection,
+            wire,
+            observer,
+            journal,
+            runtime,
+        }
     }
 
     /// Answers the client's CONNECT packet with its id, before anything else is sent. Clients of Engine.IO 3 get the
@@ -138,27 +162,51 @@ impl ClientSender {
         if self.v3 {
             return Sent::Yes;
         }
-        let answer = format!("{{\"sid\":\"{}\"}}", self.id);
+        let answer = match &self.journal {
+            None => format!("{{\"sid\":\"{}\"}}", self.id),
+            Some((journal, _)) => {
+                format!("{{\"sid\":\"{}\",\"pid\":\"{}\"}}", self.id, journal.pid())
+            }
+        };
         let frames = || self.wire.encode(Kind::Connect, &self.namespace, &[&answer], &[], self.v3);
         self.pass(frames, None)
     }
 
     /// Hands over one packet; never waits.
     pub fn send(&self, packet: &Packet) -> Sent {
-        self.send_in(packet, None)
+        self.send_in(packet, None, false)
+    }
+
+    /// The same for a packet that goes elsewhere if it does not reach this client: it is not kept for it then.
+    pub fn offer(&self, packet: &Packet) -> Sent {
+        self.send_in(packet, None, true)
     }
 
     /// Hands over a packet that goes to many, and counts the client among its readers; never waits.
     pub fn deliver(&self, packet: &Packet, delivery: &mut Delivery<'_>) -> Sent {
-        let sent = self.send_in(packet, Some(delivery));
+        let sent = self.send_in(packet, Some(delivery), false);
         if sent == Sent::Yes {
             delivery.reached();
         }
         sent
     }
 
-    fn send_in(&self, packet: &Packet, delivery: Option<&Delivery<'_>>) -> Sent {
-        let sent = self.pass(|| packet.frames(&self.wire, &self.namespace, self.v3), delivery);
+    fn send_in(
+        &self,
+        packet: &Packet,
+        delivery: Option<&Delivery<'_>>,
+        only_reached: bool,
+    ) -> Sent {
+        let sent = match &self.journal {
+            None => self.pass(|| packet.frames(&self.wire, &self.namespace, self.v3), delivery),
+            Some((journal, number)) => {
+                let (sent, asks) = journal.send(self, packet, delivery, only_reached);
+                if let Some(end) = asks {
+                    self.prove(journal.clone(), *number, end);
+                }
+                sent
+            }
+        };
         if let Some(observer) = self.observer.as_ref().filter(|_| sent.is_taken()) {
             observer.sent(&self.namespace, &self.id, packet);
         }
@@ -196,7 +244,11 @@ impl ClientSender {
     }
 
     /// Sends through the wire.
-    fn pass(&self, frames: impl FnOnce() -> Frames, delivery: Option<&Delivery<'_>>) -> Sent {
+    pub(super) fn pass(
+        &self,
+        frames: impl FnOnce() -> Frames,
+        delivery: Option<&Delivery<'_>>,
+    ) -> Sent {
         let mut state = self.gate.lock();
         if state.closed {
             return Sent::Gone;
@@ -255,17 +307,16 @@ impl ClientSender {
         self.account.cut_off()
     }
 
-    /// Ends the connection of a client that would miss messages without knowing: it reconnects by itself and
-    /// recovers. A namespace disconnect would stop it from reconnecting.
+    /// Ends the connection of a client that would miss messages without knowing: it reconnects by itself and joins
+    /// its rooms anew. A namespace disconnect would stop it from reconnecting.
     pub fn break_off(&self) {
-        self.gate.close();
-        if let Some(connection) = &self.connection {
-            connection.break_off();
-        }
+        self.spoil();
+        self.lose();
     }
 
-    /// Ends the client's connection to its namespace, after what was sent before.
+    /// Ends the client's connection to its namespace, after what was sent before. It cannot recover.
     pub fn disconnect(&self) {
+        self.spoil();
         self.gate.close();
         self.disconnect_namespace();
     }

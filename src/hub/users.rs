@@ -65,6 +65,8 @@ pub struct Users {
 #[derive(Debug, Default)]
 struct State {
     online: HashMap<UserId, Entry>,
+    /// The clients that have lost their connection and may come back.
+    lost: HashMap<UserId, Vec<Arc<Client>>>,
     /// When offline users were last active: the newer and the older half.
     gone: [HashMap<UserId, Timestamp>; 2],
     departures: u64,
@@ -85,6 +87,9 @@ impl Users {
     /// Binds a client to a user; returns whether that brought the user online.
     pub fn bind(&self, id: &UserId, client: Arc<Client>) -> bool {
         let state = &mut *self.state.lock();
+        state.forget(id, |lost| {
+            lost.id == client.id && lost.namespace.path == client.namespace.path
+        });
         let mut came_online = false;
         let entry = state.online.entry(id.clone()).or_insert_with(|| {
             came_online = true;
@@ -103,6 +108,9 @@ impl Users {
     /// can end the user's grace period.
     pub fn unbind(&self, id: &UserId, client: &Arc<Client>) -> Option<Departure> {
         let state = &mut *self.state.lock();
+        if client.sender.may_come_back() {
+            state.lost.entry(id.clone()).or_default().push(client.clone());
+        }
         let entry = state.online.get_mut(id)?;
         let before = entry.user.clients.len();
         entry.user.clients.retain(|known| !Arc::ptr_eq(known, client));
@@ -160,8 +168,30 @@ impl Users {
         self.state.lock().online.get(id).map(|entry| entry.user.clients.clone()).unwrap_or_default()
     }
 
+    /// The user's clients in all namespaces, and those that have lost their connection and may come back.
+    pub fn clients_and_lost(&self, id: &UserId) -> (Vec<Arc<Client>>, Vec<Arc<Client>>) {
+        let state = self.state.lock();
+        let clients = state.online.get(id).map(|entry| entry.user.clients.clone());
+        (clients.unwrap_or_default(), state.lost.get(id).cloned().unwrap_or_default())
+    }
+
+    /// Forgets a client that was lost and will not come back.
+    pub fn forget(&self, id: &UserId, client: &Arc<Client>) {
+        self.state.lock().forget(id, |lost| Arc::ptr_eq(lost, client));
+    }
+
     /// The number of users that are online.
     pub fn count(&self) -> usize {
         self.state.lock().online.len()
+    }
+}
+
+impl State {
+    fn forget(&mut self, id: &UserId, is_it: impl Fn(&Arc<Client>) -> bool) {
+        let Some(lost) = self.lost.get_mut(id) else { return };
+        lost.retain(|client| !is_it(client));
+        if lost.is_empty() {
+            self.lost.remove(id);
+        }
     }
 }

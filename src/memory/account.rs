@@ -63,15 +63,17 @@ pub struct Account {
     id: u64,
     outgoing: AtomicUsize,
     incoming: AtomicUsize,
+    kept: AtomicUsize,
     transports: Mutex<Vec<Weak<dyn Transport>>>,
     cut_off: OnceLock<Slow>,
 }
 
-/// The sides of an account.
+/// The sides of an account; what is kept counts for the process alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Outgoing,
     Incoming,
+    Kept,
 }
 
 impl Account {
@@ -81,6 +83,7 @@ impl Account {
             id,
             outgoing: AtomicUsize::new(0),
             incoming: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
             transports: Mutex::default(),
             cut_off: OnceLock::new(),
         }
@@ -99,6 +102,11 @@ impl Account {
     /// Charges bytes that wait to be sent.
     pub fn charge_outgoing(self: &Arc<Self>, bytes: usize) -> Charge {
         self.charge(Side::Outgoing, bytes)
+    }
+
+    /// Charges bytes that were sent, and are kept in case they do not arrive. Whoever keeps them bounds them.
+    pub fn charge_kept(self: &Arc<Self>, bytes: usize) -> Charge {
+        self.charge(Side::Kept, bytes)
     }
 
     /// Charges bytes that came from the client; `None`, with nothing charged, if that exceeds its limit. An
@@ -142,7 +150,7 @@ impl Account {
     /// Everything that is held for the connection.
     pub fn total(&self) -> usize {
         let transports = self.transports().iter().map(|transport| transport.held()).sum::<usize>();
-        self.outgoing() + self.incoming() + transports
+        self.outgoing() + self.incoming() + self.kept.load(Ordering::Relaxed) + transports
     }
 
     /// Adds a transport of the connection; during an upgrade there may be two.
@@ -185,6 +193,7 @@ impl Account {
         match side {
             Side::Outgoing => &self.outgoing,
             Side::Incoming => &self.incoming,
+            Side::Kept => &self.kept,
         }
     }
 }

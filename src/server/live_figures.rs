@@ -50,6 +50,8 @@ impl Collector for LiveFigures {
         runtime(&mut sheet)?;
         let help = "Engine.IO sessions, including those in no namespace";
         sheet.gauge("sessions", help, None, self.connection_limiter.open())?;
+        let help = "Clients that have lost their connection and may come back to it";
+        sheet.gauge("connections_away", help, None, self.registry.journals.count_away())?;
         of_memory(&mut sheet, &self.memory)?;
         if let Some(store) = &self.store {
             of_store(&mut sheet, store)?;

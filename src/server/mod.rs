@@ -26,6 +26,7 @@ use crate::{
         webhooks::Webhooks,
     },
     commands::{
+        connection_recovery,
         context::{Context, Shared},
         deliveries::Deliveries,
         emit_with_ack, revocation,
@@ -175,6 +176,9 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let memory = Memory::new(memory::Limits::of(&config));
     memory::watch(&memory).map_err(StartError::Thread)?;
     let wire = Wire::new(transport::Limits::of(&config), memory.clone());
+    if config.recovers_connections() {
+        wire.number_packets();
+    }
     let node = uuid::Uuid::new_v4().simple().to_string();
     let here = Fanout::new(registry.clone(), metrics.clone(), wire.clone());
     let redis = config.redis_url.as_ref().map(|url| redis::Client::open(url.expose())).transpose();
@@ -228,6 +232,9 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         started_at,
         config: config.clone(),
     });
+    if config.recovers_connections() {
+        tokio::spawn(connection_recovery::watch(context.clone(), memory.clone()));
+    }
     if context.verifier.is_some() {
         read_revocations(&context).await?;
     }

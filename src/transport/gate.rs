@@ -247,6 +247,15 @@ impl Gate {
         let mut state = self.state.lock();
         state.closed = true;
     }
+
+    /// Ends the session, and gives up its connection.
+    pub fn release(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        if let Way::Open(_) = &state.way {
+            state.way = Way::Library;
+        }
+    }
 }
 
 impl Drop for Gate {

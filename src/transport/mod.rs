@@ -43,7 +43,10 @@ mod stream;
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -51,6 +54,7 @@ use bytes::Bytes;
 use socketioxide::socket::Sid;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 use self::{
     connection::Connection,
@@ -78,6 +82,9 @@ use crate::{
     memory::{Account, Memory, Transport},
     sync::Runtime,
 };
+
+/// The bits that count a process's packets; the others tell processes apart.
+const NUMBERS: u64 = (1 << 40) - 1;
 
 /// What bounds a connection.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +126,8 @@ struct Shared {
     hurried: CancellationToken,
     runtime: Runtime,
     began: Instant,
+    /// The number of the next packet, where packets are numbered.
+    numbers: OnceLock<AtomicU64>,
 }
 
 impl Wire {
@@ -135,7 +144,24 @@ impl Wire {
             hurried: CancellationToken::new(),
             runtime: Runtime::current(),
             began: Instant::now(),
+            numbers: OnceLock::new(),
         }))
+    }
+
+    /// Numbers all packets from now on. The first number is random, so that no two processes share any.
+    pub fn number_packets(&self) {
+        let first = Uuid::new_v4().as_u64_pair().0 & !NUMBERS;
+        let _once = self.0.numbers.set(AtomicU64::new(first));
+    }
+
+    /// Whether packets are numbered.
+    pub fn numbers_packets(&self) -> bool {
+        self.0.numbers.get().is_some()
+    }
+
+    /// The number for one more packet; 0 if they are not numbered.
+    pub fn next_number(&self) -> u64 {
+        self.0.numbers.get().map_or(0, |next| next.fetch_add(1, Ordering::Relaxed))
     }
 
     /// What bounds a connection.

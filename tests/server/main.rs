@@ -24,6 +24,7 @@ mod messages;
 mod metrics;
 mod polling_memory;
 mod protocol;
+mod recovery;
 mod refusals;
 mod registry_model;
 mod rooms;

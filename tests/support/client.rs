@@ -5,7 +5,7 @@ use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 use futures_util::{SinkExt, StreamExt};
 use roomcast::{broker::survey::Survey, gateways::app::App};
 use serde_json::{Value, json, value::RawValue};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
     tungstenite::{Message, client::IntoClientRequest},
@@ -101,6 +101,7 @@ impl Connecting {
                 '0' => {
                     let session: Value = serde_json::from_str(data).unwrap();
                     session["sid"].as_str().unwrap().clone_into(&mut client.id);
+                    client.pid = session["pid"].as_str().map(str::to_owned);
                     return Ok(client);
                 }
                 '4' => return Err(serde_json::from_str::<Value>(data).unwrap()),
@@ -131,6 +132,8 @@ impl Connecting {
         };
         let mut client = TestClient {
             id: String::new(),
+            pid: None,
+            offset: None,
             namespace: self.namespace,
             auth: self.auth,
             socket,
@@ -169,6 +172,10 @@ pub struct Event {
 pub struct TestClient {
     /// Its socket id.
     pub id: String,
+    /// The secret by which it may come back, where connections may be recovered.
+    pub pid: Option<String>,
+    /// The newest offset that it has, as socket.io-client remembers it.
+    pub offset: Option<String>,
     namespace: String,
     auth: Value,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -334,6 +341,18 @@ impl TestClient {
         self.next_event(name).await.data
     }
 
+    /// As [`next`](Self::next); `None` where the server ends the connection before.
+    pub async fn try_next(&mut self, name: &str) -> Option<Value> {
+        loop {
+            if let Some(at) = self.events.iter().position(|event| event.name == name) {
+                return self.events.remove(at).map(|event| event.data);
+            }
+            if !self.receive().await {
+                return None;
+            }
+        }
+    }
+
     /// The next event of this name, which may have come already. Others are kept.
     pub async fn next_event(&mut self, name: &str) -> Event {
         self.next_of(&[name]).await
@@ -410,6 +429,14 @@ impl TestClient {
         self.events.retain(|event| event.name != name);
     }
 
+    /// What it says of its session when it connects anew, as socket.io-client does.
+    pub fn back(&self) -> Value {
+        match &self.offset {
+            Some(offset) => json!({"pid": self.pid, "offset": offset}),
+            None => json!({"pid": self.pid}),
+        }
+    }
+
     /// Waits until the server has ended the connection to the namespace; the transport stays open.
     pub async fn ended_in_namespace(&mut self) {
         while self.receive().await {}
@@ -441,6 +468,11 @@ impl TestClient {
     pub async fn ended_without(mut self, name: &str) {
         while self.receive().await {}
         assert!(self.events.iter().all(|event| event.name != name), "{name} came");
+    }
+
+    /// Loses its connection.
+    pub async fn tear(&mut self) {
+        self.socket.get_mut().shutdown().await.unwrap();
     }
 
     /// Closes the websocket.
@@ -479,6 +511,13 @@ impl TestClient {
                 let mut event = Event { name, data, arguments, text, attachments, namespace, ack };
                 for _ in 0..number.filter(|_| kind == '5').unwrap_or(0) {
                     event.attachments.push(self.read_binary().await);
+                }
+                if let Some(Value::String(offset)) = event.arguments.last()
+                    && self.pid.is_some()
+                    && event.namespace == self.namespace
+                    && event.ack.is_none()
+                {
+                    self.offset = Some(offset.clone());
                 }
                 self.events.push_back(event);
             }

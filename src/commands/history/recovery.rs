@@ -222,7 +222,8 @@ async fn replay(
         at = at.at(piece.items.last().map_or(at.offset, |item| item.offset));
         first.get_or_insert(piece.items);
     }
-    let seen = after.at(send_items(client, first.unwrap_or_default(), after.offset).await);
+    let first = first.unwrap_or_default();
+    let seen = after.at(send_items(client, first, after.offset, Some(&key.room)).await);
     let sent = send_up_to(log, client, key, seen, &mut until, Purpose::Replay).await?;
     if sent.is_none() {
         *extent = until;
@@ -273,7 +274,7 @@ async fn send_up_to(
         if purpose == Purpose::Delivery {
             page.items.retain(|item| !client.is_left_out(&item.except));
         }
-        send_items(client, page.items, at.offset).await;
+        send_items(client, page.items, at.offset, Some(&key.room)).await;
         at = at.at(newest);
     }
     Ok(Some(at))

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     broker::survey::Survey,
-    hub::packet::Packet,
+    hub::packet::{KeptFor, Packet},
     protocol::{
         audience::Except,
         message_id::MessageId,
@@ -219,7 +219,7 @@ impl PrivateMessage {
             .set("timestamp", &timestamp)
             .build();
         let payload = self.payload.with_json(json)?;
-        let packet = Packet::new(PRIVATE_MESSAGE.name, payload.clone());
+        let packet = Packet::new(PRIVATE_MESSAGE.name, payload.clone()).kept_for(KeptFor::Direct);
         let reached = to_user(context, &self.target, &packet, &Except::nobody()).await?;
         context.broker.wait_clients_drained(&context.registry.users.clients(&self.target)).await;
         let delivered = reached == Reached::Someone;
@@ -307,14 +307,26 @@ pub async fn to_user(
 
 /// Sends a packet to the clients of a user on this node.
 pub fn to_user_here(context: &Context, user: &UserId, packet: &Packet, except: &Except) -> Reached {
-    let clients = context.registry.users.clients(user);
+    let (clients, mut lost) = context.registry.users.clients_and_lost(user);
+    lost.retain(|client| !client.is_left_out(except));
     let meant = clients.iter().filter(|client| !client.is_left_out(except)).cloned();
     let meant = meant.collect::<Vec<_>>();
     if meant.is_empty() && !clients.is_empty() {
         return Reached::LeftOut;
     }
-    match context.broker.here.to_clients(&meant, packet, &Except::nobody()) {
+    match context.broker.here.to_user(&meant, &lost, packet) {
         0 => Reached::Nobody,
         _ => Reached::Someone,
+    }
+}
+
+/// Keeps a packet that reached nobody, and is not queued, for the user's clients that may come back.
+pub fn keep_for_lost(context: &Context, user: &UserId, packet: &Packet, except: &Except) {
+    if !packet.is_kept() {
+        return;
+    }
+    let (clients, lost) = context.registry.users.clients_and_lost(user);
+    for client in clients.iter().chain(&lost).filter(|client| !client.is_left_out(except)) {
+        client.sender.send(packet);
     }
 }

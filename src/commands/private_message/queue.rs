@@ -7,7 +7,10 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     broker::cluster::NodeMessage,
     commands::context::Context,
-    hub::{Client, packet::Packet},
+    hub::{
+        Client,
+        packet::{KeptFor, Packet},
+    },
     limits::SenderId,
     protocol::{
         names::UserId,
@@ -214,9 +217,16 @@ async fn deliver_claimed(
     user: &UserId,
     wake: &Notify,
 ) -> Result<Ended, Refusal> {
-    let mut sent_up_to = 0;
+    // What a recovered client was sent on its old connection it gets from its journal, not from here.
+    let mut sent_up_to = client.queue_sent();
     // The last sequence number of each page that the client has, and when the page counts as confirmed.
     let mut held = VecDeque::new();
+    if sent_up_to > 0 {
+        if !client.sender.confirm_delivery().await {
+            return Ok(Ended::Unconfirmed);
+        }
+        held.push_back((sent_up_to, Instant::now() + context.config.queue_confirm));
+    }
     loop {
         while let Some(last) = send_page(store, client, user, sent_up_to).await? {
             sent_up_to = last;
@@ -303,12 +313,18 @@ async fn send_page(
     let last = items.last().map(|item| item.seq);
     let bytes = items.iter().map(|item| item.entry.size()).sum();
     let mut charge = client.sender.account().charge_outgoing(bytes);
-    for QueuedItem { entry, .. } in items {
+    for QueuedItem { seq, entry } in items {
         client.sender.room().await;
         // From here on it is charged as unsent data.
         charge.give_back(entry.size());
         let payload = Payload::stored(entry.json, &entry.attachments);
-        client.sender.send(&Packet::new(entry.event, payload));
+        let packet = Packet::new(entry.event, payload);
+        if client.sender.journal().is_some() {
+            client.sender.send(&packet.kept_for(KeptFor::Direct));
+            client.note_queue_sent(seq);
+        } else {
+            client.sender.send(&packet);
+        }
     }
     Ok(last)
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     broker::survey::{ConnectionFilter, PageRequest, Survey},
-    commands::context::Context,
+    commands::{context::Context, lost_clients},
     hub::Client,
     protocol::{
         client_id::ClientId,
@@ -165,6 +165,7 @@ pub async fn disconnect(context: &Context, id: &str) -> Result<(), Refusal> {
 
 /// Ends the client of this id if it is on this node; returns whether it is.
 pub fn disconnect_here(context: &Context, id: &ClientId) -> bool {
+    lost_clients::end_those(context, |client| client.id == *id);
     let clients = context.registry.clients(id);
     for client in &clients {
         tracing::info!(client = %client.id, namespace = %client.namespace.path, "disconnected by a backend");

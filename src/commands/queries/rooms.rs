@@ -152,7 +152,7 @@ pub async fn room(
 
 /// A room that has a member on this node.
 pub fn room_here(namespace: &Namespace, name: &RoomName) -> Option<LiveRoom> {
-    let room = namespace.room(name.as_str())?;
+    let room = namespace.room(name.as_str()).filter(|room| !room.is_vacant())?;
     let members = members(&room);
     // Members come and go: the number must match the list.
     Some(LiveRoom { room: Room { connections: members.len(), ..Room::of(&room) }, members })

@@ -10,7 +10,10 @@ use crate::{
         event_fields::{EventFields, Source},
         fields::Fields,
     },
-    hub::{Client, packet::Packet},
+    hub::{
+        Client,
+        packet::{KeptFor, Packet},
+    },
     protocol::{payload::Object, refusal::Refusal},
 };
 
@@ -38,7 +41,13 @@ impl Emit {
             return Err(fields.faults.join("; "));
         };
         let Some(audience) = audience.or(is_everyone.then_some(Audience::Everyone)) else {
-            return Ok(Self::Client(Packet::with(event, data, is_list)));
+            let packet = Packet::with(event, data, is_list);
+            let is_kept = !is_volatile && !is_list;
+            return Ok(Self::Client(if is_kept {
+                packet.kept_for(KeptFor::Direct)
+            } else {
+                packet
+            }));
         };
         let volatile = is_volatile;
         let event = BackendEvent { namespace, event, data, is_list, audience, except, volatile };

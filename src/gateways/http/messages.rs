@@ -17,7 +17,7 @@ use super::{
 use crate::{
     commands::backend_message::{self, Broadcast, Published},
     gateways::{app::App, event_fields::event_fault, fields::namespace, http_error::HttpError},
-    hub::packet::Packet,
+    hub::packet::{KeptFor, Packet},
     protocol::payload::Payload,
 };
 
@@ -135,7 +135,8 @@ pub(super) async fn to_client(
     }
     let path = namespace.as_ref().map(|namespace| &*namespace.path);
     let payload = Payload::from_raw(body.0);
-    backend_message::to_client(&app, path, &client, &Packet::new(event, payload.clone())).await?;
+    let packet = Packet::new(event, payload.clone()).kept_for(KeptFor::Direct);
+    backend_message::to_client(&app, path, &client, &packet).await?;
     Ok(created(&payload))
 }
 

@@ -5,6 +5,8 @@
 //! behind. The library's answer names the session; the transport takes it out, and the client gets one with its
 //! own id, as the first of what is sent to it.
 
+mod prepare;
+
 use std::{
     fmt,
     future::Future,
@@ -29,19 +31,20 @@ use tokio::sync::oneshot;
 use super::{
     connects::Connects,
     guard::step,
-    handshake::{Handshake, client_name, describe},
+    handshake::Handshake,
     inbox::{Inbox, Item, size_of_event},
     refusals::{close_if_unjoined, record_refused_connect},
     task::split,
 };
 use crate::{
-    commands::{announcement, presence, room, session},
-    gateways::{
-        app::App,
-        handlers::{Admission, First, Newcomer},
+    commands::{
+        announcement,
+        connection_recovery::{self, Claim},
+        presence, room, session,
     },
+    gateways::{app::App, handlers::First},
     hub::{Client, Namespace, Session, Stay, sender::ClientSender},
-    limits::{ConnectionPermit, Who},
+    limits::ConnectionPermit,
     memory::Account,
     protocol::{
         client_id::ClientId,
@@ -51,7 +54,7 @@ use crate::{
         event_log::{Entry, Kind},
         metrics::Limit,
     },
-    transport::{Handle, MARK},
+    transport::MARK,
 };
 
 /// The library's handler for connections to one namespace.
@@ -73,6 +76,8 @@ pub(super) struct Connection {
     prepared: OnceLock<Prepared>,
     /// What the application's backend wants to be done first.
     first: Mutex<Option<First>>,
+    /// The session that the client has come back to.
+    claim: Mutex<Option<Claim>>,
     inbox: Inbox,
     /// The account of the bytes held for the client.
     pub(super) account: Arc<Account>,
@@ -140,19 +145,24 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
                     }
                 }
             };
-            let ((prepared, first), taken) = prepared.map_err(|(id, refusal)| {
+            let ((prepared, first, claim), taken) = prepared.map_err(|(id, refusal)| {
                 record_refused_connect(&self.app, &socket, id.as_ref(), &refusal, address);
                 close_if_unjoined(&self.app, &socket);
                 connects.refuse(&self.namespace.path, &refusal);
                 Box::new(refusal) as Refused
             })?;
-            let first_rooms = session::first_rooms(&prepared.session);
+            // Whoever comes back is in the rooms that it was in.
+            let first_rooms = match claim {
+                Some(_) => None,
+                None => session::first_rooms(&prepared.session),
+            };
             let connection = Arc::new(Connection {
                 _stay: self.app.registry.enter(&self.namespace.path),
                 app: self.app.clone(),
                 client: OnceLock::new(),
                 prepared: OnceLock::from(prepared),
                 first: Mutex::new(first),
+                claim: Mutex::new(claim),
                 inbox: Inbox::default(),
                 account: Account::of(&socket.req_parts().extensions, &self.app.memory),
                 connects: connects.clone(),
@@ -178,68 +188,15 @@ impl ConnectHandler<LocalAdapter, Direct> for NamespaceHandler {
     }
 }
 
-impl NamespaceHandler {
-    /// Finds out who a client is; with what the application's backend wants to be done first.
-    async fn prepare(
-        &self,
-        id: ClientId,
-        handshake: Handshake,
-        socket: &Socket,
-        auth: Option<&Value>,
-    ) -> Result<(Prepared, Option<First>), Refusal> {
-        let (address, given_name) = (handshake.address, handshake.client_name.clone());
-        let (session, token_name) = self.authenticate(handshake).await?;
-        let name = client_name(token_name, given_name);
-        let namespace = self.namespace.clone();
-        let mut prepared = Prepared { id, namespace, name, address, session, handshake: None };
-        let handlers = self.app.handlers.as_ref().filter(|handlers| handlers.reads_handshakes());
-        let Some(handlers) = handlers else { return Ok((prepared, None)) };
-        let parts = socket.req_parts();
-        let shown = describe(parts, auth, |header| handlers.gets_header(header))?;
-        prepared.handshake = handlers.kept_handshake(&shown)?;
-        if !handlers.connects() {
-            return Ok((prepared, None));
-        }
-        let account = Account::of(&parts.extensions, &self.app.memory);
-        let _held = account.charge_incoming(shown.get().len());
-        let is_polled = parts.extensions.get::<Handle>().is_some_and(Handle::is_polled);
-        let newcomer = Newcomer {
-            id: prepared.id.as_str(),
-            namespace: &self.namespace,
-            name: &prepared.name,
-            address,
-            transport: if is_polled { "polling" } else { "websocket" },
-            session: prepared.session.clone(),
-            handshake: &shown,
-        };
-        let Admission { session, name, first } =
-            handlers.connect(&self.app.registry, &self.app.tasks, newcomer).await?;
-        prepared.session = session;
-        if let Some(name) = name {
-            prepared.name = client_name(Some(name), Some(prepared.name.to_string()));
-        }
-        Ok((prepared, Some(first)))
-    }
-
-    /// The session of the client's token, and the name in it.
-    async fn authenticate(
-        &self,
-        handshake: Handshake,
-    ) -> Result<(Session, Option<String>), Refusal> {
-        match (&self.app.verifier, &handshake.token) {
-            (Some(verifier), Some(token)) => {
-                let who = Who::of(handshake.address, None);
-                let mut identity = session::identify(&self.app, verifier, token, who).await?;
-                let name = identity.client_name.take();
-                Ok((session::of_token(&self.app, identity), name))
-            }
-            (Some(_), None) if self.app.config.auth_required() => Err(Refusal::new(
-                Code::Unauthorized,
-                "authentication required: give a token by auth.token, the query parameter token or an Authorization header",
-            )),
-            _ => Ok((Session::anonymous(&self.app.config), None)),
-        }
-    }
+/// Whether a connection ended so that its client may come back to its session.
+fn is_loss(reason: DisconnectReason) -> bool {
+    matches!(
+        reason,
+        DisconnectReason::TransportClose
+            | DisconnectReason::TransportError
+            | DisconnectReason::HeartbeatTimeout
+            | DisconnectReason::MultipleHttpPollingError
+    )
 }
 
 /// Takes every event, synchronously and so in order.
@@ -335,6 +292,13 @@ impl Connection {
     fn establish(self: &Arc<Self>, socket: &Arc<Socket>) {
         let Some(prepared) = self.prepared.get() else { return };
         let protocol = if socket.protocol() == ProtocolVersion::V4 { 3 } else { 4 };
+        let app = &self.app;
+        let claim = self.claim.lock().take();
+        let journal = match &claim {
+            Some(claim) => Some(claim.journal().clone()),
+            None if protocol == 3 => None,
+            None => connection_recovery::open(&app.context, &self.account),
+        };
         let client = Arc::new(Client::new(
             prepared.id.clone(),
             prepared.namespace.clone(),
@@ -345,8 +309,9 @@ impl Connection {
                 socket,
                 prepared.id.clone(),
                 prepared.namespace.path.clone(),
-                self.app.wire.clone(),
-                self.app.observer.clone(),
+                app.wire.clone(),
+                app.observer.clone(),
+                journal.clone(),
             ),
             prepared.session.clone(),
         ));
@@ -356,25 +321,46 @@ impl Connection {
         if self.client.set(client.clone()).is_err() {
             return;
         }
-        let app = &self.app;
         app.metrics.connected();
         app.event_log.write(|| client.entry(Kind::Connect));
         // Whatever fails, the inbox must open: the disconnection comes through it.
         let step = |name, work: &dyn Fn()| step(&app.metrics, &client, name, work);
-        client.sender.greet();
-        // The welcome is the first event: only then do broadcasts reach the client.
-        step("welcoming", &|| announcement::welcome(&client));
-        client.namespace.add(client.clone());
-        step("announcing the beginning", &|| announcement::announce_connected(app, &client));
+        match (&claim, &journal) {
+            (Some(claim), _) => {
+                if !claim.resume(&client) {
+                    client.sender.break_off();
+                }
+                client.sender.greet();
+                // It is not told of itself.
+                step("announcing the beginning", &|| {
+                    announcement::announce_connected(app, &client);
+                });
+                client.namespace.add(client.clone());
+            }
+            (None, journal) => {
+                if let Some(journal) = journal {
+                    journal.connect(&client);
+                }
+                client.sender.greet();
+                // The welcome is the first event: only then do broadcasts reach the client.
+                step("welcoming", &|| announcement::welcome(&client));
+                client.namespace.add(client.clone());
+                step("announcing the beginning", &|| {
+                    announcement::announce_connected(app, &client);
+                });
+            }
+        }
         if let Some(webhooks) = app.broker.webhooks() {
             step("telling the backend", &|| webhooks.connected(&client, app.sender_id(&client)));
         }
-        step("beginning presence", &|| session::begin(app, &client));
+        if claim.is_none() {
+            step("beginning presence", &|| session::begin(app, &client));
+        }
         tracing::debug!(client = %client.id, namespace = %client.namespace.path, name = ?client.name, user = ?client.user(), transport = client.sender.transport(), "connected");
         if let Some(observer) = &app.observer {
             step("telling the observer", &|| observer.connected(&client));
         }
-        self.inbox.open(self, self.first.lock().take());
+        self.inbox.open(self, self.first.lock().take(), claim);
     }
 
     /// Ends everything that the client was part of.
@@ -382,6 +368,8 @@ impl Connection {
         let app = &self.app;
         let places = presence::shared_rooms(client);
         let rooms = client.rooms();
+        let may_come_back =
+            connection_recovery::leave(&app.context, &app.memory, client, is_loss(reason));
         client.namespace.remove(client);
         app.metrics.disconnected();
         if let Some(observer) = &app.observer {
@@ -396,7 +384,9 @@ impl Connection {
         }
         // Whatever fails, the rest must be done: nothing of a client may remain.
         let metrics = &app.metrics;
-        if !step(metrics, client, "leaving rooms", || room::leave_all(app, client)) {
+        let leaves = || room::leave_all(app, client, may_come_back);
+        if !step(metrics, client, "leaving rooms", leaves) {
+            connection_recovery::give_up(app, client);
             room::forget(app, client, &places);
         }
         step(metrics, client, "announcing the end", || {
@@ -408,7 +398,11 @@ impl Connection {
             });
         }
         if !step(metrics, client, "ending presence", || session::end(app, client, places)) {
+            connection_recovery::give_up(app, client);
             session::forget(app, client);
+        }
+        if may_come_back {
+            connection_recovery::settle(app, client);
         }
     }
 

@@ -230,15 +230,20 @@ impl Connects {
     /// Ends the connection as Node's server does over a packet that is not allowed now.
     fn end(&self, why: &str) -> Came {
         tracing::debug!(address = ?self.address, why, "the connection is closed");
+        self.note_ends("forced server close");
+        Came::Ends
+    }
+
+    /// Notes why the server ends the connection of all its clients.
+    fn note_ends(&self, why: &'static str) {
         for place in self.places.lock().values() {
             if let Place::Inside(connection) = place
                 && let Some(connection) = connection.upgrade()
                 && let Some(client) = connection.client()
             {
-                client.note_end("forced server close");
+                client.note_end(why);
             }
         }
-        Came::Ends
     }
 
     /// The session in a namespace has ended. A newer offer stays.
@@ -311,7 +316,10 @@ impl Connects {
 
 impl Packets for Connects {
     fn came(&self, packet: &[u8]) -> Came {
-        let Some(counted) = self.count() else { return Came::TooMany };
+        let Some(counted) = self.count() else {
+            self.note_ends("flooding");
+            return Came::TooMany;
+        };
         let Some((is_connect, namespace)) = parse(packet) else { return Came::Pass };
         if is_connect {
             if !self.v3 && !has_valid_data(packet) {

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use socketioxide_core::Value;
 
 use crate::{
+    commands::connection_recovery::Back,
     config::Config,
     limits::{MAX_DEPTH, client_address, is_deeper_than},
     protocol::{
@@ -26,6 +27,8 @@ pub(super) struct Handshake {
     pub client_name: Option<String>,
     /// The address the connection came from.
     pub address: Option<IpAddr>,
+    /// The session that it had before, from `auth.pid` and `auth.offset`.
+    pub back: Option<Back>,
 }
 
 impl Handshake {
@@ -54,7 +57,10 @@ impl Handshake {
             .and_then(text)
             .filter(present)
             .or_else(|| query("clientName").filter(present));
+        let pid = auth("pid").and_then(text);
+        let back = pid.map(|pid| Back { pid, offset: auth("offset").and_then(text) });
         Self {
+            back,
             token: token.or_else(bearer).filter(present),
             client_name: name.or_else(|| header("x-client-name")).filter(present),
             address: client_address(&parts.headers, &parts.extensions, config),

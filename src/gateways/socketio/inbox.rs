@@ -20,7 +20,10 @@ use super::{
     guard::{catch_panic, catch_panic_async},
 };
 use crate::{
-    commands::membership_command::{Done, MembershipCommand},
+    commands::{
+        connection_recovery::Claim,
+        membership_command::{Done, MembershipCommand},
+    },
     gateways::handlers::First,
     memory::Charge,
     sync::{Mutex, spawn},
@@ -63,6 +66,8 @@ pub(super) enum Item {
     Membership(MembershipCommand, Done),
     /// What the application's backend wants to be done first.
     Admitted(First),
+    /// The client has come back to a session: it is sent what it missed.
+    Back(Claim),
     /// The connection has ended.
     Gone(DisconnectReason),
 }
@@ -125,12 +130,20 @@ impl Inbox {
         Ok(())
     }
 
-    /// Starts the processing: with `first`, then early items.
-    pub(super) fn open(&self, connection: &Arc<Connection>, first: Option<First>) {
+    /// Starts the processing: with the session that was claimed, `first`, then early items.
+    pub(super) fn open(
+        &self,
+        connection: &Arc<Connection>,
+        first: Option<First>,
+        claim: Option<Claim>,
+    ) {
         let mut state = self.state.lock();
         state.open = true;
         if let Some(first) = first {
             state.items.push_front(Item::Admitted(first));
+        }
+        if let Some(claim) = claim {
+            state.items.push_front(Item::Back(claim));
         }
         if state.starts() {
             spawn(&connection.app().tasks, drain(connection.clone()));

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     commands::{
-        client_event, client_events,
+        client_event, client_events, connection_recovery,
         event::{Begun, Caller, ClientEvent, Incoming, Outcome},
         membership,
     },
@@ -77,6 +77,11 @@ impl Connection {
             Item::Admitted(first) => {
                 return Task::alone(async move {
                     first.carry_out(&of.app, &client).await;
+                });
+            }
+            Item::Back(claim) => {
+                return Task::alone(async move {
+                    connection_recovery::recover(&of.app, &client, claim).await;
                 });
             }
             Item::Gone(reason) => return Task::alone(async move { of.on_gone(&client, reason) }),

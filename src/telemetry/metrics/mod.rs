@@ -59,7 +59,11 @@ pub struct Metrics {
     handler: HandlerFigures,
     webhooks: Family<OutcomeLabel, Counter>,
     webhooks_off: Gauge,
+    recoveries: Family<OutcomeLabel, Counter>,
 }
+
+/// How connection state recovery ends.
+const RECOVERED: [&str; 2] = ["recovered", "fresh"];
 
 /// The figures of requests to the application's backend.
 #[derive(Debug)]
@@ -157,6 +161,7 @@ impl Default for Metrics {
             handler: HandlerFigures::default(),
             webhooks: Family::default(),
             webhooks_off: Gauge::default(),
+            recoveries: Family::default(),
         };
         metrics.register();
         metrics.figures.register_collector(Box::new(metrics.live.clone()));
@@ -219,6 +224,11 @@ impl Metrics {
         let help =
             "1 if the webhook endpoint has answered 410 and gets nothing until a restart, else 0";
         add(figures, "webhooks_off", help, &self.webhooks_off);
+        let help = "Clients that came back after a lost connection: recovered, or fresh where that could not be done whole";
+        add(figures, "connection_recoveries", help, &self.recoveries);
+        for outcome in RECOVERED {
+            drop(self.recoveries.get_or_create(&OutcomeLabel { outcome }));
+        }
     }
 
     /// Adds figures that are read on request. The first call wins.
@@ -340,6 +350,16 @@ impl Metrics {
     /// The endpoint for webhooks wants no more.
     pub fn webhooks_off(&self) {
         self.webhooks_off.set(1);
+    }
+
+    /// A client is back, with everything that it missed.
+    pub fn recovered(&self) {
+        self.recoveries.get_or_create(&OutcomeLabel { outcome: RECOVERED[0] }).inc();
+    }
+
+    /// A client wanted to go on where it was, and is a new one.
+    pub fn not_recovered(&self) {
+        self.recoveries.get_or_create(&OutcomeLabel { outcome: RECOVERED[1] }).inc();
     }
 
     /// A handler panicked.

@@ -78,7 +78,7 @@ fn with_tokens(config: &mut Config) {
 }
 
 /// A token with these claims, as an issuer would sign it.
-fn token(claims: &Value) -> String {
+pub(crate) fn token(claims: &Value) -> String {
     encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET.as_bytes()))
         .unwrap()
 }
@@ -90,7 +90,7 @@ fn in_seconds(seconds: i64) -> i64 {
 }
 
 /// The same as the contract writes times.
-fn moment(seconds: i64) -> String {
+pub(crate) fn moment(seconds: i64) -> String {
     roomcast::protocol::timestamp::Timestamp::from_millis(1000 * in_seconds(seconds)).to_string()
 }
 

@@ -90,6 +90,7 @@ fn connection(app: &App, client: Option<Arc<Client>>) -> Arc<Connection> {
         client: client.map(OnceLock::from).unwrap_or_default(),
         prepared: OnceLock::new(),
         first: Mutex::default(),
+        claim: Mutex::default(),
         inbox: Inbox::default(),
         account: app.memory.open_account(),
         connects: Connects::new(Arc::new(connects), None, false),
@@ -110,7 +111,7 @@ async fn push_two(is_open: bool) {
     let app = app(wire(usize::MAX));
     let connection = connection(&app, None);
     if is_open {
-        connection.inbox.open(&connection, None);
+        connection.inbox.open(&connection, None, None);
     }
     let pushes = ["first", "second"].map(|name| {
         let connection = connection.clone();
@@ -119,7 +120,7 @@ async fn push_two(is_open: bool) {
         })
     });
     if !is_open {
-        connection.inbox.open(&connection, None);
+        connection.inbox.open(&connection, None, None);
     }
     join(pushes).await;
     app.tasks.close();
@@ -157,7 +158,7 @@ fn events_are_done_one_after_the_other_and_the_end_last() {
                 // What comes after the end is not done any more.
                 assert!(client.inbox.push(&client, event(&client, LATE)).is_ok());
             }),
-            spawn(async move { opener.inbox.open(&opener, None) }),
+            spawn(async move { opener.inbox.open(&opener, None, None) }),
             spawn(async move {
                 for room in ["a", "b"] {
                     let rooms = [RoomName::parse(room).unwrap()].into();

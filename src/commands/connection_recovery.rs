@@ -1,0 +1,264 @@
+//! Connection state recovery: a client that lost its connection comes back with its id, its rooms and everything
+//! that it missed.
+//!
+//! Its CONNECT names its session by a secret, the `pid`, and the newest [offset](crate::hub::sender::journal) that it has.
+//! A session that its old connection still has is taken over. What cannot be done whole is not done: the client is
+//! a new one then.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, interval, timeout_at};
+
+use super::{
+    context::Context,
+    lost_clients::{end, forget},
+    room, session,
+};
+use crate::{
+    hub::{
+        Client, Namespace, Session,
+        packet::parse_offset,
+        sender::journal::{Bounds, Claimed, Journal, Place, Rest},
+    },
+    memory::{Account, Level, Memory},
+    protocol::{client_id::ClientId, names::UserId, permissions::Right},
+};
+
+/// How long a client waits for the end of its old connection.
+const TAKE_OVER: Duration = Duration::from_secs(5);
+
+/// How often the memory is looked at, and after how many times the sessions whose time is over are.
+const LOOK: Duration = Duration::from_millis(100);
+const LOOKS: u64 = 10;
+
+/// How much longer than a ping and its answer may take it is until a client has certainly answered.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// What a client says of its session when it connects.
+#[derive(Clone)]
+pub struct Back {
+    /// The secret that names it.
+    pub pid: String,
+    /// The newest offset that it has.
+    pub offset: Option<String>,
+}
+
+/// The journal of a new session, if connections may be recovered.
+pub fn open(context: &Context, account: &Arc<Account>) -> Option<Arc<Journal>> {
+    let bounds = Bounds::of(&context.config);
+    let recovers = context.broker.here.recovers();
+    recovers.then(|| context.registry.journals.open(bounds, account))
+}
+
+/// A session that a new connection claims. Dropped before [`resume`](Self::resume), it is given back.
+pub struct Claim {
+    context: Context,
+    journal: Arc<Journal>,
+    lost: Arc<Client>,
+    offset: Option<u64>,
+    is_resumed: AtomicBool,
+}
+
+impl Claim {
+    /// The id of its client.
+    pub fn id(&self) -> &ClientId {
+        &self.lost.id
+    }
+
+    /// What its client was sent.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Whether it belongs to the user of this session.
+    pub fn is_of(&self, session: &Session) -> bool {
+        is_own(&self.context, &self.lost, session.user.as_ref())
+    }
+
+    /// The session of the client that comes back. Where nobody proves who they are, it is still its old user.
+    #[must_use]
+    pub fn renew(&self, session: Session) -> Session {
+        if self.context.config.users_prove() {
+            return session;
+        }
+        Session { user: self.lost.user(), ..session }
+    }
+
+    /// The client is back; what it missed is still to be [sent](recover). Returns false if it cannot recover after
+    /// all.
+    pub fn resume(&self, client: &Arc<Client>) -> bool {
+        if let Some(data) = self.lost.data() {
+            client.set_data(data);
+        }
+        client.note_queue_sent(self.lost.queue_sent());
+        let may = |name: &_| match self.lost.membership(name) {
+            Some(place) if place.is_granted => true,
+            _ => client.may(Right::Join, name),
+        };
+        self.is_resumed.store(true, Ordering::Relaxed);
+        self.journal.resume(client, self.offset, may)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.journal.unclaim();
+        if self.is_resumed.load(Ordering::Relaxed) {
+            // Nothing remains but after an error.
+            forget(&self.context, &self.lost);
+        }
+    }
+}
+
+/// Whose a session must be.
+#[derive(Debug, Clone, Copy)]
+pub enum Whose<'a> {
+    /// This user's; nobody's, if there is none.
+    Of(Option<&'a UserId>),
+    /// That is not known yet, and is to be [checked](Claim::is_of) later.
+    Unknown,
+}
+
+/// Claims the session that a client names as it connects to this namespace.
+pub async fn claim(
+    context: &Context,
+    namespace: &Arc<Namespace>,
+    back: &Back,
+    whose: Whose<'_>,
+) -> Option<Claim> {
+    let claimed = try_claim(context, namespace, back, whose).await;
+    if claimed.is_none() {
+        context.metrics.not_recovered();
+    }
+    claimed
+}
+
+async fn try_claim(
+    context: &Context,
+    namespace: &Arc<Namespace>,
+    back: &Back,
+    whose: Whose<'_>,
+) -> Option<Claim> {
+    let journal = context.registry.journals.find(&back.pid)?;
+    let offset = match &back.offset {
+        Some(offset) => Some(parse_offset(offset)?),
+        None => None,
+    };
+    let is_own = |client: &Client| {
+        let is_own = match whose {
+            Whose::Of(user) => is_own(context, client, user),
+            Whose::Unknown => true,
+        };
+        is_own && client.ended().is_none()
+    };
+    let deadline = Instant::now() + TAKE_OVER;
+    loop {
+        let mut changed = std::pin::pin!(journal.changed());
+        changed.as_mut().enable();
+        match journal.claim(namespace, offset, is_own) {
+            Claimed::Yes(lost) => {
+                return Some(Claim {
+                    context: context.clone(),
+                    journal: journal.clone(),
+                    lost,
+                    offset,
+                    is_resumed: AtomicBool::new(false),
+                });
+            }
+            Claimed::Connected(client) => client.sender.lose(),
+            Claimed::Soon => {}
+            Claimed::Unfit => {
+                end(context, &journal, Place::Away);
+                return None;
+            }
+            Claimed::No => return None,
+        }
+        timeout_at(deadline, changed).await.ok()?;
+    }
+}
+
+fn is_own(context: &Context, client: &Client, user: Option<&UserId>) -> bool {
+    !context.config.users_prove() || client.user().as_ref() == user
+}
+
+/// Sends a client that is back what it missed, and takes it into its rooms again. Its inbox calls this before
+/// anything else.
+pub async fn recover(context: &Context, client: &Arc<Client>, claim: Claim) {
+    loop {
+        match claim.journal.send_missed(client) {
+            Rest::Something => client.sender.room().await,
+            Rest::Nothing => break,
+            // Its end follows.
+            Rest::Over => {
+                client.sender.lose();
+                break;
+            }
+        }
+    }
+    if let Err(refusal) = room::enter_again(context, client, &claim.lost) {
+        tracing::debug!(client = %client.id, reason = %refusal.message, "not in all rooms again: cut off");
+        client.sender.break_off();
+    }
+    session::begin(context, client);
+    context.metrics.recovered();
+    tracing::debug!(client = %client.id, "recovered");
+}
+
+/// A client's connection has ended, perhaps by being lost; returns whether the client may come back. Its end is to
+/// be processed, and then [settled](settle).
+pub fn leave(context: &Context, memory: &Memory, client: &Arc<Client>, is_lost: bool) -> bool {
+    let Some(journal) = client.sender.journal() else { return false };
+    let may_come_back = is_lost && client.ended().is_none() && memory.level() == Level::Calm;
+    if may_come_back && journal.lose(client) {
+        return true;
+    }
+    end(context, journal, Place::Connection(client.sender.connection_number()));
+    false
+}
+
+/// Something went wrong with the end of a client that might have come back: it will not.
+pub fn give_up(context: &Context, client: &Client) {
+    if let Some(journal) = client.sender.journal() {
+        end(context, journal, Place::Connection(client.sender.connection_number()));
+    }
+}
+
+/// The end of a client's connection has been processed: it may come back from now on.
+pub fn settle(context: &Context, client: &Arc<Client>) {
+    let Some(journal) = client.sender.journal() else { return };
+    client.sender.release();
+    let rooms = client.room_count();
+    journal.settle(context.registry.enter(&client.namespace.path));
+    for journal in context.registry.journals.add_away(journal.clone(), rooms) {
+        end(context, &journal, Place::Away);
+    }
+}
+
+/// Ends the sessions whose time is over, and all of those that are away when memory is short; forgets what clients
+/// must have. Runs as long as the process.
+pub async fn watch(context: Context, memory: Memory) {
+    let pings = context.config.ping_interval + context.config.ping_timeout + MARGIN;
+    let (mut look, mut looks, mut tidied) = (interval(LOOK), 0_u64, Instant::now());
+    loop {
+        look.tick().await;
+        looks += 1;
+        let is_short = memory.level() > Level::Calm;
+        if is_short || looks.is_multiple_of(LOOKS) {
+            for journal in context.registry.journals.take_over(is_short) {
+                end(&context, &journal, Place::Away);
+            }
+        }
+        if tidied.elapsed() >= pings {
+            tidied = Instant::now();
+            for journal in context.registry.journals.all() {
+                journal.tidy();
+            }
+        }
+    }
+}

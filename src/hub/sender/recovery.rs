@@ -1,0 +1,62 @@
+//! What connection state recovery asks of a client's sender.
+
+use std::sync::Arc;
+
+use super::{ClientSender, journal::Journal};
+use crate::transport::{Ask, Wire};
+
+impl ClientSender {
+    /// Ends the connection as if it were lost: the client may recover.
+    pub fn lose(&self) {
+        self.gate.close();
+        if let Some(connection) = &self.connection {
+            connection.break_off();
+        }
+    }
+
+    /// The client cannot recover any more.
+    pub(super) fn spoil(&self) {
+        if let Some((journal, _)) = &self.journal {
+            journal.spoil();
+        }
+    }
+
+    /// Asks the client to prove that it has everything up to this entry of the journal.
+    pub(super) fn prove(&self, journal: Arc<Journal>, number: u64, end: u64) {
+        let gate = self.gate.clone();
+        self.runtime.spawn(async move {
+            let has_it = gate.confirm_delivery(Ask::EngineIo).await;
+            journal.prove(number, end, has_it);
+        });
+    }
+
+    /// Remembers what is sent, where connections may be recovered.
+    pub fn journal(&self) -> Option<&Arc<Journal>> {
+        self.journal.as_ref().map(|(journal, _)| journal)
+    }
+
+    /// The number of this connection among those of the session.
+    pub fn connection_number(&self) -> u64 {
+        self.journal.as_ref().map_or(0, |(_, number)| *number)
+    }
+
+    /// Whether the client has lost its connection and may recover.
+    pub(in crate::hub) fn may_come_back(&self) -> bool {
+        self.journal.as_ref().is_some_and(|(journal, number)| journal.is_leaving(*number))
+    }
+
+    /// The path of its namespace.
+    pub(super) fn namespace(&self) -> &Arc<str> {
+        &self.namespace
+    }
+
+    /// The wire.
+    pub(super) fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// Gives up the connection, which is over.
+    pub fn release(&self) {
+        self.gate.release();
+    }
+}
