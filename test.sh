@@ -96,7 +96,7 @@ rust() {
 }
 
 # The stories of one server, told again of a node over Redis and of two (but for limits, which each node counts for
-# itself), and what several nodes are.
+# itself, and for connection state recovery, which is a single node's), and what several nodes are.
 cluster() {
   build_server
   system_package redis-server redis-server
@@ -122,7 +122,7 @@ cluster() {
   heading 'cluster: socket.io-client 4, 3, 2 and 1, and rxjs, on 2 nodes over Redis'
   local stories=()
   for story in tests/clients/*.test.mjs; do
-    [[ $story = */limits.test.mjs ]] || stories+=("$story")
+    [[ $story = */limits.test.mjs || $story = */recovery.test.mjs ]] || stories+=("$story")
   done
   run node --test --test-reporter=spec --test-timeout=300000 "${stories[@]}"
   unset ROOMCAST_TEST_REDIS ROOMCAST_TEST_NODES

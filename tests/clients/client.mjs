@@ -4,9 +4,10 @@ import io1 from 'socket.io-client-1';
 import io2 from 'socket.io-client-2';
 import { io as io3 } from 'socket.io-client-3';
 import { io as io4 } from 'socket.io-client-4';
+import { io as io46 } from 'socket.io-client-4.6';
 import { within } from './server.mjs';
 
-const generations = { 1: io1, 2: io2, 3: io3, 4: io4 };
+const generations = { 1: io1, 2: io2, 3: io3, 4: io4, 4.6: io46 };
 
 /** Per socket: everything that arrived, in order, and who waits for what. */
 const inboxes = new WeakMap();
@@ -26,8 +27,9 @@ export function open(server, { version = 4, namespace = '/', ...options } = {}) 
   inboxes.set(socket, inbox);
   const record = (event, ...args) => {
     // rxjs' fromEvent, and so every ngx-socket-io application, turns two arguments into an array. The function that
-    // acknowledges comes from the client, and only where it was asked to.
-    const count = args.filter((arg) => typeof arg !== 'function').length;
+    // acknowledges comes from the client, and only where it was asked to. Where connections are recovered, an offset follows.
+    const offset = socket._pid && typeof args.at(-1) === 'string' ? 1 : 0;
+    const count = args.filter((arg) => typeof arg !== 'function').length - offset;
     if (count !== 1) inbox.faults.push(`"${event}" carried ${count} arguments, not one`);
     inbox.arrived.push({ event, data: args[0], taken: false });
     for (const waiter of [...inbox.waiting]) waiter();
