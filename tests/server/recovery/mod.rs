@@ -4,6 +4,7 @@
 mod ends;
 mod handlers;
 mod missed;
+mod network;
 mod queue;
 
 use std::time::Duration;
