@@ -15,7 +15,7 @@ export type MessageId = string | number;
 export type Timestamp = string;
 
 /** Why an event was refused. The application's backend may use codes of its own. */
-export type Code = "no_room" | "invalid_payload" | "unknown_event" | "unauthorized" | "forbidden" | "rate_limited" | "too_large" | "too_many_rooms" | "not_found" | "queue_full" | "unavailable" | "rejected" | string;
+export type Code = "no_room" | "invalid_payload" | "unknown_event" | "unauthorized" | "forbidden" | "rate_limited" | "too_large" | "too_many_rooms" | "not_found" | "queue_full" | "unavailable" | "rejected" | "idempotency_mismatch" | string;
 
 /** An object that names a room. The first of these fields that is present counts. */
 export type Room = {
@@ -180,12 +180,16 @@ export interface RoomMoveCamel {
 /** An object for a room. It is forwarded unchanged. */
 export type RoomObject = Room & {
   id?: MessageId;
+  /** Within `IDEMPOTENCY_WINDOW`, events with the same key are done once. The key is not forwarded. */
+  idempotencyKey?: string;
   [field: string]: unknown;
 };
 
 /** A message for a room. It is forwarded unchanged. */
 export type RoomMessage = Room & {
   id?: MessageId;
+  /** Within `IDEMPOTENCY_WINDOW`, events with the same key are done once. The key is not forwarded. */
+  idempotencyKey?: string;
   /** If true, the sender gets no copy; if false, it does. */
   omitSender?: boolean;
   /** If true, the sender gets a copy. Without `omitSender` and `replyToSender` it gets one if the room is named by `resourceId`. */
@@ -198,6 +202,8 @@ export type NamespaceMessage = string | {
   /** The content. */
   text: unknown;
   id?: MessageId;
+  /** Within `IDEMPOTENCY_WINDOW`, events with the same key are done once. The key is not forwarded. */
+  idempotencyKey?: string;
   [field: string]: unknown;
 };
 
@@ -215,6 +221,8 @@ export type ChatMessage = Room & {
   /** The content. */
   content: unknown;
   id?: MessageId;
+  /** Within `IDEMPOTENCY_WINDOW`, events with the same key are done once. The key is not forwarded. */
+  idempotencyKey?: string;
   [field: string]: unknown;
 };
 
@@ -248,6 +256,8 @@ export interface MessageAcknowledge {
   timestamp: Timestamp;
   /** The message's number in its room, from 1. Absent without history. */
   offset?: number;
+  /** True if the event was done before, with the same idempotency key. Nothing was done now. */
+  duplicate?: boolean;
 }
 
 /** An event of your own. */
@@ -260,6 +270,17 @@ export interface CustomEvent {
   roomId?: Name;
   room?: Name;
   resourceId?: Name;
+  /** Within `IDEMPOTENCY_WINDOW`, events with the same key are done once. The key is not forwarded. */
+  idempotencyKey?: string;
+}
+
+/** The event was sent. */
+export interface CustomEventAcknowledge {
+  success: true;
+  /** A description. */
+  message: string;
+  /** True if the event was done before, with the same idempotency key. Nothing was done now. */
+  duplicate?: boolean;
 }
 
 /** Whether the client is typing in a room. */
@@ -373,6 +394,8 @@ export type PrivateMessage = ({
   message: unknown;
   messageType?: Kind;
   id?: MessageId;
+  /** Within `IDEMPOTENCY_WINDOW`, events with the same key are done once. The key is not forwarded. */
+  idempotencyKey?: string;
   [field: string]: unknown;
 };
 
@@ -386,6 +409,8 @@ export interface PrivateAcknowledge {
   delivered: boolean;
   /** Whether it waits until the user connects. */
   queued: boolean;
+  /** True if the event was done before, with the same idempotency key. Nothing was done now. */
+  duplicate?: boolean;
 }
 
 /** A private message. */
@@ -544,7 +569,7 @@ export interface ClientToServerEvents {
   /** Sends a chat message to a room, as `newMessage`. The sender gets it too, and `messageSent`. */
   sendMessage: (payload: ChatMessage, ack?: Acknowledge<MessageAcknowledge>) => void;
   /** Sends an event of your own to a room, or to the whole namespace. The sender does not get it. It is neither numbered nor stored. */
-  "custom-event": (payload: CustomEvent, ack?: Acknowledge<Done>) => void;
+  "custom-event": (payload: CustomEvent, ack?: Acknowledge<CustomEventAcknowledge>) => void;
   /** Says whether the client is typing. The room's other members get `userTyping`. */
   typingIndicator: (payload: Typing, ack?: Acknowledge<Success>) => void;
   /** Says that a message was read. The room's members get `messageRead`, and the receipt is recorded with the message. */
@@ -574,7 +599,7 @@ export interface Acknowledgements {
   message: MessageAcknowledge | Refused;
   channels: MessageAcknowledge | Refused;
   sendMessage: MessageAcknowledge | Refused;
-  "custom-event": Done | Refused;
+  "custom-event": CustomEventAcknowledge | Refused;
   typingIndicator: Success | Refused;
   readReceipt: ReceiptAcknowledge | Refused;
   authenticate: Done | Refused;
