@@ -122,7 +122,7 @@ cluster() {
   heading 'cluster: socket.io-client 4, 3, 2 and 1, and rxjs, on 2 nodes over Redis'
   local stories=()
   for story in tests/clients/*.test.mjs; do
-    [[ $story = */limits.test.mjs || $story = */recovery.test.mjs ]] || stories+=("$story")
+    [[ $story = */limits.test.mjs || $story = */recovery.test.mjs || $story = */emitters.test.mjs ]] || stories+=("$story")
   done
   run node --test --test-reporter=spec --test-timeout=300000 "${stories[@]}"
   unset ROOMCAST_TEST_REDIS ROOMCAST_TEST_NODES
@@ -132,16 +132,19 @@ cluster() {
 
 clients() {
   build_server
+  # By which emitters send.
+  system_package redis-server redis-server
   node_packages tests/clients
-  heading 'clients: socket.io-client 4, 3, 2 and 1, and rxjs'
+  heading 'clients: socket.io-client 4, 3, 2 and 1, rxjs, and emitters'
   cd tests/clients
   run node --test --test-reporter=spec --test-timeout=300000 ./*.test.mjs
 }
 
 python() {
   build_server
+  system_package redis-server redis-server
   python_packages "$target/python-venv" tests/clients/python/requirements.txt
-  heading 'python: python-socketio'
+  heading 'python: python-socketio, and its emitter'
   cd tests/clients/python
   PYTHONDONTWRITEBYTECODE=1 run "$target/python-venv/bin/python" -m pytest
 }

@@ -87,6 +87,13 @@ pub enum Survey {
         /// Why.
         reason: String,
     },
+    /// Disconnect these clients: how many were there?
+    DisconnectSelected {
+        /// The clients.
+        selection: Selection,
+        /// Whether their connections end, and with them their clients in other namespaces.
+        closes: bool,
+    },
     /// Read the revocations anew: they are in force then.
     Revocations,
     /// How many clients are meant?
@@ -127,6 +134,19 @@ pub enum Target {
     User(UserId),
     /// One client.
     Client(ClientId),
+    /// Those of a namespace that are selected.
+    Selected(Selection),
+}
+
+/// Selects clients of a namespace, as Socket.IO does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Selection {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The members of these rooms, each of which may also be a client's id; all clients if there are none.
+    pub rooms: Vec<RoomName>,
+    /// Who is left out.
+    pub except: Except,
 }
 
 /// The clients that an event asks.

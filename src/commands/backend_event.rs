@@ -51,6 +51,26 @@ pub struct BackendEvent {
 }
 
 impl BackendEvent {
+    /// The rooms that are named.
+    pub fn rooms(&self) -> &[RoomName] {
+        match &self.audience {
+            Audience::Everyone => &[],
+            Audience::These { rooms, .. } => rooms,
+        }
+    }
+
+    /// What it is to others than the rooms; `None` if nobody else is named.
+    #[must_use]
+    pub fn without_rooms(self) -> Option<Self> {
+        match self.audience {
+            Audience::These { users, clients, .. } if !users.is_empty() || !clients.is_empty() => {
+                let audience = Audience::These { rooms: Vec::new(), users, clients };
+                Some(Self { audience, ..self })
+            }
+            _ => None,
+        }
+    }
+
     /// Whether all that it does is to store one message.
     pub fn is_one_message(&self) -> bool {
         let is_kept = !self.volatile && !self.is_list && self.data.json().starts_with('{');
@@ -224,6 +244,34 @@ fn sendings(clients: &[ClientId], recovers: bool) -> Vec<&[ClientId]> {
         return clients.chunks(1).collect();
     }
     vec![clients]
+}
+
+/// Begins to send an event's message to its rooms, whose readers were waited for: when this call returns, it has
+/// its place in each of them behind what was begun before it.
+///
+/// # Errors
+/// As [`send`].
+pub fn begin(
+    context: &Context,
+    event: &BackendEvent,
+) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
+    let object = event.data.json();
+    let id = Object::parse(&object).as_ref().map_or_else(MessageId::make, MessageId::of);
+    let publish = |room: &RoomName| {
+        context.broker.publish(RoomMessage {
+            namespace: event.namespace.clone(),
+            room: room.clone(),
+            event: event.event.clone().into(),
+            payload: event.data.clone(),
+            id: id.text.clone(),
+            timestamp: Timestamp::now(),
+            except: event.except.clone(),
+            sender: None,
+            from: None,
+        })
+    };
+    let published = event.rooms().iter().map(publish).collect::<Vec<_>>();
+    async move { try_join_all(published).await.map(drop) }
 }
 
 /// The result of an event for one user.

@@ -1,6 +1,6 @@
 //! What backends do to clients, on all nodes: put them into rooms, take them out, disconnect a user.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -14,11 +14,11 @@ use super::{
 use crate::{
     broker::{
         cluster::Answers,
-        survey::{Membership, Survey, Target},
+        survey::{Membership, Selection, Survey, Target},
     },
     hub::Client,
     protocol::{
-        names::UserId,
+        names::{RoomName, UserId},
         refusal::{Code, Refusal},
     },
 };
@@ -26,6 +26,9 @@ use crate::{
 /// How long the answer waits for the clients' inboxes. A change that waits for longer is carried out all the
 /// same.
 const WITHIN: Duration = Duration::from_millis(700);
+
+/// The reason for which clients are disconnected that an emitter selects: Socket.IO's own.
+const BY_BACKEND: &str = "server namespace disconnect";
 
 /// What was done to clients.
 #[derive(Debug)]
@@ -104,6 +107,7 @@ pub async fn change_here(context: &Context, change: &Membership) -> Part {
             let is_meant = match &change.target {
                 Target::User(user) => client.user().as_ref() == Some(user),
                 Target::Client(id) => client.id == *id,
+                Target::Selected(selection) => is_selected(client, selection),
             };
             is_meant && change.rooms.iter().any(|room| client.is_in(room.as_str()))
         });
@@ -146,7 +150,68 @@ fn clients(context: &Context, change: &Membership) -> Vec<Arc<Client>> {
             let first = clients.iter().position(|client| is_in(client, "/")).unwrap_or(0);
             clients.into_iter().nth(first).into_iter().collect()
         }
+        Target::Selected(selection) => selected(context, selection),
     }
+}
+
+/// The clients of this node that are selected, each once.
+fn selected(context: &Context, selection: &Selection) -> Vec<Arc<Client>> {
+    let Some(namespace) = context.registry.namespace(&selection.namespace) else {
+        return Vec::new();
+    };
+    let mut found = if selection.rooms.is_empty() { namespace.clients() } else { Vec::new() };
+    let mut seen = HashSet::new();
+    for room in &selection.rooms {
+        let by_id = room.as_str().parse().ok().and_then(|id| namespace.client(&id));
+        let members = namespace.room(room.as_str()).map(|room| {
+            room.lock().members().map(|member| member.client.clone()).collect::<Vec<_>>()
+        });
+        let clients = by_id.into_iter().chain(members.into_iter().flatten());
+        found.extend(clients.filter(|client| seen.insert(client.id.clone())));
+    }
+    found.retain(|client| !client.is_left_out(&selection.except));
+    found
+}
+
+/// Whether a client that may be none of this node's any more is selected.
+fn is_selected(client: &Client, selection: &Selection) -> bool {
+    let is_in =
+        |room: &RoomName| client.is_in(room.as_str()) || client.id.as_str() == room.as_str();
+    client.namespace.path == selection.namespace
+        && (selection.rooms.is_empty() || selection.rooms.iter().any(is_in))
+        && !client.is_left_out(&selection.except)
+}
+
+/// Disconnects the clients that are selected; where it `closes` their connections, their clients in other
+/// namespaces, too.
+pub async fn disconnect_selected(
+    context: &Context,
+    selection: Selection,
+    closes: bool,
+) -> Affected {
+    let here = disconnect_selected_here(context, &selection, closes);
+    let question = Survey::DisconnectSelected { selection, closes };
+    let elsewhere = context.broker.survey::<usize>(&question, None).await;
+    let clients = here + elsewhere.answers.iter().sum::<usize>();
+    Affected { clients, coverage: Coverage::of(&elsewhere) }
+}
+
+/// The same for this node's clients; returns how many were selected.
+pub fn disconnect_selected_here(context: &Context, selection: &Selection, closes: bool) -> usize {
+    lost_clients::end_those(context, |client| is_selected(client, selection));
+    let selected = selected(context, selection);
+    let mut ended = selected.clone();
+    if closes {
+        let account = |client: &Arc<Client>| client.sender.account().id();
+        let connections = selected.iter().map(account).collect::<HashSet<_>>();
+        let all = context.registry.namespaces().into_iter().flat_map(|home| home.clients());
+        ended = all.filter(|client| connections.contains(&account(client))).collect();
+    }
+    for client in ended {
+        tracing::info!(client = %client.id, namespace = %client.namespace.path, "disconnected by a backend");
+        client.disconnect(BY_BACKEND);
+    }
+    selected.len()
 }
 
 /// Disconnects all clients of a user, for this reason.

@@ -255,6 +255,12 @@ fn check_together(config: &Config, reader: &mut Reader) {
              REDIS_URL; unset one of them",
         );
     }
+    if reader.source("EMITTER_PREFIX").is_some()
+        && reader.source("REDIS_URL").or_else(|| reader.source("WS_REDIS_URL")).is_none()
+    {
+        reader
+            .conflict(&["EMITTER_PREFIX"], "needs REDIS_URL, the Redis by which the emitters send");
+    }
     match (reader.source("ADMIN_USERNAME"), reader.source("ADMIN_PASSWORD")) {
         (Some(_), None) => reader
             .conflict(&["ADMIN_USERNAME"], "needs ADMIN_PASSWORD as well; set both or neither"),

@@ -108,6 +108,16 @@ pub(super) const PREFIX: Kind<String> = Kind::new(
     String::clone,
 );
 
+/// What the channels of Socket.IO's emitters begin with, or none.
+pub(super) const EMITTER_PREFIX: Kind<Option<String>> = Kind::new(
+    PREFIX.expects,
+    |text| match text {
+        "" => Ok(None),
+        _ => (PREFIX.parse)(text).map(Some),
+    },
+    |prefix| prefix.clone().unwrap_or_default(),
+);
+
 /// A public key in PEM, read from its file where a path was given.
 pub(super) const PUBLIC_KEY: Kind<Option<String>> = Kind::new(
     "a public key in PEM (-----BEGIN PUBLIC KEY-----), or the path of a file with one",

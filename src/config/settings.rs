@@ -228,6 +228,10 @@ settings! {
         REDIS_URL | WS_REDIS_URL => redis_url: Option<Secret> = places::REDIS_URL, "";
         /// The prefix of the keys and channels in Redis; the same on all nodes of one server.
         REDIS_PREFIX => redis_prefix: String = places::PREFIX, "roomcast";
+        /// The key that Socket.IO's Redis emitters are given (`socket.io`, unless they are told another), and the
+        /// name of the stream of its Redis Streams emitter: what they send takes effect here. Needs `REDIS_URL`;
+        /// without it nobody listens to them.
+        EMITTER_PREFIX => emitter_prefix: Option<String> = places::EMITTER_PREFIX, "";
     }
     "History and offline queue" {
         /// How many messages are kept per room; 0 turns history off.

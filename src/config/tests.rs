@@ -415,6 +415,18 @@ fn connections_are_recovered_by_a_single_node_alone() {
 }
 
 #[test]
+fn emitters_need_redis() {
+    let fault = env("EMITTER_PREFIX", "socket.io").fault();
+    assert!(fault.contains("EMITTER_PREFIX") && fault.contains("REDIS_URL"), "{fault}");
+    for redis in ["REDIS_URL", "WS_REDIS_URL"] {
+        let given = env("EMITTER_PREFIX", "socket.io").env(redis, "redis://127.0.0.1");
+        assert_eq!(given.load().unwrap().emitter_prefix.as_deref(), Some("socket.io"));
+    }
+    let given = env("EMITTER_PREFIX", "socket*").env("REDIS_URL", "redis://127.0.0.1");
+    assert!(given.fault().contains("EMITTER_PREFIX"));
+}
+
+#[test]
 fn proxies_are_trusted_by_address_and_network() {
     let config = env("TRUST_PROXY", "10.0.0.0/8,::1").load().unwrap();
     let trusts = |peer: &str| config.trusts_proxy(peer.parse().unwrap());

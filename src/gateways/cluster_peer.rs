@@ -118,6 +118,9 @@ async fn answer(app: App, question: Survey, packet: Option<Packet>) -> Box<RawVa
         Survey::DisconnectUser { user, reason } => {
             json_of(&backend_membership::disconnect_user_here(context, &user, &reason))
         }
+        Survey::DisconnectSelected { selection, closes } => {
+            json_of(&backend_membership::disconnect_selected_here(context, &selection, closes))
+        }
         Survey::Membership(change) => {
             json_of(&backend_membership::change_here(context, &change).await)
         }

@@ -6,6 +6,7 @@ pub mod app;
 pub mod asyncapi;
 mod backend;
 pub mod cluster_peer;
+pub mod emitters;
 mod event_fields;
 mod fields;
 pub mod handlers;

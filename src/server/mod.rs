@@ -37,6 +37,7 @@ use crate::{
         admin_ui::{self, Admin},
         app::{App, Parts},
         cluster_peer,
+        emitters::Emitters,
         handlers::Handlers,
         http,
         socketio::{self, SocketLayer},
@@ -82,6 +83,8 @@ struct Stop {
 }
 
 impl Stop {
+    /// The emitters are handed over to another node.
+    const EMITTERS: u32 = 30;
     /// Events and requests that were taken are finished.
     const EVENTS: u32 = 50;
     /// The other nodes are told, and this node's users are removed from the cluster.
@@ -158,6 +161,7 @@ pub struct Server {
     io: SocketIo,
     layer: SocketLayer,
     deliverer: Option<Deliverer>,
+    emitters: Option<Emitters>,
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -181,11 +185,10 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     }
     let node = uuid::Uuid::new_v4().simple().to_string();
     let here = Fanout::new(registry.clone(), metrics.clone(), wire.clone());
-    let redis = config.redis_url.as_ref().map(|url| redis::Client::open(url.expose())).transpose();
-    let redis = redis.map_err(|_| StartError::Redis)?;
+    let redis = open_redis(&config)?;
     let store = open_store(&config, &here, &registry, redis.as_ref(), &node).await?;
     let log = store.clone().filter(|_| config.history_size > 0);
-    let cluster = redis.map(|client| {
+    let cluster = redis.clone().map(|client| {
         let prefix = config.redis_prefix.clone();
         let settings = cluster::Settings {
             client,
@@ -264,7 +267,8 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let listen = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    Ok(Server { app, io, layer, deliverer, listener, address })
+    let emitters = Emitters::start(&app, redis.as_ref()).await;
+    Ok(Server { app, io, layer, deliverer, emitters, listener, address })
 }
 
 /// Fetches the issuer's keys early, so that the first client need not wait for them. If this fails, they are
@@ -296,6 +300,12 @@ async fn read_revocations(context: &Context) -> Result<(), StartError> {
         return Ok(());
     }
     revocation::refresh(context).await.map_err(|refusal| StartError::Revocations(refusal.message))
+}
+
+/// The Redis that the nodes share, if there is one.
+fn open_redis(config: &Config) -> Result<Option<redis::Client>, StartError> {
+    let client = config.redis_url.as_ref().map(|url| redis::Client::open(url.expose()));
+    client.transpose().map_err(|_| StartError::Redis)
 }
 
 fn open_event_log(config: &Config) -> Result<EventLog, StartError> {
@@ -363,7 +373,7 @@ impl Server {
     /// # Errors
     /// When the listener fails for good.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        let Self { app, io, layer, deliverer, listener, address } = self;
+        let Self { app, io, layer, deliverer, emitters, listener, address } = self;
         let service = http::service(&app, layer);
         // Held until the end of this function.
         let _rotation = app.event_log.reopen_on_hangup()?;
@@ -381,7 +391,12 @@ impl Server {
         tracing::info!(clients = app.registry.connections(), ?grace, "stopping");
         app.leaving.store(true, Ordering::Release);
         let stopping = Stop { began: Instant::now(), grace };
-        tokio::time::sleep(NOTICE.min(grace / 10)).await;
+        let hand_over = async {
+            if let Some(emitters) = emitters {
+                stopping.part("emitters", Stop::EMITTERS, emitters.stop()).await;
+            }
+        };
+        tokio::join!(hand_over, tokio::time::sleep(NOTICE.min(grace / 10)));
         app.draining.store(true, Ordering::Release);
         stop.cancel();
         finish(&app, &io, deliverer, &stopping).await;

@@ -12,6 +12,7 @@ mod connecting;
 mod control;
 mod crash;
 mod drain;
+mod emitters;
 mod event_log;
 mod handlers;
 mod history;

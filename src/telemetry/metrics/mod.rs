@@ -60,6 +60,8 @@ pub struct Metrics {
     webhooks: Family<OutcomeLabel, Counter>,
     webhooks_off: Gauge,
     recoveries: Family<OutcomeLabel, Counter>,
+    emitters: Family<EmitterLabel, Counter>,
+    emitters_turn: Gauge,
 }
 
 /// How connection state recovery ends.
@@ -121,6 +123,54 @@ struct HandlerLabel {
     outcome: &'static str,
 }
 
+/// How an emitter sent something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmitterSource {
+    /// By publish/subscribe.
+    PubSub,
+    /// By a stream.
+    Stream,
+}
+
+/// What became of what an emitter sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmitterOutcome {
+    /// It is carried out.
+    Done,
+    /// It was refused.
+    Refused,
+    /// It was too much, or the server was short of memory.
+    Dropped,
+    /// It could not be read.
+    Unfit,
+}
+
+impl EmitterOutcome {
+    const ALL: [Self; 4] = [Self::Done, Self::Refused, Self::Dropped, Self::Unfit];
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EmitterLabel {
+    source: &'static str,
+    outcome: &'static str,
+}
+
+impl EmitterLabel {
+    fn of(source: EmitterSource, outcome: EmitterOutcome) -> Self {
+        let source = match source {
+            EmitterSource::PubSub => "pubsub",
+            EmitterSource::Stream => "stream",
+        };
+        let outcome = match outcome {
+            EmitterOutcome::Done => "done",
+            EmitterOutcome::Refused => "refused",
+            EmitterOutcome::Dropped => "dropped",
+            EmitterOutcome::Unfit => "unfit",
+        };
+        Self { source, outcome }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
     outcome: &'static str,
@@ -162,6 +212,8 @@ impl Default for Metrics {
             webhooks: Family::default(),
             webhooks_off: Gauge::default(),
             recoveries: Family::default(),
+            emitters: Family::default(),
+            emitters_turn: Gauge::default(),
         };
         metrics.register();
         metrics.figures.register_collector(Box::new(metrics.live.clone()));
@@ -229,6 +281,15 @@ impl Metrics {
         for outcome in RECOVERED {
             drop(self.recoveries.get_or_create(&OutcomeLabel { outcome }));
         }
+        let help = "What Socket.IO's emitters sent, by source (pubsub, stream) and outcome: done, refused, dropped, unfit";
+        add(figures, "emitter_messages", help, &self.emitters);
+        for source in [EmitterSource::PubSub, EmitterSource::Stream] {
+            for outcome in EmitterOutcome::ALL {
+                drop(self.emitters.get_or_create(&EmitterLabel::of(source, outcome)));
+            }
+        }
+        let help = "Whether this node is the one that takes what emitters send: 1, else 0";
+        add(figures, "emitters_turn", help, &self.emitters_turn);
     }
 
     /// Adds figures that are read on request. The first call wins.
@@ -360,6 +421,16 @@ impl Metrics {
     /// A client wanted to go on where it was, and is a new one.
     pub fn not_recovered(&self) {
         self.recoveries.get_or_create(&OutcomeLabel { outcome: RECOVERED[1] }).inc();
+    }
+
+    /// Emitters sent `count` messages with this outcome.
+    pub fn emitted(&self, source: EmitterSource, outcome: EmitterOutcome, count: usize) {
+        self.emitters.get_or_create(&EmitterLabel::of(source, outcome)).inc_by(count as u64);
+    }
+
+    /// Whether this node takes what emitters send.
+    pub fn emitters_turn(&self, is_own: bool) {
+        self.emitters_turn.set(i64::from(is_own));
     }
 
     /// A handler panicked.

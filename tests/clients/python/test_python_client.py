@@ -23,7 +23,7 @@ Payload.max_decode_packets = 1000
 class Server:
     """The real server on a free port, with an in-memory store."""
 
-    def __init__(self):
+    def __init__(self, **settings):
         binary = os.environ.get("ROOMCAST_BIN")
         if not binary:
             raise RuntimeError(
@@ -37,6 +37,7 @@ class Server:
             "HOST": "127.0.0.1",
             "STORE_URL": "memory:",
             "LOG_FORMAT": "json",
+            **settings,
         }
         self.process = subprocess.Popen(
             [Path(binary).resolve()],

@@ -82,13 +82,19 @@ async fn a_client_is_found_wherever_it_is() {
 
 /// A node as a process of its own.
 pub async fn node(redis: &RedisServer) -> ServerProcess {
+    node_with(redis, &[]).await
+}
+
+/// The same with these settings besides.
+pub async fn node_with(redis: &RedisServer, settings: &[(&str, &str)]) -> ServerProcess {
     let mut command = process::command(std::path::Path::new("unused"));
     command
         .env_remove("STORE_URL")
         .env("REDIS_URL", redis.url())
         .env("NODE_ENV", "development")
         .env("LOG_LEVEL", "info")
-        .env("ANNOUNCE_CONNECTIONS", "false");
+        .env("ANNOUNCE_CONNECTIONS", "false")
+        .envs(settings.iter().copied());
     process::start(command).await
 }
 

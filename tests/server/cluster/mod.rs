@@ -6,7 +6,7 @@
 
 mod crashes;
 mod flow;
-mod management;
+pub(crate) mod management;
 mod messages;
 mod outages;
 mod private;
@@ -23,9 +23,9 @@ use crate::support::{Connecting, TestClient, TestServer, redis::RedisServer};
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Some nodes over one Redis.
-struct Cluster {
-    redis: RedisServer,
-    nodes: Vec<TestServer>,
+pub(crate) struct Cluster {
+    pub redis: RedisServer,
+    pub nodes: Vec<TestServer>,
 }
 
 impl Cluster {
@@ -35,11 +35,15 @@ impl Cluster {
     }
 
     /// The same with other settings besides.
-    async fn with(nodes: usize, configure: impl Fn(&mut Config)) -> Self {
+    pub(crate) async fn with(nodes: usize, configure: impl Fn(&mut Config)) -> Self {
         Self::over(RedisServer::start(), nodes, configure).await
     }
 
-    async fn over(redis: RedisServer, count: usize, configure: impl Fn(&mut Config)) -> Self {
+    pub(crate) async fn over(
+        redis: RedisServer,
+        count: usize,
+        configure: impl Fn(&mut Config),
+    ) -> Self {
         let mut nodes = Vec::new();
         for _ in 0..count {
             nodes.push(TestServer::with(|config| on(&redis, config, &configure)).await);
@@ -48,18 +52,18 @@ impl Cluster {
     }
 
     /// A client of `/` that is about to connect to a node.
-    fn connecting(&self, node: usize) -> Connecting {
+    pub(crate) fn connecting(&self, node: usize) -> Connecting {
         let apps = self.nodes.iter().map(|node| node.app.clone()).collect();
         Connecting::to(self.nodes[node].address()).settling(apps)
     }
 
     /// A client of `/` of a node.
-    async fn client(&self, node: usize) -> TestClient {
+    pub(crate) async fn client(&self, node: usize) -> TestClient {
         self.connecting(node).join().await
     }
 
     /// A client of each node, that has forgotten how the others came.
-    async fn clients<const N: usize>(&self) -> [TestClient; N] {
+    pub(crate) async fn clients<const N: usize>(&self) -> [TestClient; N] {
         let mut clients = Vec::new();
         for node in 0..N {
             clients.push(self.client(node % self.nodes.len()).await);
@@ -95,7 +99,7 @@ impl Cluster {
 }
 
 /// The configuration of a node over this Redis.
-fn on(redis: &RedisServer, config: &mut Config, configure: impl Fn(&mut Config)) {
+pub(crate) fn on(redis: &RedisServer, config: &mut Config, configure: impl Fn(&mut Config)) {
     config.redis_url = Some(Secret::new(redis.url()));
     "roomcast".clone_into(&mut config.redis_prefix);
     config.environment = Environment::Development;
@@ -106,7 +110,7 @@ fn on(redis: &RedisServer, config: &mut Config, configure: impl Fn(&mut Config))
 }
 
 /// Asks again and again, where nothing tells that it has happened.
-async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+pub(crate) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     while !is_so().await {
         assert!(begun.elapsed() < DEADLINE, "{what}: not in time");
@@ -115,7 +119,7 @@ async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
 }
 
 #[track_caller]
-fn offset_of(object: &Value) -> u64 {
+pub(crate) fn offset_of(object: &Value) -> u64 {
     object["offset"].as_u64().unwrap_or_else(|| panic!("no offset in {object}"))
 }
 
