@@ -102,6 +102,11 @@ impl Histories {
         format!("{number:016x}").parse().unwrap()
     }
 
+    /// The number of messages before the oldest one that is still there.
+    fn trimmed(&self) -> usize {
+        self.starts[self.starts.len() - 1] + usize::try_from(self.oldest).unwrap() - 1
+    }
+
     fn head(&self) -> Position {
         let (number, start) = (self.starts.len() - 1, self.starts[self.starts.len() - 1]);
         Position { offset: (self.messages.len() - start) as u64, epoch: Self::epoch(number) }
@@ -195,6 +200,8 @@ struct Asked {
     stored: usize,
     /// The number of losses so far.
     losses: usize,
+    /// The number of messages before the oldest one that was still there.
+    trimmed: usize,
     recover: Option<Recovery>,
     /// Whether that could be replayed.
     reaches_back: bool,
@@ -372,6 +379,7 @@ impl World {
             Asked {
                 stored: log.messages.len(),
                 losses: log.losses,
+                trimmed: log.trimmed(),
                 recover: recover.clone(),
                 reaches_back,
             }
@@ -522,9 +530,12 @@ impl<'a> Judge<'a> {
         let (asked, got) = self.joining.take().unwrap();
         let position = entered.position.unwrap();
         let reached = self.log.count(position);
-        // Nothing was lost during the join, and a member is still in the epoch that it was in.
+        // Nothing was lost during the join. A member is still in the epoch that it was in, and nothing that it
+        // lacked was trimmed before it asked.
         let was_in = self.has.filter(|_| self.is_member);
-        let is_whole = losses == asked.losses && was_in.is_none_or(|at| at.epoch == position.epoch);
+        let is_whole = losses == asked.losses
+            && was_in.is_none_or(|at| at.epoch == position.epoch)
+            && (!self.is_member || self.count() >= asked.trimmed);
         let recovered = entered.recovery.as_ref().filter(|recovery| recovery.recovered);
         if let (Some(recovery), Some(ask)) = (recovered, &asked.recover) {
             let after = self.log.count(position.at(ask.offset));
@@ -583,4 +594,20 @@ fn every_member_gets_what_it_must_get() {
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn a_member_that_joins_again_lacks_what_was_trimmed_before() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let join = || Step::Join(2, Ask::Nothing);
+    let steps = [
+        join(),
+        Step::Poll(2, 2),
+        Step::Send(1, None),
+        Step::Trim(1),
+        join(),
+        Step::Send(BURST, None),
+    ];
+    run(&steps, 0);
 }
