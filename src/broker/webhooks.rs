@@ -233,7 +233,7 @@ impl Webhooks {
             let key = client.namespace.key(room);
             // Where it is back in time, nothing was told and nothing is.
             if vacant.rooms.remove(&key).is_none() {
-                self.room(WebhookType::RoomOccupied, key, true);
+                self.room(WebhookType::RoomOccupied, key, true, Some(sender.clone()));
             }
         }
         self.member(WebhookType::RoomJoined, client, room, sender);
@@ -248,22 +248,27 @@ impl Webhooks {
         }
     }
 
-    /// Lets a user come by `bind`, which returns whether that brings it online.
-    pub fn user_comes(&self, user: &UserId, bind: impl FnOnce() -> bool) -> bool {
+    /// Lets a user come by `bind`, which returns whether that brings it online. `sender` is its client.
+    pub fn user_comes(&self, user: &UserId, sender: SenderId, bind: impl FnOnce() -> bool) -> bool {
         let mut returning = self.0.returning.lock();
         let came_online = bind();
         if came_online && !returning.remove(user) {
-            self.user(WebhookType::UserOnline, user, true);
+            self.user(WebhookType::UserOnline, user, true, Some(sender));
         }
         came_online
     }
 
-    /// Lets a user go by `expire`, which returns the user if that takes it offline.
-    pub fn user_goes<T>(&self, user: &UserId, expire: impl FnOnce() -> Option<T>) -> Option<T> {
+    /// Lets a user go by `expire`, which returns the user if that takes it offline. `sender` is its last client.
+    pub fn user_goes<T>(
+        &self,
+        user: &UserId,
+        sender: SenderId,
+        expire: impl FnOnce() -> Option<T>,
+    ) -> Option<T> {
         let _order = self.0.returning.lock();
         let gone = expire();
         if gone.is_some() {
-            self.user(WebhookType::UserOffline, user, false);
+            self.user(WebhookType::UserOffline, user, false, Some(sender));
         }
         gone
     }
@@ -350,21 +355,23 @@ impl Webhooks {
         self.announce(Some(webhook(kind, stream, Timestamp::now(), data)), None, Some(sender));
     }
 
-    fn room(&self, kind: WebhookType, room: RoomKey, is_occupied: bool) {
+    /// The writes of one sender stay in order: what a client brings about has the client's, so that each room and
+    /// user is told of it in order.
+    fn room(&self, kind: WebhookType, room: RoomKey, is_occupied: bool, sender: Option<SenderId>) {
         if !self.0.rooms.matches(room.room.as_str()) {
             return;
         }
         let data = RoomData { room: &room.room, namespace: &room.namespace };
         let webhook =
             self.wants(kind).then(|| webhook(kind, Stream::of_room(&room), Timestamp::now(), data));
-        self.announce(webhook, Some((Fact::Room(room), is_occupied)), None);
+        self.announce(webhook, Some((Fact::Room(room), is_occupied)), sender);
     }
 
-    fn user(&self, kind: WebhookType, user: &UserId, is_online: bool) {
+    fn user(&self, kind: WebhookType, user: &UserId, is_online: bool, sender: Option<SenderId>) {
         let stream = Stream::of_user(user);
         let data = UserData { user_id: user };
         let webhook = self.wants(kind).then(|| webhook(kind, stream, Timestamp::now(), data));
-        self.announce(webhook, Some((Fact::User(user.clone()), is_online)), None);
+        self.announce(webhook, Some((Fact::User(user.clone()), is_online)), sender);
     }
 
     fn node(&self, kind: WebhookType, node: &str, is_alive: bool) {
@@ -398,14 +405,14 @@ impl Webhooks {
         let mut vacant = self.0.vacant.lock();
         if vacant.rooms.get(&departure.room) == Some(&departure.number) {
             vacant.rooms.remove(&departure.room);
-            self.room(WebhookType::RoomVacated, departure.room, false);
+            self.room(WebhookType::RoomVacated, departure.room, false, None);
         }
     }
 
     fn give_up_returning(&self) {
         let mut returning = self.0.returning.lock();
         for user in returning.drain() {
-            self.user(WebhookType::UserOffline, &user, false);
+            self.user(WebhookType::UserOffline, &user, false, None);
         }
     }
 }

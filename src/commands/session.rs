@@ -119,7 +119,7 @@ fn bind_session(
 fn bind(context: &Context, client: &Arc<Client>, user: &UserId) -> Option<oneshot::Receiver<()>> {
     let bind = || context.registry.users.bind(user, client.clone());
     let came_online = match context.broker.webhooks() {
-        Some(webhooks) => webhooks.user_comes(user, bind),
+        Some(webhooks) => webhooks.user_comes(user, context.sender_id(client), bind),
         None => bind(),
     };
     if let Some(cluster) = &context.cluster {
@@ -151,7 +151,9 @@ pub fn forget(context: &Context, client: &Arc<Client>) {
     if let Some(departure) = context.registry.users.unbind(&user, client) {
         let expire = || context.registry.users.expire(&user, departure);
         match context.broker.webhooks() {
-            Some(webhooks) => drop(webhooks.user_goes(&user, expire)),
+            Some(webhooks) => {
+                drop(webhooks.user_goes(&user, context.sender_id(client), expire));
+            }
             None => drop(expire()),
         }
     }
@@ -171,14 +173,14 @@ fn unbind(context: &Context, client: &Arc<Client>, user: &UserId, rooms: Vec<Pla
         return cluster.user_went(user, rooms);
     }
     let Some(departure) = departure else { return };
-    let (context, user) = (context.clone(), user.clone());
+    let (context, user, sender) = (context.clone(), user.clone(), context.sender_id(client));
     let grace = context.config.presence_grace;
     // A page reload ends one connection and begins another: nobody needs to know.
     tokio::spawn(async move {
         tokio::time::sleep(grace).await;
         let expire = || context.registry.users.expire(&user, departure);
         let gone = match context.broker.webhooks() {
-            Some(webhooks) => webhooks.user_goes(&user, expire),
+            Some(webhooks) => webhooks.user_goes(&user, sender, expire),
             None => expire(),
         };
         if let Some(gone) = gone {
