@@ -1,8 +1,11 @@
 //! Nodes that stop, and nodes that are killed, while emitters send.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use serde_json::json;
@@ -39,6 +42,8 @@ async fn a_node_that_stops_hands_over_and_nothing_is_lost_or_doubled() {
             n += 1;
             it.emit("/", &["p"], json!(["news", {"n": n}])).await;
             it.add_event("/", &["s"], json!(["news", {"n": n}])).await;
+            // No faster than they are carried out: what waits too long is dropped.
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         n
     });

@@ -19,6 +19,8 @@ struct Emitter(MultiplexedConnection);
 
 fn configure(config: &mut Config) {
     config.emitter_prefix = Some("socket.io".to_owned());
+    // Everything is read again from the history.
+    config.history_size = 100_000;
 }
 
 /// So many nodes that hear emitters, and one of these.
