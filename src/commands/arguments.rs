@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::event::Incoming;
 use crate::protocol::{
     names::{NameError, RoomName},
-    payload::Object,
+    payload::{Object, text_or_number},
     refusal::{Code, Refusal},
 };
 
@@ -38,22 +38,13 @@ impl NamedRoom {
     }
 }
 
-/// A string, or a number as its decimal string; `None` for anything else.
-pub(super) fn text(value: &RawValue) -> Option<String> {
-    match value.get().as_bytes().first()? {
-        b'"' => serde_json::from_str(value.get()).ok(),
-        b'-' | b'0'..=b'9' => Some(value.get().to_owned()),
-        _ => None,
-    }
-}
-
 /// Parses a field's value as a name.
 pub(super) fn named<T>(
     field: &str,
     value: &RawValue,
     parse: impl FnOnce(&str) -> Result<T, NameError>,
 ) -> Result<T, Refusal> {
-    let Some(text) = text(value) else {
+    let Some(text) = text_or_number(value) else {
         return Err(Refusal::invalid(format!("{field} must be a string or a number")));
     };
     parse(&text).map_err(|error| Refusal::invalid(format!("{field} {error}")))

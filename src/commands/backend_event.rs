@@ -138,7 +138,7 @@ pub struct Sent {
     pub queued: Vec<UserId>,
     /// Users without a client whose queue is full.
     pub refused: Vec<UserId>,
-    /// The users without a client for whom nothing is queued.
+    /// The users that have no client, and nothing queued.
     pub unreached: Vec<UserId>,
     /// Whether its one message was stored before.
     pub is_duplicate: bool,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{
-    arguments::{MAX_SAFE_INTEGER, NamedRoom, integer, room_or_name, text},
+    arguments::{MAX_SAFE_INTEGER, NamedRoom, integer, room_or_name},
     context::Context,
     event::{Caller, ClientEvent, Event, Feature, Incoming, Outcome},
     history::{self, JoinPosition, Recovery},
@@ -17,7 +17,7 @@ use crate::{
     hub::{Client, EventStyle, Membership, Room, RoomState},
     protocol::{
         audience::Except,
-        payload::Payload,
+        payload::{Payload, text_or_number},
         permissions::Right,
         refusal::{Code, Refusal},
     },
@@ -88,7 +88,7 @@ impl Event for Join {
             Some((object, offset)) => {
                 let offset = integer("offset", offset, 0, MAX_SAFE_INTEGER)?;
                 let epoch = match object.get("epoch") {
-                    Some(epoch) => Some(text(epoch).ok_or_else(|| {
+                    Some(epoch) => Some(text_or_number(epoch).ok_or_else(|| {
                         Refusal::invalid("epoch must be the string that a join's ack gave")
                     })?),
                     None => None,

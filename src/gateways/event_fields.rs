@@ -14,7 +14,7 @@ use crate::{
         client_id::ClientId,
         event_names::is_protocol_event,
         names::{RoomName, UserId},
-        payload::{Object, Payload, tagged::from_tagged},
+        payload::{Payload, is_placeholder, tagged::from_tagged},
     },
 };
 
@@ -123,13 +123,10 @@ fn event(fields: &mut Fields<'_, '_>, source: Source<'_>) -> String {
 
 /// The event's argument, or all its arguments: then true.
 fn data(fields: &mut Fields<'_, '_>, source: Source<'_>) -> (Payload, bool) {
-    // Receivers would put an attachment in the place of a placeholder.
-    let is_hole =
-        |item: &&RawValue| Object::parse(item.get()).is_some_and(|item| item.is_placeholder());
     let (given, args) = (fields.get("data"), fields.get("args"));
     let Some(args) = args else {
         let data = given.unwrap_or(RawValue::NULL);
-        if is_hole(&data) {
+        if is_placeholder(data) {
             fields.fault("data must not be the placeholder of a binary attachment");
         }
         return (
@@ -142,7 +139,7 @@ fn data(fields: &mut Fields<'_, '_>, source: Source<'_>) -> (Payload, bool) {
     }
     match serde_json::from_str::<Vec<&RawValue>>(args.get()) {
         Err(_) => fields.fault("args must be an array"),
-        Ok(items) if items.iter().any(is_hole) => {
+        Ok(items) if items.iter().any(|item| is_placeholder(item)) => {
             fields.fault("args must not hold the placeholder of a binary attachment");
         }
         Ok(_) => {}

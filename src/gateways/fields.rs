@@ -10,7 +10,7 @@ use crate::{
         audience::Except,
         client_id::ClientId,
         names::{NameError, RoomName, UserId},
-        payload::Object,
+        payload::{Object, text_or_number},
         timestamp::Timestamp,
     },
 };
@@ -28,13 +28,6 @@ pub(super) fn namespace(registry: &Registry, path: &str) -> Result<Arc<Namespace
 #[allow(clippy::unnecessary_wraps, reason = "as the other names are parsed")]
 fn client(text: &str) -> Result<Option<ClientId>, NameError> {
     Ok(text.parse().ok())
-}
-
-fn text_or_number(value: &RawValue) -> Option<String> {
-    match value.get().as_bytes() {
-        [b'-' | b'0'..=b'9', ..] => Some(value.get().to_owned()),
-        _ => serde_json::from_str(value.get()).ok(),
-    }
 }
 
 /// Reads fields, and collects their errors.

@@ -47,13 +47,13 @@ pub(super) struct AllFrames {
 /// What is known of a packet that clients get even if they lose their connection before it reaches them.
 #[derive(Debug)]
 pub(super) struct Kept {
-    /// Whom it is for.
+    /// Its recipients.
     pub audience: KeptFor,
     /// When it was sent.
     pub since: Instant,
 }
 
-/// Whom a packet is for that outlives a connection.
+/// The recipients of a packet that outlives a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeptFor {
     /// A client, a user or everyone.

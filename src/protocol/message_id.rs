@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use crate::protocol::payload::{Object, json_of};
+use crate::protocol::payload::{Object, json_of, text_or_number};
 
 /// A message's id: as it stood in the payload, or made by the server.
 #[derive(Debug, Clone)]
@@ -23,11 +23,7 @@ impl MessageId {
 
     /// `json` as an id, if it is a string or a number.
     pub fn given(json: &RawValue) -> Option<Self> {
-        let text = match json.get().as_bytes().first()? {
-            b'"' => serde_json::from_str(json.get()).ok()?,
-            b'-' | b'0'..=b'9' => json.get().to_owned(),
-            _ => return None,
-        };
+        let text = text_or_number(json)?;
         Some(Self { text, json: json.to_owned(), is_given: true })
     }
 

@@ -52,7 +52,7 @@ pub use self::{
     asking::Answers,
     counters::Counters,
     message::{Message, News, NodeMessage, Place},
-    session::Away,
+    session::{Away, redis_error_text},
     subscriptions::Subscription,
     users::SharedUser,
 };

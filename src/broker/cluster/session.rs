@@ -104,7 +104,7 @@ impl Session {
         let opened = timeout(TIMEOUT, opened).await;
         let (commands, listening) = opened
             .map_err(|_| Away("no answer in time".to_owned()))?
-            .map_err(|error| said(&error))?;
+            .map_err(|error| Away(redis_error_text(&error)))?;
         Ok((Self { number, commands, lost: CancellationToken::new() }, listening))
     }
 
@@ -136,18 +136,17 @@ impl Session {
             if error.is_unrecoverable_error() || error.is_timeout() || is_stale {
                 self.lost.cancel();
             }
-            said(&error)
+            Away(redis_error_text(&error))
         })
     }
 }
 
 /// The text of an error, without details that may be a message or a password.
-fn said(error: &RedisError) -> Away {
-    let text = match error.code() {
+pub fn redis_error_text(error: &RedisError) -> String {
+    match error.code() {
         Some(code) => format!("Redis answered {code}"),
         // The operating system's message about the connection.
         None if error.is_io_error() => error.to_string(),
         None => error.category().to_owned(),
-    };
-    Away(text)
+    }
 }

@@ -22,7 +22,7 @@ use crate::{
     protocol::{
         audience::Except,
         names::RoomName,
-        payload::{Object, Payload, raw},
+        payload::{Object, Payload, is_placeholder, raw, text_or_number},
     },
 };
 
@@ -221,9 +221,7 @@ fn emit(
     if let Some(fault) = event_fault("its event", &event) {
         return Err(Unfit(fault.into()));
     }
-    let is_hole =
-        |item: &&RawValue| Object::parse(item.get()).is_some_and(|item| item.is_placeholder());
-    if attachments.is_empty() && arguments.iter().any(is_hole) {
+    if attachments.is_empty() && arguments.iter().any(|argument| is_placeholder(argument)) {
         return Err(Unfit("it has a placeholder without its attachment".into()));
     }
     let (json, is_list) = if let [argument] = arguments {
@@ -295,9 +293,10 @@ fn rooms(field: &str, options: Option<&Object<'_>>) -> Result<Vec<RoomName>, Unf
     }
     let list = serde_json::from_str::<Vec<&RawValue>>(list.get());
     let list = list.map_err(|_| Unfit(format!("{field} is no list").into()))?;
-    let name = |name: &&RawValue| match name.get().as_bytes() {
-        [b'-' | b'0'..=b'9', ..] => room_name(name.get()),
-        _ => room_name(&text(field, name)?),
+    let name = |name: &&RawValue| {
+        let name =
+            text_or_number(name).ok_or_else(|| Unfit(format!("{field} is no string").into()))?;
+        room_name(&name)
     };
     let names = list.iter().map(name).collect::<Result<IndexSet<_>, _>>()?;
     Ok(names.into_iter().collect())

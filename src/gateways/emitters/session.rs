@@ -25,7 +25,10 @@ use super::{
     stream,
     turn::{Kept, LEASE, RENEWAL},
 };
-use crate::telemetry::metrics::{EmitterOutcome, EmitterSource};
+use crate::{
+    broker::cluster::redis_error_text,
+    telemetry::metrics::{EmitterOutcome, EmitterSource},
+};
 
 /// How long Redis may take to accept this node, and to answer a command.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,7 +71,7 @@ impl Session {
             Ok::<_, RedisError>(Self { heard, commands, waiting })
         };
         match timeout(TIMEOUT, opened).await {
-            Ok(opened) => opened.map_err(|error| said(&error)),
+            Ok(opened) => opened.map_err(|error| redis_error_text(&error)),
             Err(_) => Err("no answer in time".to_owned()),
         }
     }
@@ -88,7 +91,7 @@ impl Session {
             }),
             () = shared.stop.cancelled() => {
                 if let Err(error) = leave(shared, commands).await {
-                    tracing::warn!(reason = said(&error), "the emitters were not handed over to another node");
+                    tracing::warn!(reason = redis_error_text(&error), "the emitters were not handed over to another node");
                 }
                 None
             }
@@ -137,13 +140,16 @@ async fn keep_turn(shared: Arc<Shared>, mut commands: MultiplexedConnection) -> 
         claim.arg(&names.node).arg(lease).arg(names.to_node());
         let holder = match claim.invoke_async::<String>(&mut commands).await {
             Ok(holder) => holder,
-            Err(error) => return said(&error),
+            Err(error) => return redis_error_text(&error),
         };
         let is_own = holder == names.node;
         if is_own && !shared.turn.is_own() {
             // From here on nothing that is added is missed.
             if let Err(error) = stream::position(&shared, &mut commands).await {
-                tracing::warn!(reason = said(&error), "the emitters' stream cannot be read");
+                tracing::warn!(
+                    reason = redis_error_text(&error),
+                    "the emitters' stream cannot be read"
+                );
             }
         }
         if shared.turn.answered(asked, &names.node, &holder) == Kept::Goes {
@@ -154,7 +160,7 @@ async fn keep_turn(shared: Arc<Shared>, mut commands: MultiplexedConnection) -> 
         let said_to_self =
             redis::cmd("PUBLISH").arg(names.to_self()).arg("").exec_async(&mut commands).await;
         if let Err(error) = said_to_self {
-            return said(&error);
+            return redis_error_text(&error);
         }
         tokio::select! {
             () = sleep(RENEWAL) => {}
@@ -208,14 +214,4 @@ async fn leave(shared: &Shared, mut commands: MultiplexedConnection) -> RedisRes
     let mut release = RELEASE.key(names.turn());
     release.arg(&names.node).arg(names.to_all()).arg(Word::Free.as_text());
     release.invoke_async(&mut commands).await
-}
-
-/// The text of an error, without details that may be a message or a password.
-pub(super) fn said(error: &RedisError) -> String {
-    match error.code() {
-        Some(code) => format!("Redis answered {code}"),
-        // The operating system's message about the connection.
-        None if error.is_io_error() => error.to_string(),
-        None => error.category().to_owned(),
-    }
 }

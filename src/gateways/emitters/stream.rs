@@ -12,8 +12,9 @@ use std::{
 use redis::{RedisError, RedisResult, Script, Value, aio::MultiplexedConnection, cmd};
 use tokio::time::sleep;
 
-use super::{Shared, carry_out, reading::Operation, session::said};
+use super::{Shared, carry_out, reading::Operation};
 use crate::{
+    broker::cluster::redis_error_text,
     protocol::refusal::Code,
     telemetry::metrics::{EmitterOutcome, EmitterSource},
 };
@@ -56,7 +57,7 @@ pub(super) async fn read(
         shared.turn.own().await;
         let mut at = match position(&shared, &mut commands).await {
             Ok(at) => at,
-            Err(error) if is_lost(&error) => return said(&error),
+            Err(error) if is_lost(&error) => return redis_error_text(&error),
             Err(_) => {
                 // Why has been said when the turn began.
                 sleep(RETRY.1).await;
@@ -78,12 +79,15 @@ pub(super) async fn read(
                     match batch(&shared, &mut commands, entries, &last).await {
                         Ok(Ended::Kept) => at = last,
                         Ok(Ended::TurnOver) => break,
-                        Err(error) => return said(&error),
+                        Err(error) => return redis_error_text(&error),
                     }
                 }
-                Err(error) if is_lost(&error) => return said(&error),
+                Err(error) if is_lost(&error) => return redis_error_text(&error),
                 Err(error) => {
-                    tracing::warn!(reason = said(&error), "the emitters' stream cannot be read");
+                    tracing::warn!(
+                        reason = redis_error_text(&error),
+                        "the emitters' stream cannot be read"
+                    );
                     sleep(RETRY.1).await;
                 }
             }

@@ -19,6 +19,7 @@ use crate::{
         payload::{
             Object, Payload,
             tagged::{compact, from_tagged},
+            text_or_number,
         },
         permissions::Permissions,
         refusal::{Refusal, Rejection},
@@ -308,10 +309,7 @@ fn flag(object: &Object<'_>, field: &str) -> Wrong<bool> {
 
 /// A string, or a number as its decimal string.
 fn name_of(field: &str, value: &RawValue) -> Wrong<String> {
-    match value.get().as_bytes() {
-        [b'-' | b'0'..=b'9', ..] => Ok(value.get().to_owned()),
-        _ => text(field, value),
-    }
+    text_or_number(value).ok_or_else(|| format!("{field} must be a string"))
 }
 
 fn rooms(field: &str, value: &RawValue) -> Wrong<Vec<RoomName>> {

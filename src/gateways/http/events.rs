@@ -115,7 +115,7 @@ pub(super) struct SentEvent {
     queued: Vec<String>,
     /// Users without a client whose queue is full.
     refused: Vec<String>,
-    /// The clients that are not connected, and the users without a client for whom nothing is queued: none of
+    /// The clients that are not connected, and the users that have no client, and nothing queued: none of
     /// them gets it.
     not_found: Vec<String>,
     /// Whether all nodes were asked for the clients.

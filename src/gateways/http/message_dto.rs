@@ -20,7 +20,7 @@ use validator::{Validate, ValidationError, ValidationErrors};
 
 use crate::protocol::{
     names::{NameError, RoomName},
-    payload::Object,
+    payload::{Object, text_or_number},
 };
 
 /// The fields of a message as backends send it. One of `roomName`, `roomId` and `resourceId` names its room.
@@ -211,11 +211,7 @@ fn room(body: &Object<'_>) -> Result<RoomName, Vec<String>> {
         return Err(vec![format!("{} {EMPTY}", ROOM[0]), format!("{} {NO_STRING}", ROOM[0])]);
     };
     // As everywhere, a number in place of a name is its decimal string.
-    let text = match value.get().as_bytes() {
-        [b'-' | b'0'..=b'9', ..] => Some(value.get().to_owned()),
-        _ => Property(Some(value)).text(),
-    };
-    let text = text.ok_or_else(|| vec![format!("{name} {NO_STRING}")])?;
+    let text = text_or_number(value).ok_or_else(|| vec![format!("{name} {NO_STRING}")])?;
     let parsed = match name {
         "resourceId" if text.is_empty() => Err(NameError::Empty),
         "resourceId" => RoomName::parse(&format!("resource:{text}")),

@@ -25,7 +25,7 @@ use crate::{
     limits::{MAX_DEPTH, is_deeper_than},
     memory::Charge,
     protocol::{
-        payload::{Payload, raw, work},
+        payload::{Payload, raw, text_or_number, work},
         refusal::{Code, Refusal},
     },
     telemetry::metrics::Limit,
@@ -175,10 +175,7 @@ pub(super) fn split(text: &str) -> Result<(String, Vec<&RawValue>), Refusal> {
     let invalid = || Refusal::invalid("an event must be a JSON array that begins with its name");
     let mut array: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| invalid())?;
     let name = array.first().ok_or_else(invalid)?;
-    let name = match name.get().as_bytes() {
-        [b'-' | b'0'..=b'9', ..] => name.get().to_owned(),
-        _ => serde_json::from_str(name.get()).map_err(|_| invalid())?,
-    };
+    let name = text_or_number(name).ok_or_else(invalid)?;
     array.remove(0);
     Ok((name, array))
 }

@@ -163,6 +163,20 @@ pub fn json_of<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).expect("the server's own types have a JSON form")
 }
 
+/// A string, or a number as its decimal string: a name; `None` for anything else.
+pub fn text_or_number(value: &RawValue) -> Option<String> {
+    match value.get().as_bytes().first()? {
+        b'"' => serde_json::from_str(value.get()).ok(),
+        b'-' | b'0'..=b'9' => Some(value.get().to_owned()),
+        _ => None,
+    }
+}
+
+/// Whether a value is the placeholder of a binary attachment, in whose place receivers put the attachment.
+pub fn is_placeholder(value: &RawValue) -> bool {
+    Object::parse(value.get()).is_some_and(|value| value.is_placeholder())
+}
+
 /// JSON text as a value; `null` for invalid JSON.
 pub fn raw(text: impl Into<String>) -> Box<RawValue> {
     let text = text.into();

@@ -12,13 +12,9 @@ use super::{
     pending::{Outcome, Past},
     queue, receipts, revocations,
     rooms::Rooms,
-    types::{Committed, Entry, RoomKey, Settings, StoreError},
+    types::{Append, Committed, Settings, StoreError},
 };
-use crate::{
-    limits::SenderId,
-    protocol::audience::Except,
-    store::{idempotency::Once, webhook::Webhook},
-};
+use crate::store::idempotency::Once;
 
 /// What the works of one transaction share.
 pub(super) struct Batch<'a> {
@@ -37,11 +33,11 @@ impl Batch<'_> {
     pub(super) fn perform(&mut self, work: Work) -> rusqlite::Result<Result<Outcome, StoreError>> {
         let Self { conn, settings, .. } = *self;
         match work {
-            Work::Append { room, entry, except, sender, webhook, once } => {
+            Work::Append { message, once } => {
                 if let Some(known) = self.known(once.as_deref())? {
                     return Ok(known);
                 }
-                self.append(Append { room, entry, except, sender, webhook, once })
+                self.append(message, once.as_deref())
             }
             Work::Receipt { room, message_id, user, timestamp_ms } => {
                 let recorded = match self.rooms.find(&room) {
@@ -112,8 +108,12 @@ impl Batch<'_> {
         }
     }
 
-    fn append(&mut self, append: Append) -> rusqlite::Result<Result<Outcome, StoreError>> {
-        let Append { room: key, entry, except, sender, webhook, once } = append;
+    fn append(
+        &mut self,
+        message: Append,
+        once: Option<&Once>,
+    ) -> rusqlite::Result<Result<Outcome, StoreError>> {
+        let Append { room: key, entry, except, sender, webhook } = message;
         let Self { conn, settings, .. } = *self;
         let found = self.rooms.find_or_create(conn, &key, sender.as_ref(), entry.timestamp_ms)?;
         let room = match found {
@@ -125,20 +125,10 @@ impl Batch<'_> {
         if let Some(webhook) = &webhook {
             self.webhooks.insert_message(conn, settings, webhook, Some((position, &entry)))?;
         }
-        if let Some(once) = &once {
+        if let Some(once) = once {
             idempotency::remember(conn, settings, once, position.offset)?;
         }
-        self.committed.push(Committed { room: key, position, entry, except });
+        self.committed.push(Committed { room: key, position, entry: Arc::new(entry), except });
         Ok(Ok(position.into()))
     }
-}
-
-/// A room message to be stored.
-struct Append {
-    room: RoomKey,
-    entry: Arc<Entry>,
-    except: Except,
-    sender: Option<SenderId>,
-    webhook: Option<Webhook>,
-    once: Option<Box<Once>>,
 }

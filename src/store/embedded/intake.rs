@@ -1,19 +1,16 @@
 //! The writer's queue, and when the writer begins a commit.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::{
     pending::Reply,
-    types::{Entry, Revoked, RoomKey},
+    types::{Append, Entry, Revoked, RoomKey},
 };
 use crate::{
     limits::SenderId,
-    protocol::{audience::Except, names::UserId},
+    protocol::names::UserId,
     store::{
         backlog::{self, Backlog, Limits},
         idempotency::{Digest, Once},
@@ -28,11 +25,7 @@ const SPACING: Duration = Duration::from_millis(1);
 /// What the writer is asked to do.
 pub(super) enum Work {
     Append {
-        room: RoomKey,
-        entry: Arc<Entry>,
-        except: Except,
-        sender: Option<SenderId>,
-        webhook: Option<Webhook>,
+        message: Append,
         once: Option<Box<Once>>,
     },
     Receipt {
@@ -98,10 +91,8 @@ impl Work {
         let once = |once: &Once| size_of::<Once>() + once.answer.len();
         let own = match self {
             // A webhook's beginning; its end is the entry's.
-            Self::Append { entry, webhook, once: key, .. } => {
-                entry.size() + size(webhook.as_ref()) + key.as_deref().map_or(0, once)
-            }
-            Self::Enqueue { entry, webhook, once: key, .. } => {
+            Self::Append { message: Append { entry, webhook, .. }, once: key }
+            | Self::Enqueue { entry, webhook, once: key, .. } => {
                 entry.size() + size(webhook.as_ref()) + key.as_deref().map_or(0, once)
             }
             Self::Claim { once: key, .. } | Self::SettleClaim(key) => once(key),
@@ -132,7 +123,8 @@ impl backlog::Command for Command {
 
     fn sender(&self) -> Option<SenderId> {
         match &self.work {
-            Work::Append { sender, .. } | Work::Enqueue { sender, .. } => sender.clone(),
+            Work::Append { message, .. } => message.sender.clone(),
+            Work::Enqueue { sender, .. } => sender.clone(),
             Work::Receipt { user, .. } => Some(SenderId::User(user.clone())),
             Work::Announce(announcement) => announcement.sender.clone(),
             Work::Claim { once, .. } => once.sender.clone(),

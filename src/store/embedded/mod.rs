@@ -207,8 +207,7 @@ impl Embedded {
     }
 
     pub(super) fn append(&self, append: Append, once: Option<Box<Once>>) -> Answer {
-        let Append { room, entry, except, sender, webhook } = append;
-        self.submit(Work::Append { room, entry: Arc::new(entry), except, sender, webhook, once })
+        self.submit(Work::Append { message: append, once })
     }
 
     pub(super) fn record_receipt(

@@ -206,11 +206,8 @@ async fn pages_are_whole_while_their_messages_are_copied() {
 fn a_step_of_taking_space_back_is_bounded() {
     let clock = Arc::new(AtomicI64::new(1_000_000));
     let settings = settings(Location::Memory, &clock);
-    let opened = schema::open(&settings, None).unwrap();
-    let conn = &opened.conn;
-    let Loaded { index, next_place, next_room } = opened.loaded;
-    let place = Place::new(&settings, Box::new(|_| false));
-    let mut rooms = Rooms::new(Arc::new(index), opened.epochs, place, next_place, next_room);
+    let (conn, mut rooms) = without_writer(&settings);
+    let conn = &conn;
     let large = Entry { json: "x".repeat(300_000).into(), ..entry() };
     for (name, entry, size) in [("idle", &entry(), 40), ("busy", &entry(), 1), ("large", &large, 1)]
     {

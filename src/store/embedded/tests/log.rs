@@ -29,11 +29,8 @@ async fn a_smaller_limit_is_in_force_at_once() {
 fn a_sweep_step_is_bounded_and_the_next_goes_on() {
     let clock = Arc::new(AtomicI64::new(1_000_000));
     let settings = settings(Location::Memory, &clock);
-    let opened = schema::open(&settings, None).unwrap();
-    let conn = &opened.conn;
-    let Loaded { index, next_place, next_room } = opened.loaded;
-    let place = Place::new(&settings, Box::new(|_| false));
-    let mut rooms = Rooms::new(Arc::new(index), opened.epochs, place, next_place, next_room);
+    let (conn, mut rooms) = without_writer(&settings);
+    let conn = &conn;
     let entry = entry();
     for name in ["a", "b", "c"] {
         let found = rooms.find_or_create(conn, &room(name), None, 0).unwrap().unwrap();

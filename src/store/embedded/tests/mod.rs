@@ -22,6 +22,15 @@ use crate::{
     },
 };
 
+/// A store's database and its rooms, for a test that is its own writer.
+fn without_writer(settings: &Settings) -> (Connection, Rooms) {
+    let opened = schema::open(settings, None).unwrap();
+    let Loaded { index, next_place, next_room } = opened.loaded;
+    let place = Place::new(settings, Box::new(|_| false));
+    let rooms = Rooms::new(Arc::new(index), opened.epochs, place, next_place, next_room);
+    (opened.conn, rooms)
+}
+
 impl World {
     fn file(&self) -> &Path {
         match &self.settings.location {
