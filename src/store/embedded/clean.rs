@@ -6,19 +6,34 @@
 
 use rusqlite::Connection;
 
-use super::{held::bytes_in_log, log::sql, rooms::Rooms};
+use super::{held::bytes_in_log, index::Totals, log::sql, rooms::Rooms};
 
 /// The most bytes looked at in one step, and copied; one record may be larger.
-const LOOKED_AT: u64 = 2_000_000;
-const COPIED: u64 = 500_000;
+const LOOKED_AT: u64 = 500_000;
+const COPIED: u64 = 250_000;
+/// The most bytes that may be copied in advance, and those that each tick allows.
+const CREDIT: u64 = 4_000_000;
 
 /// How far it has come.
-#[derive(Debug, Clone, Copy, Default)]
+///
+/// What is copied costs as much as what is new. Where rooms are written at different speeds, the oldest records are
+/// mostly those of slow rooms, which would be copied again and again to take back little. So the bytes copied are
+/// bounded by the bytes written, times a factor that grows with the share of what no room has any more: a factor of two
+/// where that is a half, which is always enough.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Clean {
     /// What a room has of the records up to this place was copied.
     until: u64,
     /// The bytes of the records up to there that are still in the log.
     bytes: u64,
+    /// The bytes that may be copied.
+    credit: u64,
+}
+
+impl Default for Clean {
+    fn default() -> Self {
+        Self { until: 0, bytes: 0, credit: CREDIT }
+    }
 }
 
 struct Old {
@@ -34,15 +49,31 @@ impl Clean {
         self.bytes
     }
 
+    /// Allows some copying for `written` new bytes in a log with these sums.
+    pub(super) fn allow_for(&mut self, written: u64, log: Totals) {
+        let twice = u128::from(written) * 2 * u128::from(log.dead()) / u128::from(log.kept.max(1));
+        self.credit =
+            self.credit.saturating_add(u64::try_from(twice).unwrap_or(u64::MAX)).min(CREDIT);
+    }
+
+    /// Allows some copying as time goes by.
+    pub(super) fn allow_for_tick(&mut self) {
+        self.credit = CREDIT;
+    }
+
     /// One step, inside the caller's transaction: deletes what the step before has looked at, and looks at no more
-    /// than `rows` records. If the transaction fails, the step must be taken back.
+    /// than `rows` records. Unless it is `urgent`, it copies no more than is allowed. If the transaction fails, the step
+    /// must be taken back. Returns whether it has changed anything.
     pub(super) fn step(
         &mut self,
         conn: &Connection,
         rooms: &mut Rooms,
         rows: usize,
-    ) -> rusqlite::Result<()> {
-        if self.bytes > 0 {
+        urgent: bool,
+    ) -> rusqlite::Result<bool> {
+        let before = self.until;
+        let deletes = self.bytes > 0;
+        if deletes {
             conn.prepare_cached("DELETE FROM log WHERE place <= ?1")?.execute([sql(self.until)])?;
             rooms.deleted(self.bytes);
             self.bytes = 0;
@@ -53,6 +84,10 @@ impl Clean {
                 break;
             }
             if rooms.has(old.room, old.offset, old.place) {
+                if !urgent && self.credit == 0 {
+                    break;
+                }
+                self.credit = self.credit.saturating_sub(old.bytes);
                 let place = rooms.move_forward(old.room, old.offset, old.bytes);
                 conn.prepare_cached(
                     "INSERT INTO log SELECT ?2, room, offset, first, at, checksum, id, event, left_out, attachments, json
@@ -64,7 +99,7 @@ impl Clean {
             self.until = old.place;
             self.bytes += old.bytes;
         }
-        Ok(())
+        Ok(deletes || self.until > before)
     }
 }
 

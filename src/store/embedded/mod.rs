@@ -24,6 +24,7 @@
 //! [`Location::Memory`] is the same code on a database that ends with the process.
 
 mod batch;
+mod checkpoint;
 mod clean;
 mod epoch;
 mod evict;
@@ -54,7 +55,7 @@ use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -62,6 +63,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::schema::OpenError;
 use self::{
+    checkpoint::Checkpoints,
     epoch::Epochs,
     evict::{InUse, Place},
     held::Room,
@@ -140,7 +142,7 @@ impl Embedded {
     ) -> Result<Self, OpenError> {
         let Tuning { limits, boot, tick, settle, reserve, untidy } = tuning;
         let mut reserve = Reserve::of(&settings.location, reserve);
-        let opened = match schema::open(&settings, boot.as_deref()) {
+        let mut opened = match schema::open(&settings, boot.as_deref()) {
             Err(OpenError::Sqlite { source, .. } | OpenError::NoRoom { source, .. })
                 if space::is_want_of_room(&source) && reserve.release() =>
             {
@@ -165,6 +167,13 @@ impl Embedded {
         idempotency::end_claims(&opened.conn)
             .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
         let intake = Arc::new(Intake::new(limits));
+        let checkpoints = match &settings.location {
+            Location::File(path) => Some(Checkpoints::begin(path, &mut opened.conn)),
+            Location::Memory => None,
+        };
+        let checkpoints = checkpoints
+            .transpose()
+            .map_err(|source| OpenError::Io { path: path.clone(), source })?;
         let conn = Arc::new(Mutex::new(opened.conn));
         let readers = match &settings.location {
             Location::File(path) => Readers::of_file(path.clone()),
@@ -181,9 +190,11 @@ impl Embedded {
             rooms,
             sweep: sweep::Sweep::default(),
             clean: clean::Clean::default(),
+            allowed: Instant::now(),
             space: Space::new(reserve, settings.store_max_bytes, untidy),
             settle,
             tick,
+            checkpoints,
             conn,
             lock: opened.lock,
             alive,

@@ -138,6 +138,12 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
+/// A further connection that writes back the write-ahead log, and nothing else.
+pub(super) fn open_checkpointer(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+}
+
 /// Marks everything as written, and checkpoints.
 pub(super) fn end_run(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute("UPDATE meta SET settled = 1", [])?;
@@ -266,11 +272,8 @@ fn prepare(conn: &mut Connection, settings: &Settings) -> rusqlite::Result<()> {
         Sync::Normal => "PRAGMA synchronous = NORMAL;",
         Sync::Full => "PRAGMA synchronous = FULL;",
     })?;
-    // A checkpoint every 4 MB of log delays the writer by some milliseconds. Larger ones cost as much CPU
-    // and delay it longer.
     conn.execute_batch(
-        "PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 67108864;
-         PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;",
+        "PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;",
     )?;
     Ok(())
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     batch::Batch,
+    checkpoint::Checkpoints,
     clean::Clean,
     index::Totals,
     intake::{Command, Intake, Taken, Work},
@@ -46,11 +47,15 @@ pub(super) struct Writer<T> {
     pub rooms: Rooms,
     pub sweep: Sweep,
     pub clean: Clean,
+    /// When copying was last allowed as time goes by.
+    pub allowed: Instant,
     pub space: Space,
     /// After this many ticks without a failure the store counts as working.
     pub settle: u32,
     /// How often the writer sweeps, and tries again after a failure.
     pub tick: Duration,
+    /// None in memory.
+    pub checkpoints: Option<Checkpoints>,
     /// Locked for a whole transaction, so that other users never find one open.
     pub conn: Arc<Mutex<Connection>>,
     #[expect(dead_code, reason = "held, not read")]
@@ -84,6 +89,9 @@ impl<T: FnMut(&[Committed])> Writer<T> {
                 let more = self.tick();
                 next_tick = Instant::now() + if more { Duration::ZERO } else { self.tick };
             }
+        }
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.close();
         }
         if let Err(error) = schema::end_run(&self.conn.lock()) {
             tracing::warn!(%error, "the store could not be checkpointed; the next start reads its log");
@@ -137,6 +145,8 @@ impl<T: FnMut(&[Committed])> Writer<T> {
                 self.shared.last_commit_micros.store(micros, Relaxed);
                 self.shared.total_commit_micros.fetch_add(micros, Relaxed);
                 self.shared.entries.fetch_add(committed.len() as u64, Relaxed);
+                let written = committed.iter().map(|message| message.entry.size() as u64).sum();
+                self.clean.allow_for(written, self.rooms.totals());
                 if !committed.is_empty() {
                     (self.tail)(&committed);
                 }
@@ -165,7 +175,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
                 Err(error) => return Err(StoreError::Unavailable(error.to_string())),
             }
         }
-        while self.tidy(sweep::ROWS) {}
+        while self.clean(self.space.is_untidy(self.unclean()), sweep::ROWS, true) {}
         Ok(0.into())
     }
 
@@ -176,6 +186,10 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         }
         let swept = self.sweep(sweep::ROWS).ok();
         let trims = self.space.is_pressed() && self.trim(sweep::ROWS);
+        if self.allowed.elapsed() >= self.tick {
+            self.allowed = Instant::now();
+            self.clean.allow_for_tick();
+        }
         let cleans = self.tidy(sweep::ROWS);
         if !self.space.is_disk_full() {
             self.space.reserve.take();
@@ -206,7 +220,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
     /// Takes back some of the space of what no room has any more, if there is too much of it; returns whether there is
     /// more to do at once.
     fn tidy(&mut self, rows: usize) -> bool {
-        self.clean(self.space.is_untidy(self.unclean()), rows)
+        self.clean(self.space.is_untidy(self.unclean()), rows, false)
     }
 
     /// The sums of the log without the records that the next step of taking back space deletes in any case.
@@ -216,15 +230,15 @@ impl<T: FnMut(&[Committed])> Writer<T> {
     }
 
     /// Takes back the space of the records that were looked at before, and looks at `rows` further ones if that is
-    /// `wanted`. Returns whether there was anything to do, and it succeeded.
-    fn clean(&mut self, wanted: bool, rows: usize) -> bool {
+    /// `wanted`; if that is `urgent`, whatever it costs. Returns whether there was anything to do, and it succeeded.
+    fn clean(&mut self, wanted: bool, rows: usize, urgent: bool) -> bool {
         let mut clean = self.clean;
         if !wanted && clean.pending() == 0 {
             return false;
         }
         let rows = if wanted { rows } else { 0 };
-        let done = self.transact(|conn, rooms, _| clean.step(conn, rooms, rows));
-        done.inspect(|()| self.clean = clean).is_ok()
+        let done = self.transact(|conn, rooms, _| clean.step(conn, rooms, rows, urgent));
+        done.inspect(|_| self.clean = clean).unwrap_or(false)
     }
 
     /// Trims history to make room; returns whether there is more to trim.
@@ -269,7 +283,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
             if !is_worth_it && self.clean.pending() == 0 {
                 break;
             }
-            if !self.clean(is_worth_it, SWEPT) {
+            if !self.clean(is_worth_it, SWEPT, true) {
                 return false;
             }
         }
@@ -277,9 +291,8 @@ impl<T: FnMut(&[Committed])> Writer<T> {
     }
 
     fn checkpoint(&self) {
-        let conn = self.conn.lock();
-        if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-            tracing::debug!(%error, "the store's log could not be written back");
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.finish();
         }
     }
 
@@ -303,7 +316,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
                 break;
             }
             let trims = self.space.is_pressed() && self.trim(rows);
-            let cleans = self.clean(self.space.is_urgent(self.unclean()), rows);
+            let cleans = self.clean(self.space.is_urgent(self.unclean()), rows, true);
             if !trims && !cleans {
                 break;
             }
@@ -354,6 +367,9 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         let shared = &self.shared;
         match &result {
             Ok(_) => {
+                if let Some(checkpoints) = &self.checkpoints {
+                    checkpoints.after_commit();
+                }
                 let counts = self.rooms.counts();
                 shared.rooms.store(counts.stored, Relaxed);
                 shared.evictions.store(counts.evicted, Relaxed);

@@ -202,6 +202,46 @@ async fn pages_are_whole_while_their_messages_are_copied() {
     assert!(world.rows("log") < 700, "{}", world.rows("log"));
 }
 
+/// A slow room's messages lie before those of a fast one. They are not copied for every few messages of the fast one.
+#[test]
+fn what_is_copied_is_bounded_by_what_is_written() {
+    let clock = Arc::new(AtomicI64::new(1_000_000));
+    let settings = settings(Location::Memory, &clock);
+    let (conn, mut rooms) = without_writer(&settings);
+    let entry = Entry { json: "x".repeat(10_000).into(), ..entry() };
+    let append = |rooms: &mut Rooms, name: &str, size| {
+        let found = rooms.find_or_create(&conn, &room(name), None, 0).unwrap().unwrap();
+        rooms.append(&conn, found, &entry, &Except::nobody(), size, &mut 9).unwrap();
+        rooms.commit();
+    };
+    for _ in 0..300 {
+        append(&mut rooms, "slow", 300);
+    }
+    let mut clean = clean::Clean::default();
+    let mut most = 0;
+    for _ in 0..3_000 {
+        append(&mut rooms, "fast", 1);
+        clean.allow_for(10_000, rooms.totals());
+        if rooms.totals().dead() > rooms.totals().kept / 10 {
+            clean.step(&conn, &mut rooms, 66, false).unwrap();
+            rooms.commit();
+        }
+        most = most.max(rooms.totals().all);
+    }
+    // With a credit of four hundred at the start, and twice as many as are written at most.
+    let copied = rooms.counts().next_place - 1 - 3_300;
+    assert!(copied < 6_400, "{copied} copied for 3000 written");
+    let kept = rooms.totals().kept;
+    assert!(most < kept * 5 / 2, "{most} bytes for {kept}");
+    assert!(rooms.held(1, held::Held::len) == Some(300), "the slow room has lost some");
+    // Urgent work is done whatever it costs.
+    while rooms.totals().dead() > clean.pending() {
+        clean.step(&conn, &mut rooms, 1_000, true).unwrap();
+        rooms.commit();
+    }
+    assert!(rooms.totals().kept >= rooms.totals().all - clean.pending());
+}
+
 #[test]
 fn a_step_of_taking_space_back_is_bounded() {
     let clock = Arc::new(AtomicI64::new(1_000_000));
@@ -227,7 +267,7 @@ fn a_step_of_taking_space_back_is_bounded() {
     let mut seen = Vec::new();
     while rooms.totals().dead() > 500 {
         let is_over = rooms.totals().dead() - clean.pending() < 500;
-        clean.step(conn, &mut rooms, if is_over { 0 } else { 30 }).unwrap();
+        clean.step(conn, &mut rooms, if is_over { 0 } else { 30 }, false).unwrap();
         rooms.commit();
         seen.push(places());
         assert!(seen.len() < 30, "{seen:?}");
