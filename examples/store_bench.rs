@@ -59,14 +59,13 @@ fn append(room: &RoomKey, number: u64) -> Append {
     Append { room: room.clone(), entry, except: Except::nobody(), sender: None, webhook: None }
 }
 
-/// Sends `rate` messages a second (0: as many as 10,000 under way allow) for `time` and prints what
-/// it cost.
-async fn measure(title: &str, place: &Place, rooms: u64, rate: u64, time: Duration) {
+/// The settings of a store at this place.
+fn settings(place: &Place) -> Settings {
     let (location, sync) = match place {
         Place::Disk(location, sync) => (location.clone(), *sync),
         Place::Redis(_) => (Location::Memory, Sync::Normal),
     };
-    let settings = Settings {
+    Settings {
         location,
         sync,
         history_size: 1_000,
@@ -76,13 +75,20 @@ async fn measure(title: &str, place: &Place, rooms: u64, rate: u64, time: Durati
         max_rooms: 0,
         max_rooms_per_sender: 0,
         store_max_bytes: 0,
+        has_webhooks: false,
         webhook_limit: 100_000,
         idempotency_window: Duration::from_mins(5),
         max_keys: 1_000_000,
         max_keys_per_sender: 10_000,
         queue_sender_limit: 0,
         clock: Clock::system(),
-    };
+    }
+}
+
+/// Sends `rate` messages a second (0: as many as 10,000 under way allow) for `time` and prints what
+/// it cost.
+async fn measure(title: &str, place: &Place, rooms: u64, rate: u64, time: Duration) {
+    let settings = settings(place);
     let store = match place {
         Place::Disk(..) => match Store::open(settings, |_| {}, |_| false) {
             Ok(store) => store,

@@ -36,13 +36,16 @@ use crate::{
         webhook::WebhookType,
     },
     store::{
-        Announcement, Entry, Fact, Pending, RoomKey, Store, StoreError, Stream, Webhook,
+        Announcement, Entry, Fact, Pending, RoomKey, Stale, Store, StoreError, Stream, Webhook,
         WebhookMessage,
     },
 };
 
 /// How long a room must have been without members to count as vacated: a page reload is nothing to tell.
 const VACATED_AFTER: Duration = Duration::from_secs(5);
+
+/// How often the node that delivers looks for what nobody else tells.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// The client that sends a message.
 #[derive(Debug, Clone)]
@@ -75,6 +78,8 @@ struct Inner {
     departures: mpsc::UnboundedSender<Departure>,
     /// The server stops: everything has been told.
     stopped: AtomicBool,
+    /// Whether other nodes tell, too: then the store says what is news.
+    is_shared: bool,
 }
 
 /// The rooms that were left by their last member a moment ago, each with the number of that departure.
@@ -174,7 +179,7 @@ impl Webhooks {
         let facts = store.webhook_facts().await?;
         let (departures, departed) = mpsc::unbounded_channel();
         let webhooks = Self(Arc::new(Inner {
-            store,
+            store: store.clone(),
             types: config.webhook_events.clone(),
             rooms: config.webhook_rooms.clone(),
             node: node.to_owned(),
@@ -182,6 +187,7 @@ impl Webhooks {
             returning: Mutex::default(),
             departures,
             stopped: AtomicBool::new(false),
+            is_shared: store.is_shared(),
         }));
         for fact in facts {
             match fact {
@@ -190,7 +196,9 @@ impl Webhooks {
                 Fact::Room(room) => webhooks.begin_vacancy(&mut webhooks.0.vacant.lock(), room),
             }
         }
-        webhooks.node(WebhookType::NodeStarted, node, true);
+        if !webhooks.0.is_shared {
+            webhooks.node(WebhookType::NodeStarted, node, true);
+        }
         let (watching, grace) = (webhooks.clone(), config.presence_grace);
         tokio::spawn(async move {
             tokio::time::sleep(grace).await;
@@ -231,8 +239,8 @@ impl Webhooks {
         if is_first {
             let mut vacant = self.0.vacant.lock();
             let key = client.namespace.key(room);
-            // Where it is back in time, nothing was told and nothing is.
-            if vacant.rooms.remove(&key).is_none() {
+            // Where it is back in time, nothing was told and nothing is; unless another node has told it.
+            if vacant.rooms.remove(&key).is_none() || self.0.is_shared {
                 self.room(WebhookType::RoomOccupied, key, true, Some(sender.clone()));
             }
         }
@@ -250,6 +258,9 @@ impl Webhooks {
 
     /// Lets a user come by `bind`, which returns whether that brings it online. `sender` is its client.
     pub fn user_comes(&self, user: &UserId, sender: SenderId, bind: impl FnOnce() -> bool) -> bool {
+        if self.0.is_shared {
+            return bind();
+        }
         let mut returning = self.0.returning.lock();
         let came_online = bind();
         if came_online && !returning.remove(user) {
@@ -265,6 +276,9 @@ impl Webhooks {
         sender: SenderId,
         expire: impl FnOnce() -> Option<T>,
     ) -> Option<T> {
+        if self.0.is_shared {
+            return expire();
+        }
         let _order = self.0.returning.lock();
         let gone = expire();
         if gone.is_some() {
@@ -365,6 +379,58 @@ impl Webhooks {
         let webhook =
             self.wants(kind).then(|| webhook(kind, Stream::of_room(&room), Timestamp::now(), data));
         self.announce(webhook, Some((Fact::Room(room), is_occupied)), sender);
+    }
+
+    /// Tells that a user has come online or gone offline, on all nodes together.
+    pub fn user_is(&self, user: &UserId, is_online: bool) {
+        let kind = if is_online { WebhookType::UserOnline } else { WebhookType::UserOffline };
+        self.user(kind, user, is_online, None);
+    }
+
+    /// Tells what nobody else does, as long as this is not dropped: nodes that come and go, and what those that died have
+    /// left behind. For the one node that delivers.
+    pub async fn watch_nodes(&self) {
+        let mut passes =
+            [Stale::Users, Stale::Untold, Stale::Rooms].map(|of| (of, String::from("0")));
+        loop {
+            match self.0.store.told_nodes().await {
+                Ok((started, lost)) => {
+                    for node in &started {
+                        self.node(WebhookType::NodeStarted, node, true);
+                    }
+                    for node in &lost {
+                        self.node(WebhookType::NodeLost, node, false);
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "the nodes are not known"),
+            }
+            for (of, cursor) in &mut passes {
+                match self.0.store.stale_facts(*of, cursor).await {
+                    Ok((next, facts)) => {
+                        *cursor = next;
+                        for fact in facts {
+                            self.correct(*of, fact);
+                        }
+                    }
+                    Err(error) => tracing::debug!(%error, "what was told is not known"),
+                }
+            }
+            tokio::time::sleep(WATCH).await;
+        }
+    }
+
+    /// Tells what holds instead of a fact that was found to be stale.
+    fn correct(&self, of: Stale, fact: Fact) {
+        match fact {
+            Fact::User(user) => self.user_is(&user, of == Stale::Untold),
+            Fact::Room(room) => {
+                let mut vacant = self.0.vacant.lock();
+                if !vacant.rooms.contains_key(&room) {
+                    self.begin_vacancy(&mut vacant, room);
+                }
+            }
+            Fact::Node(_) => {}
+        }
     }
 
     fn user(&self, kind: WebhookType, user: &UserId, is_online: bool, sender: Option<SenderId>) {

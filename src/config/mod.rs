@@ -171,7 +171,9 @@ impl Config {
             "NODE_ENV is neither production nor development: it counts as production",
         );
         warn(
-            self.webhook_url.is_some() && self.store_url == StoreUrl::Memory,
+            self.webhook_url.is_some()
+                && self.store_url == StoreUrl::Memory
+                && self.redis_url.is_none(),
             "STORE_URL is memory: webhooks that wait are lost when the server stops",
         );
         warn(
@@ -239,14 +241,6 @@ fn check_together(config: &Config, reader: &mut Reader) {
             reader.conflict(&["WEBHOOK_SECRET"], "needs WEBHOOK_URL as well; set both or neither");
         }
         _ => {}
-    }
-    if reader.source("WEBHOOK_URL").is_some()
-        && reader.source("REDIS_URL").or_else(|| reader.source("WS_REDIS_URL")).is_some()
-    {
-        reader.conflict(
-            &["WEBHOOK_URL"],
-            "webhooks are kept in the store of a single node and cannot be used with REDIS_URL yet; unset one of them",
-        );
     }
     if config.recovers_connections() && config.redis_url.is_some() {
         reader.conflict(

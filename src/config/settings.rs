@@ -196,8 +196,7 @@ settings! {
         HANDLER_SECRET => handler_secret: SigningSecrets = kinds::SIGNING_SECRETS, "";
     }
     "Webhooks" {
-        /// The URL that webhooks are sent to, `http` or `https`. Without it, none are sent. It cannot be
-        /// combined with `REDIS_URL` yet.
+        /// The URL that webhooks are sent to, `http` or `https`. Without it, none are sent.
         WEBHOOK_URL => webhook_url: Option<String> = places::BACKEND_URL, "";
         /// The secret that signs webhooks: `whsec_` and base64, as Standard Webhooks specifies. Two, while it
         /// is rotated. Required with `WEBHOOK_URL`.

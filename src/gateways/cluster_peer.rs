@@ -23,9 +23,17 @@ pub fn deal(app: &App, event: Event) {
     let context = &app.context;
     match event {
         Event::Message(message) => hear(app, *message),
-        Event::Online { user, subject } => presence::tell_online(context, &user, subject),
+        Event::Online { user, subject } => {
+            if let Some(webhooks) = context.broker.webhooks() {
+                webhooks.user_is(&user, true);
+            }
+            presence::tell_online(context, &user, subject);
+        }
         Event::Arrived { user } => private_message::wake(context, &user),
         Event::Offline { user, last_active, rooms } => {
+            if let Some(webhooks) = context.broker.webhooks() {
+                webhooks.user_is(&user, false);
+            }
             presence::tell_offline(context, &user, last_active, rooms);
         }
     }

@@ -214,7 +214,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     }));
     let webhooks = open_webhooks(&config, store.as_ref(), &node).await?;
     let webhook_store = store.as_ref().filter(|_| webhooks.is_some());
-    let deliverer = Deliverer::start(&config, webhook_store, &metrics);
+    let deliverer = Deliverer::start(&config, webhook_store, webhooks.as_ref(), &metrics);
     let deliverer = deliverer.map_err(StartError::Webhooks)?;
     let handlers = Handlers::new(&config, &node, metrics.clone()).map_err(StartError::Handler)?;
     let admin = Admin::start(&config, &registry);
@@ -279,14 +279,14 @@ async fn fetch_keys(verifier: Verifier) {
     }
 }
 
-/// The webhooks' outbox, if the configuration asks for one and the store is this node's alone.
+/// The webhooks' outbox, if the configuration asks for one.
 async fn open_webhooks(
     config: &Config,
     store: Option<&Store>,
     node: &str,
 ) -> Result<Option<Webhooks>, StartError> {
     match store {
-        Some(store) if config.webhook_url.is_some() && !store.is_shared() => {
+        Some(store) if config.webhook_url.is_some() => {
             Ok(Some(Webhooks::start(config, store.clone(), node).await?))
         }
         _ => Ok(None),

@@ -68,7 +68,9 @@ impl Store {
         let once = Some(Box::new(once));
         let answer = match &self.backend {
             Backend::Embedded(store) => store.enqueue(user, sender, entry, webhook, once),
-            Backend::Redis(store) => store.enqueue(&user, sender.as_ref(), &entry, once.as_deref()),
+            Backend::Redis(store) => {
+                store.enqueue(&user, sender.as_ref(), &entry, webhook.as_ref(), once.as_deref())
+            }
         };
         Pending { answer, read: |outcome| done(&outcome, |outcome| outcome.number) }
     }

@@ -12,6 +12,7 @@ mod backlog;
 pub mod codec;
 mod embedded;
 mod idempotency;
+mod outbox;
 mod pending;
 mod redis;
 mod room_key;
@@ -20,7 +21,7 @@ mod tests;
 mod types;
 mod webhook;
 
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use self::{
     codec::{COMMITTED_TAG, DecodeError},
@@ -33,7 +34,7 @@ pub use self::{
         Page, Query, QueuedItem, Receipt, RevocationCursor, Revocations, Revoked, RoomKey,
         Settings, Stats, StoreError, Stored, Sync,
     },
-    webhook::{Announcement, Fact, Settled, StoredWebhook, Stream, Webhook, WebhookMessage},
+    webhook::{Announcement, Fact, Settled, Stale, StoredWebhook, Stream, Webhook, WebhookMessage},
 };
 use self::{embedded::Embedded, idempotency::position, pending::Answer, redis::Redis};
 use crate::{
@@ -48,9 +49,6 @@ use crate::{
 pub struct Store {
     backend: Backend,
 }
-
-/// Why there are no webhooks in a shared store; the configuration is refused before.
-const NO_WEBHOOKS: &str = "webhooks are kept in the store of a single node";
 
 #[derive(Clone)]
 enum Backend {
@@ -144,70 +142,10 @@ impl Store {
     ) -> Pending<u64> {
         Self::number(match &self.backend {
             Backend::Embedded(store) => store.enqueue(user, sender, entry, webhook, None),
-            Backend::Redis(store) => store.enqueue(&user, sender.as_ref(), &entry, None),
+            Backend::Redis(store) => {
+                store.enqueue(&user, sender.as_ref(), &entry, webhook.as_ref(), None)
+            }
         })
-    }
-
-    /// Stores what has happened for the backend. Nobody waits for it: what cannot be stored is counted.
-    pub fn announce(&self, announcement: Announcement) {
-        if let Backend::Embedded(store) = &self.backend {
-            store.announce(announcement);
-        }
-    }
-
-    /// Stores the webhook of a message that is kept nowhere else.
-    pub fn tell(&self, webhook: Webhook) -> Pending<()> {
-        let answer = match &self.backend {
-            Backend::Embedded(store) => store.tell(webhook),
-            Backend::Redis(_) => pending::refused(NO_WEBHOOKS),
-        };
-        Pending { answer, read: |_| () }
-    }
-
-    /// Waits for streams that have got webhooks, and takes their names. Only one caller may wait.
-    pub async fn changed_streams(&self) -> HashSet<Stream> {
-        match &self.backend {
-            Backend::Embedded(store) => store.changed_streams().await,
-            Backend::Redis(_) => std::future::pending().await,
-        }
-    }
-
-    /// The streams in which webhooks wait.
-    pub async fn webhook_streams(&self) -> Result<HashSet<Stream>, StoreError> {
-        match &self.backend {
-            Backend::Embedded(store) => store.webhook_streams().await,
-            Backend::Redis(_) => Err(StoreError::Unavailable(NO_WEBHOOKS.into())),
-        }
-    }
-
-    /// The first webhooks of a stream, in order: at most `limit` of them, and at most `max_bytes` but always
-    /// one if there is one.
-    pub async fn webhooks(
-        &self,
-        stream: Stream,
-        limit: usize,
-        max_bytes: usize,
-    ) -> Result<Vec<StoredWebhook>, StoreError> {
-        match &self.backend {
-            Backend::Embedded(store) => store.webhooks(stream, limit, max_bytes).await,
-            Backend::Redis(_) => Err(StoreError::Unavailable(NO_WEBHOOKS.into())),
-        }
-    }
-
-    /// Takes webhooks out of the outbox; returns how many were still in it.
-    pub fn settle_webhooks(&self, settled: Settled) -> Pending<u64> {
-        Self::number(match &self.backend {
-            Backend::Embedded(store) => store.settle_webhooks(settled),
-            Backend::Redis(_) => pending::refused(NO_WEBHOOKS),
-        })
-    }
-
-    /// What the backend has been told to hold.
-    pub async fn webhook_facts(&self) -> Result<Vec<Fact>, StoreError> {
-        match &self.backend {
-            Backend::Embedded(store) => store.webhook_facts().await,
-            Backend::Redis(_) => Err(StoreError::Unavailable(NO_WEBHOOKS.into())),
-        }
     }
 
     /// Removes the user's queued messages up to and including the place `up_to`; returns how many. `None`,

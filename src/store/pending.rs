@@ -53,14 +53,6 @@ pub(super) type Reply = oneshot::Sender<Result<Outcome, StoreError>>;
 /// Where a write's outcome is awaited.
 pub(super) type Answer = oneshot::Receiver<Result<Outcome, StoreError>>;
 
-/// The answer to a write that is not possible at all.
-pub(super) fn refused(why: &str) -> Answer {
-    let (reply, answer) = oneshot::channel();
-    // The other end is here.
-    let _ = reply.send(Err(StoreError::Unavailable(why.to_owned())));
-    answer
-}
-
 /// The answer to a write that was taken in.
 #[must_use = "the write is under way, but only the answer tells whether it was stored"]
 pub struct Pending<T> {

@@ -90,6 +90,8 @@ pub struct Settings {
     pub max_rooms_per_sender: u64,
     /// The most bytes that the embedded store holds; 0: no limit.
     pub store_max_bytes: u64,
+    /// Whether there are webhooks.
+    pub has_webhooks: bool,
     /// The most webhooks that wait for the backend; beyond that the oldest announcements are dropped.
     pub webhook_limit: u64,
     /// How long an idempotency key is remembered.
@@ -122,6 +124,7 @@ impl Settings {
             max_rooms: config.max_rooms,
             max_rooms_per_sender: config.max_rooms_per_sender,
             store_max_bytes: config.store_max_bytes,
+            has_webhooks: config.webhook_url.is_some(),
             webhook_limit: config.webhook_queue,
             idempotency_window: config.idempotency_window,
             max_keys: max_keys(config.store_max_bytes),
@@ -424,7 +427,8 @@ pub struct Stats {
     pub webhooks: u64,
     /// When the oldest of them happened, in milliseconds since 1970-01-01 UTC, as of a second ago.
     pub oldest_webhook_ms: Option<i64>,
-    /// Announcements dropped because the outbox was full, or they could not be stored.
+    /// Announcements dropped because the outbox was full, or in a store of one node because they could not be
+    /// stored. In Redis these two, and those that wait, are those of all nodes.
     pub webhooks_dropped: u64,
     /// Webhooks given up.
     pub webhooks_failed: u64,

@@ -1,6 +1,6 @@
 //! Webhooks as they are stored until the application's backend has them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
@@ -10,6 +10,13 @@ use crate::{
     limits::SenderId,
     protocol::{names::UserId, position::Position},
 };
+
+/// The age at which a webhook that could not even be tried is given up: a day after the last try of those
+/// that could.
+pub(super) const TOO_OLD: Duration = Duration::from_hours(4 * 24);
+
+/// How long webhooks that were given up are kept.
+pub(super) const FAILED_KEPT: Duration = Duration::from_hours(7 * 24);
 
 /// Webhooks of one stream are delivered one after the other, in the order in which they were stored.
 ///
@@ -110,9 +117,22 @@ pub struct StoredWebhook {
     pub message: Option<WebhookMessage>,
 }
 
-/// What became of webhooks: they leave the outbox.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Which of the facts that the backend was told, or was not, are to be looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stale {
+    /// Users that are online no longer.
+    Users,
+    /// Users that are online without having been told of.
+    Untold,
+    /// Rooms without members.
+    Rooms,
+}
+
+/// What became of webhooks of a stream: they leave the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
+    /// The stream.
+    pub stream: Stream,
     /// The places and ids of those that the backend has.
     pub delivered: Vec<(u64, String)>,
     /// The place and the id of one that is given up, and why.
@@ -120,6 +140,11 @@ pub struct Settled {
 }
 
 impl Settled {
+    /// Nothing became of any yet.
+    pub fn of(stream: Stream) -> Self {
+        Self { stream, delivered: Vec::new(), failed: None }
+    }
+
     /// Whether nothing became of any.
     pub fn is_empty(&self) -> bool {
         self.delivered.is_empty() && self.failed.is_none()

@@ -7,6 +7,7 @@
 //! - what is held here is bounded by the streams in which something waits: bodies stay in the store.
 
 mod endpoint;
+mod lease;
 mod schedule;
 mod stream;
 #[cfg(test)]
@@ -27,9 +28,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     endpoint::{Endpoint, Post},
+    lease::Lease,
     stream::{Ended, Turn},
 };
 use crate::{
+    broker::webhooks::Webhooks,
     config::Config,
     store::{Clock, Store, Stream},
     telemetry::metrics::Metrics,
@@ -57,17 +60,30 @@ impl Deliverer {
     pub fn start(
         config: &Config,
         store: Option<&Store>,
+        webhooks: Option<&Webhooks>,
         metrics: &Arc<Metrics>,
     ) -> Result<Option<Self>, String> {
         let (Some(url), Some(store)) = (&config.webhook_url, store) else { return Ok(None) };
         let endpoint = Arc::new(Endpoint::new(config, url)?);
-        Ok(Some(Self::to(endpoint, store.clone(), Clock::system(), metrics.clone())))
+        let webhooks = webhooks.cloned();
+        Ok(Some(Self::to(endpoint, store.clone(), webhooks, Clock::system(), metrics.clone())))
     }
 
-    fn to(endpoint: Arc<dyn Post>, store: Store, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    fn to(
+        endpoint: Arc<dyn Post>,
+        store: Store,
+        webhooks: Option<Webhooks>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let stop = CancellationToken::new();
-        let turn = Turn { store, endpoint, clock, metrics, stop: stop.clone() };
-        let running = tokio::spawn(Streams::new(turn).run());
+        let (lease, stopped) = (Lease::default(), stop.clone());
+        let turn = Turn { store, endpoint, clock, metrics, stop: stop.clone(), lease };
+        let running = tokio::spawn(async move {
+            while let Some(lease) = Lease::acquire(&turn.store, &stopped).await {
+                term(turn.clone(), lease, webhooks.as_ref()).await;
+            }
+        });
         Self { stop, running }
     }
 
@@ -77,6 +93,30 @@ impl Deliverer {
         // A panic was reported where it happened.
         let _ended = self.running.await;
     }
+}
+
+/// Delivers for as long as this node has the lease, or until it stops.
+async fn term(turn: Turn, lease: Lease, webhooks: Option<&Webhooks>) {
+    let (store, term) = (turn.store.clone(), turn.stop.child_token());
+    let delivering = {
+        let turn = Turn { stop: term.clone(), lease: lease.clone(), ..turn };
+        Streams::new(turn).run()
+    };
+    let watching = async {
+        if let Some(webhooks) = webhooks.filter(|_| store.is_shared()) {
+            webhooks.watch_nodes().await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::pin!(delivering);
+    tokio::select! {
+        () = &mut delivering => {}
+        () = async { tokio::select! { () = lease.hold(&store) => {} () = watching => {} } } => {
+            term.cancel();
+            delivering.await;
+        }
+    }
+    lease.release(&store).await;
 }
 
 /// Where a stream stands.

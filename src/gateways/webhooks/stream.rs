@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     endpoint::{Outcome, Post},
+    lease::Lease,
     schedule::GIVEN_UP_AFTER,
 };
 use crate::{
@@ -28,6 +29,7 @@ pub(super) struct Turn {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub stop: CancellationToken,
+    pub lease: Lease,
 }
 
 /// How a turn ended.
@@ -53,9 +55,9 @@ impl Turn {
         let Some(page) = self.read(stream, limit).await else { return Ended::Stopped };
         let is_last = tries == 0 && page.len() < limit && size(&page) < PAGE_BYTES;
         let mut ended = if page.is_empty() || is_last { Ended::Empty } else { Ended::More };
-        let mut settled = Settled::default();
+        let mut settled = Settled::of(stream);
         for webhook in page {
-            if self.stop.is_cancelled() {
+            if self.stop.is_cancelled() || self.lease.is_over() {
                 ended = Ended::Stopped;
                 break;
             }

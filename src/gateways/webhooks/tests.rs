@@ -54,7 +54,7 @@ fn world(store: Store, answer: impl FnMut(&str) -> Outcome + Send + 'static) -> 
     let fake = Fake { begun, tries: sender, answer: Mutex::new(Box::new(answer)) };
     // What the tests store has happened at 0.
     let clock = Clock::from_fn(move || i64::try_from(begun.elapsed().as_millis()).unwrap());
-    let deliverer = Deliverer::to(Arc::new(fake), store.clone(), clock, Arc::default());
+    let deliverer = Deliverer::to(Arc::new(fake), store.clone(), None, clock, Arc::default());
     World { store, tries, deliverer }
 }
 

@@ -20,14 +20,12 @@ use crate::{
         names::{RoomName, UserId},
         position::Position,
     },
-    store::webhook::{Announcement, Fact, Settled, StoredWebhook, Stream, Webhook, WebhookMessage},
+    store::webhook::{
+        Announcement, FAILED_KEPT, Fact, Settled, StoredWebhook, Stream, TOO_OLD, Webhook,
+        WebhookMessage,
+    },
 };
 
-/// The age at which a webhook that could not even be tried is given up: a day after the last try of those
-/// that could.
-const TOO_OLD: Duration = Duration::from_hours(4 * 24);
-/// How long webhooks that were given up are kept.
-const FAILED_KEPT: Duration = Duration::from_hours(7 * 24);
 /// The most webhooks looked at in one step of the sweep.
 const SWEPT: usize = 100;
 

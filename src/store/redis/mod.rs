@@ -22,6 +22,7 @@ mod idempotency;
 mod intake;
 mod link;
 mod names;
+mod outbox;
 mod revocations;
 mod scripts;
 #[cfg(test)]
@@ -43,6 +44,7 @@ use self::{
     intake::{Command, Intake, Kind},
     link::Link,
     names::room_part,
+    outbox::Outbox,
     scripts::Script,
     writer::{Counters, Writer},
 };
@@ -55,6 +57,7 @@ use super::{
         Append, Committed, Entry, Extent, Health, MAX_RECEIPTS, Page, Query, QueuedItem, RoomKey,
         Settings, Stats, StoreError,
     },
+    webhook::Webhook,
 };
 use crate::{limits::SenderId, protocol::names::UserId};
 
@@ -114,6 +117,8 @@ pub(super) struct Redis {
     intake: Arc<Intake>,
     counters: Arc<Counters>,
     settings: Settings,
+    outbox: Arc<Outbox>,
+    node: String,
 }
 
 impl Redis {
@@ -140,14 +145,19 @@ impl Redis {
                 () = swept.closed() => {}
             }
         });
-        Self { link, intake, counters, settings }
+        let outbox = Arc::<Outbox>::default();
+        if settings.has_webhooks {
+            tokio::spawn(outbox::watch(link.clone(), outbox.clone(), node.clone()));
+        }
+        Self { link, intake, counters, settings, outbox, node }
     }
 
     pub(super) fn append(&self, append: &Append, once: Option<&Once>) -> Answer {
-        let Append { room, entry, except, sender, .. } = append;
+        let Append { room, entry, except, sender, webhook } = append;
         let entry = codec::encode_entry(entry);
         let once = self.pack_once(once);
-        let bytes = entry.len() + once.len();
+        let webhook = self.pack_webhook(webhook.as_ref());
+        let bytes = entry.len() + once.len() + webhook.len();
         let mut call = self.call(&scripts::APPEND);
         call.arg(room_part(room))
             .arg(self.settings.history_size.max(1))
@@ -156,7 +166,8 @@ impl Redis {
             .arg(codec::encode_except(except))
             .arg(name_of(sender.as_ref()))
             .arg(self.settings.max_rooms_per_sender)
-            .arg(once);
+            .arg(once)
+            .arg(webhook);
         self.submit(call, Kind::Append, sender.clone(), bytes)
     }
 
@@ -177,11 +188,12 @@ impl Redis {
         user: &UserId,
         sender: Option<&SenderId>,
         entry: &Entry,
+        webhook: Option<&Webhook>,
         once: Option<&Once>,
     ) -> Answer {
         let entry = codec::encode_entry(entry);
-        let once = self.pack_once(once);
-        let bytes = entry.len() + once.len();
+        let (once, webhook) = (self.pack_once(once), self.pack_webhook(webhook));
+        let bytes = entry.len() + once.len() + webhook.len();
         let mut call = self.call(&scripts::ENQUEUE);
         call.arg(user.as_str())
             .arg(self.settings.queue_size)
@@ -191,6 +203,7 @@ impl Redis {
             .arg(self.settings.queue_sender_bytes())
             .arg(self.settings.queue_ttl.map_or(0, millis))
             .arg(once)
+            .arg(webhook)
             .arg(sender.map(ToString::to_string));
         self.submit(call, Kind::Enqueue, sender.cloned(), bytes)
     }
@@ -266,7 +279,7 @@ impl Redis {
         holder: &str,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        self.claim(user, holder, "claim", ttl).await
+        self.claim(user.as_str(), holder, "claim", ttl).await
     }
 
     pub(super) async fn renew_queue(
@@ -275,7 +288,7 @@ impl Redis {
         holder: &str,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        self.claim(user, holder, "renew", ttl).await
+        self.claim(user.as_str(), holder, "renew", ttl).await
     }
 
     pub(super) async fn release_queue(
@@ -283,18 +296,18 @@ impl Redis {
         user: &UserId,
         holder: &str,
     ) -> Result<bool, StoreError> {
-        self.claim(user, holder, "release", Duration::ZERO).await
+        self.claim(user.as_str(), holder, "release", Duration::ZERO).await
     }
 
     async fn claim(
         &self,
-        user: &UserId,
+        what: &str,
         holder: &str,
         act: &str,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
         let mut call = self.call(&scripts::CLAIM);
-        call.arg(user.as_str()).arg(holder).arg(act).arg(millis(ttl).max(1));
+        call.arg(what).arg(holder).arg(act).arg(millis(ttl).max(1));
         Ok(values::number(&self.link.read(&call).await?)? == 1)
     }
 
@@ -314,10 +327,15 @@ impl Redis {
 
     pub(super) fn stats(&self) -> Stats {
         let (queued, queued_bytes) = self.intake.depth();
+        let webhooks = *self.outbox.figures.lock();
         Stats {
             queued: queued as u64,
             queued_bytes: queued_bytes as u64,
             rooms: self.link.rooms(),
+            webhooks: webhooks.pending,
+            oldest_webhook_ms: webhooks.oldest_ms,
+            webhooks_dropped: webhooks.dropped,
+            webhooks_failed: webhooks.failed,
             ..self.counters.stats()
         }
     }
@@ -409,7 +427,8 @@ async fn sweep(link: &Link, settings: &Settings) -> Result<(), StoreError> {
         let (more, rooms) = values::swept(&link.read(&call).await?)?;
         link.note_rooms(rooms);
         if !more {
-            return Ok(());
+            break;
         }
     }
+    if settings.has_webhooks { outbox::sweep(link, settings).await } else { Ok(()) }
 }

@@ -24,17 +24,26 @@ macro_rules! scripts {
 }
 
 scripts! {
-    APPEND = "trim.lua", "forget.lua", "once.lua", "append.lua";
+    APPEND = "trim.lua", "forget.lua", "once.lua", "webhooks.lua", "append.lua";
     READ = "room.lua", "read.lua";
     FIND = "room.lua", "find.lua";
     RECEIPT = "room.lua", "receipt.lua";
-    ENQUEUE = "queue.lua", "once.lua", "enqueue.lua";
+    ENQUEUE = "queue.lua", "once.lua", "webhooks.lua", "enqueue.lua";
     QUEUED = "queue.lua", "queued.lua";
     CONFIRM = "queue.lua", "confirm.lua";
     CLAIM = "claim.lua";
     CLAIM_ONCE = "once.lua", "claim_once.lua";
     SETTLE_ONCE = "once.lua", "settle_once.lua";
     RELEASE_ONCE = "release_once.lua";
+    ANNOUNCE = "webhooks.lua", "announce.lua";
+    TELL = "webhooks.lua", "tell.lua";
+    WEBHOOK_PAGE = "webhook_page.lua";
+    SETTLE_WEBHOOKS = "webhooks.lua", "settle_webhooks.lua";
+    WEBHOOK_NEWS = "webhooks.lua", "webhook_news.lua";
+    WEBHOOK_STATE = "webhook_state.lua";
+    SWEEP_WEBHOOKS = "webhooks.lua", "sweep_webhooks.lua";
+    TOLD_NODES = "told_nodes.lua";
+    TOLD = "told.lua";
     REVOKE = "revoke.lua";
     REINSTATE = "reinstate.lua";
     REVOCATIONS = "revocations.lua";

@@ -1,14 +1,18 @@
 //! Reads the answers of the scripts.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
+use bytes::Buf;
 use redis::Value;
+
+use super::outbox::{self, Figures};
 
 use crate::{
     protocol::{names::UserId, position::Position},
     store::{
         codec::{self, DecodeError},
         types::{Extent, Page, Query, QueuedItem, Receipt, StoreError, Stored},
+        webhook::{StoredWebhook, Stream, WebhookMessage},
     },
 };
 
@@ -102,6 +106,67 @@ pub(super) fn queued(value: &Value) -> Result<(u64, Vec<QueuedItem>), DecodeErro
         Ok(QueuedItem { seq: number(seq)?, entry: codec::decode_entry(bytes(entry)?)? })
     });
     Ok((number(count)?, items.collect::<Result<_, _>>()?))
+}
+
+/// The webhooks of a page.
+pub(super) fn webhooks(value: &Value) -> Result<Vec<StoredWebhook>, DecodeError> {
+    let webhook = |value: &Value| {
+        let [number, kept, entry, offset, epoch] = array(value)? else { return Err(DecodeError) };
+        let mut kept = bytes(kept)?;
+        let at_ms = kept.try_get_i64().map_err(|_| DecodeError)?;
+        let length = kept.try_get_u32().map_err(|_| DecodeError)?;
+        let length = usize::try_from(length).map_err(|_| DecodeError)?;
+        let (id, json) = kept.split_at_checked(length).ok_or(DecodeError)?;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| DecodeError);
+        let message = match bytes(entry)? {
+            [] => None,
+            entry => {
+                let offset = self::text(offset)?.parse().map_err(|_| DecodeError)?;
+                let epoch = codec::epoch(self::text(epoch)?)?;
+                let entry = codec::decode_entry(entry)?;
+                Some(WebhookMessage {
+                    position: Position { offset, epoch },
+                    json: entry.json,
+                    attachments: entry.attachments,
+                })
+            }
+        };
+        let seq = self::number(number)?;
+        Ok(StoredWebhook { seq, id: text(id)?, at_ms, json: text(json)?, message })
+    };
+    array(value)?.iter().map(webhook).collect()
+}
+
+/// The names of streams.
+pub(super) fn streams(value: &Value) -> Result<HashSet<Stream>, DecodeError> {
+    array(value)?.iter().map(|name| outbox::stream(name).ok_or(DecodeError)).collect()
+}
+
+/// How the outbox is.
+pub(super) fn figures(value: &Value) -> Result<Figures, DecodeError> {
+    let [pending, dropped, failed, oldest] = array(value)? else { return Err(DecodeError) };
+    Ok(Figures {
+        pending: number(pending)?,
+        dropped: number(dropped)?,
+        failed: number(failed)?,
+        oldest_ms: bytes(oldest)?.try_get_i64().ok(),
+    })
+}
+
+/// The nodes that are new, and those that are lost.
+pub(super) fn told_nodes(value: &Value) -> Result<(Vec<String>, Vec<String>), DecodeError> {
+    let [started, lost] = array(value)? else { return Err(DecodeError) };
+    Ok((names(started)?, names(lost)?))
+}
+
+/// Where a look through what was told goes on, and what was found.
+pub(super) fn told(value: &Value) -> Result<(String, Vec<String>), DecodeError> {
+    let [cursor, found] = array(value)? else { return Err(DecodeError) };
+    Ok((text(cursor)?.to_owned(), names(found)?))
+}
+
+fn names(value: &Value) -> Result<Vec<String>, DecodeError> {
+    array(value)?.iter().map(|name| text(name).map(str::to_owned)).collect()
 }
 
 /// The number and the answer of a write that happened before.

@@ -111,6 +111,7 @@ pub(super) fn settings(location: Location, clock: &Arc<AtomicI64>) -> Settings {
         max_rooms: 0,
         max_rooms_per_sender: 0,
         store_max_bytes: 0,
+        has_webhooks: true,
         webhook_limit: 1_000,
         idempotency_window: Duration::from_secs(100),
         max_keys: 1_000,

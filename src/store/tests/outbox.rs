@@ -20,7 +20,7 @@ impl World {
 
     /// Everything that was asked for is done.
     async fn done(&self) {
-        self.store.settle_webhooks(Settled::default()).await.unwrap();
+        self.store.settle_webhooks(Settled::of(Stream::of_user(&user("ann")))).await.unwrap();
     }
 
     async fn page(&self, stream: &str) -> Vec<StoredWebhook> {
@@ -44,7 +44,7 @@ on_both! {
         assert_eq!(world.store.stats().webhooks, 6);
         let page = world.page("ann").await;
         let failed = Some((page[1].seq, page[1].id.clone(), "no".to_owned()));
-        let settled = Settled { delivered: vec![(page[0].seq, "1".into()), (page[2].seq, "another".into())], failed };
+        let settled = Settled { stream: Stream::of_user(&user("ann")), delivered: vec![(page[0].seq, "1".into()), (page[2].seq, "another".into())], failed };
         assert_eq!(world.store.settle_webhooks(settled.clone()).await.unwrap(), 2);
         assert_eq!(world.store.settle_webhooks(settled).await.unwrap(), 0, "they are gone");
         assert_eq!(world.waiting_for_backend("ann").await, ["3"]);
@@ -131,4 +131,40 @@ on_both! {
         }
         assert_eq!(world.store.webhook_facts().await.unwrap(), facts);
     }
+}
+
+#[tokio::test]
+async fn nodes_that_share_an_outbox_keep_the_order_and_no_other_takes_anything_out() {
+    let server = Arc::new(RedisServer::start());
+    let mut world = World::on(&server);
+    world.reopen(|settings, _| settings.webhook_limit = 5);
+    world.store.tell(webhook("m0", "ann")).await.unwrap();
+    for n in 1..=6 {
+        world.announce(&n.to_string(), "ann");
+    }
+    world.store.tell(webhook("m1", "ann")).await.unwrap();
+    // The oldest announcements have made way.
+    assert_eq!(world.waiting_for_backend("ann").await, ["m0", "4", "5", "6", "m1"]);
+    let ann = Stream::of_user(&user("ann"));
+    let page = world.page("ann").await;
+    let delivered = vec![(page[0].seq, page[0].id.clone()), (page[1].seq, page[1].id.clone())];
+    let failed = Some((page[2].seq, page[2].id.clone(), "no".to_owned()));
+    let settled = Settled { stream: ann, delivered, failed };
+    assert_eq!(world.store.settle_webhooks(settled.clone()).await, Ok(0), "it does not deliver");
+    assert_eq!(world.store.claim_webhooks(Duration::from_mins(1)).await, Ok(true));
+    assert_eq!(world.store.changed_streams().await, HashSet::from([ann]));
+    assert_eq!(world.store.settle_webhooks(settled.clone()).await, Ok(3));
+    assert_eq!(world.store.settle_webhooks(settled).await, Ok(0), "they are gone");
+    assert_eq!(world.waiting_for_backend("ann").await, ["6", "m1"]);
+    assert_eq!(world.store.webhook_streams().await, Ok(HashSet::from([ann])));
+    // Nobody is online, so nothing is told of a user.
+    let told = Announcement {
+        webhook: Some(webhook("online", "bob")),
+        fact: Some((Fact::User(user("bob")), true)),
+        sender: None,
+    };
+    world.store.announce(told);
+    world.store.tell(webhook("m2", "bob")).await.unwrap();
+    assert_eq!(world.waiting_for_backend("bob").await, ["m2"]);
+    assert_eq!(world.store.release_webhooks().await, Ok(true));
 }

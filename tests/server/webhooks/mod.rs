@@ -2,5 +2,6 @@
 
 mod crash;
 mod failures;
+mod nodes;
 mod receiver;
 mod types;

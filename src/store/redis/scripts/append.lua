@@ -1,7 +1,7 @@
 -- Numbers a message, appends it to its room's log and publishes it.
 -- ARGV: prefix, room, history size, most rooms (0: any number), entry, who is left out, who is charged for
 -- the room if it begins with this ('': nobody), the most rooms that one may begin (0: any number), the key if it
--- happens once (''), run of Redis
+-- happens once (''), the webhook that tells of it (''), run of Redis
 -- Answers {offset, epoch, number, rooms if there is one more, rooms forgotten for it}, or what is known of the key, or
 -- a refusal: -1, one room too many, or -2, one too many of its creator.
 local room, size, most, entry = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
@@ -88,7 +88,10 @@ local number = call('HINCRBY', log, 'number', 1)
 if once then
   remember_once(once, head, ARGV[7])
 end
+if ARGV[10] ~= '' then
+  add_webhook(ARGV[10], number, false, entry, head, current)
+end
 call('PUBLISH', prefix .. ':room:' .. room,
-  struct.pack('>c2I8I8I4c16I4', 'm\1', number, head, 16, current, #ARGV[10])
-    .. ARGV[10] .. struct.pack('>I4', #ARGV[6]) .. ARGV[6] .. entry)
+  struct.pack('>c2I8I8I4c16I4', 'm\1', number, head, 16, current, #ARGV[11])
+    .. ARGV[11] .. struct.pack('>I4', #ARGV[6]) .. ARGV[6] .. entry)
 return { head, current, number, count, evicted }

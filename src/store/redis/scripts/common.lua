@@ -20,6 +20,14 @@
 --   queues           sorted set: users by the time of their oldest queued message
 --   once:<key>       what is remembered of a write that happens once (once.lua)
 --   keys:<sender>    list: the keys of one sender's such writes, or of all backends' (''), oldest first
+--   hook:<stream>    stream: <number>-0 -> a webhook: what outbox.rs keeps of it, of a room message also its entry,
+--                    offset and epoch
+--   hooks            sorted set: the streams in which webhooks wait, by the number of the first
+--   hooks:changed    set: those that have got one since the node that delivers has looked
+--   hooks:droppable  sorted set: <number>:<stream> of those that may be dropped
+--   hooks:failed     stream: those that were given up
+--   hooks:state      hash: pending, dropped, failed: how many
+--   told:<kind>      set: the nodes that the backend was told are alive, the users online, the rooms occupied
 --   revoked          hash: id -> a revocation of tokens
 --   revoked:order    sorted set: their ids by the version at which they were added
 --   revoked:ends     sorted set: their ids by when they are over

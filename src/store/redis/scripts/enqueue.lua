@@ -1,10 +1,10 @@
 -- Queues a message for a user.
 -- ARGV: prefix, user, queue size, newest time that is too old, entry, most messages of a sender in all
 -- queues (0: any number), their most bytes, for how many milliseconds messages are kept (0: for ever), the key if it
--- happens once (''; the caller has claimed it), sender (may be missing)
+-- happens once (''; the caller has claimed it), the webhook that tells of it (''), sender (may be missing)
 -- Answers its place, or what is known of the key, or a refusal: -1, the queue or the sender's tenth of it is full, or -2, too much of the
 -- sender waits in all queues.
-local user, size, entry, sender = ARGV[2], tonumber(ARGV[3]), ARGV[5], ARGV[10]
+local user, size, entry, sender = ARGV[2], tonumber(ARGV[3]), ARGV[5], ARGV[11]
 local queue, senders = prefix .. ':queue:' .. user, prefix .. ':senders:' .. user
 local once = once_of(ARGV[9])
 local past = once and known_once(once)
@@ -41,5 +41,8 @@ if count == 0 then
 end
 if once then
   remember_once(once, number, sender or '')
+end
+if ARGV[10] ~= '' then
+  add_webhook(ARGV[10], number, false)
 end
 return number

@@ -1,0 +1,249 @@
+//! The outbox of webhooks that the nodes share. One of them delivers, by a lease.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::BufMut;
+use parking_lot::Mutex;
+use redis::{Value, cmd};
+use tokio::{sync::Notify, time::sleep};
+
+use super::{Redis, intake::Kind, link::Link, millis, names::room_part, scripts, values};
+use crate::{
+    protocol::names::{RoomName, UserId},
+    store::{
+        pending::Answer,
+        types::{RoomKey, Settings, StoreError},
+        webhook::{
+            Announcement, FAILED_KEPT, Fact, Settled, Stale, StoredWebhook, Stream, TOO_OLD,
+            Webhook,
+        },
+    },
+};
+
+/// Who delivers is claimed as a user's queue is, under a name that no user has.
+const CLAIM: &str = "\u{1f}webhooks";
+/// How often the node that delivers asks for streams that have got webhooks.
+const LOOK: Duration = Duration::from_millis(50);
+/// How many of them are taken at a time.
+const NEWS: usize = 1000;
+/// How often the figures are read.
+const FIGURES: Duration = Duration::from_secs(1);
+
+/// What the store's handles see of the outbox.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// Whether this node delivers, as far as it knows.
+    delivers: AtomicBool,
+    /// The streams that have something new.
+    streams: Mutex<HashSet<Stream>>,
+    changed: Notify,
+    pub figures: Mutex<Figures>,
+}
+
+/// How the outbox is, on all nodes together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Figures {
+    pub pending: u64,
+    pub dropped: u64,
+    pub failed: u64,
+    /// When the oldest one that waits happened, in milliseconds since 1970.
+    pub oldest_ms: Option<i64>,
+}
+
+/// Keeps the outbox's view up to date for as long as the link lasts.
+pub(super) async fn watch(link: Arc<Link>, outbox: Arc<Outbox>, node: String) {
+    let (news, figures) = (follow(&link, &outbox, &node), read_figures(&link, &outbox));
+    tokio::select! {
+        () = news => {}
+        () = figures => {}
+        () = link.closed() => {}
+    }
+}
+
+/// Takes the streams that have got webhooks, while this node delivers.
+async fn follow(link: &Link, outbox: &Outbox, node: &str) {
+    loop {
+        sleep(LOOK).await;
+        if !outbox.delivers.load(Relaxed) {
+            continue;
+        }
+        let mut call = scripts::WEBHOOK_NEWS.call(link.prefix());
+        call.arg(node).arg(NEWS);
+        let streams = match link.read(&call).await {
+            Ok(value) => values::streams(&value).unwrap_or_default(),
+            // An unreachable Redis is reported elsewhere.
+            Err(_) => continue,
+        };
+        if !streams.is_empty() {
+            outbox.streams.lock().extend(streams);
+            outbox.changed.notify_one();
+        }
+    }
+}
+
+async fn read_figures(link: &Link, outbox: &Outbox) {
+    loop {
+        let read = link.read(&scripts::WEBHOOK_STATE.call(link.prefix())).await;
+        if let Some(figures) = read.ok().and_then(|value| values::figures(&value).ok()) {
+            *outbox.figures.lock() = figures;
+        }
+        sleep(FIGURES).await;
+    }
+}
+
+/// Gives up what is too old.
+pub(super) async fn sweep(link: &Link, settings: &Settings) -> Result<(), StoreError> {
+    let now = settings.clock.now_ms();
+    loop {
+        let mut call = scripts::SWEEP_WEBHOOKS.call(link.prefix());
+        call.arg(now.saturating_sub(millis(TOO_OLD)))
+            .arg(now.saturating_sub(millis(FAILED_KEPT)).max(0))
+            .arg(settings.webhook_limit);
+        if values::number(&link.read(&call).await?)? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+impl Redis {
+    pub(in crate::store) fn announce(&self, announcement: &Announcement) {
+        let Announcement { webhook, fact, sender } = announcement;
+        let packed = self.pack_webhook(webhook.as_ref());
+        let bytes = packed.len();
+        let (kind, name) = match fact {
+            None => ("", String::new()),
+            Some((Fact::Node(node), _)) => ("node", node.clone()),
+            Some((Fact::User(user), _)) => ("user", user.to_string()),
+            Some((Fact::Room(room), _)) => ("room", room_part(room)),
+        };
+        let holds = fact.as_ref().is_some_and(|(_, holds)| *holds);
+        let mut call = self.call(&scripts::ANNOUNCE);
+        call.arg(packed).arg(kind).arg(name).arg(u8::from(holds));
+        // Nobody waits for the answer.
+        drop(self.submit(call, Kind::Count, sender.clone(), bytes));
+    }
+
+    pub(in crate::store) fn tell(&self, webhook: &Webhook) -> Answer {
+        let packed = self.pack_webhook(Some(webhook));
+        let bytes = packed.len();
+        let mut call = self.call(&scripts::TELL);
+        call.arg(packed);
+        self.submit(call, Kind::Count, None, bytes)
+    }
+
+    pub(in crate::store) async fn changed_streams(&self) -> HashSet<Stream> {
+        loop {
+            let changed = self.outbox.changed.notified();
+            let streams = std::mem::take(&mut *self.outbox.streams.lock());
+            if !streams.is_empty() {
+                return streams;
+            }
+            changed.await;
+        }
+    }
+
+    pub(in crate::store) async fn webhook_streams(&self) -> Result<HashSet<Stream>, StoreError> {
+        let mut call = cmd("ZRANGE");
+        call.arg(format!("{}:hooks", self.prefix())).arg(0).arg(-1);
+        Ok(values::streams(&self.link.read(&call).await?)?)
+    }
+
+    pub(in crate::store) async fn webhooks(
+        &self,
+        stream: Stream,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<StoredWebhook>, StoreError> {
+        let mut call = self.call(&scripts::WEBHOOK_PAGE);
+        call.arg(hex(stream)).arg(limit).arg(max_bytes);
+        Ok(values::webhooks(&self.link.read(&call).await?)?)
+    }
+
+    pub(in crate::store) fn settle_webhooks(&self, settled: &Settled) -> Answer {
+        let mut call = self.call(&scripts::SETTLE_WEBHOOKS);
+        call.arg(&self.node).arg(hex(settled.stream)).arg(self.settings.webhook_limit);
+        match &settled.failed {
+            Some((number, _, why)) => call.arg(number).arg(why),
+            None => call.arg("").arg(""),
+        };
+        for (number, _) in &settled.delivered {
+            call.arg(number);
+        }
+        self.submit(call, Kind::Count, None, 32 * settled.delivered.len())
+    }
+
+    /// Claims the delivery for this node, or renews its claim; `false` while another node has it.
+    pub(in crate::store) async fn claim_webhooks(&self, ttl: Duration) -> Result<bool, StoreError> {
+        let claimed = self.claim(CLAIM, &self.node, "claim", ttl).await;
+        self.outbox.delivers.store(matches!(claimed, Ok(true)), Relaxed);
+        claimed
+    }
+
+    pub(in crate::store) async fn release_webhooks(&self) -> Result<bool, StoreError> {
+        self.outbox.delivers.store(false, Relaxed);
+        self.claim(CLAIM, &self.node, "release", Duration::ZERO).await
+    }
+
+    pub(in crate::store) async fn told_nodes(
+        &self,
+    ) -> Result<(Vec<String>, Vec<String>), StoreError> {
+        let value = self.link.read(&self.call(&scripts::TOLD_NODES)).await?;
+        Ok(values::told_nodes(&value)?)
+    }
+
+    pub(in crate::store) async fn stale_facts(
+        &self,
+        of: Stale,
+        cursor: &str,
+    ) -> Result<(String, Vec<Fact>), StoreError> {
+        let mut call = self.call(&scripts::TOLD);
+        call.arg(match of {
+            Stale::Users => "user",
+            Stale::Untold => "online",
+            Stale::Rooms => "room",
+        });
+        call.arg(cursor);
+        let (cursor, names) = values::told(&self.link.read(&call).await?)?;
+        let facts = names.iter().filter_map(|name| match of {
+            Stale::Users | Stale::Untold => UserId::parse(name).ok().map(Fact::User),
+            Stale::Rooms => {
+                let (namespace, room) = name.split_once('\u{1f}')?;
+                let room = RoomName::parse(room).ok()?;
+                Some(Fact::Room(RoomKey { namespace: namespace.into(), room }))
+            }
+        });
+        Ok((cursor, facts.collect()))
+    }
+
+    /// A webhook as the scripts take it; empty for none.
+    pub(super) fn pack_webhook(&self, webhook: Option<&Webhook>) -> Vec<u8> {
+        let Some(Webhook { id, stream, at_ms, json }) = webhook else { return Vec::new() };
+        let mut packed = Vec::with_capacity(40 + id.len() + json.len());
+        packed.put_slice(hex(*stream).as_bytes());
+        packed.put_u64(self.settings.webhook_limit);
+        packed.put_i64(*at_ms);
+        packed.put_u32(u32::try_from(id.len()).unwrap_or(u32::MAX));
+        packed.put_slice(id.as_bytes());
+        packed.put_slice(json.as_bytes());
+        packed
+    }
+}
+
+/// A stream as it stands in names of keys in Redis.
+fn hex(stream: Stream) -> String {
+    format!("{:016x}", stream.0)
+}
+
+/// A stream by its name.
+pub(super) fn stream(value: &Value) -> Option<Stream> {
+    let Value::BulkString(bytes) = value else { return None };
+    let number = u64::from_str_radix(std::str::from_utf8(bytes).ok()?, 16).ok()?;
+    Some(Stream(number.cast_signed()))
+}
