@@ -250,9 +250,11 @@ impl Webhooks {
     /// Tells that a client is no longer a member of a room, the last one where `is_last`. Must be called under
     /// the room's lock.
     pub fn left(&self, client: &Client, room: &RoomName, is_last: bool, sender: SenderId) {
-        self.member(WebhookType::RoomLeft, client, room, sender);
+        self.member(WebhookType::RoomLeft, client, room, sender.clone());
         if is_last {
-            self.begin_vacancy(&mut self.0.vacant.lock(), client.namespace.key(room));
+            let room = client.namespace.key(room);
+            self.0.store.room_left(&room, sender);
+            self.begin_vacancy(&mut self.0.vacant.lock(), room);
         }
     }
 
@@ -390,8 +392,8 @@ impl Webhooks {
     /// Tells what nobody else does, as long as this is not dropped: nodes that come and go, and what those that died have
     /// left behind. For the one node that delivers.
     pub async fn watch_nodes(&self) {
-        let mut passes =
-            [Stale::Users, Stale::Untold, Stale::Rooms].map(|of| (of, String::from("0")));
+        let mut passes = [Stale::Users, Stale::Rooms, Stale::UntoldUsers, Stale::UntoldRooms]
+            .map(|of| (of, String::from("0")));
         loop {
             match self.0.store.told_nodes().await {
                 Ok((started, lost)) => {
@@ -422,7 +424,10 @@ impl Webhooks {
     /// Tells what holds instead of a fact that was found to be stale.
     fn correct(&self, of: Stale, fact: Fact) {
         match fact {
-            Fact::User(user) => self.user_is(&user, of == Stale::Untold),
+            Fact::User(user) => self.user_is(&user, of == Stale::UntoldUsers),
+            Fact::Room(room) if of == Stale::UntoldRooms => {
+                self.room(WebhookType::RoomOccupied, room, true, None);
+            }
             Fact::Room(room) => {
                 let mut vacant = self.0.vacant.lock();
                 if !vacant.rooms.contains_key(&room) {

@@ -3,9 +3,10 @@
 use std::{collections::HashSet, time::Duration};
 
 use super::{
-    Announcement, Backend, Fact, Pending, Settled, Stale, Store, StoreError, StoredWebhook, Stream,
-    Webhook,
+    Announcement, Backend, Fact, Pending, RoomKey, Settled, Stale, Store, StoreError,
+    StoredWebhook, Stream, Webhook,
 };
+use crate::limits::SenderId;
 
 impl Store {
     /// Stores what has happened for the backend. Nobody waits for it: what cannot be stored is counted. A shared
@@ -14,6 +15,13 @@ impl Store {
         match &self.backend {
             Backend::Embedded(store) => store.announce(announcement),
             Backend::Redis(store) => store.announce(&announcement),
+        }
+    }
+
+    /// Notes in a shared store that the last member of a room on this node has left it.
+    pub fn room_left(&self, room: &RoomKey, sender: SenderId) {
+        if let Backend::Redis(store) = &self.backend {
+            store.room_left(room, sender);
         }
     }
 

@@ -122,10 +122,12 @@ pub struct StoredWebhook {
 pub enum Stale {
     /// Users that are online no longer.
     Users,
-    /// Users that are online without having been told of.
-    Untold,
     /// Rooms without members.
     Rooms,
+    /// Users that are online without having been told of.
+    UntoldUsers,
+    /// Rooms with members that were not told of. They are looked for once after Redis came back empty.
+    UntoldRooms,
 }
 
 /// What became of webhooks of a stream: they leave the outbox.

@@ -11,11 +11,12 @@ use std::{
 
 use bytes::BufMut;
 use parking_lot::Mutex;
-use redis::{Value, cmd};
+use redis::{Cmd, Value, cmd};
 use tokio::{sync::Notify, time::sleep};
 
 use super::{Redis, intake::Kind, link::Link, millis, names::room_part, scripts, values};
 use crate::{
+    limits::SenderId,
     protocol::names::{RoomName, UserId},
     store::{
         pending::Answer,
@@ -69,23 +70,32 @@ pub(super) async fn watch(link: Arc<Link>, outbox: Arc<Outbox>, node: String) {
 
 /// Takes the streams that have got webhooks, while this node delivers.
 async fn follow(link: &Link, outbox: &Outbox, node: &str) {
+    let mut news = scripts::WEBHOOK_NEWS.call(link.prefix());
+    news.arg(node).arg(NEWS);
+    let all = all_streams(link.prefix());
+    // An answer that did not arrive may have had streams in it, which nobody gets again.
+    let mut is_sure = true;
     loop {
         sleep(LOOK).await;
         if !outbox.delivers.load(Relaxed) {
             continue;
         }
-        let mut call = scripts::WEBHOOK_NEWS.call(link.prefix());
-        call.arg(node).arg(NEWS);
-        let streams = match link.read(&call).await {
-            Ok(value) => values::streams(&value).unwrap_or_default(),
-            // An unreachable Redis is reported elsewhere.
-            Err(_) => continue,
-        };
-        if !streams.is_empty() {
+        let read = link.read(if is_sure { &news } else { &all }).await;
+        // An unreachable Redis is reported elsewhere.
+        let streams = read.ok().and_then(|value| values::streams(&value).ok());
+        is_sure = streams.is_some();
+        if let Some(streams) = streams.filter(|streams| !streams.is_empty()) {
             outbox.streams.lock().extend(streams);
             outbox.changed.notify_one();
         }
     }
+}
+
+/// The call for the streams in which webhooks wait.
+fn all_streams(prefix: &str) -> Cmd {
+    let mut call = cmd("ZRANGE");
+    call.arg(format!("{prefix}:hooks")).arg(0).arg(-1);
+    call
 }
 
 async fn read_figures(link: &Link, outbox: &Outbox) {
@@ -130,6 +140,13 @@ impl Redis {
         drop(self.submit(call, Kind::Count, sender.clone(), bytes));
     }
 
+    pub(in crate::store) fn room_left(&self, room: &RoomKey, sender: SenderId) {
+        let mut call = self.call(&scripts::ROOM_LEFT);
+        call.arg(room_part(room));
+        // Nobody waits for the answer.
+        drop(self.submit(call, Kind::Count, Some(sender), 0));
+    }
+
     pub(in crate::store) fn tell(&self, webhook: &Webhook) -> Answer {
         let packed = self.pack_webhook(Some(webhook));
         let bytes = packed.len();
@@ -150,9 +167,7 @@ impl Redis {
     }
 
     pub(in crate::store) async fn webhook_streams(&self) -> Result<HashSet<Stream>, StoreError> {
-        let mut call = cmd("ZRANGE");
-        call.arg(format!("{}:hooks", self.prefix())).arg(0).arg(-1);
-        Ok(values::streams(&self.link.read(&call).await?)?)
+        Ok(values::streams(&self.link.read(&all_streams(self.prefix())).await?)?)
     }
 
     pub(in crate::store) async fn webhooks(
@@ -206,14 +221,15 @@ impl Redis {
         let mut call = self.call(&scripts::TOLD);
         call.arg(match of {
             Stale::Users => "user",
-            Stale::Untold => "online",
             Stale::Rooms => "room",
+            Stale::UntoldUsers => "untold-user",
+            Stale::UntoldRooms => "untold-room",
         });
         call.arg(cursor);
         let (cursor, names) = values::told(&self.link.read(&call).await?)?;
         let facts = names.iter().filter_map(|name| match of {
-            Stale::Users | Stale::Untold => UserId::parse(name).ok().map(Fact::User),
-            Stale::Rooms => {
+            Stale::Users | Stale::UntoldUsers => UserId::parse(name).ok().map(Fact::User),
+            Stale::Rooms | Stale::UntoldRooms => {
                 let (namespace, room) = name.split_once('\u{1f}')?;
                 let room = RoomName::parse(room).ok()?;
                 Some(Fact::Room(RoomKey { namespace: namespace.into(), room }))

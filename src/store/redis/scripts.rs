@@ -36,6 +36,7 @@ scripts! {
     SETTLE_ONCE = "once.lua", "settle_once.lua";
     RELEASE_ONCE = "release_once.lua";
     ANNOUNCE = "webhooks.lua", "announce.lua";
+    ROOM_LEFT = "room_left.lua";
     TELL = "webhooks.lua", "tell.lua";
     WEBHOOK_PAGE = "webhook_page.lua";
     SETTLE_WEBHOOKS = "webhooks.lua", "settle_webhooks.lua";

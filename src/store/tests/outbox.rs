@@ -168,3 +168,94 @@ async fn nodes_that_share_an_outbox_keep_the_order_and_no_other_takes_anything_o
     assert_eq!(world.waiting_for_backend("bob").await, ["m2"]);
     assert_eq!(world.store.release_webhooks().await, Ok(true));
 }
+
+/// What a look through the facts finds, once around.
+async fn found(world: &World, of: Stale) -> Vec<Fact> {
+    let (cursor, found) = world.store.stale_facts(of, "0").await.unwrap();
+    assert_eq!(cursor, "0");
+    found
+}
+
+#[tokio::test]
+async fn a_room_that_nodes_share_is_vacated_when_the_last_of_all_has_been_gone_for_a_while() {
+    let server = Arc::new(RedisServer::start());
+    let mut world = World::on(&server);
+    let prefix = world.redis.as_ref().unwrap().1.clone();
+    let (key, fact) = (room("a"), Fact::Room(room("a")));
+    let tell = |world: &World, id: &str, holds| {
+        let fact = Some((fact.clone(), holds));
+        let webhook = Some(webhook(id, "ann"));
+        world.store.announce(Announcement { webhook, fact, sender: None });
+    };
+    world.occupy(&key).await;
+    tell(&world, "occupied", true);
+    tell(&world, "occupied by another node's member", true);
+    tell(&world, "vacated, but for another node's member", false);
+    world.done().await;
+    assert!(found(&world, Stale::Rooms).await.is_empty());
+    world.vacate().await;
+    world.store.room_left(&key, sender("bob"));
+    world.done().await;
+    tell(&world, "vacated too early", false);
+    world.done().await;
+    assert_eq!(world.waiting_for_backend("ann").await, ["occupied"]);
+    assert_eq!(found(&world, Stale::Rooms).await, std::slice::from_ref(&fact));
+    // Some seconds later.
+    server.command(&format!("HINCRBY {prefix}:told:left /\u{1f}a -4000"));
+    tell(&world, "vacated", false);
+    tell(&world, "vacated again", false);
+    world.done().await;
+    assert_eq!(world.waiting_for_backend("ann").await, ["occupied", "vacated"]);
+    assert!(found(&world, Stale::Rooms).await.is_empty());
+    assert_eq!(server.command(&format!("EXISTS {prefix}:told:left")), ::redis::Value::Int(0));
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_its_data_is_told_anew_what_holds() {
+    let server = Arc::new(RedisServer::start());
+    let mut world = World::on(&server);
+    world.occupy(&room("a")).await;
+    world.occupy(&room("b")).await;
+    world.note(&Fact::Room(room("a")), true);
+    world.done().await;
+    assert_eq!(found(&world, Stale::UntoldRooms).await, [Fact::Room(room("b"))]);
+    world.note(&Fact::Room(room("b")), true);
+    world.done().await;
+    assert!(found(&world, Stale::UntoldRooms).await.is_empty());
+    server.command("FLUSHALL");
+    let untold = found(&world, Stale::UntoldRooms).await.into_iter().collect::<HashSet<_>>();
+    assert_eq!(untold, HashSet::from([room("a"), room("b")].map(Fact::Room)));
+    let prefix = world.redis.as_ref().unwrap().1.clone();
+    server.command(&format!("SADD {prefix}:online ann bob"));
+    world.note(&Fact::User(user("bob")), true);
+    world.note(&Fact::User(user("cleo")), true);
+    world.done().await;
+    assert_eq!(found(&world, Stale::UntoldUsers).await, [Fact::User(user("ann"))]);
+    server.command(&format!("SREM {prefix}:online bob"));
+    assert_eq!(found(&world, Stale::Users).await, [Fact::User(user("bob"))]);
+}
+
+#[tokio::test]
+async fn a_node_that_lost_the_claim_gets_no_streams_and_one_that_has_it_gets_all() {
+    let server = Arc::new(RedisServer::start());
+    let world = World::on(&server);
+    let prefix = world.redis.as_ref().unwrap().1.clone();
+    assert_eq!(world.store.claim_webhooks(Duration::from_mins(1)).await, Ok(true));
+    let claim = format!("{prefix}:claim:\u{1f}webhooks");
+    server.command(&format!("SET {claim} another"));
+    assert_eq!(world.store.claim_webhooks(Duration::from_mins(1)).await, Ok(false));
+    assert_eq!(world.store.release_webhooks().await, Ok(false));
+    world.store.tell(webhook("1", "ann")).await.unwrap();
+    let page = world.page("ann").await;
+    let ann = Stream::of_user(&user("ann"));
+    let settled = Settled {
+        stream: ann,
+        delivered: vec![(page[0].seq, page[0].id.clone())],
+        failed: Some((page[0].seq, page[0].id.clone(), "no".to_owned())),
+    };
+    assert_eq!(world.store.settle_webhooks(settled).await, Ok(0));
+    server.command(&format!("DEL {claim}"));
+    assert_eq!(world.store.claim_webhooks(Duration::from_mins(1)).await, Ok(true));
+    assert_eq!(world.store.changed_streams().await, HashSet::from([ann]));
+    assert_eq!(world.waiting_for_backend("ann").await, ["1"]);
+}

@@ -77,7 +77,7 @@ async fn users_and_rooms_are_those_of_all_nodes() {
     assert_eq!(of("user.online", &told), [json!({"userId": "ann"})]);
     assert_eq!(of("user.offline", &told), [json!({"userId": "ann"})]);
     let room = json!({"room": "r", "namespace": "/"});
-    assert_eq!(of("room.occupied", &told), [room.clone()]);
+    assert_eq!(of("room.occupied", &told), std::slice::from_ref(&room));
     assert_eq!(of("room.vacated", &told), [room]);
     let message = &of("message.created", &told)[0];
     assert_eq!((&message["offset"], &message["data"]["n"]), (&json!(1), &json!(1)), "{message}");
@@ -162,4 +162,65 @@ async fn when_the_node_that_delivers_is_killed_another_goes_on_in_order() {
     assert!(of("node.lost").iter().all(|lost| lost == started.data()), "{:?}", of("node.lost"));
     assert!(of("user.offline").iter().all(|user| user["userId"] == "leaver"));
     assert!(of("room.vacated").iter().all(|room| room["room"] == "left"));
+}
+
+#[tokio::test]
+async fn a_node_that_stood_still_neither_sends_nor_settles_what_is_no_longer_its_own() {
+    const ROOMS: [&str; 3] = ["a", "b", "c"];
+    let redis = RedisServer::start();
+    let mut receiver = Receiver::start().await;
+    let first = process_node(&receiver, &redis).await;
+    let started = receiver.next_of("node.started").await;
+    let second = process_node(&receiver, &redis).await;
+    receiver.next_of("node.started").await;
+    // It stands still between the request and its answer, in the middle of a page of each room.
+    let (id, mut stands_still) = (first.id().to_string(), false);
+    receiver.answer(move |webhook| {
+        if webhook.data()["offset"] == 5 && !stands_still {
+            stands_still = true;
+            let sent = std::process::Command::new("kill").args(["-STOP", &id]).status().unwrap();
+            assert!(sent.success());
+        }
+        Reply::Status(204)
+    });
+    let mut client = second.connecting().join().await;
+    let mut told = Vec::new();
+    let mut count = 0;
+    for until in [40, 60] {
+        for number in count..until {
+            for room in ROOMS {
+                let ack = client.ask("message", json!({"roomName": room, "n": number})).await;
+                assert_eq!(ack["offset"], number + 1, "{ack}");
+            }
+        }
+        count = until;
+        let is_done = |told: &[Received]| {
+            let rooms = in_order(told);
+            ROOMS.iter().all(|room| rooms.get(*room).is_some_and(|it| it.len() as u64 == until))
+        };
+        while !is_done(&told) {
+            told.push(receiver.next().await);
+        }
+        if until == 40 {
+            while !told.iter().any(|it| it.kind() == "node.lost") {
+                told.push(receiver.next().await);
+            }
+            first.signal("-CONT");
+            // It is among them again, and had the answer that it was waiting for.
+            loop {
+                let next = receiver.next().await;
+                told.push(next.clone());
+                if next.kind() == "node.started" {
+                    assert_eq!(next.data(), started.data());
+                    break;
+                }
+            }
+        }
+    }
+    for offsets in in_order(&told).values() {
+        assert!(offsets.is_sorted(), "{offsets:?}");
+    }
+    // What was under way when it stood still came twice, and nothing else.
+    let count = told.iter().filter(|it| it.kind() == "message.created").count() as u64;
+    assert!(count <= 60 * 3 + 3 * 16, "{count} webhooks for {} messages", 60 * 3);
 }

@@ -7,8 +7,17 @@ begin_to_add()
 if kind == 'user' and (call('SISMEMBER', prefix .. ':online', name) == 1) ~= holds then
   return 0
 end
-if kind == 'room' and not holds and call('PUBSUB', 'NUMSUB', prefix .. ':room:' .. name)[2] > 0 then
-  return 0
+if kind == 'room' and not holds then
+  if call('PUBSUB', 'NUMSUB', prefix .. ':room:' .. name)[2] > 0 then
+    return 0
+  end
+  -- Where the last member on another node has left meanwhile, that node tells it when it is time: five seconds later,
+  -- less what the writing down of it may have taken.
+  local left, time = call('HGET', prefix .. ':told:left', name), call('TIME')
+  if left and time[1] * 1000 + math.floor(time[2] / 1000) < left + 4000 then
+    return 0
+  end
+  call('HDEL', prefix .. ':told:left', name)
 end
 if kind == 'node' and not holds and ARGV[2] == '' then
   -- It stops in order; it may be seen among the others for some moments yet.

@@ -27,7 +27,11 @@
 --   hooks:droppable  sorted set: <number>:<stream> of those that may be dropped
 --   hooks:failed     stream: those that were given up
 --   hooks:state      hash: pending, dropped, failed: how many
---   told:<kind>      set: the nodes that the backend was told are alive, the users online, the rooms occupied
+--   told:<kind>      set: the nodes that the backend was told are alive (node), the users online (user), the rooms
+--                    occupied (room)
+--   told:left        hash: room -> when its last member on any node left (ms), until it is vacated
+--   told:left:<node>   a node that has stopped in order, for some moments
+--   told:era         the era (seed) in which all rooms were looked at, told:occupied: set: those rooms
 --   revoked          hash: id -> a revocation of tokens
 --   revoked:order    sorted set: their ids by the version at which they were added
 --   revoked:ends     sorted set: their ids by when they are over
