@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Runs every test there is, or one part of them:  ./test.sh [rust|cluster|clients|python|angular|browser|openapi|docs|admin]
+# Runs every test there is, or one part of them:  ./test.sh [rust|cluster|clients|python|package|angular|browser|openapi|docs|admin]
 #
 # What is missing is installed: npm packages and a Python venv in the project, system packages by apt-get.
 # ROOMCAST_BIN=/path/to/roomcast tests that binary instead of building one (all but rust).
-# CHROMIUM=/path/to/chromium names the browser of the angular, browser, docs and admin parts (default /usr/bin/chromium).
+# CHROMIUM=/path/to/chromium names the browser of the package, angular, browser, docs and admin parts (default /usr/bin/chromium).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 root=$PWD
 target=${CARGO_TARGET_DIR:-target}
 [[ $target = /* ]] || target=$root/$target
-parts=(rust cluster clients python angular browser openapi docs admin)
+parts=(rust cluster clients python package angular browser openapi docs admin)
 
 heading() { printf '\n=== %s ===\n' "$*"; }
 
@@ -149,6 +149,22 @@ python() {
   PYTHONDONTWRITEBYTECODE=1 run "$target/python-venv/bin/python" -m pytest
 }
 
+# The npm package, built from the types of this tree.
+client_package() {
+  node_packages packages/client
+  heading 'building @roomcast/client'
+  (cd packages/client && npm run --silent build)
+}
+
+package() {
+  build_server
+  [[ -n ${CHROMIUM:-} ]] || system_package chromium chromium
+  client_package
+  heading 'package: @roomcast/client, in Node.js and in Chromium'
+  cd packages/client
+  run node --test --test-reporter=spec --test-concurrency=2 --test-timeout=300000 test/*.test.mjs
+}
+
 openapi() {
   build_server
   python_packages "$target/openapi-venv" tests/openapi/requirements.txt
@@ -227,7 +243,7 @@ everything() {
 }
 
 case ${1-everything} in
-  rust | cluster | clients | python | angular | browser | openapi | docs | admin | everything) "${1-everything}" ;;
+  rust | cluster | clients | python | package | angular | browser | openapi | docs | admin | everything) "${1-everything}" ;;
   *) fail "unknown part \"$1\": one of ${parts[*]}, or nothing for all of them" ;;
 esac
 exit "$status"

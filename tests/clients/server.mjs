@@ -159,6 +159,12 @@ async function startNode(env) {
     url: `http://127.0.0.1:${port}`,
     /** The last lines of its log, for a failing story's report. */
     tail,
+    /** Ends it without a word, as a crash does. */
+    async kill() {
+      child.kill('SIGKILL');
+      await exited;
+      await forget();
+    },
     /** Asks it to stop, as an orchestrator does, and holds it to a clean exit. */
     async stop() {
       child.kill('SIGTERM');

@@ -1,0 +1,11 @@
+export { Client, connect } from './client.js';
+export { RoomcastError, type ClientCode } from './errors.js';
+export type { EventMap } from './listeners.js';
+export type { Gap, Joined, Position, Reset, RoomStates } from './membership.js';
+export type { RoomKey } from './names.js';
+export type { ClientOptions, ClientStates, RequestMap } from './options.js';
+export type { Accepted, SendEvent } from './outbox.js';
+export type { UserPresence } from './presence.js';
+export { Room, type Received } from './room.js';
+export type { Token, TokenSource } from './token.js';
+export type * from './events.js';
