@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test there is, or one part of them:  ./test.sh [rust|cluster|clients|python|package|angular|browser|openapi|docs|admin]
+# Runs every test there is, or one part of them:  ./test.sh [rust|cluster|clients|python|package|nestjs|angular|browser|openapi|docs|admin]
 #
 # What is missing is installed: npm packages and a Python venv in the project, system packages by apt-get.
 # ROOMCAST_BIN=/path/to/roomcast tests that binary instead of building one (all but rust).
@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 root=$PWD
 target=${CARGO_TARGET_DIR:-target}
 [[ $target = /* ]] || target=$root/$target
-parts=(rust cluster clients python package angular browser openapi docs admin)
+parts=(rust cluster clients python package nestjs angular browser openapi docs admin)
 
 heading() { printf '\n=== %s ===\n' "$*"; }
 
@@ -165,6 +165,17 @@ package() {
   run node --test --test-reporter=spec --test-concurrency=2 --test-timeout=300000 test/*.test.mjs
 }
 
+# Gateways on Node's own Socket.IO server and behind roomcast: the same stories.
+nestjs() {
+  build_server
+  node_packages packages/nestjs
+  heading 'nestjs: gateways on Socket.IO and behind roomcast'
+  cd packages/nestjs
+  run npx --no-install tsc -p tsconfig.json
+  run npx --no-install tsc -p test/app/tsconfig.json
+  run node --test --test-reporter=spec --test-timeout=300000 test/*.test.mjs
+}
+
 openapi() {
   build_server
   python_packages "$target/openapi-venv" tests/openapi/requirements.txt
@@ -243,7 +254,7 @@ everything() {
 }
 
 case ${1-everything} in
-  rust | cluster | clients | python | package | angular | browser | openapi | docs | admin | everything) "${1-everything}" ;;
+  rust | cluster | clients | python | package | nestjs | angular | browser | openapi | docs | admin | everything) "${1-everything}" ;;
   *) fail "unknown part \"$1\": one of ${parts[*]}, or nothing for all of them" ;;
 esac
 exit "$status"
