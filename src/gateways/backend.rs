@@ -19,6 +19,10 @@ use crate::{
 /// just then would be lost.
 const IDLE: Duration = Duration::from_secs(4);
 
+/// How often an HTTP/2 connection is probed, and how long the answer may take. A request that takes too long does not
+/// end such a connection, so without probes a dead one would be asked again and again.
+const PROBE: Duration = Duration::from_secs(2);
+
 /// An address of the backend's, and the connections to it.
 #[derive(Debug)]
 pub(super) struct BackendClient {
@@ -40,6 +44,9 @@ impl BackendClient {
             // The backend may have begun with the first one.
             .retry(retry::never())
             .pool_idle_timeout(IDLE)
+            .http2_keep_alive_interval(PROBE)
+            .http2_keep_alive_timeout(PROBE)
+            .http2_keep_alive_while_idle(true)
             .user_agent(concat!("roomcast/", env!("CARGO_PKG_VERSION")));
         if url.scheme() == "http" {
             // Plain HTTP needs no root certificates, which the machine may lack.
