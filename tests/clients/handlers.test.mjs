@@ -1,10 +1,10 @@
-// Events of an application's own, answered by its backend: acknowledgements with several arguments, and binary both ways.
+// Events of an application's own, answered by its backend: acknowledgements with several arguments, binary both ways, and effects.
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { Webhook } from 'standardwebhooks';
-import { connect } from './client.mjs';
+import { arrived, connect, next } from './client.mjs';
 import { within, withServer } from './server.mjs';
 
 const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
@@ -69,3 +69,38 @@ for (const version of [4, 3, 2]) {
     });
   }
 }
+
+test('what an answer brings about reaches clients wherever they are', async (t) => {
+  // Who joins, and whom it tells, are the backend's to say. With two nodes, every other client is on the other one.
+  const answers = {
+    enter: ({ args: [room] }) => ({ join: [room], silent: true, ack: [room] }),
+    tell: ({ args: [target] }) => ({ emit: [{ event: 'told', data: { target: Object.keys(target)[0] }, volatile: true, ...target }], ack: ['told'] }),
+  };
+  const backend = await startBackend((request) => {
+    if (request.type === 'connect') return { client: { userId: request.handshake.auth.name } };
+    return answers[request.event](request);
+  });
+  t.after(backend.close);
+  const sockets = [];
+  const tell = async (server) => {
+    const client = async (name) => {
+      const socket = await connect(server, { auth: { name } });
+      sockets.push(socket);
+      return socket;
+    };
+    const [ann, bob, cid, dan] = [await client('ann'), await client('bob'), await client('cid'), await client('dan')];
+    for (const one of [bob, cid]) assert.deepEqual(await askAll(one, 'enter', 'tea'), ['tea']);
+    const told = async (who, target, expected) => {
+      assert.deepEqual(await askAll(ann, 'tell', target), ['told']);
+      for (const one of who) assert.deepEqual(await next(one, 'told'), { target: expected });
+    };
+    await told([bob, cid], { rooms: ['tea'] }, 'rooms');
+    await told([cid], { rooms: ['tea'], except: { users: ['bob'] } }, 'rooms');
+    await told([bob, cid, dan], { users: ['bob', 'cid', 'dan'] }, 'users');
+    await told([dan], { clients: [dan.id] }, 'clients');
+    await told([ann, bob, cid, dan], { everyone: true }, 'everyone');
+    for (const [one, count] of [[ann, 1], [bob, 3], [cid, 4], [dan, 3]]) assert.equal(arrived(one, 'told').length, count);
+  };
+  const env = { HANDLER_URL: backend.url, HANDLER_SECRET: secret, HANDLER_CONNECT: 'true' };
+  await withServer(env, tell, () => sockets.forEach((socket) => socket.close()), (message) => t.diagnostic(message));
+});

@@ -218,3 +218,37 @@ async fn health_tells_that_the_backend_answers_again() {
     client.ack(ack).await;
     assert_eq!(detail(&server.get("/health").await.expect(200)), "answering");
 }
+
+/// Ten thousand of them are a measurement (`bench/handlers.js --hold`).
+#[tokio::test]
+async fn many_clients_that_wait_cost_nobody_else_anything() {
+    const CLIENTS: usize = 200;
+    let backend = Backend::start().await;
+    let server = backend
+        .server(|config| {
+            config.handler_concurrency = 4;
+            config.handler_timeout = Duration::from_hours(1);
+        })
+        .await;
+    let mut waiting = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = server.client().await;
+        let ack = client.ask_later("e", json!({"x": "y".repeat(1_000)})).await.unwrap();
+        waiting.push((client, ack));
+    }
+    server.until(|figures| figures.contains("roomcast_handler_waiting 196\n")).await;
+    let figures = server.get("/metrics").await.text;
+    assert!(figures.contains("roomcast_handler_under_way 4\n"), "{figures}");
+    let held = figures.lines().find_map(|line| line.strip_prefix("roomcast_held_bytes ")).unwrap();
+    let each = held.parse::<f64>().unwrap() / f64::from(u32::try_from(CLIENTS).unwrap());
+    assert!((1_000.0..10_000.0).contains(&each), "{each} bytes for each client");
+    // What is not asked does not wait.
+    let mut other = server.client().await;
+    assert_eq!(other.ask("join-room", json!("r")).await["success"], true);
+    assert_eq!(other.ask("heartbeat", json!(null)).await["success"], true);
+    let _answering = backend.always(|_| json!({"ack": ["done"]}));
+    for (client, ack) in &mut waiting {
+        assert_eq!(client.ack(*ack).await, "done");
+    }
+    server.until(|figures| figures.contains("roomcast_handler_waiting 0\n")).await;
+}
