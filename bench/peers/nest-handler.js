@@ -1,5 +1,6 @@
 // A NestJS gateway with an event that does nothing: on Socket.IO, or behind roomcast if NEST_ADAPTER names its package.
 import 'reflect-metadata';
+import { cpSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
@@ -21,7 +22,10 @@ Module({ providers: [NothingGateway] })(AppModule);
 const { NEST_ADAPTER, ROOMCAST_URL, HANDLER_SECRET, PORT } = process.env;
 const app = await NestFactory.create(AppModule, { logger: ['error', 'warn'] });
 if (NEST_ADAPTER) {
-  const { RoomcastAdapter } = createRequire(import.meta.url)(NEST_ADAPTER);
+  // Copied to where it finds the NestJS of this application.
+  cpSync(`${NEST_ADAPTER}/dist`, 'target/nestjs', { recursive: true });
+  writeFileSync('target/nestjs/package.json', '{"type": "commonjs"}');
+  const { RoomcastAdapter } = createRequire(import.meta.url)('../target/nestjs/index.js');
   app.useWebSocketAdapter(new RoomcastAdapter(app, { url: ROOMCAST_URL, apiKey: 'key', secret: HANDLER_SECRET, path: '/roomcast' }));
 } else {
   app.useWebSocketAdapter(new IoAdapter(app));
