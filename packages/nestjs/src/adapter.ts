@@ -85,6 +85,7 @@ export class RoomcastAdapter extends AbstractWsAdapter {
   override async dispose(): Promise<void> {
     this.clients.close();
     await this.outbox.settledWithin(DISPOSE_MS);
+    await this.outbox.close();
   }
 
   /** Runs a handler, and waits for its end; for that of a stream only until it is known to be one. */

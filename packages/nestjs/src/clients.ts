@@ -12,6 +12,8 @@ import { decode } from './values';
 
 /** How often clients are looked for that have gone without a word. */
 const SWEEP_MS = 600_000;
+/** How long after a node has appeared: the clients of one that it replaces have gone, and nobody tells of them. */
+const NEW_NODE_MS = 30_000;
 
 /** How many clients of whose connection nobody has told make a warning, if none was told of. */
 const STRANGERS = 20;
@@ -22,6 +24,7 @@ export class Clients {
   private arrivals = new Map<string, number>();
   private strangers = 0;
   private hasConnects = false;
+  private readonly nodes = new Set<string>();
 
   constructor(
     private readonly server: RoomcastServer,
@@ -31,7 +34,7 @@ export class Clients {
   ) {
     outbox.onGone = (id) => this.forget(id);
     outbox.arrivedAt = (id) => this.arrivals.get(id) ?? 0;
-    this.sweeper = setInterval(() => void this.sweep(), SWEEP_MS);
+    this.sweeper = setInterval(() => void this.sweep(SWEEP_MS), SWEEP_MS);
     this.sweeper.unref();
   }
 
@@ -41,6 +44,7 @@ export class Clients {
 
   /** Answers a request. `gone` is aborted when nobody waits for the answer any more. */
   answer(request: RoomcastRequest, gone: AbortSignal): Promise<Reply> {
+    this.meet(request.node);
     switch (request.type) {
       case 'connect':
         return this.connect(request, gone);
@@ -49,6 +53,12 @@ export class Clients {
       case 'disconnect':
         return this.disconnect(request);
     }
+  }
+
+  private meet(node: string): void {
+    if (this.nodes.has(node)) return;
+    if (this.nodes.size > 0) setTimeout(() => void this.sweep(NEW_NODE_MS), NEW_NODE_MS).unref();
+    this.nodes.add(node);
   }
 
   private async connect(request: RoomcastRequest, gone: AbortSignal): Promise<Reply> {
@@ -123,7 +133,7 @@ export class Clients {
       return this.refused(error);
     }
     if (gone.aborted) {
-      this.logger.warn(`roomcast did not wait for the answer to "${event}": what it was to do does not happen`);
+      this.logger.warn(`roomcast did not wait for the answer to "${event}", so what it was to do does not happen: let answerWithin be less than HANDLER_TIMEOUT`);
       answering.abandon();
       return { status: 204 };
     }
@@ -187,10 +197,10 @@ export class Clients {
   }
 
   /** Forgets clients that have gone without a word: that they have is told at most once, and to one process. */
-  private async sweep(): Promise<void> {
+  private async sweep(silence: number): Promise<void> {
     try {
       for (const namespace of this.server.namespaces.values()) {
-        const before = Date.now() - SWEEP_MS;
+        const before = Date.now() - silence;
         const silent = [...namespace.sockets.values()].filter((socket) => socket.seenAt < before);
         const connected = silent.length ? await this.outbox.connectedIds(namespace.name) : undefined;
         if (!connected) continue;

@@ -1,15 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Logger } from '@nestjs/common';
+import { Api, isNotFound, PIPELINED, RoomcastApiError } from './api';
 import { type Effect, type Emission, emissionText } from './effects';
 import type { Settings } from './options';
 
-/** How often, and for how long, a call is tried where that may help. */
-const ATTEMPTS = 5;
-const TIMEOUT_MS = 10_000;
-
 /** What may wait. Further effects are dropped. */
-const MAX_WAITING = 10_000;
+const MAX_WAITING = 100_000;
 const MAX_WAITING_BYTES = 64_000_000;
 
 /** How long an effect may wait for its turn, in milliseconds. */
@@ -20,18 +17,6 @@ const ARRIVAL_MS = 3000;
 
 /** The name of a room in which nobody is. */
 const NO_ROOM = randomUUID();
-
-/** A refusal of roomcast's HTTP API. */
-export class RoomcastApiError extends Error {
-  override readonly name = 'RoomcastApiError';
-
-  constructor(
-    readonly status: number,
-    message: string,
-  ) {
-    super(message);
-  }
-}
 
 /** A connection in roomcast's lists. */
 export interface ListedConnection {
@@ -44,10 +29,22 @@ export interface ListedConnection {
   connectedAt: string;
 }
 
-/** roomcast's HTTP API. Effects are done one after the other, in the order in which they were added. */
+/** An effect that waits for its turn. */
+interface Waiting {
+  effect: Effect;
+  bytes: number;
+  since: number;
+  done: () => void;
+}
+
+/** What is done by roomcast's HTTP API: effects in the order in which they were added, and questions. */
 export class Outbox {
+  private readonly api: Api;
+  private readonly queue: Waiting[] = [];
+  /** Effects that are under way: several only of those that are sent. */
+  private readonly underWay = new Set<Promise<void>>();
+  private isPumping = false;
   private tail: Promise<void> = Promise.resolve();
-  private waiting = 0;
   private waitingBytes = 0;
   private dropped = 0;
   /** What is called when a client turns out to have gone. */
@@ -58,32 +55,64 @@ export class Outbox {
   constructor(
     private readonly settings: Settings,
     readonly logger: Logger,
-  ) {}
+  ) {
+    this.api = new Api(settings);
+  }
+
+  /** Ends all calls. */
+  close(): Promise<void> {
+    return this.api.close();
+  }
 
   /** Does an effect after all that were added before. Nobody waits for it: a failure is logged. */
   add(effect: Effect): void {
     const bytes = effect.kind === 'emit' ? effect.emission.args.length : 200;
-    if (this.waiting >= MAX_WAITING || this.waitingBytes + bytes > MAX_WAITING_BYTES) {
+    if (this.queue.length >= MAX_WAITING || this.waitingBytes + bytes > MAX_WAITING_BYTES) {
       if (this.dropped++ === 0) this.logger.error('roomcast does not take what is sent fast enough: further effects are dropped');
       return;
     }
-    this.waiting += 1;
     this.waitingBytes += bytes;
-    const since = Date.now();
-    this.tail = this.tail
-      .then(() => {
-        if (Date.now() - since <= MAX_WAIT_MS) return this.carryOut(effect);
-        this.dropped += 1;
-      })
-      .catch((error: unknown) => this.logger.error(`${describe(effect)} has failed: ${reason(error)}`))
-      .finally(() => {
-        this.waiting -= 1;
-        this.waitingBytes -= bytes;
-        if (this.waiting === 0 && this.dropped > 0) {
-          this.logger.error(`${this.dropped} effects were dropped: roomcast was not there in time`);
-          this.dropped = 0;
-        }
+    const before = this.tail;
+    const done = new Promise<void>((done) => this.queue.push({ effect, bytes, since: Date.now(), done }));
+    this.tail = Promise.all([before, done]).then(() => {});
+    if (!this.isPumping) void this.pump();
+  }
+
+  private async pump(): Promise<void> {
+    this.isPumping = true;
+    let at = 0;
+    for (; at < this.queue.length; at++) {
+      const waiting = this.queue[at];
+      this.waitingBytes -= waiting.bytes;
+      // What is only sent need not wait for what was sent before: it takes its turn on the same connection.
+      const isSent = waiting.effect.kind === 'emit' && !this.isArriving(waiting.effect.emission);
+      while (this.underWay.size > 0 && (!isSent || this.underWay.size >= PIPELINED || this.api.retrying > 0)) await Promise.race(this.underWay);
+      const work = this.carryOutInTime(waiting);
+      this.underWay.add(work);
+      void work.then(() => {
+        this.underWay.delete(work);
+        waiting.done();
       });
+      if (!isSent) await work;
+      // Taking them out one by one would move all others each time.
+      if (at >= 1000) this.queue.splice(0, at + 1), (at = -1);
+    }
+    this.queue.length = 0;
+    this.isPumping = false;
+    if (this.dropped > 0) this.logger.error(`${this.dropped} effects were dropped: roomcast was not there in time`);
+    this.dropped = 0;
+  }
+
+  private async carryOutInTime({ effect, since }: Waiting): Promise<void> {
+    if (Date.now() - since > MAX_WAIT_MS) {
+      this.dropped += 1;
+      return;
+    }
+    try {
+      await this.carryOut(effect);
+    } catch (error) {
+      this.logger.error(`${describe(effect)} has failed: ${reason(error)}`);
+    }
   }
 
   /** Resolves when everything that was added before has been done. */
@@ -102,14 +131,14 @@ export class Outbox {
   /** Acknowledges an event that was answered with 202. */
   acknowledge(id: string, args: string): void {
     // Roomcast may not have read the answer yet that says that this follows.
-    const run = () => this.arriving(Date.now(), () => this.call('POST', `acks/${encodeURIComponent(id)}`, `{"args":${args}}`));
+    const run = () => this.arriving(Date.now(), () => this.api.call({ method: 'POST', path: `acks/${encodeURIComponent(id)}`, body: `{"args":${args}}` }));
     this.add({ kind: 'call', run: () => run().then(() => {}) });
   }
 
   /** Sends an event and waits for what the clients acknowledge. */
   async ask(emission: Emission, timeoutMs: number): Promise<{ responses: { clientId: string; args: unknown[] }[]; timedOut: string[] }> {
     const text = `${emissionText(emission, false).slice(0, -1)},"ack":{"timeoutMs":${timeoutMs}}}`;
-    return (await this.call('POST', 'events', text, timeoutMs + TIMEOUT_MS)) as never;
+    return (await this.api.call({ method: 'POST', path: 'events', body: text, timeout: timeoutMs + 10_000 })) as never;
   }
 
   /** The clients of a namespace, or of one of its rooms. */
@@ -132,7 +161,7 @@ export class Outbox {
   private async *pages(namespace: string, room?: string): AsyncGenerator<{ items: ListedConnection[]; partial?: boolean }> {
     const query = new URLSearchParams({ namespace, limit: '1000', ...(room !== undefined && { room }) });
     for (;;) {
-      const page = (await this.call('GET', `connections?${query}`)) as { items: ListedConnection[]; nextCursor: string | null };
+      const page = (await this.api.call({ method: 'GET', path: `connections?${query}` })) as { items: ListedConnection[]; nextCursor: string | null };
       yield page;
       if (page.nextCursor === null) return;
       query.set('cursor', page.nextCursor);
@@ -143,7 +172,7 @@ export class Outbox {
   async connection(clientId: string, namespace: string): Promise<ListedConnection | undefined> {
     try {
       const query = new URLSearchParams({ namespace });
-      return (await this.call('GET', `connections/${encodeURIComponent(clientId)}?${query}`)) as ListedConnection;
+      return (await this.api.call({ method: 'GET', path: `connections/${encodeURIComponent(clientId)}?${query}` })) as ListedConnection;
     } catch (error) {
       if (isNotFound(error)) return undefined;
       throw error;
@@ -165,12 +194,17 @@ export class Outbox {
     }
   }
 
+  /** Whether a client that it is for may not be there yet. */
+  private isArriving(emission: Emission): boolean {
+    const only = onlyClient(emission);
+    return only !== undefined && this.arrivedAt(only) + ARRIVAL_MS > Date.now();
+  }
+
   private async send(emission: Emission): Promise<void> {
     const text = emissionText(emission, this.settings.history);
-    const { clients, rooms } = emission.target;
-    const only = clients.length === 1 && !rooms.length ? clients[0] : undefined;
+    const only = onlyClient(emission);
     const isMissing = async () => {
-      const { notFound } = (await this.call('POST', 'events', text)) as { notFound: string[] };
+      const { notFound } = (await this.api.callInTurn({ method: 'POST', path: 'events', body: text })) as { notFound: string[] };
       if (only !== undefined && notFound.includes(only)) throw new RoomcastApiError(404, `client ${only} is not connected`);
     };
     try {
@@ -183,12 +217,12 @@ export class Outbox {
   }
 
   async join(clientId: string, rooms: readonly string[]): Promise<void> {
-    await this.ofClient(clientId, () => this.call('POST', `connections/${encodeURIComponent(clientId)}/rooms`, JSON.stringify({ rooms })));
+    await this.ofClient(clientId, () => this.api.call({ method: 'POST', path: `connections/${encodeURIComponent(clientId)}/rooms`, body: JSON.stringify({ rooms }) }));
   }
 
   async leave(clientId: string, rooms: readonly string[]): Promise<void> {
     const query = rooms.map((room) => `room=${encodeURIComponent(room)}`).join('&');
-    await this.ofClient(clientId, () => this.call('DELETE', `connections/${encodeURIComponent(clientId)}/rooms?${query}`));
+    await this.ofClient(clientId, () => this.api.call({ method: 'DELETE', path: `connections/${encodeURIComponent(clientId)}/rooms?${query}` }));
   }
 
   /** Waits until roomcast has done all that concerns a client's last event: a change of its rooms takes its turn behind it. */
@@ -197,7 +231,7 @@ export class Outbox {
   }
 
   async disconnect(clientId: string): Promise<void> {
-    await this.ofClient(clientId, () => this.call('DELETE', `connections/${encodeURIComponent(clientId)}`));
+    await this.ofClient(clientId, () => this.api.call({ method: 'DELETE', path: `connections/${encodeURIComponent(clientId)}` }));
   }
 
   private async ofClient(clientId: string, work: () => Promise<unknown>): Promise<void> {
@@ -221,42 +255,10 @@ export class Outbox {
       }
     }
   }
-
-  private async call(method: string, path: string, body?: string, timeout = TIMEOUT_MS): Promise<unknown> {
-    const headers: Record<string, string> = { authorization: `Bearer ${this.settings.apiKey()}` };
-    if (body !== undefined) headers['content-type'] = 'application/json';
-    // What is sent again with the same key is done once.
-    if (method === 'POST') headers['idempotency-key'] = randomUUID();
-    const url = new URL(path, this.settings.url);
-    for (let attempt = 1; ; attempt++) {
-      let wait = 100 * 2 ** attempt;
-      let failure: unknown;
-      try {
-        const response = await fetch(url, { method, headers, body, redirect: 'manual', signal: AbortSignal.timeout(timeout) });
-        const text = await response.text();
-        if (response.ok) return text === '' ? undefined : JSON.parse(text);
-        failure = new RoomcastApiError(response.status, messageOf(text) ?? `roomcast answered with status ${response.status}`);
-        if (response.status !== 429 && response.status !== 503) throw failure;
-        wait = Math.min(Number(response.headers.get('retry-after')) * 1000 || wait, 5000);
-      } catch (error) {
-        if (error === failure || attempt >= ATTEMPTS) throw error;
-        failure = error;
-      }
-      if (attempt >= ATTEMPTS) throw failure;
-      await pause(wait);
-    }
-  }
 }
 
-const isNotFound = (error: unknown): boolean => error instanceof RoomcastApiError && error.status === 404;
-
-function messageOf(text: string): string | undefined {
-  try {
-    const { message } = JSON.parse(text) as { message?: unknown };
-    return message === undefined ? undefined : [message].flat().join(', ');
-  } catch {
-    return undefined;
-  }
+function onlyClient({ target: { clients, rooms } }: Emission): string | undefined {
+  return clients.length === 1 && !rooms.length ? clients[0] : undefined;
 }
 
 function reason(error: unknown): string {

@@ -78,6 +78,8 @@ export const settings = (url) => ({
   HANDLER_URL: `${url}/roomcast`,
   HANDLER_SECRET: secret,
   HANDLER_EVENTS: '*',
+  // A busy machine is slow, and nothing else.
+  HANDLER_TIMEOUT: '10s',
   HANDLER_CONNECT: 'true',
   HANDLER_DISCONNECT: 'true',
   HANDLER_HEADERS: 'authorization,cookie',
