@@ -33,67 +33,110 @@ export interface Call {
   timeout?: number;
 }
 
+/** A call that was made in turn and has no result yet. */
+interface Outstanding {
+  call: Call;
+  /** What is sent again with the same key is done once. */
+  key: string;
+  attempts: number;
+  done: (result: unknown) => void;
+  failed: (error: unknown) => void;
+}
+
+/** What became of an attempt: a result, or a failure after which it may be tried again, perhaps after a time. */
+type Outcome = { result: unknown } | { failure: unknown; wait?: number };
+
 /** roomcast's HTTP API. */
 export class Api {
-  /** Calls in order: roomcast answers those of one connection one after the other, and need not be waited for. */
-  private readonly line: Client;
+  /** The connection for calls in turn: roomcast answers those of one connection one after the other, so they need not be waited for. */
+  private line?: Client;
+  private readonly outstanding: Outstanding[] = [];
+  private isClosed = false;
   /** Calls that may overtake one another. */
   private readonly pool: Pool;
-  private readonly prefix: string;
-  /** How many calls of the line are tried again: what was sent behind them waits. */
-  retrying = 0;
 
   constructor(private readonly settings: Settings) {
-    const { origin, pathname } = settings.url;
-    this.line = new Client(origin, { pipelining: PIPELINED });
-    this.pool = new Pool(origin, { connections: 64, pipelining: 1 });
-    this.prefix = pathname;
+    this.line = this.connection();
+    this.pool = new Pool(settings.url.origin, { connections: 64, pipelining: 1 });
   }
 
   /** Closes the connections. */
   async close(): Promise<void> {
-    await Promise.all([this.line.destroy(), this.pool.destroy()]);
+    this.isClosed = true;
+    await Promise.all([this.line?.destroy(), this.pool.destroy()]);
   }
 
   /** Makes a call. */
-  call(call: Call): Promise<unknown> {
-    return this.attempt(this.pool, call);
-  }
-
-  /** Makes a call that takes its turn behind all calls of this kind that were made before. */
-  callInTurn(call: Call): Promise<unknown> {
-    return this.attempt(this.line, call);
-  }
-
-  private async attempt(by: Dispatcher, call: Call): Promise<unknown> {
-    // What is sent again with the same key is done once.
+  async call(call: Call): Promise<unknown> {
     const key = randomUUID();
-    let isRetried = false;
-    try {
-      for (let attempt = 1; ; attempt++) {
-        const outcome = await this.send(by, call, key);
-        if ('result' in outcome) return outcome.result;
-        if (attempt >= ATTEMPTS) throw outcome.failure;
-        if (by === this.line && !isRetried) {
-          isRetried = true;
-          this.retrying += 1;
-        }
-        await pause(outcome.wait || 100 * 2 ** attempt);
-      }
-    } finally {
-      if (isRetried) this.retrying -= 1;
+    for (let attempt = 1; ; attempt++) {
+      const outcome = await this.attempt(this.pool, call, key);
+      if ('result' in outcome) return outcome.result;
+      if (attempt >= ATTEMPTS || this.isClosed) throw outcome.failure;
+      await pause(outcome.wait || patience(attempt));
     }
   }
 
-  private async send(by: Dispatcher, { method, path, body, timeout = TIMEOUT_MS }: Call, key: string): Promise<{ result: unknown } | { failure: unknown; wait?: number }> {
+  /** Makes a call that takes its turn behind all calls of this kind that were made before, even where they are tried again. */
+  callInTurn(call: Call): Promise<unknown> {
+    return new Promise((done, failed) => {
+      const outstanding: Outstanding = { call, key: randomUUID(), attempts: 0, done, failed };
+      this.outstanding.push(outstanding);
+      if (this.line) void this.take(this.line, outstanding);
+    });
+  }
+
+  private connection(): Client {
+    return new Client(this.settings.url.origin, { pipelining: PIPELINED });
+  }
+
+  private async take(line: Client, outstanding: Outstanding): Promise<void> {
+    outstanding.attempts += 1;
+    try {
+      const outcome = await this.attempt(line, outstanding.call, outstanding.key);
+      if ('failure' in outcome) return this.repeat(line, outcome.failure, outcome.wait);
+      this.settle(outstanding);
+      outstanding.done(outcome.result);
+    } catch (error) {
+      this.settle(outstanding);
+      outstanding.failed(error);
+    }
+  }
+
+  private settle(outstanding: Outstanding): void {
+    const at = this.outstanding.indexOf(outstanding);
+    if (at >= 0) this.outstanding.splice(at, 1);
+  }
+
+  /** Gives up a connection on which a call has failed, and makes all calls again that have no result, in their order. */
+  private repeat(line: Client, failure: unknown, wait = 0): void {
+    // The first failure has done this for all.
+    if (line !== this.line) return;
+    this.line = undefined;
+    void line.destroy();
+    const again = () => {
+      for (const outstanding of [...this.outstanding]) {
+        if (outstanding.attempts < ATTEMPTS && !this.isClosed) continue;
+        this.settle(outstanding);
+        outstanding.failed(failure);
+      }
+      if (this.isClosed) return;
+      const next = (this.line = this.connection());
+      for (const outstanding of this.outstanding) void this.take(next, outstanding);
+    };
+    setTimeout(again, wait || patience(this.outstanding[0]?.attempts ?? 1));
+  }
+
+  private async attempt(by: Dispatcher, { method, path, body, timeout = TIMEOUT_MS }: Call, key: string): Promise<Outcome> {
     const headers: Record<string, string> = { authorization: `Bearer ${this.settings.apiKey()}` };
     if (body !== undefined) headers['content-type'] = 'application/json';
     if (method === 'POST') headers['idempotency-key'] = key;
     let status: number;
     let text: string;
-    let wait = 0;
+    let wait: number;
     try {
-      const options = { method, path: `${this.prefix}${path}`, headers, body, idempotent: true, blocking: false, headersTimeout: timeout, bodyTimeout: timeout };
+      const { pathname } = this.settings.url;
+      const options = { method, path: `${pathname}${path}`, headers, body, idempotent: true, blocking: false, headersTimeout: timeout, bodyTimeout: timeout };
       const response = await by.request(options);
       text = await response.body.text();
       status = response.statusCode;
@@ -107,6 +150,8 @@ export class Api {
     return { failure, wait };
   }
 }
+
+const patience = (attempt: number): number => 100 * 2 ** attempt;
 
 function messageOf(text: string): string | undefined {
   try {

@@ -86,7 +86,7 @@ export class Outbox {
       this.waitingBytes -= waiting.bytes;
       // What is only sent need not wait for what was sent before: it takes its turn on the same connection.
       const isSent = waiting.effect.kind === 'emit' && !this.isArriving(waiting.effect.emission);
-      while (this.underWay.size > 0 && (!isSent || this.underWay.size >= PIPELINED || this.api.retrying > 0)) await Promise.race(this.underWay);
+      while (this.underWay.size > 0 && (!isSent || this.underWay.size >= PIPELINED)) await Promise.race(this.underWay);
       const work = this.carryOutInTime(waiting);
       this.underWay.add(work);
       void work.then(() => {
