@@ -188,7 +188,8 @@ angular() {
   [[ -n ${CHROMIUM:-} ]] || system_package chromium chromium
   node_packages tests/clients
   node_packages tests/angular
-  heading 'angular: ngx-socket-io, and an old client, in Chromium'
+  client_package
+  heading 'angular: ngx-socket-io, @roomcast/client, and an old client, in Chromium'
   cd tests/angular
   run node --test --test-reporter=spec --test-timeout=300000 ./*.test.mjs
 }
@@ -222,6 +223,7 @@ docs() {
   node_packages tests/docs/angular-20
   node_packages tests/docs/angular-22
   node_packages site
+  client_package
   local venv=$target/docs-venv
   python_packages "$venv" tests/clients/python/requirements.txt tests/docs/requirements.txt
   heading 'docs: examples, links, configurations, AsyncAPI and TypeScript'

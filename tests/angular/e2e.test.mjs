@@ -10,7 +10,7 @@ let site;
 let browser;
 
 before(async () => {
-  site = await serve(build());
+  site = await serve(build('room'));
   browser = await launch();
 });
 

@@ -54,8 +54,13 @@ export async function example(name) {
 
 /** A folder as a newcomer's, with these examples and files in it and what npm would have installed; `use` gets its path. */
 export async function withFolder(files, use, modules = ownModules) {
-  const folder = await mkdtemp(join(tmpdir(), 'roomcast-docs-'));
+  const home = await mkdtemp(join(tmpdir(), 'roomcast-docs-'));
+  const folder = join(home, 'app');
   try {
+    // This project's own package; Node looks for packages in the folder above, too.
+    await mkdir(join(home, 'node_modules/@roomcast'), { recursive: true });
+    await symlink(join(root, 'packages/client'), join(home, 'node_modules/@roomcast/client'));
+    await mkdir(folder);
     await symlink(modules, join(folder, 'node_modules'));
     for (const [name, text] of Object.entries(files)) {
       await mkdir(dirname(join(folder, name)), { recursive: true });
@@ -63,7 +68,7 @@ export async function withFolder(files, use, modules = ownModules) {
     }
     return await use(folder);
   } finally {
-    await rm(folder, { recursive: true });
+    await rm(home, { recursive: true });
   }
 }
 

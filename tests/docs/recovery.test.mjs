@@ -2,9 +2,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { pathToFileURL } from 'node:url';
-import { ask, disconnected, next } from '../clients/client.mjs';
-import { within } from '../clients/server.mjs';
+import { ask, next } from '../clients/client.mjs';
 import { story } from '../clients/story.mjs';
 import { example, python, root, run, start, withFolder } from './examples.mjs';
 import { network } from './network.mjs';
@@ -34,39 +32,27 @@ story('recovery', async ({ server, member }) => {
   });
 });
 
-story('the helper in JavaScript', async ({ connect }) => {
-  await withFolder({ 'recovering.mjs': await example('recovering.mjs') }, async (folder) => {
-    const { recovering } = await import(pathToFileURL(join(folder, 'recovering.mjs')).href);
-    const reader = await connect({ reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 20 });
-    const writer = await connect();
-    const gaps = [];
-    const room = recovering(reader, { onGap: (name) => gaps.push(name) });
-    const seen = [];
-    let waiting;
-    reader.on('message-reply', (message) => {
-      seen.push(message.n);
-      if (seen.length === waiting?.count) waiting.done();
-    });
-    const until = (count) => within(new Promise((done) => (waiting = { count, done })), `${count} messages`);
-    const say = (n) => ask(writer, 'message', { roomName: 'lobby', n });
-
-    assert.equal((await room.join('lobby')).success, true);
-    await next(reader, 'room-joined');
-    const first = until(3);
-    for (const n of [1, 2, 3]) await say(n);
-    await first;
-    assert.equal(room.offsetOf('lobby'), 3);
-
-    const gone = disconnected(reader);
-    reader.io.engine.close();
-    await gone;
-    for (const n of [4, 5, 6, 7]) await say(n);
-    const rest = until(8);
-    await next(reader, 'room-joined');
-    await say(8);
-    await rest;
-    assert.deepEqual(seen, [1, 2, 3, 4, 5, 6, 7, 8]);
-    assert.deepEqual(gaps, []);
+story('the package in JavaScript', { HISTORY_SIZE: '5' }, async ({ server, member }) => {
+  const writer = await member('log');
+  const say = (n) => ask(writer, 'message', { roomName: 'log', n });
+  const between = await network(server.port);
+  await withFolder({ 'recovering.mjs': await example('recovering.mjs') }, async (cwd) => {
+    const reader = start(process.execPath, ['recovering.mjs'], { cwd, env: { SERVER: between.url } });
+    try {
+      await next(writer, 'user-joined');
+      await say(1);
+      await reader.line('received 1');
+      between.cut();
+      await next(writer, 'user-left');
+      for (let n = 2; n <= 9; n++) await say(n);
+      between.restore();
+      await reader.line('received 9');
+      const told = ['received 1', 'the messages 2 to 4 are gone', ...[5, 6, 7, 8, 9].map((n) => `received ${n}`)];
+      assert.deepEqual(reader.lines(), told);
+    } finally {
+      await reader.stop();
+      between.close();
+    }
   });
 });
 

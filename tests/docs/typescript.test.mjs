@@ -95,6 +95,7 @@ for (const version of [20, 22]) {
     const service = 'export class SessionService {\n  token(): string {\n    return "";\n  }\n}\n';
     const [, module] = /^```ts\n(SocketIoModule\.forRoot.*)\n```$/m.exec(await readFile(join(root, 'README.md'), 'utf8'));
     const files = {
+      'roomcast.service.ts': await readFile(join(root, 'tests/angular/service/roomcast.service.ts'), 'utf8'),
       'room-socket.ts': await example('angular/room-socket.ts'),
       'session.service.ts': service,
       'module.ts': `import { SocketIoModule } from 'ngx-socket-io';\nexport const imported = ${module};\n`,

@@ -137,6 +137,7 @@ export class Client<E extends EventMap<E> = {}, R extends RequestMap<R> = {}> {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#attempt++;
     this.#outbox.failAll('closed', 'the client was closed: the event may have been done');
     this.socket.disconnect();
     this.#reconnects.clear();

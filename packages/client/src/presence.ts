@@ -7,6 +7,9 @@ export interface UserPresence {
   since: Timestamp;
 }
 
+/** How many users are kept: on a large server, those that were heard of last. */
+const LIMIT = 10_000;
+
 /** What was heard of users since the connection began. Presence is not recovered: it is forgotten with the connection. */
 export class Presence {
   readonly #users = new Map<string, UserPresence>();
@@ -32,7 +35,12 @@ export class Presence {
       if (known && known.status !== 'offline') return undefined;
     }
     if (this.#users.get(userId)?.status === now.status) return undefined;
+    this.#users.delete(userId);
     this.#users.set(userId, now);
+    for (const oldest of this.#users.keys()) {
+      if (this.#users.size <= LIMIT) break;
+      this.#users.delete(oldest);
+    }
     return userId;
   }
 

@@ -20,18 +20,27 @@ export async function fetchToken(source: TokenSource): Promise<TokenContent> {
   const claims = claimsOf(token);
   const subject = claims['sub'] ?? claims['id'];
   const user = typeof subject === 'string' || typeof subject === 'number' ? String(subject) : undefined;
-  return { token, user, lastsMs: expiresIn === undefined ? lifetime(claims) : expiresIn * 1000 };
+  return { token, user, lastsMs: lifetime(claims, expiresIn) };
 }
 
 /** When to renew a token that lasts so long: in good time before, however short it is. */
 export const renewalDelay = (lastsMs: number, renewBeforeMs: number): number => Math.max(lastsMs - Math.min(renewBeforeMs, lastsMs / 4), 1000);
 
-/** How long a token lasts, in milliseconds. The clock of this machine may be wrong: `iat` helps with one that is slow. */
-function lifetime({ exp, iat }: Record<string, unknown>): number | undefined {
-  if (typeof exp !== 'number') return undefined;
-  const left = exp * 1000 - Date.now();
-  const whole = typeof iat === 'number' ? (exp - iat) * 1000 : Infinity;
-  return Math.max(Math.min(left, whole), 0);
+/** How long a token lasts if nothing that is said of it can be right, in milliseconds. */
+const UNKNOWN_MS = 60_000;
+
+/** How long a token lasts, in milliseconds: the least that is said. The clock of this machine may be wrong. */
+function lifetime({ exp, iat }: Record<string, unknown>, expiresIn: number | undefined): number | undefined {
+  const said: number[] = [];
+  if (expiresIn !== undefined) said.push(expiresIn * 1000);
+  if (typeof exp === 'number') {
+    said.push(exp * 1000 - Date.now());
+    if (typeof iat === 'number') said.push((exp - iat) * 1000);
+  }
+  if (said.length === 0) return undefined;
+  // A new token that has expired already: the clock is fast.
+  const possible = said.filter((milliseconds) => milliseconds > 0);
+  return possible.length > 0 ? Math.min(...possible) : UNKNOWN_MS;
 }
 
 /** The claims of a JSON Web Token; empty if it is none. */

@@ -19,20 +19,22 @@ const post = async (server, path, body) => {
   return response.json();
 };
 
-story('thousands of messages through a network that breaks again and again', { HISTORY_SIZE: '10000' }, async ({ client, plain, net }) => {
-  const { room, seen } = watch(client());
-  await room.joined;
-  const writer = await plain();
-  for (let round = 0; round < 30; round++) {
-    const sent = write(writer, 'r', round * 100 + 1, round * 100 + 100);
-    net.cutAfter = 1 + round * 700;
-    await sent;
-  }
-  net.cutAfter = Infinity;
-  await seen.until(3000);
-  assert.deepEqual(seen.entries, range(1, 3000));
-  assert.equal(room.position.offset, 3000);
-});
+for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']]) {
+  story(`thousands of messages by ${transports} through a network that breaks again and again`, { HISTORY_SIZE: '10000' }, async ({ client, plain, net }) => {
+    const { room, seen } = watch(client({ socket: { transports } }));
+    await room.joined;
+    const writer = await plain();
+    for (let round = 0; round < 30; round++) {
+      const sent = write(writer, 'r', round * 100 + 1, round * 100 + 100);
+      net.cutAfter = 1 + round * 700;
+      await sent;
+    }
+    net.cutAfter = Infinity;
+    await seen.until(3000);
+    assert.deepEqual(seen.entries, range(1, 3000));
+    assert.equal(room.position.offset, 3000);
+  });
+}
 
 for (const limit of ['5', '1000', '0']) {
   story(`a long absence is caught up in order while others write, RECOVERY_LIMIT=${limit}`, { RECOVERY_LIMIT: limit, HISTORY_SIZE: '20000' }, async ({ client, plain, net }) => {

@@ -1,9 +1,30 @@
 // Tokens are renewed, presence is known, and a client comes back from whatever ends its connection.
 import assert from 'node:assert/strict';
+import { test } from 'node:test';
 import { inSeconds, SECRET, sign } from '../../../tests/clients/token.mjs';
+import { fetchToken } from '../dist/esm/token.js';
 import { ask, log, range, state, story, within, write } from './world.mjs';
 
 const AUTH = { JWT_SECRET: SECRET };
+
+test('the lifetime of a token is the least that is said and possible', async () => {
+  const lasts = async (claims, expiresIn) => {
+    const token = sign({ sub: 'ann', ...claims });
+    return (await fetchToken(() => (expiresIn === undefined ? token : { token, expiresIn }))).lastsMs;
+  };
+  const now = inSeconds(0);
+  const about = async (found, seconds) => assert.ok(Math.abs((await found) - seconds * 1000) <= 3000, `${await found} ms, not ${seconds} s`);
+  await about(lasts({ exp: now + 600 }), 600);
+  await about(lasts({ exp: now + 600 }, 60), 60);
+  await about(lasts({ exp: now + 30 }, 60), 30);
+  // A slow clock, and a fast one.
+  await about(lasts({ iat: now + 3600, exp: now + 4500 }), 900);
+  await about(lasts({ iat: now - 4500, exp: now - 3600 }), 900);
+  await about(lasts({ exp: now - 3600 }), 60);
+  assert.equal((await fetchToken(() => 'opaque')).lastsMs, undefined);
+  assert.equal((await fetchToken(() => ({ token: 'opaque', expiresIn: 60 }))).lastsMs, 60_000);
+  await assert.rejects(fetchToken(() => ({ token: '' })), TypeError);
+});
 
 story('a token is renewed in time, and the connection stays', AUTH, async ({ client }) => {
   const tokens = log();
