@@ -43,6 +43,13 @@ for (const [device, options] of Object.entries({ desktop: DESKTOP, phone: PHONE 
         await picture(ada.page, `playground-${device}-${colorScheme}-1-first-sight`);
         await accessible(ada.page);
         assert.ok(await ada.button('Send').isDisabled(), 'nothing can be sent before it is connected');
+        for (const label of ['Room to join', 'To room']) assert.equal(await ada.field(label).inputValue(), 'lobby');
+        assert.ok(await ada.field('Send me a copy').isChecked());
+        const top = async (id) => (await ada.page.locator(`#${id}`).boundingBox()).y;
+        for (const form of ['connect', 'join', 'send']) {
+          const isAbove = (await top('events')) < (await top(form));
+          assert.ok(isAbove || (device === 'desktop' && form === 'connect'), `the events are not above the form ${form}`);
+        }
 
         await ada.connect({ 'Client name': 'Ada', user: 'ada' });
         await grace.connect({ 'Client name': 'Grace', user: 'grace' });
@@ -56,11 +63,11 @@ for (const [device, options] of Object.entries({ desktop: DESKTOP, phone: PHONE 
         await ada.send('message', { Text: 'Is there coffee? ☕' });
         await grace.hears('in', 'message-reply', 'Is there coffee? ☕');
         const heard = await grace.payload('in', 'message-reply', 'coffee');
-        assert.deepEqual(heard, { roomName: 'lobby', message: 'Is there coffee? ☕', offset: 1 });
+        assert.deepEqual(heard, { roomName: 'lobby', message: 'Is there coffee? ☕', replyToSender: true, offset: 1 });
         await ada.says('ack-time', 'message, after');
         const ack = await ada.ack();
         assert.deepEqual([ack.success, ack.roomName, ack.offset], [true, 'lobby', 1]);
-        assert.equal(await ada.rows('in', 'message-reply').count(), 0, 'a sender does not hear itself');
+        await ada.hears('in', 'message-reply', 'Is there coffee? ☕');
 
         await grace.send('sendMessage', { Text: 'Freshly made.' });
         await ada.hears('in', 'newMessage', 'Freshly made.');
@@ -101,11 +108,54 @@ for (const [device, options] of Object.entries({ desktop: DESKTOP, phone: PHONE 
   }
 }
 
+test('"From a backend" has the right route for each kind of event', async () => {
+  await against(browser, { NODE_ENV: 'development', WEBSOCKET_NAMESPACE: '/,/chat' }, async (server, open) => {
+    const [ada, grace, eve] = [new Playground(await open()), new Playground(await open()), new Playground(await open())];
+    await ada.connect({ 'Client name': 'Ada', user: 'ada', Namespace: '/chat' });
+    await grace.connect({ 'Client name': 'Grace', user: 'grace', Namespace: '/chat' });
+    await eve.connect({ 'Client name': 'Eve', Namespace: '/chat' });
+    await ada.join('tea');
+    await grace.join('tea');
+    assert.equal(await ada.field('To room').inputValue(), 'tea');
+    const secret = "nobody else's business";
+    const cases = [
+      ['message', { 'To room': 'tea', Text: 'to the room' }, /messages\/broadcast/, 'message-reply', [ada, grace], [eve]],
+      ['message', { 'To room': '', Text: 'to all' }, /\/events'/, 'message', [ada, grace, eve], []],
+      ['sendMessage', { 'To room': 'tea', Text: 'a chat' }, /\/events'/, 'newMessage', [ada, grace], [eve]],
+      ['private-message', { 'To user': 'grace', Text: secret }, /\/events'/, 'private-message', [grace], [ada, eve]],
+      ['custom-event', { 'To room': 'tea', 'Event name': 'moved', Data: '{"x": 1}' }, /\/events'/, 'moved', [ada, grace], [eve]],
+      ['custom-event', { 'To room': '', 'Event name': 'shone', Data: '"on"' }, /\/events'/, 'shone', [ada, grace, eve], []],
+    ];
+    for (const [kind, fields, route, event, reached, others] of cases) {
+      await ada.page.getByText(kind, { exact: true }).and(ada.page.locator('.kinds span')).click();
+      await ada.fill(fields);
+      const command = await ada.page.locator('#curl').textContent();
+      assert.match(command, route);
+      const { stdout } = await run('bash', ['-c', command]);
+      assert.ok(JSON.parse(stdout).id, stdout);
+      for (const page of reached) await page.hears('in', event);
+      // The connection is ordered: what had been sent to the others would be here before the answer.
+      for (const page of others) {
+        await page.send('message', { 'To room': 'fence', Text: kind });
+        await page.hears('ack', 'message');
+        assert.equal(await page.rows('in', event).count(), 0, `${event} reached somebody else`);
+        await page.button('Clear').click();
+      }
+    }
+    assert.equal((await grace.payload('in', 'private-message')).message.content, secret);
+    await ada.page.getByText('typingIndicator', { exact: true }).and(ada.page.locator('.kinds span')).click();
+    await ada.says('curl-about', 'No route does this');
+    assert.ok(await ada.page.locator('#curl').isHidden());
+    await picture(ada.page, 'playground-desktop-light-5-from-a-backend');
+  });
+});
+
 test('the list of events can be filtered, paused and cleared, and has a bound', async () => {
   await against(browser, { RATE_LIMIT_EVENTS: '0' }, async (server, open) => {
     const view = new Playground(await open());
     await view.connect({ 'Client name': 'Ada' });
     await view.join('lobby');
+    await view.field('Send me a copy').uncheck();
     await view.send('message', { Text: 'apple' });
     await view.send('message', { Text: 'pear' });
     await view.hears('out', 'message', 'pear');

@@ -2,9 +2,6 @@
 
 // The page: what it shows of the session, and what its fields and buttons do.
 
-/** The id of the message in the `curl`; a new one each time it is copied. */
-let curlId = uuid();
-
 // Showing
 
 function showSession() {
@@ -101,26 +98,11 @@ function showFields() {
   showPreview();
 }
 
-/** A text as one word of a shell. */
-const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-
 function showCurl() {
-  const body = {
-    id: curlId,
-    clientId: 'curl',
-    clientName: 'curl',
-    roomName: value('to-room') || current || 'lobby',
-    messageType: 'text',
-    message: at('text').value || 'Hello from curl',
-    timestamp: new Date().toISOString(),
-  };
-  const url = new URL('messages/broadcast', server);
-  if (me.namespace && me.namespace !== '/') url.searchParams.set('namespace', me.namespace);
-  const lines = [`curl -sS ${quoted(url.href)}`, `-H 'Content-Type: application/json'`];
-  // The key itself stays off the screen and the clipboard.
-  if (value('api-key')) lines.push('-H "Authorization: Bearer $ROOMCAST_API_KEY"');
-  lines.push(`-d ${quoted(JSON.stringify(body, null, 2).replaceAll('\n', '\n  '))}`);
-  at('curl').textContent = lines.join(' \\\n  ');
+  const { command, about } = fromBackend(kind());
+  at('curl').textContent = command;
+  at('curl').hidden = at('copy').hidden = !command;
+  at('curl-about').textContent = about;
 }
 
 /** Copies a text; a page that is not on https or localhost has no clipboard, but may copy what is selected. */

@@ -18,10 +18,11 @@ const STYLE: (&str, &str) =
     ("<link rel=\"stylesheet\" href=\"style.css\">", include_str!("style.css"));
 
 /// The lines of the page that the scripts replace, and the scripts.
-const SCRIPTS: [(&str, &str); 4] = [
+const SCRIPTS: [(&str, &str); 5] = [
     ("<script src=\"socket.js\"></script>", include_str!("socket.js")),
     ("<script src=\"feed.js\"></script>", include_str!("feed.js")),
     ("<script src=\"session.js\"></script>", include_str!("session.js")),
+    ("<script src=\"backend.js\"></script>", include_str!("backend.js")),
     ("<script src=\"app.js\"></script>", include_str!("app.js")),
 ];
 

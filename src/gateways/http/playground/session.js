@@ -266,7 +266,8 @@ function forget(name) {
 
 function select(name) {
   const target = at('to-room');
-  if (!target.value || rooms.has(target.value)) target.value = name;
+  // What was entered by hand stays.
+  if (target.value === target.defaultValue || !target.value || rooms.has(target.value)) target.value = name;
   current = name;
   showRooms();
   showPreview();
