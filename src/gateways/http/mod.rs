@@ -83,6 +83,7 @@ pub fn service(app: &App, layer: SocketLayer) -> impl Serves + use<> {
         .merge(operation_routes())
         .split_for_parts();
     openapi::add_idempotency(&mut document);
+    openapi::set_security(&mut document, !app.api_keys.is_empty(), &app.config.environment);
     let routes = if app.config.playground {
         let page = Playground::new(&app.config.socket_path);
         routes.route("/", get(move || async move { page.answer() }))

@@ -13,14 +13,17 @@ use utoipa::{
     IntoResponses, Modify, OpenApi,
     openapi::{
         ContentBuilder, ObjectBuilder, Ref, RefOr, Required, ResponseBuilder,
-        path::{ParameterBuilder, ParameterIn},
+        path::{Operation, ParameterBuilder, ParameterIn},
         schema::Type,
-        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+        security::{
+            ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+        },
     },
 };
 use utoipa_swagger_ui::Config;
 
 use crate::{
+    config::Environment,
     gateways::{
         app::App,
         http_error::{ErrorBody, HttpError},
@@ -206,6 +209,35 @@ impl IntoResponses for Busy {
     }
 }
 
+/// The script that starts Swagger UI, in the place of the library's.
+const INITIALIZER: (&str, &str) =
+    ("swagger-initializer.js", include_str!("swagger-initializer.js"));
+
+/// Which routes need a key depends on the configuration: removes the security of those that need none, and its
+/// alternative of no key from the others.
+pub(super) fn set_security(
+    document: &mut utoipa::openapi::OpenApi,
+    has_keys: bool,
+    environment: &Environment,
+) {
+    let is_open = |operation: &Operation| {
+        let may_be_open =
+            operation.security.iter().flatten().any(|one| *one == SecurityRequirement::default());
+        !has_keys && (may_be_open || *environment == Environment::Development)
+    };
+    for item in document.paths.paths.values_mut() {
+        let methods =
+            [&mut item.get, &mut item.post, &mut item.put, &mut item.delete, &mut item.patch];
+        for operation in methods.into_iter().flatten() {
+            if is_open(operation) {
+                operation.security = None;
+            } else if let Some(security) = &mut operation.security {
+                security.retain(|one| *one != SecurityRequirement::default());
+            }
+        }
+    }
+}
+
 /// The document, as JSON and as YAML, and Swagger UI.
 pub(super) fn routes(document: &utoipa::openapi::OpenApi) -> Router<App> {
     #[allow(clippy::expect_used, reason = "the document is the same at every start, and tested")]
@@ -217,7 +249,6 @@ pub(super) fn routes(document: &utoipa::openapi::OpenApi) -> Router<App> {
         let text = bytes::Bytes::from(text);
         get(move || async move { ([(header::CONTENT_TYPE, kind)], text) })
     };
-    // Relative, so that it works below a proxy's path, too.
     let config = Arc::new(Config::new(["../api-json"]));
     let pages = get(move |uri: Uri| async move { swagger(&config, uri.path()) });
     Router::new()
@@ -230,6 +261,9 @@ pub(super) fn routes(document: &utoipa::openapi::OpenApi) -> Router<App> {
 
 fn swagger(config: &Arc<Config<'static>>, path: &str) -> Response {
     let file = path.trim_start_matches("/api").trim_start_matches('/');
+    if file == INITIALIZER.0 {
+        return ([(header::CONTENT_TYPE, "text/javascript")], INITIALIZER.1).into_response();
+    }
     let not_found = || HttpError::new(StatusCode::NOT_FOUND, format!("Cannot GET {path}"));
     let Ok(Some(found)) = utoipa_swagger_ui::serve(file, config.clone()) else {
         return not_found().into_response();
@@ -298,6 +332,25 @@ mod tests {
         for target in found {
             assert!(document.pointer(target.trim_start_matches('#')).is_some(), "{target}");
         }
+    }
+
+    #[test]
+    fn only_what_needs_a_key_says_so() {
+        let guarded = |has_keys, environment| {
+            let mut document = document();
+            set_security(&mut document, has_keys, &environment);
+            let document = serde_json::to_value(document).unwrap();
+            let security = |path: &str, method: &str| {
+                document["paths"][path][method].get("security").cloned().unwrap_or_default()
+            };
+            assert_eq!(security("/health", "get"), Value::Null);
+            [security("/messages/broadcast", "post"), security("/events", "post")]
+        };
+        let key = json!([{"bearer": []}, {"apiKey": []}]);
+        assert_eq!(guarded(true, Environment::Production), [key.clone(), key.clone()]);
+        assert_eq!(guarded(true, Environment::Development), [key.clone(), key.clone()]);
+        assert_eq!(guarded(false, Environment::Production), [Value::Null, key]);
+        assert_eq!(guarded(false, Environment::Development), [Value::Null, Value::Null]);
     }
 
     #[test]
