@@ -10,6 +10,7 @@ import { Presence } from './presence.js';
 import { Room, type Received, type RoomHost } from './room.js';
 import { RecentSet, hashOf } from './seen.js';
 import { Timers, backoff } from './timers.js';
+import { endFailedUpgrades } from './upgrade.js';
 import { fetchToken, renewalDelay, type TokenContent, type TokenSource } from './token.js';
 
 /** The events by which the server delivers numbered messages, and that clients cannot forge by `custom-event`. */
@@ -54,6 +55,7 @@ export class Client<E extends EventMap<E> = {}, R extends RequestMap<R> = {}> {
     this.socket.on('disconnect', (reason) => this.#disconnected(reason));
     this.socket.on('connect_error', (error) => this.#refused(error));
     this.socket.onAny((event: string, ...args: unknown[]) => this.#arrived(event, args));
+    endFailedUpgrades(this.socket.io);
     this.socket.connect();
   }
 
