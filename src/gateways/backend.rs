@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{
     Body, Client, RequestBuilder,
     header::{CONTENT_TYPE, HeaderValue},
-    redirect, retry,
+    redirect,
 };
 use url::Url;
 
@@ -41,8 +41,8 @@ impl BackendClient {
         let mut builder = Client::builder()
             // A redirect could lead anywhere, inside our network too.
             .redirect(redirect::Policy::none())
-            // The backend may have begun with the first one.
-            .retry(retry::never())
+            // The client's default repeats what an HTTP/2 backend has refused before it looked at it, as the connection ends
+            // (GOAWAY, REFUSED_STREAM), and nothing else: with anything else the backend may have begun.
             .pool_idle_timeout(IDLE)
             .http2_keep_alive_interval(PROBE)
             .http2_keep_alive_timeout(PROBE)

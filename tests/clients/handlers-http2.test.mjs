@@ -15,12 +15,14 @@ const [key, cert] = ['server.key', 'server.pem'].map((file) => readFileSync(new 
 const nodes = Number((process.env.ROOMCAST_TEST_REDIS && process.env.ROOMCAST_TEST_NODES) ?? 1);
 
 /** A backend that acknowledges with the version of HTTP by which it is asked. */
-async function startBackend(create, options) {
+async function startBackend(create, options, then = () => {}) {
   const backend = create({ key, cert, ...options }, async (request, response) => {
-    for await (const _ of request);
+    let body = '';
+    for await (const chunk of request.setEncoding('utf8')) body += chunk;
     // HTTP/2's response does not chain.
     response.setHeader('content-type', 'application/json');
     response.end(JSON.stringify({ ack: [request.httpVersion] }));
+    then(request, JSON.parse(body));
   });
   let connections = 0;
   backend.on('secureConnection', () => (connections += 1));
@@ -57,6 +59,26 @@ test('a backend that speaks HTTP/2 is asked by it, all events at a time on one c
     const answers = await Promise.all(sockets.flatMap((socket) => [1, 2, 3, 4, 5].map((n) => ask(socket, 'version', n))));
     assert.deepEqual(answers, Array(100).fill('2.0'));
     assert.equal(backend.connections(), nodes);
+  });
+});
+
+test('a backend that ends its connections after some requests loses none, and gets none twice', async (t) => {
+  const ids = [];
+  const backend = await startBackend(createSecureServer, {}, (request, { id }) => {
+    // As nginx does after keepalive_requests: what is on its way comes too late.
+    if (ids.push(id) % 100 === 0) request.stream.session.close();
+  });
+  t.after(backend.close);
+  await tellOf(t, backend.port, async (client) => {
+    const sockets = [];
+    while (sockets.length < 10) sockets.push(await client());
+    const asked = sockets.map(async (socket) => {
+      for (let n = 0; n < 60; n++) assert.equal(await ask(socket, 'version', n), '2.0');
+    });
+    await Promise.all(asked);
+    assert.equal(ids.length, 600);
+    assert.equal(new Set(ids).size, 600);
+    assert.ok(backend.connections() > 5);
   });
 });
 

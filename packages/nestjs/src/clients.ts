@@ -1,4 +1,3 @@
-import { setTimeout as pause } from 'node:timers/promises';
 import type { Logger } from '@nestjs/common';
 import { Answering, type Reply } from './answering';
 import { ROOMCAST_EVENTS } from './names';
@@ -171,16 +170,17 @@ export class Clients {
   }
 
   /** Waits for work until it has to be answered; undefined if it goes on. */
-  private async inTime<T>(work: Promise<T>, answered: Promise<void>, gone: AbortSignal): Promise<T | undefined> {
-    const timer = new AbortController();
-    const limit = AbortSignal.any([timer.signal, gone]);
-    work.catch(() => {});
-    try {
-      const late = pause(this.settings.answerWithin, undefined, { signal: limit }).catch(() => undefined);
-      return await Promise.race([work, late, answered.then(() => undefined)]);
-    } finally {
-      timer.abort();
-    }
+  private inTime<T>(work: Promise<T>, answered: Promise<void>, gone: AbortSignal): Promise<T | undefined> {
+    return new Promise((done, failed) => {
+      const goesOn = () => done(undefined);
+      const timer = setTimeout(goesOn, this.settings.answerWithin);
+      gone.addEventListener('abort', goesOn, { once: true });
+      void answered.then(goesOn);
+      work.then(done, failed).finally(() => {
+        clearTimeout(timer);
+        gone.removeEventListener('abort', goesOn);
+      });
+    });
   }
 
   private end(socket: RoomcastSocket, reason: string, tellsGateways: boolean): void {

@@ -1,4 +1,5 @@
-//! Requests to the backend: bounded in number, time and size, signed, and never sent twice.
+//! Requests to the backend: bounded in number, time and size, signed, and not sent again once the backend may
+//! have begun.
 
 use std::{
     borrow::Cow,

@@ -4,7 +4,7 @@
 //! out. Invariants:
 //! - one client's events are asked one after the other, by its inbox, its other events among them;
 //! - at most `HANDLER_CONCURRENCY` requests are under way; the others wait for at most `HANDLER_TIMEOUT`;
-//! - no request is sent twice, and none to another address;
+//! - no request is sent again that the backend may have begun, and none to another address;
 //! - an answer that is not valid as a whole changes nothing.
 
 mod answer;
