@@ -1,13 +1,23 @@
-# The image of roomcast: the binary and the certificates it checks HTTPS with, on a slim Debian.
+# The image of roomcast, compiled here: the binary and the certificates it checks HTTPS with, on a slim Debian.
 # Needs no BuildKit. `docker build -t roomcast .`, then `docker run -p 3001:3001 -v roomcast-data:/app/data roomcast`.
+# docker/release.Dockerfile makes the same image from a binary of `./release.sh`, in seconds.
+#
+# Behind a proxy that signs with an authority of its own: docker build --build-arg EXTRA_CA="$(cat ca.pem)" .
+# Only the build trusts it; the image does not.
 
 # The version is that of rust-toolchain.toml, which is kept out of the build: it would have rustup fetch the
 # components of development.
 FROM rust:1.95-slim-bookworm AS build
 
+ARG EXTRA_CA
+ENV CARGO_HTTP_CAINFO=/etc/ssl/certs/ca-certificates.crt
+RUN cp /etc/ssl/certs/ca-certificates.crt /usual-authorities.crt \
+    && if [ -n "$EXTRA_CA" ]; then \
+        printf '%s\n' "$EXTRA_CA" > /usr/local/share/ca-certificates/extra.crt && update-ca-certificates; \
+    fi
+
 # AWS-LC (the cryptography) and SQLite are compiled from C; the image's own gcc is enough.
 WORKDIR /build
-ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 
 # The dependencies, built for an empty crate: this layer is rebuilt only when they change.
 COPY Cargo.toml Cargo.lock ./
@@ -15,20 +25,24 @@ COPY crates crates
 RUN mkdir src \
     && touch src/lib.rs \
     && echo 'fn main() {}' > src/main.rs \
-    && cargo build --release --locked \
+    && cargo build --profile dist --locked \
     && rm -r src
 
 # Cargo goes by modification time, and the source may be older than the empty crate was built.
 COPY src src
 RUN touch src/lib.rs src/main.rs \
-    && cargo build --release --locked
+    && cargo build --profile dist --locked
 
 
 # The client's browser bundles, for pages that load /socket.io/socket.io.js from the server as they do from Node's.
 FROM node:22-bookworm-slim AS client-bundle
 WORKDIR /bundle
 COPY docker/client-bundle/ ./
-RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund
+ARG EXTRA_CA
+RUN if [ -n "$EXTRA_CA" ]; then \
+        printf '%s\n' "$EXTRA_CA" > /extra.crt && export NODE_EXTRA_CA_CERTS=/extra.crt; \
+    fi \
+    && npm ci --omit=dev --ignore-scripts --no-audit --no-fund
 
 
 FROM debian:bookworm-slim
@@ -42,8 +56,8 @@ RUN groupadd --gid 10001 roomcast \
     && useradd --uid 10001 --gid roomcast --no-create-home --home-dir /app --shell /usr/sbin/nologin roomcast \
     && install --directory --owner=roomcast --group=roomcast /app/data
 
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /build/target/release/roomcast /usr/local/bin/roomcast
+COPY --from=build /usual-authorities.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /build/target/dist/roomcast /usr/local/bin/roomcast
 COPY --from=client-bundle /bundle/node_modules/socket.io-client/dist /usr/share/roomcast/client
 
 WORKDIR /app

@@ -90,7 +90,7 @@ const { ROUNDS, MEASURE, WARMUP, SCALE, PROFILE, BUN } = process.env;
 const revision = run('git', '-C', here, 'describe', '--always', '--dirty', '--exclude', '*');
 
 out.push('# Benchmark results', '');
-if (SCALE !== '1' || PROFILE !== 'release') out.push(`**A try-out (SCALE=${SCALE} PROFILE=${PROFILE}): these figures mean nothing.**`, '');
+if (SCALE !== '1' || PROFILE !== 'dist') out.push(`**A try-out (SCALE=${SCALE} PROFILE=${PROFILE}): these figures mean nothing.**`, '');
 out.push(
   `${new Date().toISOString().slice(0, 10)}, by \`bench/run.sh\`: ${ROUNDS === '1' ? 'one round' : `medians of ${ROUNDS} rounds`} of ${MEASURE} s after ${WARMUP} s of warm-up; the servers took turns.`,
   'CPU is what the server process used, user and system, from `/proc/PID/stat`. The server had one CPU, the load generator another.',

@@ -57,9 +57,9 @@ if $quick; then
   : "${ROUNDS:=1}" "${MEASURE:=1}" "${WARMUP:=0.5}"
   output=$bench/target/RESULTS.md
 fi
-: "${ROUNDS:=3}" "${MEASURE:=2}" "${WARMUP:=1}" "${SCALE:=1}" "${PROFILE:=release}"
-[[ $SCALE = 1 && $PROFILE = release ]] || output=$bench/target/RESULTS.md
-[[ $PROFILE = release || $PROFILE = dev ]] || fail "PROFILE=$PROFILE: must be release or dev"
+: "${ROUNDS:=3}" "${MEASURE:=2}" "${WARMUP:=1}" "${SCALE:=1}" "${PROFILE:=dist}"
+[[ $SCALE = 1 && $PROFILE = dist ]] || output=$bench/target/RESULTS.md
+[[ $PROFILE = dist || $PROFILE = dev ]] || fail "PROFILE=$PROFILE: must be dist or dev"
 [[ $ROUNDS =~ ^[1-9][0-9]*$ ]] || fail "ROUNDS=$ROUNDS: must be a number from 1"
 
 command -v taskset >/dev/null || fail 'taskset is missing: install util-linux'
@@ -79,7 +79,7 @@ done
 printf '=== building\n'
 cargo build --locked --profile "$PROFILE" --target-dir target
 built=$PROFILE
-[[ $PROFILE = release ]] || built=debug
+[[ $PROFILE = dist ]] || built=debug
 bin=$bench/target/$built
 if [[ -n ${ROOMCAST_BIN:-} ]]; then
   [[ -x $ROOMCAST_BIN ]] || fail "ROOMCAST_BIN=$ROOMCAST_BIN is not an executable file"

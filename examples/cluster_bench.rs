@@ -1,7 +1,7 @@
 //! What several nodes cost: CPU per message of the nodes and of Redis, and how long a message takes
 //! from its sender on one node to its reader on another.
 //!
-//! `cargo run --release --example cluster_bench [RATE] [SECONDS] [ROUNDS]` (default: 5,000 messages a
+//! `cargo run --profile dist --example cluster_bench [RATE] [SECONDS] [ROUNDS]` (default: 5,000 messages a
 //! second for 5 seconds, each case twice). It starts a redis-server and the nodes, each a process of
 //! its own; 20 clients send messages of 200 bytes, in rooms of one reader each.
 

@@ -1,7 +1,7 @@
 //! What history costs a server: messages per second, CPU of the server per message, and how long an
 //! acknowledgement takes, with the history on and off.
 //!
-//! `cargo run --release --example history_bench [RATE] [SECONDS] [ROUNDS]` (default: 10,000 messages
+//! `cargo run --profile dist --example history_bench [RATE] [SECONDS] [ROUNDS]` (default: 10,000 messages
 //! a second for 5 seconds, each case twice, on and off in turn). The server is a process of its own;
 //! 20 clients send messages of 200 bytes and wait for their acks, one more client is a member of
 //! every room and reads.

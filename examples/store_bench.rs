@@ -1,7 +1,7 @@
 //! What the store costs: messages per second, CPU per message and how long an acknowledgement
 //! takes.
 //!
-//! `cargo run --release --example store_bench [RATE] [SECONDS]` (default: 10,000 messages a second
+//! `cargo run --profile dist --example store_bench [RATE] [SECONDS]` (default: 10,000 messages a second
 //! for 5 seconds, and as many as it can). A message has 200 bytes.
 //!
 //! With `REDIS_URL` it measures the store in that Redis instead, whose CPU it tells too.

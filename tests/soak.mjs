@@ -1,6 +1,6 @@
 // Runs the server for a long time under clients that come and go in every way, and looks for what grows.
 //
-//     cargo build --release && ROOMCAST_BIN=target/release/roomcast node tests/soak.mjs [minutes, default 30]
+//     cargo build --profile dist && ROOMCAST_BIN=target/dist/roomcast node tests/soak.mjs [minutes, default 30]
 //
 // Every minute a line: memory, file descriptors, and what the server thinks is there. When the load ends the
 // server must be empty again; memory must have reached a plateau by the middle of the run.

@@ -2,7 +2,7 @@
 //! clients get all of theirs meanwhile, and the memory is given back when they have gone.
 //!
 //! `ROOMCAST_SIEGE_SECONDS=600` makes it last for so long (by default 15 s), with three times as many of them,
-//! who push much harder: look at a release build then. `ROOMCAST_SIEGE_ONLY=Loud,Slow` lets only these kinds come.
+//! who push much harder: look at a `dist` build then. `ROOMCAST_SIEGE_ONLY=Loud,Slow` lets only these kinds come.
 //! `ROOMCAST_BIN=/path/to/roomcast` besieges another binary than the one that was built. The figures are printed: how
 //! long healthy clients wait is told and not judged, as it depends on the machine.
 
