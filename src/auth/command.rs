@@ -6,7 +6,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Grant, KeySource, MAX_TOKEN_BYTES, Settings, SigningKey, Verifier, explain, issue};
+use super::{
+    Grant, KeySource, MAX_TOKEN_BYTES, NamedKey, Settings, SigningKey, Verifier, explain, issue,
+};
 use crate::protocol::{names::UserId, permissions::Permissions};
 
 /// Make a token, or check one, with the configured keys.
@@ -27,7 +29,7 @@ pub struct TokenArgs {
     /// Sign with the private key in this PEM file instead of the configured secret
     #[arg(long, value_name = "FILE")]
     pub private_key: Option<PathBuf>,
-    /// The id of the key (kid) in the issuer's JWKS
+    /// The id of the key (kid), as the issuer's JWKS or the list of keys has it
     #[arg(long, value_name = "ID")]
     pub kid: Option<String>,
     /// Check this token, and print its claims
@@ -64,7 +66,7 @@ async fn make(args: &TokenArgs, settings: Settings) -> Result<String, String> {
     let user_id = UserId::parse(sub).map_err(|error| format!("--sub {error}"))?;
     Permissions::patterns(args.rooms.iter().map(String::as_str))
         .map_err(|error| format!("--rooms {error}"))?;
-    let key = signing_key(args, &settings)?;
+    let (key, key_id) = signing_key(args, &settings)?;
     let grant = Grant {
         user_id: &user_id,
         name: args.name.as_deref(),
@@ -72,7 +74,7 @@ async fn make(args: &TokenArgs, settings: Settings) -> Result<String, String> {
         ttl: (!args.ttl.is_zero()).then_some(args.ttl),
         issuer: settings.issuer.as_deref(),
         audience: settings.audience.as_deref(),
-        key_id: args.kid.as_deref(),
+        key_id: key_id.as_deref(),
     };
     let token = issue(&key, &grant, SystemTime::now()).map_err(|error| error.to_string())?;
     if token.len() > MAX_TOKEN_BYTES {
@@ -82,7 +84,8 @@ async fn make(args: &TokenArgs, settings: Settings) -> Result<String, String> {
     }
     // A token that this server would refuse is not printed. A JWKS is not tried: its issuer need not be
     // reachable from here.
-    if matches!(settings.key, Some(KeySource::Secret(_) | KeySource::PublicKeyPem(_))) {
+    let is_fixed = |key: &NamedKey| !matches!(key.source, KeySource::JwksUrl(_));
+    if !settings.keys.is_empty() && settings.keys.iter().all(is_fixed) {
         let verifier = Verifier::new(settings).map_err(|error| error.to_string())?;
         verifier.verify(&token).await.map_err(|error| {
             format!("the configured key would refuse the token ({error}): does the --private-key belong to it?")
@@ -91,20 +94,32 @@ async fn make(args: &TokenArgs, settings: Settings) -> Result<String, String> {
     Ok(token)
 }
 
-fn signing_key(args: &TokenArgs, settings: &Settings) -> Result<SigningKey, String> {
-    match (&args.private_key, &settings.key) {
-        (Some(path), _) => {
-            let shown = path.display();
-            let pem = std::fs::read_to_string(path)
-                .map_err(|error| format!("--private-key {shown}: {error}"))?;
-            SigningKey::from_private_pem(&pem)
-                .map_err(|error| format!("--private-key {shown}: {error}"))
-        }
-        (None, Some(KeySource::Secret(secret))) => {
-            SigningKey::from_secret(secret).map_err(|error| format!("JWT_SECRET: {error}"))
-        }
-        (None, _) => Err("no key to sign with: set JWT_SECRET, or give --private-key FILE".into()),
+/// The key to sign with and its id: the given one, else the first of the configured secrets, or the one of the
+/// given id.
+fn signing_key(
+    args: &TokenArgs,
+    settings: &Settings,
+) -> Result<(SigningKey, Option<String>), String> {
+    if let Some(path) = &args.private_key {
+        let shown = path.display();
+        let pem = std::fs::read_to_string(path)
+            .map_err(|error| format!("--private-key {shown}: {error}"))?;
+        let key = SigningKey::from_private_pem(&pem)
+            .map_err(|error| format!("--private-key {shown}: {error}"))?;
+        return Ok((key, args.kid.clone()));
     }
+    let secrets = || {
+        settings.keys.iter().filter_map(|key| match &key.source {
+            KeySource::Secret(secret) => Some((key.id.as_ref(), secret)),
+            _ => None,
+        })
+    };
+    let named = secrets().find(|(id, _)| id.is_some() && *id == args.kid.as_ref());
+    let Some((id, secret)) = named.or_else(|| secrets().next()) else {
+        return Err("no key to sign with: set JWT_SECRET, or give --private-key FILE".into());
+    };
+    let key = SigningKey::from_secret(secret).map_err(|error| format!("JWT_SECRET: {error}"))?;
+    Ok((key, args.kid.as_ref().or(id).cloned()))
 }
 
 fn parse_ttl(text: &str) -> Result<Duration, String> {

@@ -23,8 +23,8 @@ pub enum AuthError {
     /// The header demands an extension to be understood (`crit`), and none is.
     #[error("token has a critical header (crit), and none is supported")]
     Critical,
-    /// The key that the header names is not among the issuer's.
-    #[error("token is signed with a key (kid) that the issuer does not publish")]
+    /// The key that the header names is neither configured nor among the issuer's.
+    #[error("token is signed with a key (kid) that is not known here")]
     UnknownKey,
     /// The header names no key and the issuer has not exactly one that fits.
     #[error(

@@ -1,6 +1,6 @@
 //! Keys, tokens, identities, room permissions and API keys.
 //!
-//! A [`Verifier`] is built once from [`Settings`] and turns a token into an [`Identity`] or an error. The
+//! A [`Verifier`] is built once from [`Settings`] and turns a token into an [`Identity`] or an error. Each
 //! key fixes the algorithms that tokens may be signed with; a token never does. So there is no key that
 //! accepts an unsigned token, or one signed with the text of a public key as if it were a secret.
 //!
@@ -15,6 +15,7 @@ mod error;
 mod explain;
 mod issue;
 mod jwks;
+mod key_ring;
 mod keys;
 mod revocations;
 pub mod signer;
@@ -35,7 +36,7 @@ pub use self::{
     token::Verifier,
 };
 use crate::{
-    config::Config,
+    config::{Config, TokenKey},
     protocol::{
         names::{RoomName, UserId},
         permissions::Permissions,
@@ -64,11 +65,26 @@ impl fmt::Debug for KeySource {
     }
 }
 
+/// A configured key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedKey {
+    /// The id (`kid`) by which tokens name it, if it has one.
+    pub id: Option<String>,
+    /// The key.
+    pub source: KeySource,
+}
+
+impl From<KeySource> for NamedKey {
+    fn from(source: KeySource) -> Self {
+        Self { id: None, source }
+    }
+}
+
 /// How clients authenticate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The key; without one, authentication is off.
-    pub key: Option<KeySource>,
+    /// The keys; without one, authentication is off. A key set stands alone.
+    pub keys: Vec<NamedKey>,
     /// The `iss` that a token must have.
     pub issuer: Option<String>,
     /// The `aud` that a token must have, alone or among others.
@@ -88,13 +104,18 @@ pub fn permissions(claim: &Value) -> Result<Permissions, AuthError> {
 impl Settings {
     /// How clients authenticate, as configured.
     pub fn of(config: &Config) -> Self {
-        let secret =
-            config.jwt_secret.as_ref().map(|key| KeySource::Secret(key.expose().to_owned()));
-        let key = secret
-            .or_else(|| config.jwt_public_key.clone().map(KeySource::PublicKeyPem))
-            .or_else(|| config.jwt_jwks_url.clone().map(KeySource::JwksUrl));
+        let named = |keys: &[TokenKey], source: fn(String) -> KeySource| {
+            let key = |key: &TokenKey| NamedKey {
+                id: key.id.clone(),
+                source: source(key.text.expose().to_owned()),
+            };
+            keys.iter().map(key).collect::<Vec<_>>()
+        };
+        let mut keys = named(&config.token_secrets(), KeySource::Secret);
+        keys.extend(named(&config.token_public_keys(), KeySource::PublicKeyPem));
+        keys.extend(config.jwt_jwks_url.clone().map(|url| KeySource::JwksUrl(url).into()));
         Self {
-            key,
+            keys,
             issuer: config.jwt_issuer.clone(),
             audience: config.jwt_audience.clone(),
             default_rooms: config.rooms_default.permissions(),

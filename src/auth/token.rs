@@ -9,13 +9,14 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    AuthError, Identity, KeyError, KeySource, MAX_TOKEN_BYTES, Settings,
+    AuthError, Identity, KeyError, KeySource, MAX_TOKEN_BYTES, NamedKey, Settings,
     claims::{self, Claims, Rules},
     jwks::Jwks,
+    key_ring::KeyRing,
     keys::VerifyingKey,
 };
 
-/// Checks tokens with the configured key. Cheap to clone; clones share the issuer's keys.
+/// Checks tokens with the configured keys. Cheap to clone; clones share the issuer's keys.
 #[derive(Debug, Clone)]
 pub struct Verifier(Arc<Inner>);
 
@@ -28,24 +29,29 @@ struct Inner {
 #[derive(Debug)]
 enum Keys {
     Off,
-    Fixed(Box<VerifyingKey>),
+    Fixed(KeyRing),
     Issuer(Jwks),
 }
 
 impl Verifier {
-    /// Reads the key. A JWKS is not fetched yet: that is done by [`Self::prepare`] or the first
+    /// Reads the keys. A JWKS is not fetched yet: that is done by [`Self::prepare`] or the first
     /// verification.
     pub fn new(settings: Settings) -> Result<Self, KeyError> {
-        let keys = match settings.key {
-            None => Keys::Off,
-            Some(KeySource::Secret(secret)) => {
-                Keys::Fixed(Box::new(VerifyingKey::from_secret(&secret)?))
+        let mut keys =
+            if settings.keys.is_empty() { Keys::Off } else { Keys::Fixed(KeyRing::default()) };
+        for NamedKey { id, source } in settings.keys {
+            let key = match source {
+                KeySource::Secret(secret) => VerifyingKey::from_secret(&secret)?,
+                KeySource::PublicKeyPem(pem) => VerifyingKey::from_public_pem(&pem)?,
+                KeySource::JwksUrl(url) => {
+                    keys = Keys::Issuer(Jwks::new(&url)?);
+                    break;
+                }
+            };
+            if let Keys::Fixed(ring) = &mut keys {
+                ring.0.push((id, key));
             }
-            Some(KeySource::PublicKeyPem(pem)) => {
-                Keys::Fixed(Box::new(VerifyingKey::from_public_pem(&pem)?))
-            }
-            Some(KeySource::JwksUrl(url)) => Keys::Issuer(Jwks::new(&url)?),
-        };
+        }
         let Settings { issuer, audience, default_rooms, .. } = settings;
         let rules = Rules { issuer, audience, default_rooms };
         Ok(Self(Arc::new(Inner { keys, rules })))
@@ -86,7 +92,7 @@ impl Verifier {
         let algorithm: Algorithm = header.alg.parse().map_err(|_| AuthError::Algorithm)?;
         let claims = match &self.0.keys {
             Keys::Off => return Err(AuthError::Disabled),
-            Keys::Fixed(key) => key.verify(token)?,
+            Keys::Fixed(keys) => keys.verify(header.kid.as_deref(), algorithm, token)?,
             Keys::Issuer(jwks) => {
                 jwks.key(instant, header.kid.as_deref(), algorithm).await?.verify(token)?
             }

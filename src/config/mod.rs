@@ -17,6 +17,7 @@ mod places;
 mod reader;
 mod settings;
 mod sources;
+mod token_keys;
 mod types;
 mod value;
 
@@ -32,6 +33,7 @@ pub use self::{
     password_hash::{MakeError, PasswordHash},
     settings::Config,
     sources::Sources,
+    token_keys::TokenKey,
     types::{
         CorsOrigin, Environment, EventLog, LogFormat, MemoryLimit, Patterns, PresenceScope,
         RoomsDefault, Secret, SigningSecrets, StoreSync, StoreUrl, Transports,
@@ -45,7 +47,10 @@ pub const ADMIN_NAMESPACE: &str = "/admin";
 /// A shorter secret can be guessed from one token: HS256 asks for as many bytes as its hash has.
 const SOUND_SECRET_BYTES: usize = 32;
 
-/// The settings that turn authentication on; only one may be set.
+/// A shorter API key can be guessed.
+const SOUND_API_KEY_BYTES: usize = 16;
+
+/// The settings that turn authentication on.
 const KEYS: [&str; 3] = ["JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL"];
 
 impl Config {
@@ -72,6 +77,16 @@ impl Config {
     /// Whether tokens are checked: a key is set.
     pub fn auth_enabled(&self) -> bool {
         self.jwt_secret.is_some() || self.jwt_public_key.is_some() || self.jwt_jwks_url.is_some()
+    }
+
+    /// The secrets that verify tokens.
+    pub fn token_secrets(&self) -> Vec<TokenKey> {
+        self.jwt_secret.as_ref().map_or_else(Vec::new, |text| token_keys::secrets(text.expose()))
+    }
+
+    /// The public keys that verify tokens.
+    pub fn token_public_keys(&self) -> Vec<TokenKey> {
+        self.jwt_public_key.as_deref().map_or_else(Vec::new, token_keys::public_keys)
     }
 
     /// Whether the backend says who a client is.
@@ -147,10 +162,17 @@ impl Config {
             "JWT_COOKIE has no effect: without JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL no token is checked",
         );
         warn(
-            self.jwt_secret
-                .as_ref()
-                .is_some_and(|secret| secret.expose().len() < SOUND_SECRET_BYTES),
+            self.token_secrets().iter().any(|key| key.text.expose().len() < SOUND_SECRET_BYTES),
             "JWT_SECRET is shorter than 32 bytes: whoever sees one token can guess it; use a longer, random one",
+        );
+        warn(
+            self.token_secrets().iter().any(|key| begins_like_list(key.text.expose())),
+            "JWT_SECRET begins like a list but is no JSON: it counts as one secret",
+        );
+        warn(
+            self.api_keys.iter().any(|key| key.expose().len() < SOUND_API_KEY_BYTES),
+            "a key of API_KEYS is shorter than 16 characters and can be guessed; use longer, random ones \
+             (openssl rand -hex 16)",
         );
         warn(
             self.jwt_jwks_url
@@ -201,12 +223,18 @@ impl Default for Config {
     }
 }
 
+/// Whether a text was probably meant as a list of keys.
+fn begins_like_list(text: &str) -> bool {
+    let mut inner = text.trim_start().strip_prefix('[').unwrap_or_default().trim_start().chars();
+    matches!(inner.next(), Some('"' | '{'))
+}
+
 /// Checks the settings against one another.
 fn check_together(config: &Config, reader: &mut Reader) {
     // Counts what was given, not what could be read: a key with an error of its own counts too.
     let keys: Vec<_> = KEYS.into_iter().filter(|name| reader.source(name).is_some()).collect();
-    if keys.len() > 1 {
-        reader.conflict(&keys, "only one of them may be set: the key fixes how tokens are checked");
+    if keys.len() > 1 && keys.contains(&"JWT_JWKS_URL") {
+        reader.conflict(&keys, "JWT_JWKS_URL stands alone: the issuer's keys verify all tokens");
     }
     if keys.is_empty() && config.auth_required == Some(true) {
         reader.conflict(

@@ -118,35 +118,6 @@ pub(super) const EMITTER_PREFIX: Kind<Option<String>> = Kind::new(
     |prefix| prefix.clone().unwrap_or_default(),
 );
 
-/// A public key in PEM, read from its file where a path was given.
-pub(super) const PUBLIC_KEY: Kind<Option<String>> = Kind::new(
-    "a public key in PEM (-----BEGIN PUBLIC KEY-----), or the path of a file with one",
-    |text| {
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let pem = if text.starts_with("-----BEGIN") {
-            // In a value of one line, line ends are commonly written as \n.
-            text.replace("\\r", "").replace("\\n", "\n")
-        } else {
-            std::fs::read_to_string(text)
-                .map_err(|error| ParseError::Because(format!("the file cannot be read: {error}")))?
-        };
-        let pem = pem.trim();
-        if pem.contains("PRIVATE KEY") {
-            return Err(ParseError::Because(
-                "this is a private key: the server needs, and should have, only the public one"
-                    .into(),
-            ));
-        }
-        if !pem.starts_with("-----BEGIN") || !pem.contains("-----END") {
-            return Err(ParseError::Because("there is no PEM in it".into()));
-        }
-        Ok(Some(format!("{pem}\n")))
-    },
-    |key| key.as_ref().map_or_else(String::new, |pem| pem.trim_end().replace('\n', "\\n")),
-);
-
 /// An `http` or `https` URL, or none.
 pub(super) const WEB_URL: Kind<Option<String>> = Kind::new(
     "an http or https URL such as https://login.example.com/.well-known/jwks.json",
@@ -209,13 +180,6 @@ pub(super) const DIRECTORY: Kind<Option<PathBuf>> = Kind::new(
 mod tests {
     use super::*;
 
-    fn because(error: &ParseError) -> &str {
-        match error {
-            ParseError::Because(why) => why,
-            ParseError::Other => "",
-        }
-    }
-
     #[test]
     fn socket_io_has_a_path_of_its_own() {
         for (text, path) in [
@@ -266,26 +230,5 @@ mod tests {
         for text in ["localhost:6379", "http://localhost", "redis://"] {
             assert!((REDIS_URL.parse)(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_public_key_is_given_as_text_or_as_a_path() {
-        let pem = "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n";
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), pem).unwrap();
-        assert_eq!((PUBLIC_KEY.parse)(pem).unwrap().unwrap(), pem);
-        assert_eq!((PUBLIC_KEY.show)(&Some(pem.to_owned())).lines().count(), 1);
-        assert_eq!((PUBLIC_KEY.parse)(&pem.replace('\n', "\\n")).unwrap().unwrap(), pem);
-        assert_eq!((PUBLIC_KEY.parse)(file.path().to_str().unwrap()).unwrap().unwrap(), pem);
-
-        std::fs::write(
-            file.path(),
-            "-----BEGIN RSA PRIVATE KEY-----\n-----END RSA PRIVATE KEY-----",
-        )
-        .unwrap();
-        let error = (PUBLIC_KEY.parse)(file.path().to_str().unwrap()).unwrap_err();
-        assert!(because(&error).contains("private key"));
-        let error = (PUBLIC_KEY.parse)("/nowhere/key.pem").unwrap_err();
-        assert!(because(&error).contains("cannot be read"));
     }
 }

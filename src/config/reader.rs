@@ -4,7 +4,7 @@ use figment::{Figment, value::Value};
 
 use super::{
     fault::{ConfigError, shown},
-    value::{Kind, ParseError},
+    value::{Kind, List, ParseError},
 };
 
 /// The merged sources, and the errors found so far.
@@ -92,7 +92,7 @@ fn read<T>(value: &Value, kind: &Kind<T>) -> Result<T, (String, String)> {
 }
 
 /// A value of the TOML file, or any other, in the form of an environment variable.
-fn as_text(value: &Value, list: bool) -> Result<String, &'static str> {
+fn as_text(value: &Value, list: List) -> Result<String, &'static str> {
     match value {
         Value::String(_, text) => Ok(text.clone()),
         Value::Char(_, character) => Ok(character.to_string()),
@@ -103,9 +103,18 @@ fn as_text(value: &Value, list: bool) -> Result<String, &'static str> {
             (.., Some(number)) => Ok(number.to_string()),
             _ => Err("a number out of range"),
         },
-        Value::Array(_, items) if list => {
-            let items =
-                items.iter().map(|item| as_text(item, false)).collect::<Result<Vec<_>, _>>()?;
+        Value::Array(_, items) if list == List::Json => {
+            let is_key = |item: &Value| matches!(item, Value::String(..) | Value::Dict(..));
+            if items.is_empty() || !items.iter().all(is_key) {
+                return Err("a list of something else");
+            }
+            serde_json::to_string(items).map_err(|_| "a list that has no form in JSON")
+        }
+        Value::Array(_, items) if list == List::Commas => {
+            let items = items
+                .iter()
+                .map(|item| as_text(item, List::None))
+                .collect::<Result<Vec<_>, _>>()?;
             if items.iter().any(|item| item.contains(',')) {
                 return Err("a list with a comma in one of its items");
             }

@@ -13,6 +13,7 @@ use super::password_hash::PasswordHash;
 use super::{
     kinds, places,
     reader::Reader,
+    token_keys,
     types::{
         CorsOrigin, Environment, EventLog, LogFormat, MemoryLimit, Patterns, PresenceScope,
         RoomsDefault, Secret, SigningSecrets, StoreSync, StoreUrl, Transports,
@@ -141,10 +142,12 @@ settings! {
         CLIENT_BUNDLE_DIR => client_bundle_dir: Option<PathBuf> = places::DIRECTORY, "";
     }
     "Authentication" {
-        /// The secret that verifies HS256, HS384 and HS512 tokens.
-        JWT_SECRET => jwt_secret: Option<Secret> = value::SECRET, "";
-        /// The public key of RS, PS, ES or `EdDSA` tokens: PEM, or the path of a PEM file.
-        JWT_PUBLIC_KEY => jwt_public_key: Option<String> = places::PUBLIC_KEY, "";
+        /// The secret that verifies HS256, HS384 and HS512 tokens; or several as a JSON list, while one replaces
+        /// the other: `["new", "old"]`, or `[{"kid": "2026", "key": "new"}, "old"]`.
+        JWT_SECRET => jwt_secret: Option<Secret> = token_keys::SECRETS, "";
+        /// The public key of RS, PS, ES or `EdDSA` tokens: PEM, or the path of a PEM file; or several, in one file
+        /// or as a JSON list. May be set together with `JWT_SECRET`.
+        JWT_PUBLIC_KEY => jwt_public_key: Option<String> = token_keys::PUBLIC_KEYS, "";
         /// The URL of the issuer's key set (JWKS) that verifies tokens.
         JWT_JWKS_URL => jwt_jwks_url: Option<String> = places::WEB_URL, "";
         /// The `iss` that a token must have.

@@ -286,6 +286,26 @@ fn one_key_fixes_how_tokens_are_checked() {
 }
 
 #[test]
+fn several_keys_verify_tokens_together() {
+    let pem = "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----";
+    let config = env("JWT_SECRET", r#"["new", {"kid": "2025", "key": "old, still good"}]"#)
+        .env("JWT_PUBLIC_KEY", pem)
+        .load()
+        .unwrap();
+    let secrets = config.token_secrets();
+    let ids = secrets.iter().map(|key| key.id.as_deref()).collect::<Vec<_>>();
+    assert_eq!((ids, config.token_public_keys().len()), (vec![None, Some("2025")], 1));
+    let toml = "jwt_secret = ['new', { kid = '2025', key = 'old, still good' }]";
+    let listed = Given::default().toml(toml).load().unwrap();
+    assert_eq!(listed.token_secrets()[1].text.expose(), "old, still good");
+    assert_eq!(env("JWT_SECRET", "with, a comma").load().unwrap().token_secrets().len(), 1);
+    let fault = Given::default().toml("jwt_secret = ['new', 5]").fault();
+    assert!(fault.starts_with("JWT_SECRET: a list of something else is not allowed"), "{fault}");
+    let fault = env("JWT_SECRET", r#"["hunter2", ""]"#).fault();
+    assert!(fault.contains("each key of a list") && !fault.contains("hunter2"), "{fault}");
+}
+
+#[test]
 fn a_key_requires_tokens_unless_told_otherwise() {
     let config = env("JWT_SECRET", "hunter2").load().unwrap();
     assert!(config.auth_enabled() && config.auth_required());
@@ -348,6 +368,10 @@ fn warnings_are_given_where_they_apply() {
     };
     assert!(said(Given::default(), "authentication is off"));
     assert!(said(env("JWT_SECRET", &"x".repeat(31)), "32 bytes"));
+    assert!(said(env("JWT_SECRET", &format!(r#"["{}", "short"]"#, "x".repeat(32))), "32 bytes"));
+    assert!(said(env("JWT_SECRET", &format!(r#"["{}", "b""#, "x".repeat(32))), "no JSON"));
+    assert!(said(env("API_KEYS", &format!("{},short", "x".repeat(16))), "16 characters"));
+    assert!(!said(env("API_KEYS", &"x".repeat(16)), "16 characters"));
     assert!(env("JWT_SECRET", &"x".repeat(32)).load().unwrap().warnings().is_empty());
     assert!(said(env("JWT_JWKS_URL", "http://a.example"), "not https"));
     assert!(said(env("NODE_ENV", "development"), "API_KEYS"));

@@ -15,6 +15,17 @@ pub(super) enum ParseError {
     Because(String),
 }
 
+/// How several values stand in one text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum List {
+    /// There is one value.
+    None,
+    /// Commas separate them.
+    Commas,
+    /// They are texts or objects of a JSON list.
+    Json,
+}
+
 /// How a value of one kind is read and written.
 pub(super) struct Kind<T> {
     /// What an error says is allowed, after the word "expected".
@@ -23,8 +34,8 @@ pub(super) struct Kind<T> {
     pub parse: fn(&str) -> Result<T, ParseError>,
     /// Writes a value as it may be shown, in a syntax that `parse` reads.
     pub show: fn(&T) -> String,
-    /// Whether a list of the TOML file may stand for it.
-    pub list: bool,
+    /// Whether a list of the TOML file may stand for it, and how that is written as a text.
+    pub list: List,
     /// Whether it must never be shown. A secret is read as it stands, blanks included.
     pub secret: bool,
 }
@@ -36,12 +47,18 @@ impl<T> Kind<T> {
         parse: fn(&str) -> Result<T, ParseError>,
         show: fn(&T) -> String,
     ) -> Self {
-        Self { expects, parse, show, list: false, secret: false }
+        Self { expects, parse, show, list: List::None, secret: false }
     }
 
     /// The same kind, of several values.
     pub(super) const fn list(mut self) -> Self {
-        self.list = true;
+        self.list = List::Commas;
+        self
+    }
+
+    /// The same kind, of one value or of several in JSON.
+    pub(super) const fn json_list(mut self) -> Self {
+        self.list = List::Json;
         self
     }
 

@@ -51,6 +51,22 @@ async fn a_token_is_made_with_the_secret_and_is_valid() {
 }
 
 #[tokio::test]
+async fn a_token_is_signed_with_the_first_secret_or_the_named_one() {
+    let named = |id: &str, secret: &str| NamedKey {
+        id: Some(id.to_owned()),
+        source: KeySource::Secret(secret.to_owned()),
+    };
+    let keys = vec![named("new", "the new secret, 32 bytes and more"), named("old", SECRET)];
+    let configured = Settings { keys, ..off() };
+    for (line, kid) in [(&["--sub", "alice"][..], "new"), (&["--sub", "a", "--kid", "old"], "old")]
+    {
+        // The configured keys are tried on what was made.
+        let token = run(&args(line), configured.clone()).await.unwrap();
+        assert_eq!(jsonwebtoken::decode_header(&token).unwrap().kid.as_deref(), Some(kid));
+    }
+}
+
+#[tokio::test]
 async fn a_token_is_made_with_each_kind_of_private_key() {
     for (private, public) in [
         ("rsa.pem", "rsa.pub.pem"),

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
-use super::{AuthError, Identity, KeySource, Settings, Verifier};
+use super::{AuthError, Identity, KeySource, NamedKey, Settings, Verifier};
 use crate::protocol::permissions::Permissions;
 
 pub(super) const SECRET: &str = "a secret of the tests, 32 bytes and more";
@@ -24,11 +24,16 @@ pub(super) fn fixture(name: &str) -> String {
 }
 
 fn off() -> Settings {
-    Settings { key: None, issuer: None, audience: None, default_rooms: Permissions::everything() }
+    Settings {
+        keys: vec![],
+        issuer: None,
+        audience: None,
+        default_rooms: Permissions::everything(),
+    }
 }
 
 fn settings(key: KeySource) -> Settings {
-    Settings { key: Some(key), ..off() }
+    Settings { keys: vec![key.into()], ..off() }
 }
 
 fn verifier(key: KeySource) -> Verifier {

@@ -33,6 +33,66 @@ async fn each_algorithm_of_a_public_key_is_accepted() {
     }
 }
 
+/// The verdict on a token of alice's, signed with `key`, that names the key `kid`.
+async fn verdict(
+    verifier: &Verifier,
+    algorithm: Algorithm,
+    key: &EncodingKey,
+    kid: Option<&str>,
+) -> Result<(), AuthError> {
+    let header = Header { kid: kid.map(str::to_owned), ..Header::new(algorithm) };
+    let token = encode(&header, &alice(), key).unwrap();
+    verifier.verify(&token).await.map(|_| ())
+}
+
+fn several(keys: Vec<(Option<&str>, KeySource)>) -> Verifier {
+    let named = |(id, source): (Option<&str>, _)| NamedKey { id: id.map(str::to_owned), source };
+    let keys = keys.into_iter().map(named).collect();
+    Verifier::new(Settings { keys, ..off() }).unwrap()
+}
+
+#[tokio::test]
+async fn tokens_of_the_old_key_and_of_the_new_one_are_accepted() {
+    use Algorithm::{ES256, HS256, RS256};
+    let verifier = several(vec![
+        (None, KeySource::Secret("the new secret, 32 bytes and more".into())),
+        (None, KeySource::Secret(SECRET.into())),
+        (None, KeySource::PublicKeyPem(fixture("ec-p256.pub.pem"))),
+    ]);
+    let new = EncodingKey::from_secret(b"the new secret, 32 bytes and more");
+    let foreign = EncodingKey::from_secret(b"a secret of somebody else, 32 bytes");
+    let pem = EncodingKey::from_secret(fixture("ec-p256.pub.pem").as_bytes());
+    for kid in [None, Some("whatever")] {
+        assert_eq!(verdict(&verifier, HS256, &new, kid).await, Ok(()));
+        assert_eq!(verdict(&verifier, HS256, &secret(), kid).await, Ok(()));
+        assert_eq!(verdict(&verifier, ES256, &private_key("ec-p256.pem"), kid).await, Ok(()));
+        for stranger in [&foreign, &pem] {
+            let verdict = verdict(&verifier, HS256, stranger, kid).await;
+            assert_eq!(verdict, Err(AuthError::Signature));
+        }
+        let other = verdict(&verifier, RS256, &private_key("rsa.pem"), kid).await;
+        assert_eq!(other, Err(AuthError::Algorithm));
+    }
+}
+
+#[tokio::test]
+async fn the_key_that_a_token_names_is_the_one_that_is_tried() {
+    use Algorithm::{ES256, HS256};
+    let verifier = several(vec![
+        (Some("new"), KeySource::Secret("the new secret, 32 bytes and more".into())),
+        (Some("old"), KeySource::Secret(SECRET.into())),
+    ]);
+    assert_eq!(verdict(&verifier, HS256, &secret(), Some("old")).await, Ok(()));
+    assert_eq!(verdict(&verifier, HS256, &secret(), None).await, Ok(()));
+    let wrong = verdict(&verifier, HS256, &secret(), Some("new")).await;
+    assert_eq!(wrong, Err(AuthError::Signature));
+    let unknown = verdict(&verifier, HS256, &secret(), Some("older")).await;
+    assert_eq!(unknown, Err(AuthError::UnknownKey));
+    let key = private_key("ec-p256.pem");
+    let of_another_kind = verdict(&verifier, ES256, &key, Some("new")).await;
+    assert_eq!(of_another_kind, Err(AuthError::Algorithm));
+}
+
 #[tokio::test]
 async fn a_token_says_who_how_long_and_where() {
     let exp = in_an_hour();
