@@ -9,7 +9,7 @@ use redis::{
     cmd,
 };
 
-use super::scripts;
+use super::{leaving, scripts};
 
 /// The longest time that making a connection may take.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -79,7 +79,7 @@ pub(super) async fn connect(
     reads.req_packed_command(&named).await?;
     load_scripts(&mut writes).await?;
     let run = examine(&mut writes).await?;
-    check_in(&mut writes, prefix, &run, seen).await?;
+    check_in(&mut writes, name, prefix, &run, seen).await?;
     Ok(Connections { writes, reads, run })
 }
 
@@ -123,17 +123,20 @@ async fn examine(connection: &mut MultiplexedConnection) -> RedisResult<String> 
 /// A restarted Redis may have lost what it had acknowledged; it would then give offsets that clients know
 /// to other messages, unnoticed. So every node reports how far it has seen the log. All epochs change if
 /// that is further than the log reached when Redis came back. They also change if the first node to check
-/// in knows nothing of the time before, because then nobody can tell.
+/// in knows nothing of the time before, because then nobody can tell; unless the last node left in order.
 async fn check_in(
     connection: &mut MultiplexedConnection,
+    name: &str,
     prefix: &str,
     run: &str,
     seen: &Seen,
 ) -> RedisResult<()> {
     let (known_run, number) = seen.newest();
     let mut check_in = scripts::CHECK_IN.call(prefix);
-    check_in.arg(run).arg(known_run).arg(number);
-    check_in.exec_async(connection).await?;
+    check_in.arg(run).arg(known_run).arg(number).arg(name);
+    if check_in.query_async::<i32>(connection).await? == 1 {
+        leaving::settle(connection, prefix, run).await?;
+    }
     seen.checked_in(run);
     Ok(())
 }

@@ -20,7 +20,10 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::connections::{self, Connections, Seen, load_scripts};
+use super::{
+    connections::{self, Connections, Seen, load_scripts},
+    leaving,
+};
 use crate::store::types::{Clock, Health, StoreError};
 
 /// The pause after the first failed attempt to connect; it doubles with each further failure.
@@ -33,6 +36,9 @@ const LATE: &str = "Redis did not answer in time";
 const SETTLED: u32 = 5;
 /// The most reads under way at once; further ones wait in order. This bounds the memory that answers take.
 const READS: usize = 32;
+
+/// What the name of every node's connections begins with.
+pub(super) const NAMED: &str = "roomcast-";
 
 struct Failing {
     reason: String,
@@ -79,7 +85,7 @@ impl Link {
         clock: Clock,
     ) -> Self {
         // Redis takes no blanks and no control characters in a name.
-        let name = format!("roomcast-{node}").replace(|c: char| !c.is_ascii_graphic(), "_");
+        let name = format!("{NAMED}{node}").replace(|c: char| !c.is_ascii_graphic(), "_");
         Self {
             client,
             prefix,
@@ -349,6 +355,18 @@ impl Link {
             (State::Connecting | State::Down(_), None) => {
                 Health::Failing { reason: "not connected yet".into(), since_ms: self.started }
             }
+        }
+    }
+
+    /// Leaves in order: this node writes nothing any more.
+    pub(super) async fn leave(&self) {
+        let State::Up(connections) = self.state.borrow().clone() else { return };
+        let mut writes = connections.writes.clone();
+        let left = leaving::leave(&mut writes, &self.name, &self.prefix, &connections.run);
+        match flatten(timeout(self.deadline, left).await) {
+            Ok(true) => tracing::info!("this is the last node: the epochs are kept"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "the node could not leave Redis in order"),
         }
     }
 

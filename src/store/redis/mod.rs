@@ -12,7 +12,8 @@
 //!   refused at once. Calls that were under way are answered `Unavailable`, and may have been stored all
 //!   the same.
 //! - **Epochs** come from a number that is never used twice (`scripts/common.lua`). A Redis that was
-//!   emptied, or that lost what it had acknowledged, has other epochs.
+//!   emptied, or that lost what it had acknowledged, has other epochs. If all nodes are stopped, the last one
+//!   leaves word that there is nothing to lose (`leaving.rs`).
 //!
 //! It needs one Redis (or Valkey) of version 7 or newer, which must not evict. A Redis Cluster does not
 //! work, because the scripts name their keys themselves.
@@ -20,6 +21,7 @@
 mod connections;
 mod idempotency;
 mod intake;
+mod leaving;
 mod link;
 mod names;
 mod outbox;

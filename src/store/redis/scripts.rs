@@ -49,6 +49,8 @@ scripts! {
     REINSTATE = "reinstate.lua";
     REVOCATIONS = "revocations.lua";
     CHECK_IN = "check_in.lua";
+    SETTLE = "settle.lua";
+    LEAVE = "leave.lua";
     SWEEP = "trim.lua", "forget.lua", "queue.lua", "sweep.lua";
 }
 

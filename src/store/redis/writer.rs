@@ -55,12 +55,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Works until the intake is closed and empty, then ends the connections.
+    /// Works until the intake is closed and empty, then leaves Redis and ends the connections.
     pub(super) async fn run(self) {
         let _end = End(&self);
         while let Some(batch) = self.intake.take().await {
             self.write(batch).await;
         }
+        self.link.leave().await;
     }
 
     async fn write(&self, batch: Vec<Command>) {

@@ -19,6 +19,7 @@ pub static SPAWNING: RwLock<()> = RwLock::new(());
 pub struct RedisServer {
     dir: TempDir,
     child: Mutex<Child>,
+    arguments: &'static [&'static str],
 }
 
 impl RedisServer {
@@ -28,10 +29,10 @@ impl RedisServer {
     }
 
     /// Starts a server with further settings.
-    pub fn start_with(arguments: &[&str]) -> Self {
+    pub fn start_with(arguments: &'static [&'static str]) -> Self {
         let dir = TempDir::new().unwrap();
         let child = Mutex::new(spawn(dir.path(), arguments));
-        Self { dir, child }
+        Self { dir, child, arguments }
     }
 
     /// Kills the server at once, as a crash would.
@@ -45,7 +46,7 @@ impl RedisServer {
     pub fn start_again(&self) {
         let mut child = self.child.lock();
         child.wait().unwrap();
-        *child = spawn(self.dir.path(), &[]);
+        *child = spawn(self.dir.path(), self.arguments);
     }
 
     pub fn client(&self) -> Client {

@@ -2,7 +2,10 @@
 --
 --   log              hash: number (counts every append and every queued message, on from the time in
 --                    microseconds at which the era began), seed (the number at which it began), run
---                    (the Redis process last checked in to), base (the number then)
+--                    (the Redis process last checked in to), base (the number then), clean (the number when the
+--                    last node left in order), resumed (the run whose first nodes trust that it is gone from the
+--                    disk), checkins (counts them)
+--   log:nodes        hash: name of a node's connections -> the count when it checked in, or 'left'
 --   log:rooms        sorted set: rooms by a time no later than that of their oldest message, or by
 --                    when they were emptied
 --   log:forgotten    hash: bucket -> how many of its rooms were forgotten

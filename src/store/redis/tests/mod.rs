@@ -1,10 +1,11 @@
 //! What only the store in Redis does.
 
+mod leaving;
 mod losses;
 mod outages;
 mod sharing;
 
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::SeqCst};
 
 use super::*;
 use crate::{
@@ -22,13 +23,20 @@ struct World {
     server: RedisServer,
     settings: Settings,
     clock: Arc<AtomicI64>,
+    nodes: AtomicU32,
 }
 
 impl World {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Nodes on a server with further settings.
+    fn start_with(arguments: &'static [&'static str]) -> Self {
         let clock = Arc::new(AtomicI64::new(1_000_000));
         let settings = embedded_settings(Location::Memory, &clock);
-        Self { server: RedisServer::start(), settings, clock }
+        let server = RedisServer::start_with(arguments);
+        Self { server, settings, clock, nodes: AtomicU32::new(0) }
     }
 
     fn node(&self) -> Store {
@@ -38,7 +46,9 @@ impl World {
     fn tuned(&self, change: impl FnOnce(&mut Tuning)) -> Store {
         let mut tuning = Tuning { tick: Duration::from_millis(5), ..Tuning::default() };
         change(&mut tuning);
-        let redis = Redis::start(self.settings.clone(), self.server.settings(PREFIX), tuning);
+        let node = format!("node-{}", self.nodes.fetch_add(1, SeqCst));
+        let redis = RedisSettings { node, ..self.server.settings(PREFIX) };
+        let redis = Redis::start(self.settings.clone(), redis, tuning);
         Store { backend: Backend::Redis(Arc::new(redis)) }
     }
 
