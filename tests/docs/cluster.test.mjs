@@ -45,7 +45,8 @@ async function withCluster(use) {
 async function withNginx(nodes, change, use) {
   const port = await freePort();
   let config = await readFile(NGINX, 'utf8');
-  nodes.forEach((node, n) => (config = replaced(config, `node-${n + 1}:3001`, `127.0.0.1:${node.port}`)));
+  // Addresses need no resolving, which Debian's nginx is too old for.
+  nodes.forEach((node, n) => (config = replaced(config, `node-${n + 1}:3001 resolve`, `127.0.0.1:${node.port}`)));
   config = replaced(config, 'listen 80;', `listen 127.0.0.1:${port};`);
   config = replaced(config, '/tmp/nginx.pid', 'nginx.pid');
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path tmp-${name};`);
@@ -109,10 +110,37 @@ test('nginx keeps clients that poll with their nodes, whatever their generation'
   }));
 });
 
+/** A client on each of two nodes, all from one address. */
+async function spread(nodes, url, options) {
+  const found = new Map();
+  for (let tries = 0; found.size < 2; tries++) {
+    assert.ok(tries < 60, 'all clients of one address are on one node');
+    // A copy: the client puts the cookie that it got among the headers.
+    const socket = await connect({ url }, structuredClone(options));
+    const { engine } = socket.io;
+    // An upgrade that is cut off counts as a failure of the node.
+    if (options.transports.includes('websocket') && engine.transport.name !== 'websocket') await within(new Promise((done) => engine.once('upgrade', done)), () => 'the upgrade');
+    const node = await nodeOf(nodes, socket);
+    if (found.has(node)) socket.close();
+    else found.set(node, socket);
+  }
+  return [...found.values()];
+}
+
 test('websockets need no stickiness', async () => {
-  const anyNode = (config) => replaced(config, 'hash $remote_addr consistent;', '');
-  await withCluster((nodes) => withNginx(nodes, anyNode, async (url) => {
-    await converse(await onBoth(nodes, url, { transports: ['websocket'] }));
+  await withCluster((nodes) => withNginx(nodes, (config) => config, async (url) => {
+    await converse(await spread(nodes, url, { transports: ['websocket'] }));
+  }));
+});
+
+test('nginx spreads the pages of one address, each of which keeps its node by a cookie', async () => {
+  await withCluster((nodes) => withNginx(nodes, (config) => config, async (url) => {
+    // As browsers do for a page of the same origin.
+    const page = { withCredentials: true, extraHeaders: { 'sec-fetch-site': 'same-origin' }, multiplex: false };
+    await converse(await spread(nodes, url, { ...page, transports: ['polling'] }));
+    await converse(await spread(nodes, url, { ...page, transports: ['polling', 'websocket'] }));
+    const other = await fetch(`${url}/socket.io/?EIO=4&transport=polling`);
+    assert.equal(other.headers.get('set-cookie'), null, 'no cookie for clients that may not keep it');
   }));
 });
 
@@ -225,7 +253,7 @@ test('compose: two nodes over one Redis that keeps everything, behind the nginx 
   assert.equal(nodes.length, 2);
   const nginx = await readFile(NGINX, 'utf8');
   for (const [name, node] of nodes) {
-    assert.ok(nginx.includes(`server ${name}:3001 `), `${name} in nginx.conf`);
+    assert.ok(nginx.includes(`server ${name}:3001 resolve `), `${name} in nginx.conf`);
     assert.deepEqual(node.environment, nodes[0][1].environment);
     assert.equal(node.read_only, true);
     assert.ok(seconds(node.stop_grace_period) > 10);
