@@ -36,7 +36,7 @@ const FULL_CHECK_BYTES: u64 = 256_000_000;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory, the lock or the file itself cannot be created, read or written.
-    #[error("cannot use {} as the store: {source}; the directory must exist or be creatable, and be writable", path.display())]
+    #[error("cannot use {} as the store: {source}; {}", path.display(), advice(source))]
     Io {
         /// What could not be used.
         path: PathBuf,
@@ -89,6 +89,18 @@ pub enum OpenError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+}
+
+/// What helps where a file or its directory cannot be used. Containers mount directories that belong to root.
+fn advice(source: &io::Error) -> String {
+    #[cfg(unix)]
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        let user = rustix::process::geteuid();
+        return format!(
+            "roomcast runs as user {user}, who must own the directory and what is in it: chown -R {user} DIRECTORY"
+        );
+    }
+    "the directory must exist or be creatable, and be writable".to_owned()
 }
 
 /// An opened file, ready for the writer.

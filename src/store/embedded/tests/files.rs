@@ -239,3 +239,13 @@ async fn an_empty_file_is_a_new_store() {
     fs::write(&path, "").unwrap();
     assert_eq!(World::at(Location::File(path)).append(&room("a"), "m").await, 1);
 }
+
+#[cfg(unix)]
+#[test]
+fn who_may_not_write_is_told_who_it_is() {
+    let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+    let error = OpenError::Io { path: "/app/data/roomcast.db".into(), source }.to_string();
+    let user = rustix::process::geteuid().to_string();
+    assert!(error.contains(&format!("runs as user {user}")), "{error}");
+    assert!(error.ends_with(&format!("chown -R {user} DIRECTORY")), "{error}");
+}
