@@ -20,7 +20,7 @@ const sidebar = [
   group('First steps', ['javascript', 'typescript', 'angular', 'react', 'python', 'mobile'].map((name) => `getting-started/${name}.md`)),
   group('Clients', ['messages.md', 'recovery.md', 'authentication.md', 'reference.md', 'guarantees.md', 'migration.md']),
   group('Backends', ['publishing.md', 'http-api.md', 'handlers.md', 'webhooks.md']),
-  group('Operation', ['configuration.md', 'deploy.md', 'security.md', 'scaling.md', 'operations.md', 'upgrade.md', 'metrics.md', 'cli.md', 'admin-ui.md', 'troubleshooting.md']),
+  group('Operation', ['install.md', 'configuration.md', 'deploy.md', 'security.md', 'scaling.md', 'operations.md', 'upgrade.md', 'metrics.md', 'cli.md', 'admin-ui.md', 'troubleshooting.md']),
   { text: 'Inside', collapsed: true, items: [page('ARCHITECTURE.md'), ...decisions.map((file) => page(`decisions/${file}`))] },
 ];
 

@@ -1,6 +1,10 @@
 //! A file that a former version has written is taken over, also where that is interrupted again and again.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -66,11 +70,26 @@ async fn check(server: &ServerProcess) {
     assert_eq!(absent.next("private-message").await["id"], "p-1");
 }
 
+/// The fixtures of all versions, which hold the same.
+fn files_of_all_versions() -> Vec<PathBuf> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let files = fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "db")).collect()
+}
+
 #[tokio::test]
-async fn a_file_of_the_former_version_is_taken_over() {
+async fn a_file_of_every_version_is_taken_over() {
+    let files = files_of_all_versions();
+    assert!(files.len() >= 2, "{files:?}");
+    for file in files {
+        is_taken_over(&file).await;
+    }
+}
+
+async fn is_taken_over(file: &Path) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("roomcast.db");
-    fs::write(&path, FORMER).unwrap();
+    fs::copy(file, &path).unwrap();
     for _ in 0..2 {
         let server = process::start(command(&path)).await;
         check(&server).await;
