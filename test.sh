@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs every test there is, or one part of them:  ./test.sh [rust|cluster|clients|python|package|nestjs|angular|browser|openapi|docs|admin]
 #
-# What is missing is installed: npm packages and a Python venv in the project, system packages by apt-get.
+# What is missing is installed: npm packages and Python venvs in the project, system packages by apt-get. It says first
+# which and why; `./test.sh needs [PART]` only says it.
 # ROOMCAST_BIN=/path/to/roomcast tests that binary instead of building one (all but rust).
 # CHROMIUM=/path/to/chromium names the browser of the package, angular, browser, docs and admin parts (default /usr/bin/chromium).
 set -euo pipefail
@@ -10,6 +11,10 @@ root=$PWD
 target=${CARGO_TARGET_DIR:-target}
 [[ $target = /* ]] || target=$root/$target
 parts=(rust cluster clients python package nestjs angular browser openapi docs admin)
+# Debian's own directory for the proxies is not in everybody's PATH.
+PATH=$PATH:/usr/sbin
+# What incremental builds keep is larger than all the rest, and of no use to a run of the tests.
+export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 
 heading() { printf '\n=== %s ===\n' "$*"; }
 
@@ -18,15 +23,88 @@ fail() {
   exit 1
 }
 
-# system_package COMMAND PACKAGE: installs the package unless the command is there.
-system_package() {
-  command -v "$1" >/dev/null && return
-  command -v apt-get >/dev/null || fail "$1 is missing and there is no apt-get here: install $2 by hand"
-  heading "installing $2"
-  local as_root=()
+# What a part needs of the system, a line each: command, Debian's package, what for. A command that is a capitalised word is
+# a check below.
+needs_of() {
+  case $1 in
+    rust)
+      echo 'redis-server redis-server the store that several nodes share'
+      echo 'faketime faketime servers whose clocks jump'
+      echo 'prlimit util-linux servers whose disks are full'
+      ;;
+    cluster | clients) echo 'redis-server redis-server the store that several nodes share, and emitters' ;;
+    python)
+      echo 'redis-server redis-server emitters'
+      python_needs
+      ;;
+    openapi) python_needs ;;
+    package | angular | admin) chromium_needs ;;
+    browser)
+      chromium_needs
+      echo 'curl curl the commands that the playground prints'
+      ;;
+    docs)
+      chromium_needs
+      python_needs
+      echo 'curl curl examples of the documents'
+      echo 'sqlite3 sqlite3 backups as the documents make them'
+      echo 'nginx nginx-light configurations of the documents'
+      echo 'haproxy haproxy configurations of the documents'
+      echo 'redis-server redis-server several nodes as the documents have them'
+      echo 'javac default-jdk-headless examples in Java'
+      echo 'php php-cli examples in PHP'
+      echo 'PHP_CURL php-curl examples in PHP'
+      echo 'strip binutils packages of a release'
+      echo 'dpkg-deb dpkg packages of a release'
+      ;;
+  esac
+}
+
+chromium_needs() { [[ -n ${CHROMIUM:-} ]] || echo 'chromium chromium pages in a browser'; }
+
+python_needs() {
+  echo 'python3 python3 tests in Python'
+  # Debian packs ensurepip, without which a venv has no pip, apart.
+  echo 'ENSUREPIP python3-venv tests in Python'
+}
+
+is_there() {
+  case $1 in
+    PHP_CURL) php -r 'exit((int) !extension_loaded("curl"));' 2>/dev/null ;;
+    ENSUREPIP) python3 -c 'import ensurepip' 2>/dev/null ;;
+    *) command -v "$1" >/dev/null ;;
+  esac
+}
+
+# missing_of PART...: what the parts need and is not there, a line each: package, part, what for.
+missing_of() {
+  local part command package why
+  for part in "$@"; do
+    while read -r command package why; do
+      is_there "$command" || printf '%-22s for %-8s %s\n' "$package" "$part:" "$why"
+    done < <(needs_of "$part")
+  done
+}
+
+# system_packages PART...: says what is missing, and installs it.
+system_packages() {
+  local missing packages as_root=()
+  missing=$(missing_of "$@")
+  [[ -n $missing ]] || return 0
+  heading 'missing on this system'
+  printf '%s\n' "$missing"
+  command -v apt-get >/dev/null || fail 'there is no apt-get here: install these by hand'
+  mapfile -t packages < <(awk '{ print $1 }' <<<"$missing" | sort -u)
+  heading "installing by apt-get: ${packages[*]}"
   [[ $(id -u) = 0 ]] || as_root=(sudo)
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+}
+
+needs() {
+  local missing
+  missing=$(missing_of "$@")
+  printf '%s\n' "${missing:-Nothing is missing on this system.}"
 }
 
 # up_to_date STAMP FILE...: whether the stamp was written for these very files; if not, $current is what to write.
@@ -50,11 +128,8 @@ node_packages() {
 python_packages() {
   local venv=$1 current
   shift
-  system_package python3 python3
   up_to_date "$venv/.requirements" "$@" && return
   heading "creating the Python venv $venv"
-  # Debian packs ensurepip, without which a venv has no pip, apart.
-  python3 -c 'import ensurepip' 2>/dev/null || system_package ensurepip python3-venv
   rm -rf "$venv"
   python3 -m venv "$venv"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${@/#/--requirement=}"
@@ -78,10 +153,6 @@ status=0
 run() { "$@" || status=1; }
 
 rust() {
-  system_package redis-server redis-server
-  # What lets the clocks of servers jump, and fills their disks.
-  system_package faketime faketime
-  system_package prlimit util-linux
   if cargo nextest --version >/dev/null 2>&1; then
     heading 'rust: cargo nextest run'
     run cargo nextest run --locked --workspace
@@ -99,7 +170,6 @@ rust() {
 # itself, and for connection state recovery, which is a single node's), and what several nodes are.
 cluster() {
   build_server
-  system_package redis-server redis-server
   node_packages tests/clients
   local directory port chapters=(rooms messages users history) story
   directory=$(mktemp -d)
@@ -132,8 +202,6 @@ cluster() {
 
 clients() {
   build_server
-  # By which emitters send.
-  system_package redis-server redis-server
   node_packages tests/clients
   heading 'clients: socket.io-client 4, 3, 2 and 1, rxjs, and emitters'
   cd tests/clients
@@ -142,7 +210,6 @@ clients() {
 
 python() {
   build_server
-  system_package redis-server redis-server
   python_packages "$target/python-venv" tests/clients/python/requirements.txt
   heading 'python: python-socketio, and its emitter'
   cd tests/clients/python
@@ -158,7 +225,6 @@ client_package() {
 
 package() {
   build_server
-  [[ -n ${CHROMIUM:-} ]] || system_package chromium chromium
   client_package
   heading 'package: @roomcast/client, in Node.js and in Chromium'
   cd packages/client
@@ -185,7 +251,6 @@ openapi() {
 
 angular() {
   build_server
-  [[ -n ${CHROMIUM:-} ]] || system_package chromium chromium
   node_packages tests/clients
   node_packages tests/angular
   client_package
@@ -196,8 +261,6 @@ angular() {
 
 browser() {
   build_server
-  [[ -n ${CHROMIUM:-} ]] || system_package chromium chromium
-  system_package curl curl
   node_packages tests/browser
   heading "browser: the playground and the client bundle, in Chromium (pictures in $target/screenshots)"
   cd tests/browser
@@ -206,18 +269,6 @@ browser() {
 
 docs() {
   build_server
-  [[ -n ${CHROMIUM:-} ]] || system_package chromium chromium
-  # Debian's own directory for the proxies is not in everybody's PATH.
-  export PATH=$PATH:/usr/sbin
-  system_package curl curl
-  system_package sqlite3 sqlite3
-  system_package nginx nginx-light
-  system_package haproxy haproxy
-  system_package redis-server redis-server
-  system_package javac default-jdk-headless
-  system_package php php-cli
-  # An extension is no command: it is asked for by its name.
-  php -r 'exit((int) !extension_loaded("curl"));' || system_package php-curl-extension php-curl
   node_packages tests/clients
   node_packages tests/docs
   node_packages tests/docs/angular-20
@@ -234,7 +285,6 @@ docs() {
 
 admin() {
   build_server
-  [[ -n ${CHROMIUM:-} ]] || system_package chromium chromium
   node_packages tests/admin
   heading 'admin: the official Admin UI, in Chromium'
   cd tests/admin
@@ -256,7 +306,16 @@ everything() {
 }
 
 case ${1-everything} in
-  rust | cluster | clients | python | package | nestjs | angular | browser | openapi | docs | admin | everything) "${1-everything}" ;;
+  rust | cluster | clients | python | package | nestjs | angular | browser | openapi | docs | admin)
+    system_packages "$1"
+    "$1"
+    ;;
+  everything)
+    # Before minutes of building: who has no right to install anything hears of it now.
+    system_packages "${parts[@]}"
+    everything
+    ;;
+  needs) if (($# > 1)); then needs "${@:2}"; else needs "${parts[@]}"; fi ;;
   *) fail "unknown part \"$1\": one of ${parts[*]}, or nothing for all of them" ;;
 esac
 exit "$status"
