@@ -163,9 +163,11 @@ sbom() {
     cargo install --locked --root "$tools" --version "$cyclonedx_version" cargo-cyclonedx
   fi
   heading 'listing what is inside'
-  PATH=$PWD/$tools/bin:$PATH cargo cyclonedx --format json --target x86_64-unknown-linux-gnu \
+  PATH=$PWD/$tools/bin:$PATH cargo cyclonedx --format json --spec-version 1.5 --target x86_64-unknown-linux-gnu \
     --override-filename roomcast.sbom --quiet
-  mv roomcast.sbom.json "$dist/roomcast-$version.cdx.json"
+  # Without this machine's directories.
+  sed "s,file://$PWD,file:///roomcast,g" roomcast.sbom.json >"$dist/roomcast-$version.cdx.json"
+  rm roomcast.sbom.json
   find crates -name roomcast.sbom.json -delete
 }
 
