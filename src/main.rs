@@ -44,6 +44,7 @@ async fn run(cli: &Cli) -> ExitCode {
     };
     match &cli.command {
         Some(Command::Token(args)) => cli::token(&config, args).await,
+        Some(Command::Webhooks(args)) => cli::webhooks(&config, args).await,
         _ if cli.check_config => cli::check_config(&config),
         _ => serve(config).await,
     }

@@ -36,8 +36,8 @@ use crate::{
         webhook::WebhookType,
     },
     store::{
-        Announcement, Entry, Fact, Pending, RoomKey, Stale, Store, StoreError, Stream, Webhook,
-        WebhookMessage,
+        Announcement, Entry, Fact, Pending, RoomKey, Stale, Store, StoreError, StoredWebhook,
+        Stream, Webhook, WebhookMessage,
     },
 };
 
@@ -525,8 +525,16 @@ fn complete(head: &str, message: Option<&WebhookMessage>, payload: &Payload) -> 
     Some(format!("{head},{}}}", end.get().strip_prefix('{')?))
 }
 
+/// The body of a webhook; `None` if its message cannot be written as JSON.
+pub fn body_of(webhook: StoredWebhook) -> Option<String> {
+    match &webhook.message {
+        Some(message) => body_of_message(&webhook.json, message),
+        None => Some(webhook.json),
+    }
+}
+
 /// The body of a room message's webhook.
-pub fn body_of_message(head: &str, message: &WebhookMessage) -> Option<String> {
+fn body_of_message(head: &str, message: &WebhookMessage) -> Option<String> {
     let payload = Payload::stored(message.json.clone(), &message.attachments);
     complete(head, Some(message), &payload.numbered(message.position.offset))
 }

@@ -41,6 +41,7 @@ mod sync_messages;
 #[cfg(test)]
 mod tests;
 mod typing_indicator;
+pub mod webhooks;
 
 use self::event::{ClientEvent, Feature, ServerEvent};
 pub use self::publish::success;

@@ -11,6 +11,7 @@ use crate::{
         command::{self, TokenArgs},
     },
     config::{Config, Sources},
+    server::webhooks_command::WebhooksArgs,
 };
 
 /// The exit code for an invalid configuration or command line.
@@ -27,6 +28,7 @@ Examples:
   roomcast --config roomcast.toml     read the settings from a file
   roomcast --check-config             check the settings
   roomcast token --sub alice          make a token with the configured key
+  roomcast webhooks list              list the webhooks that were given up
   roomcast completions bash           print completions for a shell";
 
 /// A Socket.IO compatible room server: rooms, history, recovery, presence and tokens in one binary.
@@ -56,6 +58,11 @@ pub enum Command {
     Health(HealthArgs),
     /// Make a token for testing, or check one
     Token(TokenArgs),
+    /// List, retry or discard the webhooks that a running server has given up
+    ///
+    /// They are kept for a week. If API_KEYS is set, its first key is sent to the server.
+    #[allow(clippy::doc_markdown, reason = "help is plain text")]
+    Webhooks(WebhooksArgs),
     /// Read a password from standard input and print its argon2 hash for `ADMIN_PASSWORD`
     HashPassword,
     /// Print shell completions
@@ -128,7 +135,7 @@ pub async fn health(cli: &Cli, args: &HealthArgs) -> ExitCode {
                 eprintln!("PORT is 0, so the port is not known before the server runs; give --url");
                 return ExitCode::FAILURE;
             }
-            Ok(config) => ready_url(config.host, config.port),
+            Ok(config) => local_url(config.host, config.port, "/health/ready"),
         },
     };
     match ask(&url).await {
@@ -186,11 +193,23 @@ pub fn hash_password() -> ExitCode {
     }
 }
 
-/// The readiness URL of a server on `host` and `port`, as seen from the same machine.
-fn ready_url(host: IpAddr, port: u16) -> String {
+/// `webhooks`: lists, retries or discards the webhooks that were given up.
+pub async fn webhooks(config: &Config, args: &WebhooksArgs) -> ExitCode {
+    let nearby = local_url(config.host, config.port, "");
+    match super::webhooks_command::run(config, args, &nearby).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The URL of a route of a server on `host` and `port`, as seen from the same machine.
+fn local_url(host: IpAddr, port: u16, route: &str) -> String {
     // Both unspecified addresses accept IPv4's loopback, unless :: was made IPv6 only.
     let host = if host.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { host };
-    format!("http://{}/health/ready", std::net::SocketAddr::new(host, port))
+    format!("http://{}{route}", std::net::SocketAddr::new(host, port))
 }
 
 /// The status that `url` answers with, or the innermost reason why it does not answer.
@@ -224,7 +243,7 @@ mod tests {
 
     #[test]
     fn health_asks_where_the_server_listens() {
-        let url = |host: &str| ready_url(host.parse().unwrap(), 3001);
+        let url = |host: &str| local_url(host.parse().unwrap(), 3001, "/health/ready");
         assert_eq!(url("0.0.0.0"), "http://127.0.0.1:3001/health/ready");
         assert_eq!(url("::"), "http://127.0.0.1:3001/health/ready");
         assert_eq!(url("192.0.2.7"), "http://192.0.2.7:3001/health/ready");

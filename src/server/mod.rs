@@ -3,6 +3,7 @@
 pub mod cli;
 mod hash_password;
 mod live_figures;
+mod webhooks_command;
 
 use std::{
     io,

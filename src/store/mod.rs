@@ -34,7 +34,10 @@ pub use self::{
         Page, Query, QueuedItem, Receipt, RevocationCursor, Revocations, Revoked, RoomKey,
         Settings, Stats, StoreError, Stored, Sync,
     },
-    webhook::{Announcement, Fact, Settled, Stale, StoredWebhook, Stream, Webhook, WebhookMessage},
+    webhook::{
+        Announcement, Fact, FailedPlace, FailedWebhook, Fate, Settled, Stale, StoredWebhook,
+        Stream, Webhook, WebhookMessage,
+    },
 };
 use self::{embedded::Embedded, idempotency::position, pending::Answer, redis::Redis};
 use crate::{

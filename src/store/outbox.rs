@@ -3,8 +3,8 @@
 use std::{collections::HashSet, time::Duration};
 
 use super::{
-    Announcement, Backend, Fact, Pending, RoomKey, Settled, Stale, Store, StoreError,
-    StoredWebhook, Stream, Webhook,
+    Announcement, Backend, Fact, FailedPlace, FailedWebhook, Fate, Pending, RoomKey, Settled,
+    Stale, Store, StoreError, StoredWebhook, Stream, Webhook,
 };
 use crate::limits::SenderId;
 
@@ -88,6 +88,67 @@ impl Store {
         Self::number(match &self.backend {
             Backend::Embedded(store) => store.settle_webhooks(settled),
             Backend::Redis(store) => store.settle_webhooks(&settled),
+        })
+    }
+
+    /// Waits until those that wait for another try are to be tried at once. Only one caller may wait.
+    pub async fn webhooks_hurried(&self) {
+        match &self.backend {
+            Backend::Embedded(store) => store.webhooks_hurried().await,
+            Backend::Redis(store) => store.webhooks_hurried().await,
+        }
+    }
+
+    /// Has the node that delivers try at once what waits for another try.
+    pub async fn hurry_webhooks(&self) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Embedded(store) => {
+                store.hurry_webhooks();
+                Ok(())
+            }
+            Backend::Redis(store) => store.hurry_webhooks().await,
+        }
+    }
+
+    /// How many webhooks are kept that were given up.
+    pub async fn failed_webhook_count(&self) -> Result<u64, StoreError> {
+        match &self.backend {
+            Backend::Embedded(store) => store.failed_webhook_count().await,
+            Backend::Redis(store) => store.failed_webhook_count().await,
+        }
+    }
+
+    /// The webhooks that were given up behind this place, in order: at most `limit` of them, and at most `max_bytes`
+    /// but always one if there is one.
+    pub async fn failed_webhooks(
+        &self,
+        after: FailedPlace,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<FailedWebhook>, StoreError> {
+        match &self.backend {
+            Backend::Embedded(store) => store.failed_webhooks(after, limit, max_bytes).await,
+            Backend::Redis(store) => store.failed_webhooks(after, limit, max_bytes).await,
+        }
+    }
+
+    /// The places and ids of the same.
+    pub async fn failed_webhook_ids(
+        &self,
+        after: FailedPlace,
+        limit: usize,
+    ) -> Result<Vec<(FailedPlace, String)>, StoreError> {
+        match &self.backend {
+            Backend::Embedded(store) => store.failed_webhook_ids(after, limit).await,
+            Backend::Redis(store) => store.failed_webhook_ids(after, limit).await,
+        }
+    }
+
+    /// Decides on webhooks that were given up; returns how many of them were still there.
+    pub fn decide_webhooks(&self, failed: Vec<(FailedPlace, String)>, fate: Fate) -> Pending<u64> {
+        Self::number(match &self.backend {
+            Backend::Embedded(store) => store.decide_webhooks(failed, fate),
+            Backend::Redis(store) => store.decide_webhooks(&failed, fate),
         })
     }
 

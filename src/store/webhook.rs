@@ -1,6 +1,6 @@
 //! Webhooks as they are stored until the application's backend has them.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, num::ParseIntError, str::FromStr, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
@@ -115,6 +115,57 @@ pub struct StoredWebhook {
     pub json: String,
     /// The room message.
     pub message: Option<WebhookMessage>,
+}
+
+impl StoredWebhook {
+    /// Its size, with the message that it tells of, in bytes.
+    pub fn size(&self) -> usize {
+        let message = self.message.as_ref().map_or(0, |message| {
+            message.json.len() + message.attachments.iter().map(Bytes::len).sum::<usize>()
+        });
+        self.json.len() + message
+    }
+}
+
+/// A webhook that was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedWebhook {
+    /// Where it is among them.
+    pub place: FailedPlace,
+    /// When it was given up, in milliseconds since 1970-01-01 UTC.
+    pub failed_at_ms: i64,
+    /// Why.
+    pub error: String,
+    /// The webhook.
+    pub webhook: StoredWebhook,
+}
+
+/// The place of a webhook among those that were given up: they are in the order in which that happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct FailedPlace(pub u64, pub u64);
+
+impl fmt::Display for FailedPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+impl FromStr for FailedPlace {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        let (first, second) = text.split_once('-').unwrap_or((text, ""));
+        Ok(Self(first.parse()?, second.parse()?))
+    }
+}
+
+/// What is to become of webhooks that were given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// They are tried again, as if they had just happened, after what waits in their streams.
+    Retried,
+    /// They are deleted.
+    Discarded,
 }
 
 /// Which of the facts that the backend was told, or was not, are to be looked for.

@@ -16,7 +16,7 @@ pub use self::{
         Connection, connection, connection_here, connections, connections_here, disconnect,
         disconnect_here, missing, missing_here,
     },
-    page::{Page, Part, decode_cursor},
+    page::{Page, Part, decode_cursor, encode_cursor},
     rooms::{LiveRoom, Member, Room, RoomDetail, room, room_here, rooms, rooms_here},
     users::{Counts, Presence, Stats, counts_here, last_activity_here, stats, user},
 };

@@ -36,6 +36,11 @@ pub struct Part<T> {
     keys: Vec<u64>,
 }
 
+/// The cursor that stands for a key.
+pub fn encode_cursor(key: &str) -> String {
+    URL_SAFE_NO_PAD.encode(key)
+}
+
 /// The key that a cursor stands for.
 pub fn decode_cursor(cursor: &str) -> Option<String> {
     String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
@@ -94,7 +99,7 @@ impl<T> Page<T> {
         }
         more |= merged.len() > request.limit;
         let last = merged.keys().take(request.limit).last().filter(|_| more);
-        let next_cursor = last.map(|key| URL_SAFE_NO_PAD.encode(key));
+        let next_cursor = last.map(|key| encode_cursor(key));
         let items = merged.into_values().take(request.limit).collect();
         Self { items, total: keys.len(), next_cursor, coverage }
     }

@@ -20,6 +20,7 @@ mod playground;
 mod revocations;
 mod rooms;
 mod users;
+mod webhooks;
 
 use std::{
     any::Any,
@@ -184,6 +185,9 @@ fn management_routes() -> OpenApiRouter<App> {
         .routes(routes!(memberships::join_client, memberships::leave_client))
         .routes(routes!(revocations::revoke, revocations::list))
         .routes(routes!(revocations::reinstate))
+        .routes(routes!(webhooks::state))
+        .routes(routes!(webhooks::list, webhooks::discard))
+        .routes(routes!(webhooks::retry))
         .routes(routes!(users::stats))
 }
 

@@ -186,7 +186,12 @@ impl Streams {
                         self.ended(stream, is_retry, ended);
                     }
                 }
-                () = at(due) => self.wake(),
+                () = at(due) => self.wake(Instant::now()),
+                () = self.turn.store.webhooks_hurried() => {
+                    if let Some((last, _)) = self.due.last() {
+                        self.wake(*last);
+                    }
+                }
                 streams = self.turn.store.changed_streams() => {
                     self.changed(streams);
                     if self.all.len() > self.many {
@@ -304,11 +309,10 @@ impl Streams {
         }
     }
 
-    /// The streams whose time has come are ready.
-    fn wake(&mut self) {
-        let now = Instant::now();
+    /// The streams whose time has come by then are ready.
+    fn wake(&mut self, until: Instant) {
         while let Some(&(at, stream)) = self.due.first()
-            && at <= now
+            && at <= until
         {
             self.due.pop_first();
             let tries = self.all.get(&stream).map_or(0, |progress| progress.tries);

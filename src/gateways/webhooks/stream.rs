@@ -10,7 +10,7 @@ use super::{
     schedule::GIVEN_UP_AFTER,
 };
 use crate::{
-    broker::webhooks::body_of_message,
+    broker::webhooks::body_of,
     store::{Clock, Settled, Store, StoreError, StoredWebhook, Stream},
     telemetry::metrics::Metrics,
 };
@@ -53,7 +53,8 @@ impl Turn {
         // Of those that failed before, the first is tried alone.
         let limit = if tries > 0 { 1 } else { PAGE };
         let Some(page) = self.read(stream, limit).await else { return Ended::Stopped };
-        let is_last = tries == 0 && page.len() < limit && size(&page) < PAGE_BYTES;
+        let size = page.iter().map(StoredWebhook::size).sum::<usize>();
+        let is_last = tries == 0 && page.len() < limit && size < PAGE_BYTES;
         let mut ended = if page.is_empty() || is_last { Ended::Empty } else { Ended::More };
         let mut settled = Settled::of(stream);
         for webhook in page {
@@ -61,12 +62,8 @@ impl Turn {
                 ended = Ended::Stopped;
                 break;
             }
-            let StoredWebhook { seq, id, at_ms, json, message } = webhook;
-            let body = match &message {
-                Some(message) => body_of_message(&json, message),
-                None => Some(json),
-            };
-            let Some(body) = body else {
+            let (seq, id, at_ms) = (webhook.seq, webhook.id.clone(), webhook.at_ms);
+            let Some(body) = body_of(webhook) else {
                 settled.failed = Some((seq, id, "its message cannot be written as JSON".into()));
                 ended = Ended::More;
                 break;
@@ -135,13 +132,4 @@ impl Turn {
             () = self.stop.cancelled() => None,
         }
     }
-}
-
-fn size(page: &[StoredWebhook]) -> usize {
-    let message = |webhook: &StoredWebhook| {
-        webhook.message.as_ref().map_or(0, |message| {
-            message.json.len() + message.attachments.iter().map(bytes::Bytes::len).sum::<usize>()
-        })
-    };
-    page.iter().map(|webhook| webhook.json.len() + message(webhook)).sum()
 }

@@ -81,6 +81,9 @@ impl Batch<'_> {
                 Ok(Ok(1.into()))
             }
             Work::Settle(settled) => Ok(Ok(self.webhooks.settle(conn, settings, &settled)?.into())),
+            Work::Decide { failed, fate } => {
+                Ok(Ok(self.webhooks.decide(conn, settings, &failed, fate)?.into()))
+            }
             Work::Revoke(revoked) => {
                 let stored = revocations::revoke(conn, &revoked, settings.clock.now_ms())?;
                 Ok(Ok(u64::from(stored).into()))

@@ -14,7 +14,7 @@ use crate::{
     store::{
         backlog::{self, Backlog, Limits},
         idempotency::{Digest, Once},
-        webhook::{Announcement, Settled, Webhook},
+        webhook::{Announcement, FailedPlace, Fate, Settled, Webhook},
     },
 };
 
@@ -49,6 +49,11 @@ pub(super) enum Work {
     /// A webhook of a message that is kept nowhere else.
     Tell(Webhook),
     Settle(Settled),
+    /// What becomes of webhooks that were given up.
+    Decide {
+        failed: Vec<(FailedPlace, String)>,
+        fate: Fate,
+    },
     Revoke(Revoked),
     Reinstate {
         id: String,
@@ -78,6 +83,7 @@ impl Work {
             // A revocation is small, and must not depend on what others have stored.
             Self::Confirm { .. }
             | Self::Settle(_)
+            | Self::Decide { .. }
             | Self::Revoke(_)
             | Self::Reinstate { .. }
             | Self::SettleClaim(_)
@@ -100,6 +106,7 @@ impl Work {
             Self::Announce(announcement) => size(announcement.webhook.as_ref()),
             Self::Tell(webhook) => size(Some(webhook)),
             Self::Revoke(revoked) => revoked.json.len(),
+            Self::Decide { failed, .. } => failed.iter().map(|(_, id)| 40 + id.len()).sum(),
             Self::Confirm { .. }
             | Self::Settle(_)
             | Self::Reinstate { .. }
@@ -131,6 +138,7 @@ impl backlog::Command for Command {
             Work::Confirm { .. }
             | Work::Tell(_)
             | Work::Settle(_)
+            | Work::Decide { .. }
             | Work::Revoke(_)
             | Work::Reinstate { .. }
             | Work::SettleClaim(_)

@@ -86,7 +86,10 @@ use super::{
         self, Append, Committed, Entry, Extent, Health, Location, Page, Query, QueuedItem, Revoked,
         RoomKey, Settings, Stats, StoreError,
     },
-    webhook::{Announcement, Fact, Settled, StoredWebhook, Stream, Webhook},
+    webhook::{
+        Announcement, Fact, FailedPlace, FailedWebhook, Fate, Settled, StoredWebhook, Stream,
+        Webhook,
+    },
 };
 use crate::{limits::SenderId, protocol::names::UserId};
 
@@ -272,6 +275,39 @@ impl Embedded {
 
     pub(super) async fn changed_streams(&self) -> HashSet<Stream> {
         self.shared.outbox.changed().await
+    }
+
+    pub(super) async fn webhooks_hurried(&self) {
+        self.shared.outbox.hurried.notified().await;
+    }
+
+    pub(super) fn hurry_webhooks(&self) {
+        self.shared.outbox.hurried.notify_one();
+    }
+
+    pub(super) async fn failed_webhook_count(&self) -> Result<u64, StoreError> {
+        self.readers.run(outbox::count_failed).await
+    }
+
+    pub(super) async fn failed_webhooks(
+        &self,
+        after: FailedPlace,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<FailedWebhook>, StoreError> {
+        self.readers.run(move |conn| outbox::failed(conn, after, limit, max_bytes)).await
+    }
+
+    pub(super) async fn failed_webhook_ids(
+        &self,
+        after: FailedPlace,
+        limit: usize,
+    ) -> Result<Vec<(FailedPlace, String)>, StoreError> {
+        self.readers.run(move |conn| outbox::failed_ids(conn, after, limit)).await
+    }
+
+    pub(super) fn decide_webhooks(&self, failed: Vec<(FailedPlace, String)>, fate: Fate) -> Answer {
+        self.submit(Work::Decide { failed, fate })
     }
 
     pub(super) async fn webhook_streams(&self) -> Result<HashSet<Stream>, StoreError> {

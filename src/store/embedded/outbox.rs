@@ -21,8 +21,8 @@ use crate::{
         position::Position,
     },
     store::webhook::{
-        Announcement, FAILED_KEPT, Fact, Settled, StoredWebhook, Stream, TOO_OLD, Webhook,
-        WebhookMessage,
+        Announcement, FAILED_KEPT, Fact, FailedPlace, FailedWebhook, Fate, Settled, StoredWebhook,
+        Stream, TOO_OLD, Webhook, WebhookMessage,
     },
 };
 
@@ -48,6 +48,8 @@ pub(super) struct Outbox {
     /// The streams that have something new.
     streams: Mutex<HashSet<Stream>>,
     changed: Notify,
+    /// What waits for another try is to be tried at once.
+    pub hurried: Notify,
 }
 
 impl Outbox {
@@ -132,6 +134,11 @@ impl Change {
         ])?;
         self.pending += 1;
         self.streams.insert(webhook.stream);
+        self.make_way(conn, settings)
+    }
+
+    /// Drops the oldest announcements of what is too much.
+    fn make_way(&mut self, conn: &Connection, settings: &Settings) -> rusqlite::Result<()> {
         let excess = self.pending.saturating_sub(settings.webhook_limit);
         if excess > 0 {
             let dropped = conn
@@ -173,6 +180,37 @@ impl Change {
         }
         self.pending = self.pending.saturating_sub(removed);
         Ok(removed)
+    }
+
+    /// Does with webhooks that were given up what was decided; returns how many of them were still there.
+    pub(super) fn decide(
+        &mut self,
+        conn: &Connection,
+        settings: &Settings,
+        failed: &[(FailedPlace, String)],
+        fate: Fate,
+    ) -> rusqlite::Result<u64> {
+        let mut count = 0;
+        for (place, id) in failed {
+            let place = sql(place.0);
+            if fate == Fate::Retried {
+                let stream = conn
+                    .prepare_cached(&format!(
+                        "INSERT INTO webhooks ({COLUMNS})
+                         SELECT stream, droppable, ?3, id, json, offset, epoch, data, attachments
+                         FROM failed_webhooks WHERE seq = ?1 AND id = ?2 RETURNING stream"
+                    ))?
+                    .query_row(params![place, id, settings.clock.now_ms()], |row| row.get(0))
+                    .optional()?;
+                self.pending += u64::from(stream.is_some());
+                self.streams.extend(stream.map(Stream));
+            }
+            count += conn
+                .prepare_cached("DELETE FROM failed_webhooks WHERE seq = ?1 AND id = ?2")?
+                .execute(params![place, id])? as u64;
+        }
+        self.make_way(conn, settings)?;
+        Ok(count)
     }
 
     /// Gives up what is too old, and forgets what was given up long ago, a bounded number of each.
@@ -272,17 +310,61 @@ pub(super) fn page(
     let (mut items, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let webhook = stored(row)?;
-        bytes += webhook.json.len();
-        if let Some(message) = &webhook.message {
-            bytes += message.json.len()
-                + message.attachments.iter().map(bytes::Bytes::len).sum::<usize>();
-        }
+        bytes += webhook.size();
         if bytes > max_bytes && !items.is_empty() {
             break;
         }
         items.push(webhook);
     }
     Ok(items)
+}
+
+/// Those that were given up behind this place: at most `limit`, and within `max_bytes` except for the first.
+pub(super) fn failed(
+    conn: &Connection,
+    after: FailedPlace,
+    limit: usize,
+    max_bytes: usize,
+) -> rusqlite::Result<Vec<FailedWebhook>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT seq, id, at, json, offset, epoch, data, attachments, failed_at, error
+         FROM failed_webhooks WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![sql(after.0), sql(limit as u64)])?;
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let webhook = stored(row)?;
+        bytes += webhook.size();
+        if bytes > max_bytes && !items.is_empty() {
+            break;
+        }
+        items.push(FailedWebhook {
+            place: FailedPlace(webhook.seq, 0),
+            failed_at_ms: row.get(8)?,
+            error: row.get(9)?,
+            webhook,
+        });
+    }
+    Ok(items)
+}
+
+/// The places and ids of the same.
+pub(super) fn failed_ids(
+    conn: &Connection,
+    after: FailedPlace,
+    limit: usize,
+) -> rusqlite::Result<Vec<(FailedPlace, String)>> {
+    conn.prepare_cached("SELECT seq, id FROM failed_webhooks WHERE seq > ?1 ORDER BY seq LIMIT ?2")?
+        .query_map(params![sql(after.0), sql(limit as u64)], |row| {
+            Ok((FailedPlace(row.get::<_, i64>(0)?.cast_unsigned(), 0), row.get(1)?))
+        })?
+        .collect()
+}
+
+/// How many are kept that were given up.
+pub(super) fn count_failed(conn: &Connection) -> rusqlite::Result<u64> {
+    conn.query_row("SELECT count(*) FROM failed_webhooks", [], |row| row.get(0))
+        .map(i64::cast_unsigned)
 }
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<StoredWebhook> {

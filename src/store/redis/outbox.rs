@@ -11,7 +11,7 @@ use std::{
 
 use bytes::BufMut;
 use parking_lot::Mutex;
-use redis::{Cmd, Value, cmd};
+use redis::{Cmd, cmd};
 use tokio::{sync::Notify, time::sleep};
 
 use super::{Redis, intake::Kind, link::Link, millis, names::room_part, scripts, values};
@@ -22,14 +22,16 @@ use crate::{
         pending::Answer,
         types::{RoomKey, Settings, StoreError},
         webhook::{
-            Announcement, FAILED_KEPT, Fact, Settled, Stale, StoredWebhook, Stream, TOO_OLD,
-            Webhook,
+            Announcement, FAILED_KEPT, Fact, FailedPlace, FailedWebhook, Fate, Settled, Stale,
+            StoredWebhook, Stream, TOO_OLD, Webhook,
         },
     },
 };
 
 /// Who delivers is claimed as a user's queue is, under a name that no user has.
 const CLAIM: &str = "\u{1f}webhooks";
+/// Stands among the streams that have got webhooks where all that wait for another try are to be tried at once.
+const NOW: &str = "now";
 /// How often the node that delivers asks for streams that have got webhooks.
 const LOOK: Duration = Duration::from_millis(50);
 /// How many of them are taken at a time.
@@ -45,6 +47,8 @@ pub(super) struct Outbox {
     /// The streams that have something new.
     streams: Mutex<HashSet<Stream>>,
     changed: Notify,
+    /// What waits for another try is to be tried at once.
+    hurried: Notify,
     pub figures: Mutex<Figures>,
 }
 
@@ -82,12 +86,14 @@ async fn follow(link: &Link, outbox: &Outbox, node: &str) {
         }
         let read = link.read(if is_sure { &news } else { &all }).await;
         // An unreachable Redis is reported elsewhere.
-        let streams = read.ok().and_then(|value| values::streams(&value).ok());
-        is_sure = streams.is_some();
-        if let Some(streams) = streams.filter(|streams| !streams.is_empty()) {
-            outbox.streams.lock().extend(streams);
-            outbox.changed.notify_one();
+        let names = read.ok().and_then(|value| values::names(&value).ok());
+        is_sure = names.is_some();
+        let Some(names) = names.filter(|names| !names.is_empty()) else { continue };
+        if names.iter().any(|name| name == NOW) {
+            outbox.hurried.notify_one();
         }
+        outbox.streams.lock().extend(names.iter().filter_map(|name| stream(name)));
+        outbox.changed.notify_one();
     }
 }
 
@@ -166,8 +172,61 @@ impl Redis {
         }
     }
 
+    pub(in crate::store) async fn webhooks_hurried(&self) {
+        self.outbox.hurried.notified().await;
+    }
+
+    pub(in crate::store) async fn hurry_webhooks(&self) -> Result<(), StoreError> {
+        let mut call = cmd("SADD");
+        call.arg(format!("{}:hooks:changed", self.prefix())).arg(NOW);
+        self.link.read(&call).await.map(drop)
+    }
+
+    pub(in crate::store) async fn failed_webhook_count(&self) -> Result<u64, StoreError> {
+        let mut call = cmd("XLEN");
+        call.arg(format!("{}:hooks:failed", self.prefix()));
+        Ok(values::number(&self.link.read(&call).await?)?)
+    }
+
+    pub(in crate::store) async fn failed_webhooks(
+        &self,
+        after: FailedPlace,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<FailedWebhook>, StoreError> {
+        let mut call = self.call(&scripts::FAILED_WEBHOOKS);
+        call.arg(after.to_string()).arg(limit).arg(max_bytes);
+        Ok(values::failed_webhooks(&self.link.read(&call).await?)?)
+    }
+
+    pub(in crate::store) async fn failed_webhook_ids(
+        &self,
+        after: FailedPlace,
+        limit: usize,
+    ) -> Result<Vec<(FailedPlace, String)>, StoreError> {
+        let mut call = self.call(&scripts::FAILED_WEBHOOKS);
+        call.arg(after.to_string()).arg(limit).arg(-1);
+        Ok(values::failed_ids(&self.link.read(&call).await?)?)
+    }
+
+    pub(in crate::store) fn decide_webhooks(
+        &self,
+        failed: &[(FailedPlace, String)],
+        fate: Fate,
+    ) -> Answer {
+        let mut call = self.call(&scripts::DECIDE_WEBHOOKS);
+        call.arg(self.settings.webhook_limit)
+            .arg(self.settings.clock.now_ms())
+            .arg(u8::from(fate == Fate::Retried));
+        for (place, _) in failed {
+            call.arg(place.to_string());
+        }
+        self.submit(call, Kind::Count, None, 32 * failed.len())
+    }
+
     pub(in crate::store) async fn webhook_streams(&self) -> Result<HashSet<Stream>, StoreError> {
-        Ok(values::streams(&self.link.read(&all_streams(self.prefix())).await?)?)
+        let names = values::names(&self.link.read(&all_streams(self.prefix())).await?)?;
+        Ok(names.iter().filter_map(|name| stream(name)).collect())
     }
 
     pub(in crate::store) async fn webhooks(
@@ -258,8 +317,6 @@ fn hex(stream: Stream) -> String {
 }
 
 /// A stream by its name.
-pub(super) fn stream(value: &Value) -> Option<Stream> {
-    let Value::BulkString(bytes) = value else { return None };
-    let number = u64::from_str_radix(std::str::from_utf8(bytes).ok()?, 16).ok()?;
-    Some(Stream(number.cast_signed()))
+fn stream(name: &str) -> Option<Stream> {
+    u64::from_str_radix(name, 16).ok().map(|number| Stream(number.cast_signed()))
 }

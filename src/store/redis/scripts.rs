@@ -43,6 +43,8 @@ scripts! {
     WEBHOOK_NEWS = "webhooks.lua", "webhook_news.lua";
     WEBHOOK_STATE = "webhook_state.lua";
     SWEEP_WEBHOOKS = "webhooks.lua", "sweep_webhooks.lua";
+    FAILED_WEBHOOKS = "webhooks.lua", "failed_webhooks.lua";
+    DECIDE_WEBHOOKS = "webhooks.lua", "decide_webhooks.lua";
     TOLD_NODES = "told_nodes.lua";
     TOLD = "told.lua";
     REVOKE = "revoke.lua";

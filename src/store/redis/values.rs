@@ -1,18 +1,18 @@
 //! Reads the answers of the scripts.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Buf;
 use redis::Value;
 
-use super::outbox::{self, Figures};
+use super::outbox::Figures;
 
 use crate::{
     protocol::{names::UserId, position::Position},
     store::{
         codec::{self, DecodeError},
         types::{Extent, Page, Query, QueuedItem, Receipt, StoreError, Stored},
-        webhook::{StoredWebhook, Stream, WebhookMessage},
+        webhook::{FailedPlace, FailedWebhook, StoredWebhook, WebhookMessage},
     },
 };
 
@@ -110,36 +110,69 @@ pub(super) fn queued(value: &Value) -> Result<(u64, Vec<QueuedItem>), DecodeErro
 
 /// The webhooks of a page.
 pub(super) fn webhooks(value: &Value) -> Result<Vec<StoredWebhook>, DecodeError> {
-    let webhook = |value: &Value| {
-        let [number, kept, entry, offset, epoch] = array(value)? else { return Err(DecodeError) };
-        let mut kept = bytes(kept)?;
-        let at_ms = kept.try_get_i64().map_err(|_| DecodeError)?;
-        let length = kept.try_get_u32().map_err(|_| DecodeError)?;
-        let length = usize::try_from(length).map_err(|_| DecodeError)?;
-        let (id, json) = kept.split_at_checked(length).ok_or(DecodeError)?;
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| DecodeError);
-        let message = match bytes(entry)? {
-            [] => None,
-            entry => {
-                let offset = self::text(offset)?.parse().map_err(|_| DecodeError)?;
-                let epoch = codec::epoch(self::text(epoch)?)?;
-                let entry = codec::decode_entry(entry)?;
-                Some(WebhookMessage {
-                    position: Position { offset, epoch },
-                    json: entry.json,
-                    attachments: entry.attachments,
-                })
-            }
-        };
-        let seq = self::number(number)?;
-        Ok(StoredWebhook { seq, id: text(id)?, at_ms, json: text(json)?, message })
+    let webhook = |value: &Value| match array(value)? {
+        [seq, rest @ ..] => webhook(number(seq)?, rest),
+        [] => Err(DecodeError),
     };
     array(value)?.iter().map(webhook).collect()
 }
 
-/// The names of streams.
-pub(super) fn streams(value: &Value) -> Result<HashSet<Stream>, DecodeError> {
-    array(value)?.iter().map(|name| outbox::stream(name).ok_or(DecodeError)).collect()
+/// A webhook, from what is kept of it, and the entry, offset and epoch of its message.
+fn webhook(seq: u64, parts: &[Value]) -> Result<StoredWebhook, DecodeError> {
+    let [kept, entry, offset, epoch, ..] = parts else { return Err(DecodeError) };
+    let (at_ms, id, json) = unpack_webhook(bytes(kept)?)?;
+    let message = match bytes(entry)? {
+        [] => None,
+        entry => {
+            let offset = text(offset)?.parse().map_err(|_| DecodeError)?;
+            let epoch = codec::epoch(text(epoch)?)?;
+            let entry = codec::decode_entry(entry)?;
+            Some(WebhookMessage {
+                position: Position { offset, epoch },
+                json: entry.json,
+                attachments: entry.attachments,
+            })
+        }
+    };
+    Ok(StoredWebhook { seq, id, at_ms, json, message })
+}
+
+/// When it happened, its id and its JSON, of what is kept of a webhook.
+fn unpack_webhook(mut kept: &[u8]) -> Result<(i64, String, String), DecodeError> {
+    let at_ms = kept.try_get_i64().map_err(|_| DecodeError)?;
+    let length = kept.try_get_u32().map_err(|_| DecodeError)?;
+    let length = usize::try_from(length).map_err(|_| DecodeError)?;
+    let (id, json) = kept.split_at_checked(length).ok_or(DecodeError)?;
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| DecodeError);
+    Ok((at_ms, text(id)?, text(json)?))
+}
+
+/// The webhooks that were given up, of a page.
+pub(super) fn failed_webhooks(value: &Value) -> Result<Vec<FailedWebhook>, DecodeError> {
+    let failed = |value: &Value| {
+        let [place, parts @ .., error] = array(value)? else { return Err(DecodeError) };
+        let place = failed_place(place)?;
+        Ok(FailedWebhook {
+            place,
+            failed_at_ms: i64::try_from(place.0).map_err(|_| DecodeError)?,
+            error: text(error)?.to_owned(),
+            webhook: webhook(0, parts)?,
+        })
+    };
+    array(value)?.iter().map(failed).collect()
+}
+
+/// The places and ids of webhooks that were given up.
+pub(super) fn failed_ids(value: &Value) -> Result<Vec<(FailedPlace, String)>, DecodeError> {
+    let failed = |value: &Value| {
+        let [place, kept] = array(value)? else { return Err(DecodeError) };
+        Ok((failed_place(place)?, unpack_webhook(bytes(kept)?)?.1))
+    };
+    array(value)?.iter().map(failed).collect()
+}
+
+fn failed_place(value: &Value) -> Result<FailedPlace, DecodeError> {
+    text(value)?.parse().map_err(|_| DecodeError)
 }
 
 /// How the outbox is.
@@ -165,7 +198,8 @@ pub(super) fn told(value: &Value) -> Result<(String, Vec<String>), DecodeError> 
     Ok((text(cursor)?.to_owned(), names(found)?))
 }
 
-fn names(value: &Value) -> Result<Vec<String>, DecodeError> {
+/// Names, or other texts.
+pub(super) fn names(value: &Value) -> Result<Vec<String>, DecodeError> {
     array(value)?.iter().map(|name| text(name).map(str::to_owned)).collect()
 }
 

@@ -259,3 +259,69 @@ async fn a_node_that_lost_the_claim_gets_no_streams_and_one_that_has_it_gets_all
     assert_eq!(world.store.changed_streams().await, HashSet::from([ann]));
     assert_eq!(world.waiting_for_backend("ann").await, ["1"]);
 }
+
+on_every! {
+    async fn what_was_given_up_waits_again_or_is_forgotten(mut world) {
+        world.reopen(|settings, _| settings.webhook_limit = 2);
+        assert_eq!(world.store.claim_webhooks(Duration::from_mins(1)).await, Ok(true));
+        let entry = Entry { attachments: vec![bytes("x")], ..world.entry("m") };
+        let append = Append {
+            room: room("a"),
+            entry,
+            except: Except::nobody(),
+            sender: None,
+            webhook: Some(webhook("m", "ann")),
+        };
+        let position = world.store.append(append).await.unwrap();
+        world.announce("3", "ann");
+        world.done().await;
+        let given_up = world.page("ann").await;
+        assert_eq!(given_up[0].message.as_ref().map(|message| message.position), Some(position));
+        for webhook in &given_up {
+            let failed = Some((webhook.seq, webhook.id.clone(), format!("no {}", webhook.id)));
+            let settled = Settled { failed, ..Settled::of(Stream::of_user(&user("ann"))) };
+            assert_eq!(world.store.settle_webhooks(settled).await, Ok(1));
+        }
+        assert!(world.waiting_for_backend("ann").await.is_empty());
+        let none = FailedPlace::default();
+        let failed = world.store.failed_webhooks(none, 10, usize::MAX).await.unwrap();
+        assert_eq!(world.store.failed_webhook_count().await, Ok(2));
+        assert_eq!(failed.iter().map(|it| it.error.as_str()).collect::<Vec<_>>(), ["no m", "no 3"]);
+        for (failed, given_up) in failed.iter().zip(&given_up) {
+            assert_eq!(failed.place.to_string().parse(), Ok(failed.place));
+            let same = StoredWebhook { seq: given_up.seq, ..failed.webhook.clone() };
+            assert_eq!(&same, given_up);
+        }
+        let behind = world.store.failed_webhooks(failed[0].place, 10, usize::MAX).await.unwrap();
+        assert_eq!(behind, failed[1..]);
+        assert_eq!(world.store.failed_webhooks(none, 10, 1).await.unwrap(), failed[..1]);
+        let ids = world.store.failed_webhook_ids(none, 10).await.unwrap();
+        assert_eq!(world.store.failed_webhook_ids(none, 1).await.unwrap(), ids[..1]);
+        assert_eq!(world.store.failed_webhook_ids(ids[0].0, 10).await.unwrap(), ids[1..]);
+        world.advance(5);
+        assert_eq!(world.store.decide_webhooks(ids.clone(), Fate::Retried).await, Ok(2));
+        assert_eq!(world.store.decide_webhooks(ids, Fate::Retried).await, Ok(0), "they are gone");
+        let again = world.page("ann").await;
+        let renewed = |webhook: &StoredWebhook, seq| StoredWebhook {
+            seq,
+            at_ms: 1_005_000,
+            ..webhook.clone()
+        };
+        let expected = given_up.iter().zip(&again).map(|(webhook, it)| renewed(webhook, it.seq));
+        assert_eq!(again, expected.collect::<Vec<_>>());
+        assert_eq!(world.store.failed_webhook_count().await, Ok(0));
+        // What could be dropped can be dropped again.
+        world.announce("4", "ann");
+        world.done().await;
+        assert_eq!(world.waiting_for_backend("ann").await, ["m", "4"]);
+        let failed = Some((again[0].seq, "m".to_owned(), "no".to_owned()));
+        let settled = Settled { failed, ..Settled::of(Stream::of_user(&user("ann"))) };
+        assert_eq!(world.store.settle_webhooks(settled).await, Ok(1));
+        let ids = world.store.failed_webhook_ids(none, 10).await.unwrap();
+        assert_eq!(world.store.decide_webhooks(ids, Fate::Discarded).await, Ok(1));
+        assert_eq!(world.store.failed_webhook_count().await, Ok(0));
+        assert_eq!(world.waiting_for_backend("ann").await, ["4"]);
+        world.store.hurry_webhooks().await.unwrap();
+        world.store.webhooks_hurried().await;
+    }
+}

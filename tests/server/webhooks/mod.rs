@@ -1,6 +1,7 @@
 //! Section 15 of the contract: webhooks, to a real endpoint.
 
 mod crash;
+mod failed;
 mod failures;
 mod nodes;
 mod receiver;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use roomcast::config::Secret;
+use roomcast::config::{Environment, Secret};
 use serde_json::{Value, json};
 
 use super::receiver::{Received, Receiver, Reply, SECRET, secret};
@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// A node in this process.
-async fn node(receiver: &Receiver, redis: &RedisServer) -> TestServer {
+pub(super) async fn node(receiver: &Receiver, redis: &RedisServer) -> TestServer {
     let (url, redis) = (receiver.url(), Secret::new(redis.url()));
     TestServer::one_node(|config| {
         config.redis_url = Some(redis);
@@ -21,6 +21,7 @@ async fn node(receiver: &Receiver, redis: &RedisServer) -> TestServer {
         config.webhook_url = Some(url);
         config.webhook_secret = secret();
         config.webhook_events = ["*"].into_iter().collect();
+        config.environment = Environment::Development;
         config.presence_grace = std::time::Duration::from_millis(100);
     })
     .await

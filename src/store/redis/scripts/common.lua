@@ -26,9 +26,11 @@
 --   hook:<stream>    stream: <number>-0 -> a webhook: what outbox.rs keeps of it, of a room message also its entry,
 --                    offset and epoch
 --   hooks            sorted set: the streams in which webhooks wait, by the number of the first
---   hooks:changed    set: those that have got one since the node that delivers has looked
+--   hooks:changed    set: those that have got one since the node that delivers has looked, and 'now' where all that
+--                    wait for another try are to be tried at once
 --   hooks:droppable  sorted set: <number>:<stream> of those that may be dropped
---   hooks:failed     stream: those that were given up
+--   hooks:failed     stream: those that were given up, as in hook:<stream>, with their stream, why, and whether they
+--                    may be dropped
 --   hooks:state      hash: pending, dropped, failed: how many
 --   told:<kind>      set: the nodes that the backend was told are alive (node), the users online (user), the rooms
 --                    occupied (room)

@@ -1,5 +1,14 @@
 -- What the scripts share that write or remove webhooks.
 
+-- The fields of an entry of a stream, by their names.
+local function fields_of(item)
+  local fields = {}
+  for at = 1, #item[2], 2 do
+    fields[item[2][at]] = item[2][at + 1]
+  end
+  return fields
+end
+
 -- Removes a webhook that waits.
 local function remove_webhook(stream, number)
   local key, hooks = prefix .. ':hook:' .. stream, prefix .. ':hooks'
@@ -26,7 +35,7 @@ local function add_webhook(packed, number, is_droppable, entry, offset, epoch)
   local kept = string.sub(packed, after)
   number = whole(number)
   if entry then
-    call('XADD', key, number .. '-0', 'w', kept, 'e', entry, 'o', whole(offset), 'p', epoch)
+    call('XADD', key, number .. '-0', 'w', kept, 'e', entry, 'o', whole(tonumber(offset)), 'p', epoch)
   else
     call('XADD', key, number .. '-0', 'w', kept)
   end
@@ -56,6 +65,8 @@ local function fail_webhook(stream, number, why, most)
   fields[#fields + 1] = stream
   fields[#fields + 1] = 'x'
   fields[#fields + 1] = why
+  fields[#fields + 1] = 'd'
+  fields[#fields + 1] = call('ZSCORE', prefix .. ':hooks:droppable', number .. ':' .. stream) and '1' or '0'
   call('XADD', prefix .. ':hooks:failed', 'MAXLEN', '=', most, '*', unpack(fields))
   call('HINCRBY', prefix .. ':hooks:state', 'failed', 1)
   return remove_webhook(stream, number)
