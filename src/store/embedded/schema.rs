@@ -146,6 +146,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(std::time::Duration::from_secs(1))?;
+    keep_plans(&conn)?;
     conn.execute_batch("PRAGMA cache_size = -2000; PRAGMA temp_store = MEMORY;")?;
     Ok(conn)
 }
@@ -271,6 +272,7 @@ fn newest() -> i32 {
 fn prepare(conn: &mut Connection, settings: &Settings) -> rusqlite::Result<()> {
     conn.busy_timeout(std::time::Duration::from_secs(1))?;
     conn.set_prepared_statement_cache_capacity(100);
+    keep_plans(conn)?;
     if settings.location != Location::Memory {
         let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         if mode != "wal" {
@@ -288,6 +290,12 @@ fn prepare(conn: &mut Connection, settings: &Settings) -> rusqlite::Result<()> {
         "PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;",
     )?;
     Ok(())
+}
+
+/// A statement is compiled once, and not anew whenever a number that the planner may look at is another: a `LIMIT`, or
+/// what is compared with a column that a part of an index is for.
+fn keep_plans(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 /// Brings the file to this version's layout.
