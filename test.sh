@@ -167,11 +167,11 @@ rust() {
 }
 
 # The stories of one server, told again of a node over Redis and of two (but for limits, which each node counts for
-# itself, and for connection state recovery, which is a single node's), and what several nodes are.
+# itself), and what several nodes are.
 cluster() {
   build_server
   node_packages tests/clients
-  local directory port chapters=(rooms messages users history) story
+  local directory port chapters=(rooms messages users history recovery) story
   directory=$(mktemp -d)
   # shellcheck disable=SC2064 # The directory of this moment.
   trap "kill \$(cat '$directory/redis.pid') 2>/dev/null; rm -rf '$directory'" EXIT
@@ -192,7 +192,7 @@ cluster() {
   heading 'cluster: socket.io-client 4, 3, 2 and 1, and rxjs, on 2 nodes over Redis'
   local stories=()
   for story in tests/clients/*.test.mjs; do
-    [[ $story = */limits.test.mjs || $story = */recovery.test.mjs || $story = */emitters.test.mjs ]] || stories+=("$story")
+    [[ $story = */limits.test.mjs || $story = */emitters.test.mjs ]] || stories+=("$story")
   done
   run node --test --test-reporter=spec --test-timeout=300000 "${stories[@]}"
   unset ROOMCAST_TEST_REDIS ROOMCAST_TEST_NODES

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::{names::UserId, timestamp::Timestamp};
 
 /// What a revocation of a token goes by, beside its user.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issued {
     /// The token's `jti`.
     pub jti: Option<Arc<str>>,

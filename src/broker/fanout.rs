@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Instant};
 use indexmap::IndexMap;
 
 use crate::{
-    hub::{
-        Client, Namespace, Registry,
-        packet::{KeptFor, Packet},
-    },
+    hub::{Client, Namespace, Registry, packet::Packet},
     protocol::{
-        audience::Except, client_id::ClientId, names::RoomName, payload::Payload,
+        audience::Except,
+        client_id::ClientId,
+        names::{RoomName, UserId},
+        payload::Payload,
         position::Position,
     },
     store::{Committed, Entry, RoomKey},
@@ -37,6 +37,11 @@ impl Fanout {
         self.wire.numbers_packets()
     }
 
+    /// The wire.
+    pub fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
     /// Sends a signal to the members of a room; returns the number of recipients.
     pub fn to_room(
         &self,
@@ -57,7 +62,7 @@ impl Fanout {
         };
         let mut packet = stored_packet(entry, position.offset);
         if self.recovers() {
-            packet = packet.kept_for(KeptFor::Room(room.room.clone()));
+            packet = packet.kept_in(room.room.clone(), position);
         }
         self.deliver(&namespace, &room.room, &packet, Some(position), except);
     }
@@ -143,6 +148,16 @@ impl Fanout {
         }
         self.metrics.fanned_out(reached.len(), since);
         reached.len()
+    }
+
+    /// Keeps a packet that has reached a user for those of its clients that lack it and may come back, or have just
+    /// done so.
+    pub fn keep_for_user(&self, user: &UserId, packet: &Packet, except: &Except) {
+        let (clients, lost) = self.registry.users.clients_and_lost(user);
+        let kept = clients.iter().filter(|client| client.sender.journal().is_some()).chain(&lost);
+        for client in kept.filter(|client| !client.is_left_out(except)) {
+            client.sender.send(packet);
+        }
     }
 
     /// Sends a packet to these clients; returns the number of recipients.

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use crate::{
     broker::{
-        cluster::{Answers, Cluster, NodeMessage},
+        cluster::{Answers, Cluster, NodeMessage, SendingToken},
         fanout::Fanout,
         survey::Survey,
         webhooks::{Author, Webhooks},
@@ -37,7 +37,7 @@ use crate::{
     protocol::{
         audience::Except,
         client_id::ClientId,
-        names::RoomName,
+        names::{RoomName, UserId},
         payload::Payload,
         position::Position,
         refusal::{Code, Refusal},
@@ -335,6 +335,7 @@ impl Broker {
         packet: &Packet,
         except: &Except,
     ) {
+        let _sending = self.sending(packet);
         self.here.to_room(namespace, room, packet, except);
         self.signal_room_elsewhere(namespace, room, packet, except);
     }
@@ -363,6 +364,7 @@ impl Broker {
         if let [room] = rooms {
             return self.signal_room(namespace, room, packet, except);
         }
+        let _sending = self.sending(packet);
         self.here.to_rooms(namespace, rooms, packet, except);
         self.elsewhere(packet, || NodeMessage::Rooms {
             namespace: namespace.path.clone(),
@@ -373,6 +375,7 @@ impl Broker {
 
     /// Sends a signal to every client of a namespace, on all nodes.
     pub fn signal_namespace(&self, namespace: &Namespace, packet: &Packet, except: &Except) {
+        let _sending = self.sending(packet);
         self.here.to_namespace(namespace, packet, except);
         self.elsewhere(packet, || NodeMessage::Namespace {
             namespace: namespace.path.clone(),
@@ -401,11 +404,25 @@ impl Broker {
         if ids.is_empty() {
             return;
         }
+        let _sending = self.sending(packet);
         self.here.to_ids(ids, packet, except);
         self.elsewhere(packet, || NodeMessage::Clients {
             clients: ids.to_vec(),
             except: except.clone(),
         });
+    }
+
+    /// Keeps a packet that has reached a user for those of its clients on all nodes that have lost their connections.
+    pub fn keep_for_user(&self, user: &UserId, packet: &Packet, except: &Except) {
+        let _sending = self.sending(packet);
+        self.here.keep_for_user(user, packet, except);
+        self.elsewhere(packet, || NodeMessage::Keep { user: user.clone(), except: except.clone() });
+    }
+
+    /// Held while a packet that outlives connections is sent.
+    fn sending(&self, packet: &Packet) -> Option<SendingToken> {
+        let cluster = self.cluster.as_ref()?;
+        (packet.is_kept() && self.here.recovers()).then(|| cluster.sending())
     }
 
     fn elsewhere(&self, packet: &Packet, message: impl FnOnce() -> NodeMessage) {

@@ -105,6 +105,29 @@ pub enum Survey {
         /// How long they may take.
         wait: Duration,
     },
+    /// Hold the session that this secret names, for a client that has come to the asking node: what was it?
+    HoldSession {
+        /// What the asking node calls the move.
+        r#move: String,
+        /// The namespace that the client connects to.
+        namespace: Arc<str>,
+        /// The secret.
+        pid: String,
+        /// The newest offset that the client has.
+        offset: Option<String>,
+        /// Whose it must be.
+        owner: Owner,
+    },
+    /// Hand over the session that is held for this move: what has its client missed?
+    TakeSession {
+        /// The move.
+        r#move: String,
+    },
+    /// The next part of what the client of a session that was handed over has missed.
+    SessionPart {
+        /// The move.
+        r#move: String,
+    },
     /// How many clients read what was last sent to a room or a namespace, and how many of them are behind.
     Readers {
         /// The namespace.
@@ -112,6 +135,15 @@ pub enum Survey {
         /// The room; `None` for the whole namespace.
         room: Option<RoomName>,
     },
+}
+
+/// Whose a session must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Owner {
+    /// This user's; nobody's, if there is none.
+    User(Option<UserId>),
+    /// That is not known yet.
+    Unknown,
 }
 
 /// A change of memberships that a backend asks for.

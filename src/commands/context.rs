@@ -8,7 +8,8 @@ use crate::{
     auth::Verifier,
     broker::{Broker, cluster::Cluster},
     commands::{
-        deliveries::Deliveries, membership_command::ChangeMembership, revoked_tokens::RevokedTokens,
+        deliveries::Deliveries, departures::Departures, membership_command::ChangeMembership,
+        revoked_tokens::RevokedTokens,
     },
     config::Config,
     hub::{Client, Registry, observer::Observer},
@@ -36,6 +37,8 @@ pub struct Shared {
     pub store: Option<Store>,
     /// The offline queues that are being delivered.
     pub deliveries: Deliveries,
+    /// The sessions that move from node to node.
+    pub departures: Departures,
     /// Verifies tokens; `None` where authentication is off.
     pub verifier: Option<Verifier>,
     /// The revoked tokens.

@@ -14,6 +14,7 @@ pub mod connection_recovery;
 pub mod context;
 mod custom_event;
 pub mod deliveries;
+pub mod departures;
 pub mod emit_with_ack;
 pub mod event;
 pub mod history;

@@ -270,13 +270,6 @@ fn check_together(config: &Config, reader: &mut Reader) {
         }
         _ => {}
     }
-    if config.recovers_connections() && config.redis_url.is_some() {
-        reader.conflict(
-            &["CONNECTION_STATE_RECOVERY"],
-            "sessions are kept by a single node and cannot be recovered on another one yet: not together with \
-             REDIS_URL; unset one of them",
-        );
-    }
     if reader.source("EMITTER_PREFIX").is_some()
         && reader.source("REDIS_URL").or_else(|| reader.source("WS_REDIS_URL")).is_none()
     {

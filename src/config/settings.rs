@@ -129,8 +129,8 @@ settings! {
         /// How long a new connection may take to connect to its first namespace.
         CONNECT_TIMEOUT => connect_timeout: Duration = value::POSITIVE_DURATION, "45s";
         /// For how long a client that lost its connection can come back with its id, its rooms and everything
-        /// that it missed (socket.io-client from 4.6 on); 0 turns that off. If it is on, every event has one more,
-        /// last argument. Not together with `REDIS_URL` yet.
+        /// that it missed (socket.io-client from 4.6 on), on another node, too; 0 turns that off. If it is on, every
+        /// event has one more, last argument.
         CONNECTION_STATE_RECOVERY => connection_state_recovery: Duration = value::DURATION, "0";
         /// The unsent bytes a client may have before it is disconnected. The same amount (or six times
         /// `MAX_PAYLOAD`, if that is more) limits its incoming events that wait to be processed.

@@ -10,8 +10,8 @@ use crate::{
         survey::Survey,
     },
     commands::{
-        announcement, backend_membership, backend_message, context::Context, emit_with_ack,
-        presence, private_message, queries, revocation, room,
+        announcement, backend_membership, backend_message, connection_recovery, context::Context,
+        emit_with_ack, presence, private_message, queries, revocation, room,
     },
     gateways::app::App,
     hub::packet::Packet,
@@ -84,6 +84,9 @@ fn hear(app: &App, message: Message) {
         (NodeMessage::Clients { clients, except }, Some(packet)) => {
             here.to_ids(&clients, &packet, &except);
         }
+        (NodeMessage::Keep { user, except }, Some(packet)) => {
+            here.keep_for_user(&user, &packet, &except);
+        }
         (NodeMessage::Presence(news), Some(packet)) => presence::tell_here(context, &packet, &news),
         // Messages that are handled before they come here, or lack the packet that they should carry.
         _ => {}
@@ -138,6 +141,12 @@ async fn answer(app: App, question: Survey, packet: Option<Packet>) -> Box<RawVa
             Some(packet) => json_of(&emit_with_ack::ask_here(context, &to, packet, wait).await),
             None => json_of(&emit_with_ack::Part::default()),
         },
+        Survey::HoldSession { r#move, namespace, pid, offset, owner } => {
+            let back = connection_recovery::Back { pid, offset };
+            json_of(&connection_recovery::hold(context, &r#move, &namespace, &back, &owner).await)
+        }
+        Survey::TakeSession { r#move } => json_of(&connection_recovery::take(context, &r#move)),
+        Survey::SessionPart { r#move } => json_of(&connection_recovery::part(context, &r#move)),
         Survey::Counts => json_of(&queries::counts_here(context)),
         Survey::Readers { namespace, room } => {
             let namespace = context.registry.namespace(&namespace);

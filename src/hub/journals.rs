@@ -1,7 +1,7 @@
 //! The journals of all sessions of this node.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     fmt,
     sync::Arc,
 };
@@ -39,11 +39,22 @@ struct Away {
 const MAX_AWAY: usize = 100_000;
 
 impl Journals {
-    /// A journal for a new session, charged to this account.
-    pub fn open(&self, bounds: Bounds, account: &Arc<Account>) -> Arc<Journal> {
-        let journal = Arc::new(Journal::new(bounds, account));
+    /// A journal for a new session with this secret, charged to this account.
+    pub fn open(&self, pid: Arc<str>, bounds: Bounds, account: &Arc<Account>) -> Arc<Journal> {
+        let journal = Arc::new(Journal::new(pid, bounds, account));
         self.all.lock().insert(journal.pid().clone(), journal.clone());
         journal
+    }
+
+    /// Enters the journal of a session that comes from another node; false if it is here already.
+    pub fn add(&self, journal: &Arc<Journal>) -> bool {
+        match self.all.lock().entry(journal.pid().clone()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(journal.clone());
+                true
+            }
+        }
     }
 
     /// The journal with this secret.
@@ -100,7 +111,13 @@ impl Journals {
         match journal.end(place) {
             Ended::No => None,
             Ended::With(client) => {
-                self.all.lock().remove(journal.pid());
+                let mut all = self.all.lock();
+                if all
+                    .get(journal.pid())
+                    .is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), journal))
+                {
+                    all.remove(journal.pid());
+                }
                 client
             }
         }

@@ -29,7 +29,7 @@ pub use self::{
     client::{Client, EventStyle, Membership, Said, Session},
     journals::Journals,
     patterns::{Hooks, Stay},
-    room::{Member, Room, RoomState},
+    room::{Member, Room, RoomState, Seen},
     users::{Status, User, Users},
 };
 use crate::{
@@ -207,6 +207,11 @@ impl Namespace {
         client.sender.leave(&self.readers);
     }
 
+    /// Enters a client that was lost on another node and may come back here.
+    pub fn add_lost(&self, client: Arc<Client>) {
+        self.clients.write().lost.insert(client.id.clone(), client);
+    }
+
     /// Forgets a client that was lost and will not come back.
     pub fn forget(&self, client: &Arc<Client>) {
         let mut clients = self.clients.write();
@@ -302,6 +307,32 @@ impl Namespace {
                 room.set_vacant(false);
             }
             return Ok(enter(&room, &mut state));
+        }
+    }
+
+    /// Calls `enter` with the room of this name and its locked state, which may have no member but one that may come
+    /// back.
+    ///
+    /// # Errors
+    /// `too_many_rooms` if a new room would exceed the limit.
+    pub fn with_vacant_room<T>(
+        &self,
+        name: &RoomName,
+        enter: impl FnOnce(&Arc<Room>, &mut RoomState) -> T,
+    ) -> Result<T, Refusal> {
+        loop {
+            let room = match self.room(name.as_str()) {
+                Some(room) => room,
+                None => self.make_room(name)?,
+            };
+            let mut state = room.lock();
+            if state.is_closed() {
+                continue;
+            }
+            let entered = enter(&room, &mut state);
+            drop(state);
+            self.retire(&room);
+            return Ok(entered);
         }
     }
 

@@ -3,15 +3,17 @@
 use std::{
     borrow::Cow,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
     protocol::{
         names::RoomName,
         payload::{Payload, json_of},
+        position::Position,
     },
     sync::Mutex,
     transport::{
@@ -49,12 +51,15 @@ pub(super) struct AllFrames {
 pub(super) struct Kept {
     /// Its recipients.
     pub audience: KeptFor,
+    /// Its place in the room's log, if it has come by that.
+    pub position: Option<Position>,
     /// When it was sent.
     pub since: Instant,
 }
 
 /// The recipients of a packet that outlives a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum KeptFor {
     /// A client, a user or everyone.
     Direct,
@@ -90,8 +95,32 @@ impl Packet {
     /// The same, to be kept for clients that lose their connection.
     #[must_use]
     pub fn kept_for(self, audience: KeptFor) -> Self {
-        let _first = self.frames.kept.set(Kept { audience, since: Instant::now() });
+        self.keep(audience, None)
+    }
+
+    /// The same for the message at this position of a room's log.
+    #[must_use]
+    pub fn kept_in(self, room: RoomName, position: Position) -> Self {
+        self.keep(KeptFor::Room(room), Some(position))
+    }
+
+    /// The same for a packet of another node, which has this number on all of them.
+    #[must_use]
+    pub fn kept_as(self, number: u64, audience: KeptFor) -> Self {
+        let _first = self.frames.number.set(number);
+        self.keep(audience, None)
+    }
+
+    fn keep(self, audience: KeptFor, position: Option<Position>) -> Self {
+        let _first = self.frames.kept.set(Kept { audience, position, since: Instant::now() });
         self
+    }
+
+    /// What other nodes are told of a packet that is kept: its number and its recipients. `None` where packets are
+    /// not numbered.
+    pub fn kept(&self, wire: &Wire) -> Option<(u64, &KeptFor)> {
+        let kept = self.frames.kept.get()?;
+        Some((self.frames.number(wire)?, &kept.audience))
     }
 
     /// The same packet, to be sent once more: with an offset of its own.
@@ -173,10 +202,23 @@ impl Packet {
 impl AllFrames {
     /// The number of the packet, if packets are numbered.
     fn number(&self, wire: &Wire) -> Option<u64> {
-        match self.number.get() {
-            Some(number) => Some(*number),
-            None if wire.numbers_packets() => Some(*self.number.get_or_init(|| wire.next_number())),
-            None => None,
+        wire.numbers_packets().then(|| *self.number.get_or_init(|| wire.next_number()))
+    }
+
+    /// Those of a packet that was kept on another node: as it was sent there, this long ago.
+    pub(super) fn moved(
+        number: u64,
+        (audience, position): (KeptFor, Option<Position>),
+        age: Duration,
+        (namespace, frames): (Arc<str>, Frames),
+    ) -> Self {
+        let now = Instant::now();
+        let since = now.checked_sub(age).unwrap_or(now);
+        Self {
+            number: number.into(),
+            kept: Kept { audience, position, since }.into(),
+            first: Encoded { namespace, v3: false, frames }.into(),
+            others: Mutex::default(),
         }
     }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 use super::{Client, EventStyle};
 use crate::{
@@ -68,8 +69,8 @@ pub struct Member {
 
 /// What a member must not be sent, however late it comes from the log: messages that were sent already, left
 /// the member out, or came before it.
-#[derive(Debug, Clone, Copy, Default)]
-struct Seen {
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Seen {
     /// Up to here; `None` without history.
     newest: Option<Position>,
     /// And up to here in the epoch before.
@@ -182,6 +183,23 @@ impl RoomState {
         let before = self.lost.swap_remove(&client.id);
         let seen = before.map(|member| member.seen).unwrap_or_default();
         self.members.insert(client.id.clone(), Member { client, style, seen });
+    }
+
+    /// Makes a client of another node, which has lost its connection there, a member that may come back here.
+    pub fn insert_lost(&mut self, client: Arc<Client>, style: EventStyle) {
+        self.lost.insert(client.id.clone(), Member { client, style, seen: Seen::default() });
+    }
+
+    /// What a member that was lost must not be sent any more.
+    pub fn seen_by_lost(&self, client: &Client) -> Option<Seen> {
+        Some(self.lost.get(&client.id)?.seen)
+    }
+
+    /// A member that was lost has seen this on another node; false if it is not known what is newer, this or what it
+    /// has seen here.
+    pub fn add_seen_by_lost(&mut self, client: &Client, seen: Seen) -> bool {
+        let member = self.lost.get_mut(&client.id);
+        member.is_some_and(|member| member.seen.add(seen))
     }
 
     /// Forgets a member that was lost and will not come back.
@@ -345,12 +363,33 @@ impl Member {
 }
 
 impl Seen {
-    fn covers(&self, message: Position) -> bool {
+    /// Whether nothing is missing of what came up to this position.
+    pub fn reaches(&self, position: Position) -> bool {
+        position.offset == 0 || self.covers(position)
+    }
+
+    /// Adds what was seen elsewhere; false, with nothing changed, if it is not known what is newer.
+    fn add(&mut self, other: Self) -> bool {
+        match (self.newest, other.newest) {
+            (None, _) => *self = other,
+            (Some(_), None) => {}
+            (Some(own), Some(newest)) if own.epoch == newest.epoch => {
+                self.newest = Some(own.at(own.offset.max(newest.offset)));
+                self.before = self.before.or(other.before);
+            }
+            (Some(_), Some(_)) => return false,
+        }
+        true
+    }
+
+    /// Whether the message at this position is not to be sent.
+    pub fn covers(&self, message: Position) -> bool {
         let covers = |seen: Option<Position>| seen.is_some_and(|seen| seen.covers(message));
         covers(self.newest) || covers(self.before)
     }
 
-    fn note(&mut self, message: Position) {
+    /// Notes the message at this position.
+    pub fn note(&mut self, message: Position) {
         let newest = self.newest.replace(message);
         if newest.is_some_and(|newest| newest.epoch != message.epoch) {
             self.before = newest;

@@ -175,6 +175,11 @@ impl Users {
         (clients.unwrap_or_default(), state.lost.get(id).cloned().unwrap_or_default())
     }
 
+    /// Enters a client of the user that was lost on another node and may come back here.
+    pub fn add_lost(&self, id: &UserId, client: Arc<Client>) {
+        self.state.lock().lost.entry(id.clone()).or_default().push(client);
+    }
+
     /// Forgets a client that was lost and will not come back.
     pub fn forget(&self, id: &UserId, client: &Arc<Client>) {
         self.state.lock().forget(id, |lost| Arc::ptr_eq(lost, client));

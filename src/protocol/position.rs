@@ -1,12 +1,14 @@
 //! A place in a room's log.
 
+use serde::{Deserialize, Serialize};
+
 use super::epoch::Epoch;
 
 /// A place in a room's log: an offset and the epoch in which it counts.
 ///
 /// Offsets of different epochs cannot be compared, so positions have no order. The comparisons here hold
 /// within one epoch, and are `false` between two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// A message's number in the room, from 1; 0 stands before the first.
     pub offset: u64,

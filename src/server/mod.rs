@@ -30,6 +30,7 @@ use crate::{
         connection_recovery,
         context::{Context, Shared},
         deliveries::Deliveries,
+        departures::Departures,
         emit_with_ack, revocation,
         revoked_tokens::RevokedTokens,
     },
@@ -224,6 +225,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
         cluster,
         store,
         deliveries: Deliveries::default(),
+        departures: Departures::default(),
         change_membership: socketio::change_membership,
         revocations: RevokedTokens::default(),
         acknowledgements: Semaphore::new(emit_with_ack::MAX_WAITING),
@@ -239,9 +241,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     if config.recovers_connections() {
         tokio::spawn(connection_recovery::watch(context.clone(), memory.clone()));
     }
-    if context.verifier.is_some() {
-        read_revocations(&context).await?;
-    }
+    read_revocations(&context).await?;
     let app = App::new(Parts {
         context,
         api_keys: ApiKeys::new(config.api_keys.iter().map(|key| key.expose().to_owned()).collect()),
@@ -294,8 +294,11 @@ async fn open_webhooks(
     }
 }
 
-/// Reads the revoked tokens; where other nodes revoke, too, again and again.
+/// Reads the revoked tokens, if tokens are checked; where other nodes revoke, too, again and again.
 async fn read_revocations(context: &Context) -> Result<(), StartError> {
+    if context.verifier.is_none() {
+        return Ok(());
+    }
     if context.cluster.is_some() {
         tokio::spawn(revocation::watch(context.clone()));
         return Ok(());

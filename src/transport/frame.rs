@@ -87,6 +87,23 @@ impl Frames {
         if let Kind::Ack(id) = kind {
             head.push_str(&id.to_string());
         }
+        Self::put(&head, data, attachments, v3)
+    }
+
+    /// The frames of a packet with this text, for Engine.IO 4.
+    pub fn of(text: &str, attachments: &[Bytes]) -> Self {
+        Self::put("", &[text], attachments, false)
+    }
+
+    /// The packet's text and its attachments, which [`of`](Self::of) takes; `None` if they are not frames of Engine.IO 4.
+    pub fn take_apart(&self) -> Option<(String, Vec<Bytes>)> {
+        let mut messages = messages(self.pieces().cloned().collect()).into_iter();
+        let text = messages.next().filter(|message| message.opcode == TEXT)?;
+        let text = String::from_utf8(text.payload.into()).ok()?;
+        Some((text, messages.map(|message| message.payload).collect()))
+    }
+
+    fn put(head: &str, data: &[&str], attachments: &[Bytes], v3: bool) -> Self {
         let size = head.len() + data.iter().map(|part| part.len()).sum::<usize>();
         let mut text = BytesMut::with_capacity(size + MAX_HEADER);
         put_header(&mut text, TEXT, 0, size);
@@ -317,6 +334,11 @@ mod tests {
             let all = bytes(&frames);
             prop_assert_eq!(walk(&all).count(), attachments.len() + 1);
             prop_assert_eq!(walk(&all).last().unwrap().range.end, all.len());
+            if !v3 {
+                let (text, taken) = frames.take_apart().unwrap();
+                prop_assert_eq!(&taken, &attachments);
+                prop_assert_eq!(bytes(&Frames::of(&text, &taken)), all.clone());
+            }
             let one = messages(vec![all.clone().into()]);
             prop_assert_eq!(&one, &messages(frames.pieces().cloned().collect()));
             prop_assert_eq!(one.len(), attachments.len() + 1);

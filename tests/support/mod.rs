@@ -173,6 +173,11 @@ impl TestServer {
         self.nodes[0].address
     }
 
+    /// Where all its nodes listen.
+    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        self.nodes.iter().map(|node| node.address).collect()
+    }
+
     /// How many nodes it is.
     pub fn node_count(&self) -> usize {
         self.nodes.len()

@@ -40,6 +40,11 @@ impl Keys {
         format!("{}:nodes", self.0)
     }
 
+    /// Which node holds a session that has moved.
+    pub(super) fn session(&self, pid: &str) -> String {
+        format!("{}:session:{pid}", self.0)
+    }
+
     /// The users that have clients on a node; their entries end with the node.
     pub(super) fn users_of(&self, node: &str) -> String {
         format!("{}:node:{node}:users", self.0)

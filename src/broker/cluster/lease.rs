@@ -7,7 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     Inner,
-    message::{NodeMessage, encode},
+    message::NodeMessage,
     session::{Away, Session, call, scripts},
 };
 
@@ -32,9 +32,7 @@ pub(super) async fn hold(inner: Arc<Inner>, session: Session) {
             return session.lost.cancel();
         }
         // The beat comes back through Redis: proof that other nodes' messages would arrive, too.
-        inner
-            .outbox
-            .push(inner.keys.to_node(&inner.node), encode(&inner.node, &NodeMessage::Beat, None));
+        inner.outbox.push(inner.keys.to_node(&inner.node), inner.encode(&NodeMessage::Beat, None));
     }
 }
 

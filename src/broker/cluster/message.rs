@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    hub::packet::Packet,
+    hub::packet::{KeptFor, Packet},
     protocol::{
         audience::Except,
         client_id::ClientId,
@@ -77,6 +77,15 @@ pub enum NodeMessage {
     Clients {
         /// Their ids.
         clients: Vec<ClientId>,
+        /// Who is left out.
+        #[serde(default, skip_serializing_if = "Except::is_nobody")]
+        except: Except,
+    },
+    /// A packet that has reached this user: it is for the clients that may miss it because they have lost their
+    /// connections.
+    Keep {
+        /// The user.
+        user: UserId,
         /// Who is left out.
         #[serde(default, skip_serializing_if = "Except::is_nobody")]
         except: Except,
@@ -147,6 +156,9 @@ struct HeaderRef<'a> {
     /// The packet's payload is an array of all arguments.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     list: bool,
+    /// The number and the recipients of a packet that is kept for those that lose their connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<(u64, &'a KeptFor)>,
 }
 
 #[derive(Deserialize)]
@@ -157,6 +169,8 @@ struct Header {
     event: Option<String>,
     #[serde(default)]
     list: bool,
+    #[serde(default)]
+    kept: Option<(u64, KeptFor)>,
 }
 
 /// The bytes are not a message of this version.
@@ -164,10 +178,15 @@ struct Header {
 #[error("not a message of a node of this version: {0}")]
 pub(super) struct Unreadable(&'static str);
 
-/// Writes a message.
-pub(super) fn encode(from: &str, word: &NodeMessage, packet: Option<&Packet>) -> Bytes {
+/// Writes a message. `kept` is what the other nodes are told of a packet that is kept.
+pub(super) fn encode(
+    from: &str,
+    word: &NodeMessage,
+    packet: Option<&Packet>,
+    kept: Option<(u64, &KeptFor)>,
+) -> Bytes {
     let list = packet.is_some_and(Packet::is_list);
-    let header = HeaderRef { from, word, event: packet.map(Packet::event), list };
+    let header = HeaderRef { from, word, event: packet.map(Packet::event), list, kept };
     let header = crate::protocol::payload::json_of(&header);
     let body = packet.map_or(0, |packet| packet.payload().size() + 16);
     let mut bytes = BytesMut::with_capacity(header.get().len() + body + 8);
@@ -209,7 +228,11 @@ pub(super) fn decode(mut bytes: Bytes) -> Result<Message, Unreadable> {
                 attachments.push(next(&mut bytes)?);
             }
             let payload = Payload::stored(Box::<str>::from(json).into(), &attachments);
-            Some(Packet::with(event, payload, header.list))
+            let packet = Packet::with(event, payload, header.list);
+            Some(match header.kept {
+                Some((number, audience)) => packet.kept_as(number, audience),
+                None => packet,
+            })
         }
     };
     Ok(Message { from: header.from, word: header.word, packet })
@@ -251,6 +274,7 @@ mod tests {
                 own: Some(user()),
                 subject: Some((ClientId::make(), "/".into())),
             }),
+            NodeMessage::Keep { user: user(), except: Except::nobody() },
             NodeMessage::Wake { user: user() },
             NodeMessage::Claim { user: user(), since: Timestamp::now() },
             NodeMessage::Ask { id: u64::MAX, question: raw(r#"{"a":1}"#) },
@@ -266,8 +290,17 @@ mod tests {
         let list = Packet::with("e", Payload::stored("[1,2]".into(), &[]), true);
         for word in words() {
             for packet in [None, Some(&packet), Some(&list)] {
-                let read = decode(encode("n1", &word, packet)).unwrap();
+                let read = decode(encode("n1", &word, packet, None)).unwrap();
                 assert_eq!(&*read.from, "n1");
+                assert!(!read.packet.as_ref().is_some_and(Packet::is_kept));
+                let room = || RoomName::parse("r").unwrap();
+                let rooms = KeptFor::Rooms([room(), room()].into());
+                for audience in [KeptFor::Direct, KeptFor::Room(room()), rooms] {
+                    let kept = Some((u64::MAX, &audience)).filter(|_| packet.is_some());
+                    let read = decode(encode("n1", &word, packet, kept)).unwrap();
+                    assert_eq!(read.packet.is_some(), kept.is_some());
+                    assert!(read.packet.is_none_or(|packet| packet.is_kept()));
+                }
                 assert_eq!(json!(read.word), json!(word));
                 let said = |packet: &Packet| {
                     let payload = packet.payload();
@@ -287,7 +320,7 @@ mod tests {
     fn what_is_cut_short_is_refused() {
         let packet = Packet::of("e", &Value::Null);
         for word in words() {
-            let whole = encode("n1", &word, Some(&packet));
+            let whole = encode("n1", &word, Some(&packet), None);
             for length in 0..whole.len() {
                 assert!(decode(whole.slice(..length)).is_err(), "{length} of {}", whole.len());
             }

@@ -24,6 +24,7 @@ mod keys;
 mod lease;
 mod link;
 mod message;
+mod moves;
 mod outbox;
 mod session;
 mod subscriptions;
@@ -52,6 +53,7 @@ pub use self::{
     asking::Answers,
     counters::Counters,
     message::{Message, News, NodeMessage, Place},
+    moves::SendingToken,
     session::{Away, redis_error_text},
     subscriptions::Subscription,
     users::SharedUser,
@@ -59,7 +61,7 @@ pub use self::{
 use self::{
     asking::{Asking, DEADLINE},
     keys::Keys,
-    message::encode,
+    moves::Sending,
     outbox::Outbox,
     session::Session,
     subscriptions::Subscriptions,
@@ -73,6 +75,7 @@ use crate::{
         timestamp::Timestamp,
     },
     store::{RoomKey, Store},
+    transport::Wire,
 };
 
 /// How long a node may take to leave the cluster.
@@ -144,6 +147,8 @@ struct Inner {
     users: Arc<Users>,
     asking: Asking,
     outbox: Outbox,
+    sending: Sending,
+    wire: Wire,
     /// Counts room messages without a log.
     unlogged: AtomicU64,
     counters: Arc<Counters>,
@@ -174,6 +179,7 @@ impl Cluster {
         let (link, linked) = watch::channel(None);
         let (outbox, publishing) = Outbox::new(counters.clone(), linked);
         tokio::spawn(publishing);
+        let wire = fanout.wire().clone();
         let subscriptions = Subscriptions::new(log, registry.clone(), fanout, counters.clone());
         let users =
             Users::new(registry.clone(), node.clone(), keys.clone(), (grace, remember)).into();
@@ -191,6 +197,8 @@ impl Cluster {
             users,
             asking: Asking::default(),
             outbox,
+            sending: Sending::default(),
+            wire,
             unlogged: AtomicU64::new(0),
             counters,
             closed: CancellationToken::new(),
@@ -278,7 +286,7 @@ impl Cluster {
         let number = self.0.unlogged.fetch_add(1, Relaxed) + 1;
         let place = (room.namespace.clone(), room.room.clone());
         let word = NodeMessage::Unlogged { place, except, number };
-        let message = encode(&self.0.node, &word, Some(packet));
+        let message = self.0.encode(&word, Some(packet));
         let mut command = redis::cmd("PUBLISH");
         command.arg(self.0.keys.to_room(room)).arg(&message[..]);
         session.query::<()>(&command).await?;
@@ -288,14 +296,14 @@ impl Cluster {
 
     /// Sends a node message to all other nodes, at most once.
     pub fn tell(&self, word: &NodeMessage, packet: Option<&Packet>) {
-        self.0.outbox.push(self.0.keys.to_all(), encode(&self.0.node, word, packet));
+        self.0.outbox.push(self.0.keys.to_all(), self.0.encode(word, packet));
     }
 
     /// Sends a signal to the members of a room on the other nodes, at most once.
     pub fn tell_room(&self, room: &RoomKey, packet: &Packet, except: &Except) {
         let place = (room.namespace.clone(), room.room.clone());
         let word = NodeMessage::Room { place, except: except.clone() };
-        self.0.outbox.push(self.0.keys.to_room(room), encode(&self.0.node, &word, Some(packet)));
+        self.0.outbox.push(self.0.keys.to_room(room), self.0.encode(&word, Some(packet)));
     }
 
     /// Asks all other nodes that are alive.
@@ -337,13 +345,23 @@ impl Cluster {
         question: &impl Serialize,
         packet: Option<&Packet>,
     ) -> Result<Answers<T>, Away> {
+        self.ask_nodes_within(nodes, question, packet, DEADLINE).await
+    }
+
+    async fn ask_nodes_within<T: DeserializeOwned>(
+        &self,
+        nodes: Vec<String>,
+        question: &impl Serialize,
+        packet: Option<&Packet>,
+        within: Duration,
+    ) -> Result<Answers<T>, Away> {
         if nodes.is_empty() {
             return Ok(Answers::none());
         }
         let session = self.session()?;
         let asked = self.0.asking.begin();
         let word = NodeMessage::Ask { id: asked.id, question: json_of(question) };
-        let message = encode(&self.0.node, &word, packet);
+        let message = self.0.encode(&word, packet);
         let mut pipeline = redis::pipe();
         for node in &nodes {
             pipeline.cmd("PUBLISH").arg(self.0.keys.to_node(node)).arg(&message[..]);
@@ -353,14 +371,14 @@ impl Cluster {
         let (there, gone): (Vec<_>, Vec<_>) =
             nodes.into_iter().zip(heard).partition(|(_, listeners)| *listeners > 0);
         let mut answers =
-            asked.wait(there.into_iter().map(|(node, _)| node).collect(), DEADLINE).await;
+            asked.wait(there.into_iter().map(|(node, _)| node).collect(), within).await;
         answers.unreachable.extend(gone.into_iter().map(|(node, _)| node));
         Ok(answers)
     }
 
     /// Answers a question of another node.
     pub fn answer(&self, to: &str, id: u64, answer: Box<RawValue>) {
-        let message = encode(&self.0.node, &NodeMessage::Answer { id, answer }, None);
+        let message = self.0.encode(&NodeMessage::Answer { id, answer }, None);
         self.0.outbox.push(self.0.keys.to_node(to), message);
     }
 

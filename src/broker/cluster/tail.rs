@@ -66,6 +66,11 @@ impl Tail {
         self.phase == Phase::Starting
     }
 
+    /// The newest message that was delivered, or that came before the first member; `None` without a log.
+    pub(super) fn position(&self) -> Option<Position> {
+        self.at
+    }
+
     /// Whether a message has been delivered, or never will be by this cursor.
     pub(super) fn has_passed(&self, message: Position) -> bool {
         self.is_live() && self.at.is_none_or(|at| at.epoch != message.epoch || at.covers(message))

@@ -18,7 +18,7 @@ use super::{
     },
 };
 use crate::{
-    broker::survey::Survey,
+    broker::{cluster::Cluster, survey::Survey},
     hub::packet::{KeptFor, Packet},
     protocol::{
         audience::Except,
@@ -291,9 +291,23 @@ pub async fn to_user(
         None => Vec::new(),
     };
     let here = to_user_here(context, user, packet, except);
-    let Some(cluster) = context.cluster.as_ref().filter(|_| !elsewhere.is_empty()) else {
-        return Ok(here);
+    let reached = match context.cluster.as_ref().filter(|_| !elsewhere.is_empty()) {
+        Some(cluster) => ask_elsewhere(cluster, elsewhere, user, (packet, except), here).await?,
+        None => here,
     };
+    if reached == Reached::Someone && context.cluster.is_some() && context.broker.here.recovers() {
+        context.broker.keep_for_user(user, packet, except);
+    }
+    Ok(reached)
+}
+
+async fn ask_elsewhere(
+    cluster: &Cluster,
+    elsewhere: Vec<String>,
+    user: &UserId,
+    (packet, except): (&Packet, &Except),
+    here: Reached,
+) -> Result<Reached, Refusal> {
     let question = Survey::ToUser { user: user.clone(), except: except.clone() };
     // A node that does not answer is dying: its clients do not count.
     let answers = cluster.ask_nodes::<Reached>(elsewhere, &question, Some(packet)).await;
@@ -305,10 +319,11 @@ pub async fn to_user(
     Ok(answers.into_iter().fold(here, Reached::max))
 }
 
-/// Sends a packet to the clients of a user on this node.
+/// Sends a packet to the clients of a user on this node. Those that have lost their connections get it, too, if there
+/// are no other nodes; else it is [kept](crate::broker::Broker::keep_for_user) for them once it has reached anybody.
 pub fn to_user_here(context: &Context, user: &UserId, packet: &Packet, except: &Except) -> Reached {
     let (clients, mut lost) = context.registry.users.clients_and_lost(user);
-    lost.retain(|client| !client.is_left_out(except));
+    lost.retain(|client| context.cluster.is_none() && !client.is_left_out(except));
     let meant = clients.iter().filter(|client| !client.is_left_out(except)).cloned();
     let meant = meant.collect::<Vec<_>>();
     if meant.is_empty() && !clients.is_empty() {
@@ -322,11 +337,7 @@ pub fn to_user_here(context: &Context, user: &UserId, packet: &Packet, except: &
 
 /// Keeps a packet that reached nobody, and is not queued, for the user's clients that may come back.
 pub fn keep_for_lost(context: &Context, user: &UserId, packet: &Packet, except: &Except) {
-    if !packet.is_kept() {
-        return;
-    }
-    let (clients, lost) = context.registry.users.clients_and_lost(user);
-    for client in clients.iter().chain(&lost).filter(|client| !client.is_left_out(except)) {
-        client.sender.send(packet);
+    if packet.is_kept() && context.broker.here.recovers() {
+        context.broker.keep_for_user(user, packet, except);
     }
 }

@@ -9,6 +9,7 @@
 //! The journal's lock is held while a packet is handed to the connection, so that its order is the wire's. It is
 //! taken after those of rooms, namespaces and users, and before the gate's.
 
+mod moves;
 mod state;
 
 use std::{
@@ -18,8 +19,8 @@ use std::{
 };
 
 use tokio::{sync::futures::Notified, time::Instant};
-use uuid::Uuid;
 
+pub use self::moves::{HandedOver, Parcel};
 use self::state::State;
 use super::{ClientSender, Sent};
 use crate::{
@@ -45,6 +46,8 @@ pub struct Bounds {
     pub history: u64,
     /// How old a room's messages become.
     pub age: Option<Duration>,
+    /// Whether sessions move from node to node.
+    pub moves: bool,
 }
 
 impl Bounds {
@@ -55,6 +58,7 @@ impl Bounds {
             missed: config.recovery_limit,
             history: config.history_size,
             age: config.history_ttl,
+            moves: config.redis_url.is_some(),
         }
     }
 }
@@ -67,6 +71,8 @@ pub struct Journal {
     state: Mutex<State>,
     /// Notified when the session can be claimed, or never can be.
     changed: tokio::sync::Notify,
+    /// It has come from another node.
+    has_moved: bool,
 }
 
 /// Where packets go.
@@ -145,13 +151,14 @@ impl fmt::Debug for Journal {
 }
 
 impl Journal {
-    /// The journal of a new session, charged to this account.
-    pub(in crate::hub) fn new(bounds: Bounds, account: &Arc<Account>) -> Self {
+    /// The journal of a new session with this secret, charged to this account.
+    pub(in crate::hub) fn new(pid: Arc<str>, bounds: Bounds, account: &Arc<Account>) -> Self {
         Self {
-            pid: Uuid::new_v4().simple().to_string().into(),
+            pid,
             bounds,
             state: Mutex::new(State::new(account)),
             changed: tokio::sync::Notify::new(),
+            has_moved: false,
         }
     }
 
@@ -186,6 +193,14 @@ impl Journal {
         // Encoded before the lock is taken.
         let frames = packet.frames(sender.wire(), sender.namespace(), false);
         let mut state = self.state.lock();
+        let is_kept = packet.is_kept();
+        // It may come by two ways. What has its place in a room's log is known by that.
+        let number = (packet.shared().kept())
+            .filter(|kept| self.bounds.moves && kept.position.is_none())
+            .map(|_| packet.shared().offset());
+        if number.is_some_and(|number| state.recent.contains(&number)) {
+            return (Sent::Yes, None);
+        }
         let own = sender.connection_number();
         let sent = match &state.route {
             Route::Connected(number, _) if *number == own => sender.pass(|| frames, delivery),
@@ -198,9 +213,11 @@ impl Journal {
                 Sent::Gone
             }
         };
-        let is_kept = packet.is_kept();
         if sent.is_taken() || (is_kept && !only_reached) {
             state.has_sent_kept |= is_kept && sent.is_taken();
+            if let Some(number) = number {
+                state.note_number(number);
+            }
             state.append(packet.shared(), &self.bounds);
         }
         let asks = sent.is_taken() && state.wants_proof();

@@ -1,11 +1,43 @@
 //! What connection state recovery asks of a client's sender.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::{ClientSender, journal::Journal};
-use crate::transport::{Ask, Wire};
+use crate::{
+    memory::Account,
+    protocol::client_id::ClientId,
+    sync::Runtime,
+    transport::{Ask, Gate, Wire},
+};
 
 impl ClientSender {
+    /// The sender to a client that was lost on another node: what is sent goes to its journal. Must be called inside
+    /// the runtime.
+    pub fn to_lost(
+        id: ClientId,
+        namespace: Arc<str>,
+        wire: Wire,
+        account: Arc<Account>,
+        journal: Arc<Journal>,
+    ) -> Self {
+        let gate = Gate::new(wire.clone(), id.clone(), account.clone());
+        gate.close();
+        let number = journal.count_connection();
+        Self {
+            socket: Weak::new(),
+            id,
+            namespace,
+            v3: false,
+            account,
+            gate,
+            connection: None,
+            wire,
+            observer: None,
+            journal: Some((journal, number)),
+            runtime: Runtime::current(),
+        }
+    }
+
     /// Ends the connection as if it were lost: the client may recover.
     pub fn lose(&self) {
         self.gate.close();

@@ -10,6 +10,7 @@ pub(crate) mod management;
 mod messages;
 mod outages;
 mod private;
+mod recovery;
 mod users;
 
 use std::time::{Duration, Instant};

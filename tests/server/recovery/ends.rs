@@ -82,7 +82,7 @@ async fn who_was_put_out_of_a_room_while_it_was_away_does_not_come_back_to_it() 
 async fn the_session_of_an_expired_or_revoked_token_has_ended() {
     let server = server_with_tokens().await;
     let mut bob = server.connecting().auth(json!({"token": token_of("bob")})).join().await;
-    let short = token_for("ann", Duration::from_secs(1));
+    let short = token_for("ann", Duration::from_secs(3));
     let mut ann = server.connecting().auth(json!({"token": short})).join().await;
     ann.join("r").await;
     ann.next("token-expired").await;

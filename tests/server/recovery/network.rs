@@ -1,5 +1,6 @@
 //! A hostile network: a proxy that cuts, stalls and half-closes connections at random points, while many write. Of
-//! each connection that follows another, either nothing is missing and nothing comes twice, or `recovered` is false.
+//! each connection that follows another, on the same node or on another one, either nothing is missing and nothing comes
+//! twice, or `recovered` is false.
 
 use std::{
     collections::HashMap,
@@ -53,7 +54,8 @@ struct Network {
 }
 
 impl Network {
-    async fn to(server: SocketAddr, seed: u64) -> Self {
+    /// Each connection goes to one of these nodes.
+    async fn to(servers: Vec<SocketAddr>, seed: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stalled) = (listener.local_addr().unwrap(), Arc::<Notify>::default());
         let told = stalled.clone();
@@ -64,7 +66,7 @@ impl Network {
                 // Often within the answer to the CONNECT packet.
                 let most = if random.chance(30) { 700 } else { 20_000 };
                 let bytes = random.index(most);
-                let upstream = TcpStream::connect(server).await.unwrap();
+                let upstream = TcpStream::connect(random.pick(&servers)).await.unwrap();
                 tokio::spawn(pass(client, upstream, fate, bytes, told.clone()));
             }
         });
@@ -230,7 +232,7 @@ async fn nothing_is_missing_or_comes_twice_whatever_the_network_does() {
     })
     .await;
     let server = Arc::new(server);
-    let network = Network::to(server.address(), seed).await;
+    let network = Network::to(server.addresses(), seed).await;
     let (stop, next) = (Arc::<AtomicBool>::default(), AtomicU64::new(seed));
     let writers = (0..SENDERS)
         .map(|_| tokio::spawn(write(server.clone(), next.fetch_add(1, Relaxed), stop.clone())));

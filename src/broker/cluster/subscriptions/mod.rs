@@ -121,6 +121,11 @@ impl Subscriptions {
         self.rooms.lock().get(key).cloned()
     }
 
+    /// Up to where a room's log has been delivered.
+    pub(super) fn position(&self, key: &RoomKey) -> Option<Position> {
+        self.get(key)?.tail.lock().position()
+    }
+
     /// A message of the log has come by its room's channel.
     pub(super) fn arrived(self: &Arc<Self>, session: &Session, message: &Committed) {
         let Some(subscribed) = self.get(&message.room) else { return };

@@ -8,8 +8,9 @@ use super::{
     NamespaceHandler, Prepared,
 };
 use crate::{
+    broker::survey::Owner,
     commands::{
-        connection_recovery::{self, Claim, Whose},
+        connection_recovery::{self, Claim},
         session,
     },
     gateways::handlers::{Admission, First, Newcomer},
@@ -45,9 +46,11 @@ impl NamespaceHandler {
         if let Some(back) = back.filter(|_| self.app.broker.here.recovers()) {
             // Where the backend says who a client is, that is known only later.
             let asks = self.app.config.asks_backend_to_connect();
-            let whose = if asks { Whose::Unknown } else { Whose::Of(session.user.as_ref()) };
+            let owner = if asks { Owner::Unknown } else { Owner::User(session.user.clone()) };
+            let account = Account::of(&socket.req_parts().extensions, &self.app.memory);
+            let context = &self.app.context;
             if let Some(claim) =
-                connection_recovery::claim(&self.app.context, namespace, &back, whose).await
+                connection_recovery::claim(context, namespace, &back, &owner, &account).await
             {
                 let id = claim.id().clone();
                 let (mut prepared, first) = self.ask_backend(prepared(id), socket, auth).await?;

@@ -26,13 +26,16 @@ const MAX_MISSED_BYTES: usize = 8_000_000;
 /// What an entry takes in memory besides its frames, in bytes.
 const OVERHEAD: usize = 64;
 
+/// How many numbers of packets that come from other nodes, too, are remembered, so that none is taken twice.
+const RECENT: usize = 64;
+
 /// The entries, and where packets go.
 pub(super) struct State {
     pub(super) entries: VecDeque<Entry>,
     /// How many entries were removed.
     pub(super) removed: u64,
     /// The number of the newest of them.
-    newest_removed: Option<u64>,
+    pub(super) newest_removed: Option<u64>,
     /// The bytes of the entries.
     pub(super) charge: Charge,
     /// A packet that is kept was handed to a connection.
@@ -47,6 +50,8 @@ pub(super) struct State {
     pub(super) mark: u64,
     /// The number of the client's connections.
     pub(super) connections: u64,
+    /// The numbers of the newest packets that are kept and have no place in a log, where there are other nodes.
+    pub(super) recent: VecDeque<u64>,
     pub(super) route: Route,
 }
 
@@ -71,6 +76,7 @@ impl State {
             is_asked: false,
             mark: 0,
             connections: 0,
+            recent: VecDeque::new(),
             route: Route::Nowhere,
         }
     }
@@ -103,6 +109,14 @@ impl State {
         if has_too_many || self.charge.bytes() > MAX_MISSED_BYTES + MAX_BYTES {
             self.spoil();
         }
+    }
+
+    /// Remembers the number of a packet that may come a second time.
+    pub(super) fn note_number(&mut self, number: u64) {
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(number);
     }
 
     /// Whether the client is to prove what it has.
@@ -171,7 +185,7 @@ impl State {
 }
 
 impl Entry {
-    fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         match self {
             Self::Passing(number) => *number,
             Self::Kept(frames) => frames.offset(),

@@ -3,7 +3,13 @@
 //!
 //! Its CONNECT names its session by a secret, the `pid`, and the newest [offset](crate::hub::sender::journal) that it has.
 //! A session that its old connection still has is taken over. What cannot be done whole is not done: the client is
-//! a new one then.
+//! a new one then. With several nodes the session may be on [another one](arrival), which [hands it
+//! over](departure).
+
+mod arrival;
+mod departure;
+
+pub use self::departure::{hold, part, take};
 
 use std::{
     sync::{
@@ -14,6 +20,7 @@ use std::{
 };
 
 use tokio::time::{Instant, interval, timeout_at};
+use uuid::Uuid;
 
 use super::{
     context::Context,
@@ -21,6 +28,7 @@ use super::{
     room, session,
 };
 use crate::{
+    broker::survey::Owner,
     hub::{
         Client, Namespace, Session,
         packet::parse_offset,
@@ -37,6 +45,9 @@ const TAKE_OVER: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
 const LOOKS: u64 = 10;
 
+/// How often it is remembered which node holds the sessions that have moved.
+const REMEMBER: Duration = Duration::from_mins(1);
+
 /// How much longer than a ping and its answer may take it is until a client has certainly answered.
 const MARGIN: Duration = Duration::from_secs(10);
 
@@ -49,11 +60,31 @@ pub struct Back {
     pub offset: Option<String>,
 }
 
+/// The text is no offset.
+struct NoOffset;
+
+impl Back {
+    /// The newest offset that it has, if there is one.
+    fn newest(&self) -> Result<Option<u64>, NoOffset> {
+        let read = |offset: &String| parse_offset(offset).ok_or(NoOffset);
+        self.offset.as_ref().map(read).transpose()
+    }
+}
+
 /// The journal of a new session, if connections may be recovered.
 pub fn open(context: &Context, account: &Arc<Account>) -> Option<Arc<Journal>> {
     let bounds = Bounds::of(&context.config);
     let recovers = context.broker.here.recovers();
-    recovers.then(|| context.registry.journals.open(bounds, account))
+    recovers.then(|| context.registry.journals.open(new_pid(context).into(), bounds, account))
+}
+
+/// A new secret. Where there are other nodes, it says which one made it.
+fn new_pid(context: &Context) -> String {
+    let secret = Uuid::new_v4().simple();
+    match &context.cluster {
+        Some(cluster) => format!("{secret}-{}", cluster.node()),
+        None => secret.to_string(),
+    }
 }
 
 /// A session that a new connection claims. Dropped before [`resume`](Self::resume), it is given back.
@@ -116,44 +147,50 @@ impl Drop for Claim {
     }
 }
 
-/// Whose a session must be.
-#[derive(Debug, Clone, Copy)]
-pub enum Whose<'a> {
-    /// This user's; nobody's, if there is none.
-    Of(Option<&'a UserId>),
-    /// That is not known yet, and is to be [checked](Claim::is_of) later.
-    Unknown,
-}
-
-/// Claims the session that a client names as it connects to this namespace.
+/// Claims the session that a client names as it connects to this namespace. What it missed on another node is charged
+/// to this account. An owner that is not known yet is to be [checked](Claim::is_of) later.
 pub async fn claim(
     context: &Context,
     namespace: &Arc<Namespace>,
     back: &Back,
-    whose: Whose<'_>,
+    owner: &Owner,
+    account: &Arc<Account>,
 ) -> Option<Claim> {
-    let claimed = try_claim(context, namespace, back, whose).await;
+    let mut claimed = None;
+    if let Ok(offset) = back.newest() {
+        let journal = match context.registry.journals.find(&back.pid) {
+            None => arrival::bring(context, namespace, back, owner, account).await,
+            here => here,
+        };
+        if let Some(journal) = journal {
+            let lost = claim_here(context, namespace, &journal, offset, owner).await;
+            claimed = lost.map(|lost| Claim {
+                context: context.clone(),
+                journal,
+                lost,
+                offset,
+                is_resumed: AtomicBool::new(false),
+            });
+        }
+    }
     if claimed.is_none() {
         context.metrics.not_recovered();
     }
     claimed
 }
 
-async fn try_claim(
+/// Claims a session of this node; returns its last client.
+async fn claim_here(
     context: &Context,
     namespace: &Arc<Namespace>,
-    back: &Back,
-    whose: Whose<'_>,
-) -> Option<Claim> {
-    let journal = context.registry.journals.find(&back.pid)?;
-    let offset = match &back.offset {
-        Some(offset) => Some(parse_offset(offset)?),
-        None => None,
-    };
+    journal: &Arc<Journal>,
+    offset: Option<u64>,
+    owner: &Owner,
+) -> Option<Arc<Client>> {
     let is_own = |client: &Client| {
-        let is_own = match whose {
-            Whose::Of(user) => is_own(context, client, user),
-            Whose::Unknown => true,
+        let is_own = match owner {
+            Owner::User(user) => is_own(context, client, user.as_ref()),
+            Owner::Unknown => true,
         };
         is_own && client.ended().is_none()
     };
@@ -162,19 +199,11 @@ async fn try_claim(
         let mut changed = std::pin::pin!(journal.changed());
         changed.as_mut().enable();
         match journal.claim(namespace, offset, is_own) {
-            Claimed::Yes(lost) => {
-                return Some(Claim {
-                    context: context.clone(),
-                    journal: journal.clone(),
-                    lost,
-                    offset,
-                    is_resumed: AtomicBool::new(false),
-                });
-            }
+            Claimed::Yes(lost) => return Some(lost),
             Claimed::Connected(client) => client.sender.lose(),
             Claimed::Soon => {}
             Claimed::Unfit => {
-                end(context, &journal, Place::Away);
+                end(context, journal, Place::Away);
                 return None;
             }
             Claimed::No => return None,
@@ -244,7 +273,8 @@ pub fn settle(context: &Context, client: &Arc<Client>) {
 /// must have. Runs as long as the process.
 pub async fn watch(context: Context, memory: Memory) {
     let pings = context.config.ping_interval + context.config.ping_timeout + MARGIN;
-    let (mut look, mut looks, mut tidied) = (interval(LOOK), 0_u64, Instant::now());
+    let (mut look, mut looks) = (interval(LOOK), 0_u64);
+    let (mut tidied, mut remembered) = (Instant::now(), Instant::now());
     loop {
         look.tick().await;
         looks += 1;
@@ -259,6 +289,10 @@ pub async fn watch(context: Context, memory: Memory) {
             for journal in context.registry.journals.all() {
                 journal.tidy();
             }
+        }
+        if remembered.elapsed() >= REMEMBER {
+            remembered = Instant::now();
+            tokio::spawn(arrival::remember_moved(context.clone()));
         }
     }
 }

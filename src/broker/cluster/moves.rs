@@ -1,0 +1,105 @@
+//! What the sessions of clients need that move from one node to another.
+//!
+//! A node at which a client arrives first keeps for it what comes from now on, and then has its session handed over
+//! by the node that it has left. Nothing may fall in between: what this node has given to its own clients before it
+//! began to keep must be on its way to the other node before the question is.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
+
+use super::{
+    Cluster, Inner,
+    message::{NodeMessage, encode},
+    session::Away,
+};
+use crate::{hub::packet::Packet, protocol::position::Position, store::RoomKey};
+
+/// How long it is remembered which node holds a session that has moved; renewed more often.
+const REMEMBERED: Duration = Duration::from_mins(10);
+
+/// The packets that are being given to this node's clients, and to the outbox for those of other nodes.
+#[derive(Debug, Default)]
+pub(super) struct Sending(Mutex<TaskTracker>);
+
+/// Held while a packet is given to this node's clients, until it is in the outbox, too.
+#[derive(Debug)]
+pub struct SendingToken(#[expect(dead_code, reason = "held for its Drop")] TaskTrackerToken);
+
+impl Inner {
+    /// Writes a message of this node.
+    pub(super) fn encode(&self, word: &NodeMessage, packet: Option<&Packet>) -> Bytes {
+        let kept = packet.and_then(|packet| packet.kept(&self.wire));
+        encode(&self.node, word, packet, kept)
+    }
+}
+
+impl Cluster {
+    /// This node's name.
+    pub fn node(&self) -> &str {
+        &self.0.node
+    }
+
+    /// A packet that is kept for lost clients is being sent.
+    pub fn sending(&self) -> SendingToken {
+        SendingToken(self.0.sending.0.lock().token())
+    }
+
+    /// Waits until what this node has begun to send is published.
+    pub async fn all_sent(&self) {
+        let begun = std::mem::take(&mut *self.0.sending.0.lock());
+        begun.close();
+        begun.wait().await;
+        self.0.outbox.flush().await;
+    }
+
+    /// Up to where the log of a room, whose channel this node listens on, has been delivered here; `None` without a
+    /// log.
+    pub fn position(&self, room: &RoomKey) -> Option<Position> {
+        self.0.subscriptions.position(room)
+    }
+
+    /// Asks one node; `None` if it does not answer within this time.
+    ///
+    /// # Errors
+    /// While Redis is away.
+    pub async fn ask_node<T: DeserializeOwned>(
+        &self,
+        node: &str,
+        question: &impl Serialize,
+        within: Duration,
+    ) -> Result<Option<T>, Away> {
+        let nodes = vec![node.to_owned()];
+        let answers = self.ask_nodes_within(nodes, question, None, within).await?;
+        Ok(answers.answers.into_iter().next())
+    }
+
+    /// The node to which the session with this secret has moved, if it has.
+    ///
+    /// # Errors
+    /// While Redis is away.
+    pub async fn holder(&self, pid: &str) -> Result<Option<String>, Away> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.0.keys.session(pid));
+        self.session()?.query(&command).await
+    }
+
+    /// Remembers for a while that this node holds these sessions, which have moved.
+    ///
+    /// # Errors
+    /// While Redis is away.
+    pub async fn hold(&self, pids: impl Iterator<Item = &str>) -> Result<(), Away> {
+        let mut pipeline = redis::pipe();
+        for pid in pids {
+            let set = pipeline.cmd("SET").arg(self.0.keys.session(pid)).arg(&*self.0.node);
+            set.arg("EX").arg(REMEMBERED.as_secs()).ignore();
+        }
+        if pipeline.is_empty() {
+            return Ok(());
+        }
+        self.session()?.pipeline(&pipeline).await
+    }
+}
