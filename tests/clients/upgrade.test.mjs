@@ -1,5 +1,7 @@
 // Real clients behind proxies that let the 101 pass and spoil the websocket: they stay on polling and miss nothing.
 import assert from 'node:assert/strict';
+import http from 'node:http';
+import { Server } from 'socket.io';
 import { ask, connected, next, several, withoutOffset } from './client.mjs';
 import { startProxy } from './proxy.mjs';
 import { emitted, within } from './server.mjs';
@@ -90,6 +92,33 @@ for (const version of [4, 3]) {
       await next(socket, 'connected');
     } finally {
       proxy.stop();
+    }
+  });
+}
+
+/** How often the client has asked for something, and waited, when it is connected. */
+const roundTrips = async (server, open, options) => {
+  const proxy = await startProxy(server, 'nothing', { delay: 100 });
+  try {
+    const socket = open({ version: 4, ...options }, proxy);
+    await within(new Promise((done) => socket.once('connect', done)), 'a connection');
+    return { polls: proxy.polls, posts: proxy.posts, websockets: proxy.websockets };
+  } finally {
+    proxy.stop();
+  }
+};
+
+for (const transports of [['polling'], ['websocket'], ['polling', 'websocket']]) {
+  story(`v4, ${transports}: through a long way, connecting takes no more round trips than with Node's server`, async ({ server, open }) => {
+    const listener = http.createServer();
+    const node = new Server(listener);
+    try {
+      await new Promise((done) => listener.listen(0, '127.0.0.1', done));
+      const theirs = await roundTrips({ port: listener.address().port }, open, { transports });
+      const ours = await roundTrips(server, open, { transports });
+      for (const kind of Object.keys(theirs)) assert.ok(ours[kind] <= theirs[kind], JSON.stringify({ ours, theirs }));
+    } finally {
+      await node.close();
     }
   });
 }

@@ -9,6 +9,7 @@ mod flow;
 pub(crate) mod management;
 mod messages;
 mod outages;
+mod patterns;
 mod private;
 mod recovery;
 mod users;
