@@ -418,6 +418,11 @@ impl TestClient {
         drop(self.everything().await);
     }
 
+    /// Forgets what has come so far, without asking the server for more.
+    pub fn clear(&mut self) {
+        self.events.clear();
+    }
+
     /// Everything of this name that has come so far and that nobody has asked for; it stays.
     pub fn arrived(&self, name: &str) -> Vec<Value> {
         let events = self.events.iter().filter(|event| event.name == name);

@@ -202,7 +202,7 @@ async fn write(server: Arc<TestServer>, seed: u64, stop: Arc<AtomicBool>) {
         let text = "x".repeat(random.index(200));
         let ack = client.ask("message", json!({"roomName": room, "text": text})).await;
         assert_eq!(ack["success"], true, "{ack}");
-        client.forget().await;
+        client.clear();
     }
 }
 
@@ -217,7 +217,7 @@ async fn tell(server: Arc<TestServer>, stop: Arc<AtomicBool>) {
         server.post("/events", &json!({"event": "told", "data": {"n": n}})).await.expect(201);
         let message = json!({"targetUserId": "reader", "message": n});
         assert_eq!(client.ask("private-message", message).await["delivered"], true);
-        client.forget().await;
+        client.clear();
     }
 }
 
