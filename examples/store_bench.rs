@@ -96,7 +96,12 @@ async fn measure(title: &str, place: &Place, rooms: u64, rate: u64, time: Durati
         },
         Place::Redis(client) => {
             let prefix = "store_bench".to_owned();
-            let redis = RedisSettings { client: (**client).clone(), prefix, node: "bench".into() };
+            let redis = RedisSettings {
+                primary: (**client).clone().into(),
+                replicas: 0,
+                prefix,
+                node: "bench".into(),
+            };
             Store::redis(settings, redis)
         }
     };

@@ -15,6 +15,7 @@ mod kinds;
 mod password_hash;
 mod places;
 mod reader;
+mod redis_url;
 mod settings;
 mod sources;
 mod token_keys;
@@ -31,6 +32,7 @@ pub use self::{
     documents::{env_example, markdown_tables},
     fault::{ConfigError, ConfigErrors},
     password_hash::{MakeError, PasswordHash},
+    redis_url::SentinelUrl,
     settings::Config,
     sources::Sources,
     token_keys::TokenKey,
@@ -275,6 +277,11 @@ fn check_together(config: &Config, reader: &mut Reader) {
     {
         reader
             .conflict(&["EMITTER_PREFIX"], "needs REDIS_URL, the Redis by which the emitters send");
+    }
+    if config.redis_replicas > 0
+        && reader.source("REDIS_URL").or_else(|| reader.source("WS_REDIS_URL")).is_none()
+    {
+        reader.conflict(&["REDIS_REPLICAS"], "needs REDIS_URL, the Redis that has the replicas");
     }
     match (reader.source("ADMIN_USERNAME"), reader.source("ADMIN_PASSWORD")) {
         (Some(_), None) => reader

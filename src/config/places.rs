@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::{
+    redis_url::SentinelUrl,
     types::{EventLog, Secret, StoreUrl},
     value::{Kind, ParseError, SECRET},
 };
@@ -35,11 +36,17 @@ pub(super) const STORE_URL: Kind<StoreUrl> = Kind::new(
 
 /// A Redis server; a secret, because its URL may hold a password.
 pub(super) const REDIS_URL: Kind<Option<Secret>> = Kind {
-    expects: "a URL such as redis://localhost:6379/0, or rediss:// for TLS",
+    expects: "a URL such as redis://localhost:6379/0, or rediss:// for TLS; with Sentinels \
+              redis+sentinel://host1:26379,host2:26379/mymaster",
     parse: |text| {
         let text = text.trim();
         if text.is_empty() {
             return Ok(None);
+        }
+        match SentinelUrl::parse(text) {
+            Some(Ok(_)) => return Ok(Some(Secret::new(text))),
+            Some(Err(why)) => return Err(ParseError::Because(why.into())),
+            None => {}
         }
         let url = Url::parse(text).map_err(|_| ParseError::Other)?;
         let fits = matches!(url.scheme(), "redis" | "rediss")
@@ -47,6 +54,9 @@ pub(super) const REDIS_URL: Kind<Option<Secret>> = Kind {
         if fits { Ok(Some(Secret::new(text))) } else { Err(ParseError::Other) }
     },
     show: |url| {
+        if let Some(Ok(url)) = url.as_ref().and_then(|url| SentinelUrl::parse(url.expose())) {
+            return url.shown();
+        }
         url.as_ref().and_then(|url| Url::parse(url.expose()).ok()).map_or_else(String::new, |url| {
             let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
             format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
@@ -230,5 +240,10 @@ mod tests {
         for text in ["localhost:6379", "http://localhost", "redis://"] {
             assert!((REDIS_URL.parse)(text).is_err(), "{text}");
         }
+        let url =
+            (REDIS_URL.parse)("redis+sentinel://me:hunter2@a,b:1/m?sentinel_password=hunter3");
+        assert_eq!((REDIS_URL.show)(&url.unwrap()), "redis+sentinel://a:26379,b:1/m");
+        let error = (REDIS_URL.parse)("redis+sentinel://a,b").unwrap_err();
+        assert!(matches!(&error, ParseError::Because(why) if why.contains("service")));
     }
 }

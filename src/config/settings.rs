@@ -226,8 +226,13 @@ settings! {
         /// refused. It does not apply to Redis, which has its own `maxmemory`.
         STORE_MAX_BYTES => store_max_bytes: u64 = value::SIZE_LIMIT, "0";
         /// The Redis (or Valkey) 7 or newer that several nodes share to act as one server. Without it there is
-        /// one node.
+        /// one node. With Sentinels: `redis+sentinel://user:password@host1:26379,host2:26379/mymaster`, where
+        /// user and password are those of Redis. Those of the Sentinels are
+        /// `?sentinel_username=…&sentinel_password=…` at the end.
         REDIS_URL | WS_REDIS_URL => redis_url: Option<Secret> = places::REDIS_URL, "";
+        /// How many of Redis' replicas must have a message before it is acknowledged. 0: none, so that a failover
+        /// may lose what was acknowledged last, and says so with new epochs.
+        REDIS_REPLICAS => redis_replicas: u64 = value::COUNT, "0";
         /// The prefix of the keys and channels in Redis; the same on all nodes of one server.
         REDIS_PREFIX => redis_prefix: String = places::PREFIX, "roomcast";
         /// The key that Socket.IO's Redis emitters are given (`socket.io`, unless they are told another), and the

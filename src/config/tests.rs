@@ -447,6 +447,14 @@ fn emitters_need_redis() {
 }
 
 #[test]
+fn replicas_need_redis() {
+    let fault = env("REDIS_REPLICAS", "1").fault();
+    assert!(fault.contains("REDIS_REPLICAS") && fault.contains("REDIS_URL"), "{fault}");
+    let given = env("REDIS_REPLICAS", "1").env("REDIS_URL", "redis+sentinel://127.0.0.1/m");
+    assert_eq!(given.load().unwrap().redis_replicas, 1);
+}
+
+#[test]
 fn proxies_are_trusted_by_address_and_network() {
     let config = env("TRUST_PROXY", "10.0.0.0/8,::1").load().unwrap();
     let trusts = |peer: &str| config.trusts_proxy(peer.parse().unwrap());

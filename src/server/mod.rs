@@ -49,7 +49,7 @@ use crate::{
     limits::Limits,
     memory::{self, Memory},
     protocol::timestamp::Timestamp,
-    store::{self, RedisSettings, Store},
+    store::{self, Primary, RedisSettings, Store},
     telemetry::{
         event_log::{Entry, EventLog, Kind},
         metrics::Metrics,
@@ -129,6 +129,9 @@ pub enum StartError {
     /// `REDIS_URL` cannot be used.
     #[error("REDIS_URL names what cannot be used: the database's number, or TLS")]
     Redis,
+    /// The Sentinels of `REDIS_URL` do not know what it names, or refuse its credentials.
+    #[error("REDIS_URL cannot be used: {0}")]
+    Sentinels(String),
     /// Webhooks cannot be sent.
     #[error("WEBHOOK_URL cannot be used: {0}")]
     Webhooks(String),
@@ -187,13 +190,13 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     }
     let node = uuid::Uuid::new_v4().simple().to_string();
     let here = Fanout::new(registry.clone(), metrics.clone(), wire.clone());
-    let redis = open_redis(&config)?;
+    let redis = open_redis(&config).await?;
     let store = open_store(&config, &here, &registry, redis.as_ref(), &node).await?;
     let log = store.clone().filter(|_| config.history_size > 0);
-    let cluster = redis.clone().map(|client| {
+    let cluster = redis.clone().map(|primary| {
         let prefix = config.redis_prefix.clone();
         let settings = cluster::Settings {
-            client,
+            primary,
             prefix,
             node: node.clone(),
             grace: config.presence_grace,
@@ -307,9 +310,11 @@ async fn read_revocations(context: &Context) -> Result<(), StartError> {
 }
 
 /// The Redis that the nodes share, if there is one.
-fn open_redis(config: &Config) -> Result<Option<redis::Client>, StartError> {
-    let client = config.redis_url.as_ref().map(|url| redis::Client::open(url.expose()));
-    client.transpose().map_err(|_| StartError::Redis)
+async fn open_redis(config: &Config) -> Result<Option<Primary>, StartError> {
+    let Some(url) = &config.redis_url else { return Ok(None) };
+    let primary = Primary::open(url.expose()).map_err(|_| StartError::Redis)?;
+    primary.check().await.map_err(StartError::Sentinels)?;
+    Ok(Some(primary))
 }
 
 fn open_event_log(config: &Config) -> Result<EventLog, StartError> {
@@ -328,7 +333,7 @@ async fn open_store(
     config: &Config,
     here: &Fanout,
     registry: &Arc<Registry>,
-    redis: Option<&redis::Client>,
+    redis: Option<&Primary>,
     node: &str,
 ) -> Result<Option<Store>, StartError> {
     let keeps_messages = config.history_size > 0 || config.queue_size > 0;
@@ -341,9 +346,14 @@ async fn open_store(
         // Keys of what is kept nowhere need not outlive the process.
         settings.location = store::Location::Memory;
     }
-    if let Some(client) = redis {
-        let (client, prefix, node) = (client.clone(), config.redis_prefix.clone(), node.to_owned());
-        return Ok(Some(Store::redis(settings, RedisSettings { client, prefix, node })));
+    if let Some(primary) = redis {
+        let redis = RedisSettings {
+            primary: primary.clone(),
+            replicas: config.redis_replicas,
+            prefix: config.redis_prefix.clone(),
+            node: node.to_owned(),
+        };
+        return Ok(Some(Store::redis(settings, redis)));
     }
     let tail = broker::tail(here.clone());
     let registry = registry.clone();

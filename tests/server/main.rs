@@ -29,6 +29,7 @@ mod recovery;
 mod refusals;
 mod registry_model;
 mod rooms;
+mod sentinel;
 mod store_failures;
 mod store_upgrade;
 #[path = "../support/mod.rs"]

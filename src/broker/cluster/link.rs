@@ -18,7 +18,7 @@ use super::{
     message::{NodeMessage, VERSION, decode},
     session::{Away, Session, TIMEOUT},
 };
-use crate::store::COMMITTED_TAG;
+use crate::store::{COMMITTED_TAG, Replaced};
 
 /// How long to wait before reconnecting: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -38,10 +38,13 @@ pub(super) async fn run(inner: Arc<Inner>, handler: Handler) {
         let why = tokio::select! {
             () = inner.closed.cancelled() => return,
             opened = open(&inner, number) => match opened {
-                Ok((session, sink, stream)) => {
+                Ok((session, replaced, sink, stream)) => {
                     delay = RETRY.0;
                     tracing::info!(session = number, "Redis is connected");
-                    serve(&inner, &handler, &session, sink, stream).await
+                    tokio::select! {
+                        why = serve(&inner, &handler, &session, sink, stream) => why,
+                        () = replaced.wait() => end(&inner, &session, "another Redis has taken its place"),
+                    }
                 }
                 Err(Away(why)) => why,
             },
@@ -59,9 +62,12 @@ pub(super) async fn run(inner: Arc<Inner>, handler: Handler) {
 }
 
 /// Begins a session: connects, subscribes to the node's channels, and takes the lease.
-async fn open(inner: &Inner, number: u64) -> Result<(Session, PubSubSink, PubSubStream), Away> {
+async fn open(
+    inner: &Inner,
+    number: u64,
+) -> Result<(Session, Replaced, PubSubSink, PubSubStream), Away> {
     let name = format!("roomcast-{}", inner.node);
-    let (session, listening) = Session::open(&inner.client, number, &name).await?;
+    let (session, listening, replaced) = Session::open(&inner.primary, number, &name).await?;
     let (mut sink, stream) = listening.split();
     let own = [inner.keys.to_all(), inner.keys.to_node(&inner.node)];
     let subscribed = timeout(TIMEOUT, sink.subscribe(&own[..])).await;
@@ -71,7 +77,7 @@ async fn open(inner: &Inner, number: u64) -> Result<(Session, PubSubSink, PubSub
     lease::renew(inner, &session).await?;
     inner.users.rewrite();
     inner.counters.sessions.inc();
-    Ok((session, sink, stream))
+    Ok((session, replaced, sink, stream))
 }
 
 /// Serves a session until it is lost or the cluster is closed; returns why it was lost.
@@ -107,6 +113,11 @@ async fn serve(
             receive(inner, handler, session, &next);
         }
     };
+    end(inner, session, why)
+}
+
+/// Ends a session; returns why.
+fn end(inner: &Inner, session: &Session, why: &str) -> String {
     session.lost.cancel();
     inner.link.send_replace(None);
     why.to_owned()

@@ -74,7 +74,7 @@ use crate::{
         audience::Except, client_id::ClientId, names::UserId, payload::json_of, position::Position,
         timestamp::Timestamp,
     },
-    store::{RoomKey, Store},
+    store::{Primary, RoomKey, Store},
     transport::Wire,
 };
 
@@ -84,8 +84,8 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A node's settings in the cluster.
 #[derive(Debug)]
 pub struct Settings {
-    /// The client for Redis.
-    pub client: redis::Client,
+    /// The Redis that takes writes.
+    pub primary: Primary,
     /// What keys and channels begin with.
     pub prefix: String,
     /// This node's name; no other node has it.
@@ -132,7 +132,7 @@ pub type Handler = Arc<dyn Fn(Event) + Send + Sync>;
 pub struct Cluster(Arc<Inner>);
 
 struct Inner {
-    client: redis::Client,
+    primary: Primary,
     keys: Keys,
     node: Arc<str>,
     grace: Duration,
@@ -173,7 +173,7 @@ impl Cluster {
         registry: &Arc<Registry>,
         fanout: Fanout,
     ) -> Self {
-        let Settings { client, prefix, node, grace, remember } = settings;
+        let Settings { primary, prefix, node, grace, remember } = settings;
         let (keys, node) = (Keys::new(&prefix), Arc::<str>::from(node));
         let counters = Arc::<Counters>::default();
         let (link, linked) = watch::channel(None);
@@ -184,7 +184,7 @@ impl Cluster {
         let users =
             Users::new(registry.clone(), node.clone(), keys.clone(), (grace, remember)).into();
         Self(Arc::new(Inner {
-            client,
+            primary,
             keys,
             node,
             grace,

@@ -6,14 +6,16 @@
 use std::{fmt, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError,
-    ServerErrorKind,
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind,
     aio::{MultiplexedConnection, PubSub},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::protocol::refusal::{Code, Refusal};
+use crate::{
+    protocol::refusal::{Code, Refusal},
+    store::{Found, Primary, Replaced},
+};
 
 /// How long Redis may take to accept a node, and to answer a command.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,13 +82,14 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// Connects: a session, and its listening connection.
+    /// Connects: a session, its listening connection, and news of its server's replacement.
     pub(super) async fn open(
-        client: &Client,
+        primary: &Primary,
         number: u64,
         name: &str,
-    ) -> Result<(Self, PubSub), Away> {
+    ) -> Result<(Self, PubSub, Replaced), Away> {
         let opened = async {
+            let Found { client, replaced } = primary.find().await?;
             let listening = client.get_async_pubsub().await?;
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(TIMEOUT))
@@ -99,13 +102,13 @@ impl Session {
             for script in scripts::all() {
                 script.load_async(&mut commands).await?;
             }
-            Ok::<_, RedisError>((commands, listening))
+            Ok::<_, RedisError>((commands, listening, replaced))
         };
         let opened = timeout(TIMEOUT, opened).await;
-        let (commands, listening) = opened
+        let (commands, listening, replaced) = opened
             .map_err(|_| Away("no answer in time".to_owned()))?
             .map_err(|error| Away(redis_error_text(&error)))?;
-        Ok((Self { number, commands, lost: CancellationToken::new() }, listening))
+        Ok((Self { number, commands, lost: CancellationToken::new() }, listening, replaced))
     }
 
     /// Whether the session is still open.

@@ -35,6 +35,7 @@ use self::{intake::Intake, names::Names, session::Session, turn::Turn};
 use crate::{
     gateways::{app::App, emitters::reading::Reader},
     protocol::refusal::Refusal,
+    store::Primary,
     telemetry::metrics::{EmitterOutcome, EmitterSource},
 };
 
@@ -59,7 +60,7 @@ pub struct Emitters {
 /// What the tasks share.
 struct Shared {
     app: App,
-    client: redis::Client,
+    primary: Primary,
     names: Names,
     intake: Intake,
     turn: Turn,
@@ -71,11 +72,11 @@ struct Shared {
 impl Emitters {
     /// Begins to listen, and waits a moment until it does; `None` if the configuration names no emitters. Must be
     /// called inside the runtime.
-    pub async fn start(app: &App, client: Option<&redis::Client>) -> Option<Self> {
-        let (client, prefix) = client.zip(app.config.emitter_prefix.as_ref())?;
+    pub async fn start(app: &App, primary: Option<&Primary>) -> Option<Self> {
+        let (primary, prefix) = primary.zip(app.config.emitter_prefix.as_ref())?;
         let shared = Arc::new(Shared {
             app: app.clone(),
-            client: client.clone(),
+            primary: primary.clone(),
             names: Names::new(&app.config.redis_prefix, prefix, &app.node),
             intake: Intake::default(),
             turn: Turn::default(),

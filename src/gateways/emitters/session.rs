@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     broker::cluster::redis_error_text,
+    store::{Found, Replaced},
     telemetry::metrics::{EmitterOutcome, EmitterSource},
 };
 
@@ -52,6 +53,7 @@ pub(super) struct Session {
     commands: MultiplexedConnection,
     /// For commands that wait for the stream.
     waiting: MultiplexedConnection,
+    replaced: Replaced,
 }
 
 impl Session {
@@ -61,14 +63,13 @@ impl Session {
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(TIMEOUT))
                 .set_response_timeout(Some(TIMEOUT));
-            let (mut sink, heard) = shared.client.get_async_pubsub().await?.split();
-            let commands =
-                shared.client.get_multiplexed_async_connection_with_config(&config).await?;
-            let waiting =
-                shared.client.get_multiplexed_async_connection_with_config(&config).await?;
+            let Found { client, replaced } = shared.primary.find().await?;
+            let (mut sink, heard) = client.get_async_pubsub().await?.split();
+            let commands = client.get_multiplexed_async_connection_with_config(&config).await?;
+            let waiting = client.get_multiplexed_async_connection_with_config(&config).await?;
             sink.subscribe(&[shared.names.to_all(), shared.names.to_self()][..]).await?;
             sink.psubscribe(&shared.names.patterns()[..]).await?;
-            Ok::<_, RedisError>(Self { heard, commands, waiting })
+            Ok::<_, RedisError>(Self { heard, commands, waiting, replaced })
         };
         match timeout(TIMEOUT, opened).await {
             Ok(opened) => opened.map_err(|error| redis_error_text(&error)),
@@ -78,7 +79,7 @@ impl Session {
 
     /// Serves until the session is lost: then the reason; or until the node stops: then `None`.
     pub(super) async fn serve(self, shared: &Arc<Shared>) -> Option<String> {
-        let Self { heard, commands, waiting } = self;
+        let Self { heard, commands, waiting, replaced } = self;
         let mut tasks = JoinSet::new();
         tasks.spawn(listen(shared.clone(), heard));
         tasks.spawn(keep_turn(shared.clone(), commands.clone()));
@@ -89,6 +90,7 @@ impl Session {
                 Some(Ok(why)) => why,
                 _ => "a task ended".to_owned(),
             }),
+            () = replaced.wait() => Some("another Redis has taken its place".to_owned()),
             () = shared.stop.cancelled() => {
                 if let Err(error) = leave(shared, commands).await {
                     tracing::warn!(reason = redis_error_text(&error), "the emitters were not handed over to another node");

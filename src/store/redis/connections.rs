@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, RedisResult,
+    AsyncConnectionConfig, ErrorKind, RedisResult,
     aio::{ConnectionLike, MultiplexedConnection},
     cmd,
 };
 
-use super::{leaving, scripts};
+use super::{
+    leaving,
+    primary::{Found, Primary, Replaced},
+    scripts,
+};
 
 /// The longest time that making a connection may take.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How much of the id of a run of Redis (40 random digits) is kept to tell runs apart.
+/// How much of the replication id of Redis (40 random digits) is kept to tell runs apart.
 const RUN_DIGITS: usize = 8;
 
 /// Both connections of one attempt. Reads have their own, so that large answers do not hold up the
@@ -21,8 +25,10 @@ const RUN_DIGITS: usize = 8;
 pub(super) struct Connections {
     pub writes: MultiplexedConnection,
     pub reads: MultiplexedConnection,
-    /// The run of Redis; every restart begins another.
+    /// The run of Redis; every restart and every promotion begins another.
     pub run: String,
+    /// Tells when another server takes the writes.
+    pub replaced: Replaced,
 }
 
 /// How far this node has seen the log.
@@ -63,7 +69,7 @@ impl Seen {
 
 /// Connects, names the connections, and reports how far the log was seen.
 pub(super) async fn connect(
-    client: &Client,
+    primary: &Primary,
     name: &str,
     prefix: &str,
     seen: &Seen,
@@ -71,6 +77,7 @@ pub(super) async fn connect(
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT))
         .set_response_timeout(None);
+    let Found { client, replaced } = primary.find().await?;
     let mut writes = client.get_multiplexed_async_connection_with_config(&config).await?;
     let mut reads = client.get_multiplexed_async_connection_with_config(&config).await?;
     let mut named = cmd("CLIENT");
@@ -80,7 +87,7 @@ pub(super) async fn connect(
     load_scripts(&mut writes).await?;
     let run = examine(&mut writes).await?;
     check_in(&mut writes, name, prefix, &run, seen).await?;
-    Ok(Connections { writes, reads, run })
+    Ok(Connections { writes, reads, run, replaced })
 }
 
 /// Loads the scripts into Redis.
@@ -95,7 +102,7 @@ pub(super) async fn load_scripts(connection: &mut MultiplexedConnection) -> Redi
 /// Refuses an unsuitable server; returns the run of Redis.
 async fn examine(connection: &mut MultiplexedConnection) -> RedisResult<String> {
     let mut info = cmd("INFO");
-    info.arg("server").arg("memory");
+    info.arg("server").arg("memory").arg("replication");
     let info: String = info.query_async(connection).await?;
     let field = |name: &str| {
         info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("")
@@ -110,6 +117,11 @@ async fn examine(connection: &mut MultiplexedConnection) -> RedisResult<String> 
         let detail = "one Redis is needed, which has all keys".to_owned();
         return Err((ErrorKind::Client, "this is a Redis Cluster", detail).into());
     }
+    // Sentinels may still name the server of before.
+    if field("role") == "slave" {
+        let detail = "it does not take writes".to_owned();
+        return Err((ErrorKind::Client, "this is a replica", detail).into());
+    }
     let policy = field("maxmemory_policy");
     if field("maxmemory") != "0" && policy != "noeviction" {
         tracing::warn!(
@@ -117,7 +129,10 @@ async fn examine(connection: &mut MultiplexedConnection) -> RedisResult<String> 
             "this Redis may delete messages and queues when its memory is full; set maxmemory-policy to noeviction"
         );
     }
-    Ok(field("run_id").chars().take(RUN_DIGITS).collect())
+    // Another one after each start, and after each promotion: the process may have taken writes before, and may have
+    // lost them as a replica in between.
+    let run = [field("master_replid"), field("run_id")].into_iter().find(|id| !id.is_empty());
+    Ok(run.unwrap_or_default().chars().take(RUN_DIGITS).collect())
 }
 
 /// A restarted Redis may have lost what it had acknowledged; it would then give offsets that clients know

@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use redis::{
-    Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
+    Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cmd,
 };
@@ -23,6 +23,8 @@ use tokio::{
 use super::{
     connections::{self, Connections, Seen, load_scripts},
     leaving,
+    primary::Primary,
+    replicas::{self, FEW_REPLICAS},
 };
 use crate::store::types::{Clock, Health, StoreError};
 
@@ -32,6 +34,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The reason given when a deadline has passed.
 const LATE: &str = "Redis did not answer in time";
+/// The reason given when Sentinels name another server.
+const REPLACED: &str = "another Redis has taken its place";
 /// After this many successful checks in a row, a failing Redis counts as working again.
 const SETTLED: u32 = 5;
 /// The most reads under way at once; further ones wait in order. This bounds the memory that answers take.
@@ -39,6 +43,14 @@ const READS: usize = 32;
 
 /// What the name of every node's connections begins with.
 pub(super) const NAMED: &str = "roomcast-";
+
+/// What became of writes.
+pub(super) struct Written {
+    /// Redis' answers.
+    pub values: Vec<Value>,
+    /// Whether enough replicas have them.
+    pub is_safe: bool,
+}
 
 struct Failing {
     reason: String,
@@ -59,7 +71,9 @@ enum State {
 }
 
 pub(super) struct Link {
-    client: Client,
+    primary: Primary,
+    /// How many replicas must have what is written; 0 for none.
+    replicas: u64,
     prefix: String,
     /// The connections' name in Redis.
     name: String,
@@ -78,7 +92,7 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(
-        client: Client,
+        (primary, replicas): (Primary, u64),
         prefix: String,
         node: &str,
         deadline: Duration,
@@ -87,7 +101,8 @@ impl Link {
         // Redis takes no blanks and no control characters in a name.
         let name = format!("{NAMED}{node}").replace(|c: char| !c.is_ascii_graphic(), "_");
         Self {
-            client,
+            primary,
+            replicas,
             prefix,
             name,
             deadline,
@@ -157,7 +172,7 @@ impl Link {
     }
 
     async fn connect(&self) -> RedisResult<Connections> {
-        connections::connect(&self.client, &self.name, &self.prefix, &self.seen).await
+        connections::connect(&self.primary, &self.name, &self.prefix, &self.seen).await
     }
 
     /// Checks the connections every `tick`; returns when they are lost.
@@ -170,6 +185,9 @@ impl Link {
             tokio::select! {
                 // The notice may be about earlier connections.
                 () = self.lost.notified() => {}
+                () = connections.replaced.wait() => {
+                    self.lose(connections, &(ErrorKind::Io, REPLACED).into());
+                }
                 pinged = pinged => {
                     if let Err(error) = pinged {
                         self.lose(connections, &error);
@@ -193,13 +211,18 @@ impl Link {
         }
         let mut count = cmd("ZCARD");
         count.arg(format!("{}:log:rooms", self.prefix));
-        let (written, counted) =
-            tokio::join!(writes.req_packed_command(&ping), reads.req_packed_command(&count));
+        let pinged = async {
+            let answer = writes.req_packed_command(&ping).await?;
+            let is_safe = !failing || replicas::have_all(self.replicas, &mut writes).await?;
+            Ok::<_, RedisError>((answer, is_safe))
+        };
+        let (written, counted) = tokio::join!(pinged, reads.req_packed_command(&count));
         if let Value::Int(count) = counted? {
             self.note_rooms(count.cast_unsigned());
         }
         match written? {
-            Value::ServerError(error) => self.fails(&RedisError::from(error).to_string()),
+            (Value::ServerError(error), _) => self.fails(&RedisError::from(error).to_string()),
+            (_, false) => self.fails(FEW_REPLICAS),
             _ if failing => self.calms(),
             _ => {}
         }
@@ -225,22 +248,23 @@ impl Link {
         Err(StoreError::Unavailable(refused))
     }
 
-    /// Sends writes as one pipeline, in order. An error means that the connection failed and that the
-    /// outcome of the writes is unknown. Refusals by Redis are among the values.
+    /// Sends writes as one pipeline, in order, and waits for the replicas. An error means that the connection
+    /// failed and that the outcome of the writes is unknown. Refusals by Redis are among the values.
     pub(super) async fn write(
         &self,
         connections: &Arc<Connections>,
         pipeline: &Pipeline,
         deadline: Instant,
-    ) -> RedisResult<Vec<Value>> {
+    ) -> RedisResult<Written> {
         let mut writes = connections.writes.clone();
         let sent = async {
             let values = writes.req_packed_commands(pipeline, 0, pipeline.len()).await?;
-            done_again(&mut writes, pipeline, values).await
+            let values = done_again(&mut writes, pipeline, values).await?;
+            Ok(Written { values, is_safe: replicas::have_all(self.replicas, &mut writes).await? })
         };
-        let values = flatten(timeout_at(deadline, sent).await);
-        match &values {
-            Ok(values) => {
+        let written = flatten(timeout_at(deadline, sent).await);
+        match &written {
+            Ok(Written { values, .. }) => {
                 // Redis has become a replica; the address may lead to the new primary.
                 let read_only = |value: &&Value| is_error(value, ServerErrorKind::ReadOnly);
                 if let Some(Value::ServerError(error)) = values.iter().find(read_only) {
@@ -249,7 +273,7 @@ impl Link {
             }
             Err(error) => self.lose(connections, error),
         }
-        values
+        written
     }
 
     /// Sends a read to Redis, on the connection for reads.

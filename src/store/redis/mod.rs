@@ -25,6 +25,8 @@ mod leaving;
 mod link;
 mod names;
 mod outbox;
+mod primary;
+mod replicas;
 mod revocations;
 mod scripts;
 #[cfg(test)]
@@ -34,13 +36,12 @@ mod writer;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use redis::{Client, Cmd, Value, cmd};
+use redis::{Cmd, Value, cmd};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep},
 };
 
-pub use self::names::{room_channel, room_of_channel};
 use self::{
     idempotency::name_of,
     intake::{Command, Intake, Kind},
@@ -49,6 +50,10 @@ use self::{
     outbox::Outbox,
     scripts::Script,
     writer::{Counters, Writer},
+};
+pub use self::{
+    names::{room_channel, room_of_channel},
+    primary::{Found, Primary, Replaced},
 };
 use super::{
     backlog::Limits,
@@ -67,7 +72,9 @@ use crate::{limits::SenderId, protocol::names::UserId};
 #[derive(Clone)]
 pub struct RedisSettings {
     /// The server.
-    pub client: Client,
+    pub primary: Primary,
+    /// How many replicas must have what is written before that is acknowledged.
+    pub replicas: u64,
     /// The prefix of all keys and channels, without the colon behind it.
     pub prefix: String,
     /// This node's id.
@@ -75,7 +82,7 @@ pub struct RedisSettings {
 }
 
 impl fmt::Debug for RedisSettings {
-    /// Leaves out the client, which shows its password.
+    /// Leaves out the server, which shows its password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisSettings")
             .field("prefix", &self.prefix)
@@ -125,9 +132,9 @@ pub(super) struct Redis {
 
 impl Redis {
     pub(super) fn start(settings: Settings, redis: RedisSettings, tuning: Tuning) -> Self {
-        let RedisSettings { client, prefix, node } = redis;
+        let RedisSettings { primary, replicas, prefix, node } = redis;
         let clock = settings.clock.clone();
-        let link = Arc::new(Link::new(client, prefix, &node, tuning.deadline, clock));
+        let link = Arc::new(Link::new((primary, replicas), prefix, &node, tuning.deadline, clock));
         let intake = Arc::new(Intake::new(tuning.limits));
         let counters = Arc::new(Counters::default());
         let writer = Writer {

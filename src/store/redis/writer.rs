@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{
     intake::{Command, Intake, Kind},
     link::Link,
+    replicas::FEW_REPLICAS,
     values,
 };
 use crate::store::{
@@ -92,8 +93,8 @@ impl Writer {
             pipeline.add_command(call);
             waiting.push((kind, reply));
         }
-        let values = match self.link.write(&connections, &pipeline, deadline).await {
-            Ok(values) => values,
+        let written = match self.link.write(&connections, &pipeline, deadline).await {
+            Ok(written) => written,
             Err(error) => {
                 self.counters.failures.fetch_add(1, Relaxed);
                 let reason = format!("{error}; nobody can tell whether it was stored");
@@ -108,8 +109,11 @@ impl Writer {
         self.counters.last_micros.store(micros, Relaxed);
         self.counters.total_micros.fetch_add(micros, Relaxed);
         let mut refused = None;
-        for ((kind, reply), value) in waiting.into_iter().zip(values) {
-            let outcome = self.outcome(kind, value, &connections.run);
+        for ((kind, reply), value) in waiting.into_iter().zip(written.values) {
+            let mut outcome = self.outcome(kind, value, &connections.run);
+            if outcome.is_ok() && !written.is_safe {
+                outcome = Err(StoreError::Unavailable(FEW_REPLICAS.into()));
+            }
             if let Err(StoreError::Unavailable(reason)) = &outcome {
                 refused = Some(reason.clone());
             }

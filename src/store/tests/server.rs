@@ -54,7 +54,12 @@ impl RedisServer {
     }
 
     pub fn settings(&self, prefix: &str) -> RedisSettings {
-        RedisSettings { client: self.client(), prefix: prefix.into(), node: "test".into() }
+        RedisSettings {
+            primary: self.client().into(),
+            replicas: 0,
+            prefix: prefix.into(),
+            node: "test".into(),
+        }
     }
 
     pub fn connection(&self) -> Connection {

@@ -131,8 +131,13 @@ async fn a_redis_that_is_full_takes_nothing_new_and_lets_go_of_what_is_old() {
 
 #[tokio::test]
 async fn no_password_is_shown() {
-    let client = Client::open("redis://me:hunter2@127.0.0.1:1/").unwrap();
-    let settings = RedisSettings { client, prefix: PREFIX.into(), node: "n".into() };
+    let client = redis::Client::open("redis://me:hunter2@127.0.0.1:1/").unwrap();
+    let settings = RedisSettings {
+        primary: client.into(),
+        replicas: 0,
+        prefix: PREFIX.into(),
+        node: "n".into(),
+    };
     assert!(!format!("{settings:?}").contains("hunter2"));
     let clock = Arc::new(AtomicI64::new(0));
     let store = Store::redis(embedded_settings(Location::Memory, &clock), settings);

@@ -1,0 +1,308 @@
+//! The Redis that takes writes: at one address, or at the one that Sentinels name at the moment.
+//!
+//! All Sentinels are asked at once, before each connection and every second. The answer of the highest
+//! configuration epoch counts, so that a Sentinel that was cut off misleads nobody who has known better.
+
+use std::{
+    collections::HashMap,
+    fmt, future,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, pipe};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use url::Url;
+
+use crate::config::SentinelUrl;
+
+/// How long a Sentinel may take for its answer.
+const ANSWER: Duration = Duration::from_millis(700);
+
+/// How often the Sentinels are asked whether the server is still the one.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// Finds the Redis that takes writes. Cheap to clone.
+#[derive(Clone)]
+pub struct Primary(Place);
+
+#[derive(Clone)]
+enum Place {
+    At(Box<Client>),
+    Watched(Arc<Watched>),
+}
+
+/// A server that Sentinels watch.
+struct Watched {
+    sentinels: Vec<Client>,
+    service: String,
+    /// The server's URL, but for its host and port.
+    url: Url,
+    /// The newest answer that counted.
+    newest: watch::Sender<Option<Answer>>,
+}
+
+/// What a Sentinel says: an address, and how new that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Answer {
+    /// The configuration epoch: every failover has a higher one.
+    epoch: u64,
+    host: String,
+    port: u16,
+}
+
+/// The server that takes writes, and news of its replacement.
+pub struct Found {
+    /// The server.
+    pub client: Client,
+    /// Tells when another one has taken its place.
+    pub replaced: Replaced,
+}
+
+/// Tells when the Sentinels name another server than the one that was found.
+#[derive(Clone)]
+pub struct Replaced(Option<(Answer, watch::Receiver<Option<Answer>>)>);
+
+impl Primary {
+    /// The server of this URL.
+    ///
+    /// Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn open(url: &str) -> RedisResult<Self> {
+        match SentinelUrl::parse(url) {
+            None => Ok(Client::open(url)?.into()),
+            Some(Ok(url)) => {
+                let watched = Arc::new(Watched::new(url)?);
+                tokio::spawn(watch(Arc::downgrade(&watched)));
+                Ok(Self(Place::Watched(watched)))
+            }
+            Some(Err(why)) => Err((ErrorKind::InvalidClientConfig, why).into()),
+        }
+    }
+
+    /// Whether some Sentinel names the server.
+    ///
+    /// # Errors
+    /// What has to be changed, if those that answer do not know the server or refuse the credentials. Sentinels
+    /// that are away may come back, which is no error.
+    pub async fn check(&self) -> Result<(), String> {
+        let Place::Watched(watched) = &self.0 else { return Ok(()) };
+        let answers = watched.ask_all().await;
+        if answers.iter().any(Result::is_ok) {
+            return Ok(());
+        }
+        match answers.iter().find_map(|answer| watched.unfit(answer.as_ref().err()?)) {
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
+    }
+
+    /// The server that takes writes at this moment. It may have just ceased to: then it says so itself when it is
+    /// written to.
+    ///
+    /// # Errors
+    /// When no Sentinel names one.
+    pub async fn find(&self) -> RedisResult<Found> {
+        match &self.0 {
+            Place::At(client) => Ok(Found { client: (**client).clone(), replaced: Replaced(None) }),
+            Place::Watched(watched) => watched.find().await,
+        }
+    }
+}
+
+impl fmt::Debug for Primary {
+    /// Leaves out the addresses, which have passwords in them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Primary").finish_non_exhaustive()
+    }
+}
+
+impl From<Client> for Primary {
+    fn from(client: Client) -> Self {
+        Self(Place::At(client.into()))
+    }
+}
+
+impl Replaced {
+    /// Returns once another server has taken the place of the one that was found.
+    pub async fn wait(&self) {
+        let Some((found, newest)) = &self.0 else { return future::pending().await };
+        let mut newest = newest.clone();
+        let is_other =
+            |newest: &Option<Answer>| newest.as_ref().is_some_and(|newest| newest.replaces(found));
+        if newest.wait_for(is_other).await.is_err() {
+            // Nobody asks the Sentinels any more.
+            future::pending::<()>().await;
+        }
+    }
+}
+
+impl Answer {
+    fn replaces(&self, found: &Self) -> bool {
+        self.epoch > found.epoch && (self.port != found.port || self.host != found.host)
+    }
+}
+
+impl Watched {
+    fn new(url: SentinelUrl) -> RedisResult<Self> {
+        let SentinelUrl { sentinels, service, redis } = url;
+        // What is wrong with it shows at once.
+        Client::open(redis.as_str())?;
+        let open = |url: &Url| Client::open(url.as_str());
+        let sentinels = sentinels.iter().map(open).collect::<RedisResult<_>>()?;
+        Ok(Self { sentinels, service, url: redis, newest: watch::Sender::new(None) })
+    }
+
+    async fn find(&self) -> RedisResult<Found> {
+        let found = self.newest().await?;
+        let unfit = || RedisError::from((ErrorKind::Io, "a Sentinel names a host that is none"));
+        let mut url = self.url.clone();
+        let host = &found.host;
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        url.set_host(Some(&host)).map_err(|_| unfit())?;
+        url.set_port(Some(found.port)).map_err(|()| unfit())?;
+        let client = Client::open(url.as_str())?;
+        Ok(Found { client, replaced: Replaced(Some((found, self.newest.subscribe()))) })
+    }
+
+    /// Asks all Sentinels, and keeps the answer that counts.
+    async fn newest(&self) -> RedisResult<Answer> {
+        let answers = self.ask_all().await;
+        let mut chosen = Err((ErrorKind::InvalidClientConfig, "no Sentinel is named").into());
+        self.newest.send_if_modified(|newest| {
+            chosen = choose(answers, newest.as_ref());
+            let is_news = chosen.as_ref().is_ok_and(|chosen| newest.as_ref() != Some(chosen));
+            if is_news {
+                *newest = chosen.as_ref().ok().cloned();
+            }
+            is_news
+        });
+        chosen
+    }
+
+    async fn ask_all(&self) -> Vec<RedisResult<Answer>> {
+        let asked = self.sentinels.iter().map(async |sentinel| {
+            let late = || RedisError::from((ErrorKind::Io, "a Sentinel did not answer in time"));
+            timeout(ANSWER, self.ask(sentinel)).await.map_err(|_| late())?
+        });
+        join_all(asked).await
+    }
+
+    async fn ask(&self, sentinel: &Client) -> RedisResult<Answer> {
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
+        let mut connection = sentinel.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut ask = pipe();
+        // The epoch first: were there a failover in between, the address would be newer than it seems. The fields
+        // have an address, too, but the old one for as long as the failover is not over.
+        ask.cmd("SENTINEL").arg("MASTER").arg(&self.service);
+        ask.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
+        let (fields, (host, port)): (HashMap<String, String>, (String, u16)) =
+            ask.query_async(&mut connection).await?;
+        let epoch = fields.get("config-epoch").and_then(|epoch| epoch.parse().ok());
+        Ok(Answer { epoch: epoch.unwrap_or(0), host, port })
+    }
+
+    /// What has to be changed, if an error does not go away by itself.
+    fn unfit(&self, error: &RedisError) -> Option<String> {
+        let text = error.to_string();
+        let is_refused = error.kind() == ErrorKind::AuthenticationFailed
+            || ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|code| text.contains(code));
+        if is_refused {
+            return Some(
+                "the Sentinels refuse the credentials: give theirs as \
+                 ?sentinel_username=…&sentinel_password=… at the end (before the @ stand those of Redis)"
+                    .to_owned(),
+            );
+        }
+        let unknown = "no Sentinel watches a primary named";
+        text.contains("No such master").then(|| {
+            format!("{unknown} {:?}: name it as their `sentinel monitor` does", self.service)
+        })
+    }
+}
+
+/// The answer that counts. One that is older than what was known counts only if most of the Sentinels say so: they
+/// may have been set up anew, and a single one may have been cut off.
+fn choose(answers: Vec<RedisResult<Answer>>, known: Option<&Answer>) -> RedisResult<Answer> {
+    let count = answers.len();
+    let (mut given, mut error) = (Vec::new(), None);
+    for answer in answers {
+        match answer {
+            Ok(answer) => given.push(answer),
+            Err(why) => error = Some(why),
+        }
+    }
+    let is_most = given.len() * 2 > count;
+    let newest = given.into_iter().reduce(|a, b| if a.epoch < b.epoch { b } else { a });
+    match (newest, known) {
+        (Some(newest), Some(known)) if newest.epoch < known.epoch && !is_most => Ok(known.clone()),
+        (Some(newest), _) => Ok(newest),
+        // While none answers, the server may still be there.
+        (None, Some(known)) => Ok(known.clone()),
+        (None, None) => Err(error
+            .unwrap_or_else(|| (ErrorKind::InvalidClientConfig, "no Sentinel is named").into())),
+    }
+}
+
+/// Asks the Sentinels every second, as long as somebody wants to know.
+async fn watch(watched: Weak<Watched>) {
+    loop {
+        sleep(WATCH).await;
+        let Some(watched) = watched.upgrade() else { return };
+        // Those who look for the server report that no Sentinel answers.
+        let _unanswered = watched.newest().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(epoch: u64, port: u16) -> Answer {
+        Answer { epoch, host: "a".into(), port }
+    }
+
+    fn away() -> RedisResult<Answer> {
+        Err((ErrorKind::Io, "away").into())
+    }
+
+    #[test]
+    fn the_newest_answer_counts() {
+        let chosen = choose(vec![Ok(answer(3, 1)), away(), Ok(answer(4, 2))], None).unwrap();
+        assert_eq!(chosen, answer(4, 2));
+        assert!(choose(vec![away(), away()], None).is_err());
+    }
+
+    #[test]
+    fn a_sentinel_that_was_cut_off_does_not_lead_back() {
+        let known = answer(4, 2);
+        let alone = vec![Ok(answer(3, 1)), away(), away()];
+        assert_eq!(choose(alone, Some(&known)).unwrap(), known);
+        assert_eq!(choose(vec![away(), away(), away()], Some(&known)).unwrap(), known);
+        // Sentinels that were set up anew count from the beginning.
+        let anew = vec![Ok(answer(0, 7)), away(), Ok(answer(0, 7))];
+        assert_eq!(choose(anew, Some(&known)).unwrap(), answer(0, 7));
+    }
+
+    #[tokio::test]
+    async fn only_a_newer_answer_replaces_a_server() {
+        let (newest, told) = watch::channel(Some(answer(3, 1)));
+        let replaced = Replaced(Some((answer(3, 1), told)));
+        for same in [answer(4, 1), answer(2, 2), answer(3, 2)] {
+            newest.send_replace(Some(same));
+            tokio::select! {
+                biased;
+                () = replaced.wait() => panic!("it is the same server, or an older one"),
+                () = future::ready(()) => {}
+            }
+        }
+        newest.send_replace(Some(answer(4, 2)));
+        replaced.wait().await;
+    }
+}
