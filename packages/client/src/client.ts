@@ -110,12 +110,12 @@ export class Client<E extends EventMap<E> = {}, R extends RequestMap<R> = {}> {
   }
 
   /** Sends an event once, whatever becomes of the connection. For a room that is joined, use `room.send()` and the like. */
-  send<K extends SendEvent>(event: K, payload: Record<string, unknown>): Promise<Accepted<K>> {
-    return this.#send(event, payload, roomOf(payload));
+  send<K extends SendEvent>(event: K, payload: object): Promise<Accepted<K>> {
+    return this.#send(event, { ...payload }, roomOf(payload));
   }
 
   /** Sends a message to everyone in the namespace. */
-  broadcast(text: unknown, more: Record<string, unknown> = {}): Promise<Accepted<'message'>> {
+  broadcast(text: unknown, more: object = {}): Promise<Accepted<'message'>> {
     return this.#send('message', { ...more, text });
   }
 

@@ -62,19 +62,19 @@ export class Room<E extends EventMap<E> = {}> {
    * Sends a `message`: the members get `message-reply`, this client too. With `copy: false` it gets no copy, and learns the offset from
    * the answer.
    */
-  send(content: Record<string, unknown>, { copy = true } = {}): Promise<Accepted<'message'>> {
+  send(content: object, { copy = true } = {}): Promise<Accepted<'message'>> {
     const says = 'omitSender' in content || 'replyToSender' in content;
     const rule = says ? {} : copy ? { replyToSender: true } : { omitSender: true };
     return this.#send('message', { ...this.field, ...rule, ...content });
   }
 
   /** Sends a chat message (`sendMessage`): the members get `newMessage`, this client too. */
-  say(content: unknown, more: Record<string, unknown> = {}): Promise<Accepted<'sendMessage'>> {
+  say(content: unknown, more: object = {}): Promise<Accepted<'sendMessage'>> {
     return this.#send('sendMessage', { ...this.field, ...more, content });
   }
 
   /** Sends an update of a resource (`channels`): the members get `resource-update`, this client too. */
-  update(content: Record<string, unknown>): Promise<Accepted<'channels'>> {
+  update(content: object): Promise<Accepted<'channels'>> {
     return this.#send('channels', { ...this.field, ...content });
   }
 

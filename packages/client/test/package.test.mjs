@@ -55,6 +55,7 @@ for (const [name, load] of [
 const good = `
 import { connect, RoomcastError, type Position } from '@roomcast/client';
 interface Events { price: (price: { sku: string; cents: number }) => void; 'message-reply': (message: { roomName: string; text: string }) => void }
+interface Message { text: string }
 type Requests = { order: (order: { sku: string }) => { id: number } };
 const client = connect<Events, Requests>('http://localhost:3001', { token: async () => ({ token: 't', expiresIn: 60 }), socket: { transports: ['websocket'] } });
 export async function all(): Promise<Position | undefined> {
@@ -66,6 +67,9 @@ export async function all(): Promise<Position | undefined> {
   room.when('reset', ({ before, oldestOffset }) => before.offset + oldestOffset);
   const { offset, roomName } = await room.send({ text: 'Hi' });
   [offset?.toFixed(), roomName?.length];
+  const typed: Message = { text: 'Hi' };
+  await room.send(typed);
+  await room.update(typed);
   const { delivered, queued } = await client.sendTo('bob', 'Hi');
   [delivered, queued] satisfies boolean[];
   const order = await client.request('order', { sku: 'x' });
