@@ -7,7 +7,8 @@
 //! - whoever checks in removes it, and stores nothing before the disk knows that. Otherwise a Redis that loses
 //!   its newest writes could come back with a mark that was true once.
 //!
-//! Without a disk that can be waited for there is no mark, and epochs change as after a crash.
+//! Without a disk that can be waited for there is no mark, and epochs change as after a crash. Nor is there one where
+//! Sentinels may name another server later: that one may have missed what came after the mark.
 
 use std::collections::{HashMap, HashSet};
 
@@ -37,12 +38,13 @@ pub(super) async fn settle(
 }
 
 /// Leaves in order, after the last write; `name` is that of this node's connections. Returns whether this node was
-/// the last one, so that its mark stands.
+/// the last one and `may_mark`, so that its mark stands.
 pub(super) async fn leave(
     connection: &mut MultiplexedConnection,
     name: &str,
     prefix: &str,
     run: &str,
+    may_mark: bool,
 ) -> RedisResult<bool> {
     // In this order: who registers after it was read is not taken for gone.
     let registered: HashMap<String, String> =
@@ -59,7 +61,8 @@ pub(super) async fn leave(
     }
     let is_last = first.query_async::<i32>(connection).await? == 1;
     // A node that is connected without being registered is of a former version, or of another installation.
-    let may_mark = is_last
+    let may_mark = may_mark
+        && is_last
         && connected.contains(name)
         && connected.iter().all(|other| registered.contains_key(other))
         && is_on_disk(connection).await?;

@@ -386,7 +386,9 @@ impl Link {
     pub(super) async fn leave(&self) {
         let State::Up(connections) = self.state.borrow().clone() else { return };
         let mut writes = connections.writes.clone();
-        let left = leaving::leave(&mut writes, &self.name, &self.prefix, &connections.run);
+        let may_mark = !self.primary.is_watched();
+        let left =
+            leaving::leave(&mut writes, &self.name, &self.prefix, &connections.run, may_mark);
         match flatten(timeout(self.deadline, left).await) {
             Ok(true) => tracing::info!("this is the last node: the epochs are kept"),
             Ok(false) => {}

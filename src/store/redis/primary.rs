@@ -103,6 +103,11 @@ impl Primary {
         }
     }
 
+    /// Whether Sentinels may name another server later.
+    pub(super) fn is_watched(&self) -> bool {
+        matches!(self.0, Place::Watched(_))
+    }
+
     /// The server that takes writes at this moment. It may have just ceased to: then it says so itself when it is
     /// written to.
     ///

@@ -10,9 +10,13 @@ use crate::support::{
     peer::{Peer, masked},
 };
 
-/// A server that waits for ever for whoever does not read.
+/// A server that waits for ever for whoever does not read, and takes as many events as this machine can send.
 async fn patient() -> TestServer {
-    TestServer::with(|config| config.send_timeout = Duration::from_hours(1)).await
+    TestServer::with(|config| {
+        config.send_timeout = Duration::from_hours(1);
+        config.rate_limit_events = 0;
+    })
+    .await
 }
 
 /// Fills the room `r` with messages of 100 KB.

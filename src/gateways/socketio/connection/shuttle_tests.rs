@@ -12,6 +12,7 @@ use crate::{
     commands::{
         context::{Context, Shared},
         deliveries::Deliveries,
+        departures::Departures,
         membership_command::MembershipCommand,
         revoked_tokens::RevokedTokens,
     },
@@ -39,6 +40,7 @@ fn app(wire: Wire) -> App {
         cluster: None,
         store: None,
         deliveries: Deliveries::default(),
+        departures: Departures::default(),
         change_membership: crate::gateways::socketio::change_membership,
         revocations: RevokedTokens::default(),
         acknowledgements: Semaphore::new(1),
