@@ -56,6 +56,8 @@ async fn node(url: String, replicas: u64) -> TestServer {
         config.rate_limit_events = 0;
         config.rate_limit_burst = 0;
         config.announce_connections = false;
+        // One node's writers may write much while the other's are refused.
+        config.history_size = 100_000;
     })
     .await
 }
