@@ -4,9 +4,9 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use redis::aio::PubSubSink;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 
-use super::{KEPT, SubscribedRoom, Subscriptions};
+use super::{SubscribedRoom, Subscriptions};
 use crate::{
     broker::cluster::{
         keys::Keys,
@@ -39,7 +39,7 @@ impl Subscriptions {
         let mut changes = self.changes.lock().await;
         // Earlier changes are part of the full list below.
         while changes.try_recv().is_ok() {}
-        let all = self.held();
+        let all = self.rooms.lock().values().cloned().collect::<Vec<_>>();
         for subscribed in &all {
             subscribed.tail.lock().fall_behind(session.number);
         }
@@ -52,11 +52,7 @@ impl Subscriptions {
                 return;
             }
             batch = Vec::new();
-            // This gives notice of the rooms that it forgets.
-            let next_end = self.forget_vacant(Instant::now());
-            // Rooms that become vacant meanwhile are kept for as long as this at least.
-            let wait_until = next_end.unwrap_or_else(|| Instant::now() + KEPT);
-            if timeout_at(wait_until, changes.recv_many(&mut batch, BATCH)).await == Ok(0) {
+            if changes.recv_many(&mut batch, BATCH).await == 0 {
                 return;
             }
         }
