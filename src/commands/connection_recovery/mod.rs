@@ -3,8 +3,8 @@
 //!
 //! Its CONNECT names its session by a secret, the `pid`, and the newest [offset](crate::hub::sender::journal) that it has.
 //! A session that its old connection still has is taken over. What cannot be done whole is not done: the client is
-//! a new one then. With several nodes the session may be on [another one](arrival), which [hands it
-//! over](departure).
+//! a new one then. With several nodes the session may be on another one (`arrival`), which hands it
+//! over (`departure`).
 
 mod arrival;
 mod departure;
