@@ -272,15 +272,12 @@ fn check_together(config: &Config, reader: &mut Reader) {
         }
         _ => {}
     }
-    if reader.source("EMITTER_PREFIX").is_some()
-        && reader.source("REDIS_URL").or_else(|| reader.source("WS_REDIS_URL")).is_none()
-    {
+    let has_redis = reader.source("REDIS_URL").or_else(|| reader.source("WS_REDIS_URL")).is_some();
+    if reader.source("EMITTER_PREFIX").is_some() && !has_redis {
         reader
             .conflict(&["EMITTER_PREFIX"], "needs REDIS_URL, the Redis by which the emitters send");
     }
-    if config.redis_replicas > 0
-        && reader.source("REDIS_URL").or_else(|| reader.source("WS_REDIS_URL")).is_none()
-    {
+    if config.redis_replicas > 0 && !has_redis {
         reader.conflict(&["REDIS_REPLICAS"], "needs REDIS_URL, the Redis that has the replicas");
     }
     match (reader.source("ADMIN_USERNAME"), reader.source("ADMIN_PASSWORD")) {

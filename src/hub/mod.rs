@@ -291,23 +291,14 @@ impl Namespace {
         name: &RoomName,
         enter: impl FnOnce(&Arc<Room>, &mut RoomState) -> T,
     ) -> Result<T, Refusal> {
-        loop {
-            let room = match self.room(name.as_str()) {
-                Some(room) => room,
-                None => self.make_room(name)?,
-            };
-            let mut state = room.lock();
-            // The last member left between the lookup and the lock: the next lookup makes a new room.
-            if state.is_closed() {
-                continue;
-            }
+        self.with_open_room(name, |room, state| {
             if room.is_vacant() {
                 self.take_quota()?;
                 self.vacant.fetch_sub(1, Relaxed);
                 room.set_vacant(false);
             }
-            return Ok(enter(&room, &mut state));
-        }
+            Ok(enter(room, state))
+        })?
     }
 
     /// Calls `enter` with the room of this name and its locked state, which may have no member but one that may come
@@ -320,19 +311,28 @@ impl Namespace {
         name: &RoomName,
         enter: impl FnOnce(&Arc<Room>, &mut RoomState) -> T,
     ) -> Result<T, Refusal> {
+        let (room, entered) =
+            self.with_open_room(name, |room, state| (room.clone(), enter(room, state)))?;
+        self.retire(&room);
+        Ok(entered)
+    }
+
+    fn with_open_room<T>(
+        &self,
+        name: &RoomName,
+        enter: impl FnOnce(&Arc<Room>, &mut RoomState) -> T,
+    ) -> Result<T, Refusal> {
         loop {
             let room = match self.room(name.as_str()) {
                 Some(room) => room,
                 None => self.make_room(name)?,
             };
             let mut state = room.lock();
+            // The last member left between the lookup and the lock: the next lookup makes a new room.
             if state.is_closed() {
                 continue;
             }
-            let entered = enter(&room, &mut state);
-            drop(state);
-            self.retire(&room);
-            return Ok(entered);
+            return Ok(enter(&room, &mut state));
         }
     }
 

@@ -28,7 +28,9 @@ pub use self::{
     embedded::OpenError,
     idempotency::{Before, Digest, Done, Once},
     pending::Pending,
-    redis::{Found, Primary, RedisSettings, Replaced, room_channel, room_of_channel},
+    redis::{
+        Found, Primary, RedisSettings, Replaced, connection_name, room_channel, room_of_channel,
+    },
     types::{
         Append, Clock, Committed, Entry, Extent, Health, Location, MAX_RECEIPTS, MAX_REVOCATIONS,
         Page, Query, QueuedItem, Receipt, RevocationCursor, Revocations, Revoked, RoomKey,

@@ -4,10 +4,12 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
 };
 
 use tempfile::TempDir;
+
+use crate::support::process::Ran;
 
 /// The bcrypt hash of "changeit".
 const HASH: &str = "$2b$10$heqvAkYMez.Va6Et2uXInOnkCT6/uQj1brkrbyG3LpopDklcq7ZOS";
@@ -42,32 +44,6 @@ impl Roomcast {
 
     fn check(self) -> Ran {
         self.run(&["--check-config"])
-    }
-}
-
-/// How the binary ended, and what it said.
-#[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ran {
-    fn of(output: &Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        Self {
-            code: output.status.code(),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        }
-    }
-
-    /// Asserts that the configuration is valid and that a variable has this value.
-    #[track_caller]
-    fn has(&self, line: &str) {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        assert!(self.stdout.lines().any(|said| said == line), "no {line} in {self:?}");
     }
 }
 

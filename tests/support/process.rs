@@ -1,6 +1,11 @@
 //! The real binary as a process of its own: to be killed, and to be refused a start.
 
-use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    process::{Output, Stdio},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
@@ -18,6 +23,39 @@ pub struct ServerProcess {
     address: SocketAddr,
     /// Held, as the server writes its log here.
     log: tokio::task::JoinHandle<()>,
+}
+
+/// How the binary ended, and what it said.
+#[derive(Debug, PartialEq)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Self {
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+
+    /// Asserts that the configuration is valid and that a variable has this value.
+    #[track_caller]
+    pub fn has(&self, line: &str) {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        assert!(self.stdout.lines().any(|said| said == line), "no {line} in {self:?}");
+    }
+
+    /// What it printed, if it succeeded.
+    #[track_caller]
+    pub fn ok(&self) -> &str {
+        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
+        &self.stdout
+    }
 }
 
 /// The command that starts the server on a free port of this machine, with its store in this file

@@ -1,7 +1,7 @@
 import type { Outbox } from './outbox';
 import type { RoomcastSocket } from './socket';
 
-/** Whom an event is for. Without rooms and clients: everyone of the namespace. */
+/** The recipients of an event. Without rooms and clients: everyone of the namespace. */
 export interface Target {
   namespace: string;
   rooms: readonly string[];

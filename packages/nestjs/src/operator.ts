@@ -50,7 +50,7 @@ export class RoomcastRemoteSocket {
 const ELSEWHERE = 'another process of the application has it. Keep what several processes need in a store of your own';
 unsupported(RoomcastRemoteSocket.prototype, 'the remote socket', { data: ELSEWHERE, handshake: ELSEWHERE });
 
-/** Chooses the clients to whom something happens. Each method returns a new one, as in Socket.IO. */
+/** Chooses clients, for an event or a change of their rooms. Each method returns a new one, as in Socket.IO. */
 export class RoomcastBroadcastOperator {
   declare readonly local: never;
 

@@ -18,7 +18,7 @@ use super::{
     message::{NodeMessage, VERSION, decode},
     session::{Away, Session, TIMEOUT},
 };
-use crate::store::{COMMITTED_TAG, Replaced};
+use crate::store::{COMMITTED_TAG, Replaced, connection_name};
 
 /// How long to wait before reconnecting: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -43,7 +43,7 @@ pub(super) async fn run(inner: Arc<Inner>, handler: Handler) {
                     tracing::info!(session = number, "Redis is connected");
                     tokio::select! {
                         why = serve(&inner, &handler, &session, sink, stream) => why,
-                        () = replaced.wait() => end(&inner, &session, "another Redis has taken its place"),
+                        () = replaced.wait() => end(&inner, &session, Replaced::REASON),
                     }
                 }
                 Err(Away(why)) => why,
@@ -66,7 +66,7 @@ async fn open(
     inner: &Inner,
     number: u64,
 ) -> Result<(Session, Replaced, PubSubSink, PubSubStream), Away> {
-    let name = format!("roomcast-{}", inner.node);
+    let name = connection_name(&inner.node);
     let (session, listening, replaced) = Session::open(&inner.primary, number, &name).await?;
     let (mut sink, stream) = listening.split();
     let own = [inner.keys.to_all(), inner.keys.to_node(&inner.node)];

@@ -90,7 +90,7 @@ impl Session {
                 Some(Ok(why)) => why,
                 _ => "a task ended".to_owned(),
             }),
-            () = replaced.wait() => Some("another Redis has taken its place".to_owned()),
+            () = replaced.wait() => Some(Replaced::REASON.to_owned()),
             () = shared.stop.cancelled() => {
                 if let Err(error) = leave(shared, commands).await {
                     tracing::warn!(reason = redis_error_text(&error), "the emitters were not handed over to another node");

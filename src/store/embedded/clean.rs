@@ -4,6 +4,8 @@
 //! A record is deleted in a later transaction than the one that copied it, so that a reader that has found its place
 //! in the index finds the record there, or finds that the index knows a newer place.
 
+use std::time::{Duration, Instant};
+
 use rusqlite::Connection;
 
 use super::{held::bytes_in_log, index::Totals, log::sql, rooms::Rooms};
@@ -28,11 +30,13 @@ pub(super) struct Clean {
     bytes: u64,
     /// The bytes that may be copied.
     credit: u64,
+    /// When copying was last allowed as time goes by.
+    allowed: Instant,
 }
 
 impl Default for Clean {
     fn default() -> Self {
-        Self { until: 0, bytes: 0, credit: CREDIT }
+        Self { until: 0, bytes: 0, credit: CREDIT, allowed: Instant::now() }
     }
 }
 
@@ -56,9 +60,11 @@ impl Clean {
             self.credit.saturating_add(u64::try_from(twice).unwrap_or(u64::MAX)).min(CREDIT);
     }
 
-    /// Allows some copying as time goes by.
-    pub(super) fn allow_for_tick(&mut self) {
-        self.credit = CREDIT;
+    /// Allows some copying as time goes by, once in each `tick`.
+    pub(super) fn allow_for_tick(&mut self, tick: Duration) {
+        if self.allowed.elapsed() >= tick {
+            (self.credit, self.allowed) = (CREDIT, Instant::now());
+        }
     }
 
     /// One step, inside the caller's transaction: deletes what the step before has looked at, and looks at no more

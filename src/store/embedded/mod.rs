@@ -55,7 +55,7 @@ use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -193,7 +193,6 @@ impl Embedded {
             rooms,
             sweep: sweep::Sweep::default(),
             clean: clean::Clean::default(),
-            allowed: Instant::now(),
             space: Space::new(reserve, settings.store_max_bytes, untidy),
             settle,
             tick,

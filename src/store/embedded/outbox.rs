@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::{
     log::{pack, sql, unpack},
+    reader::within,
     shared::Shared,
     types::{Entry, RoomKey, Settings},
 };
@@ -306,17 +307,11 @@ pub(super) fn page(
         "SELECT seq, id, at, json, offset, epoch, data, attachments FROM webhooks
          WHERE stream = ?1 ORDER BY seq LIMIT ?2",
     )?;
-    let mut rows = statement.query(params![stream.0, sql(limit as u64)])?;
-    let (mut items, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = rows.next()? {
+    let rows = statement.query(params![stream.0, sql(limit as u64)])?;
+    within(rows, max_bytes, |row| {
         let webhook = stored(row)?;
-        bytes += webhook.size();
-        if bytes > max_bytes && !items.is_empty() {
-            break;
-        }
-        items.push(webhook);
-    }
-    Ok(items)
+        Ok((webhook.size(), webhook))
+    })
 }
 
 /// Those that were given up behind this place: at most `limit`, and within `max_bytes` except for the first.
@@ -330,22 +325,17 @@ pub(super) fn failed(
         "SELECT seq, id, at, json, offset, epoch, data, attachments, failed_at, error
          FROM failed_webhooks WHERE seq > ?1 ORDER BY seq LIMIT ?2",
     )?;
-    let mut rows = statement.query(params![sql(after.0), sql(limit as u64)])?;
-    let (mut items, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = rows.next()? {
+    let rows = statement.query(params![sql(after.0), sql(limit as u64)])?;
+    within(rows, max_bytes, |row| {
         let webhook = stored(row)?;
-        bytes += webhook.size();
-        if bytes > max_bytes && !items.is_empty() {
-            break;
-        }
-        items.push(FailedWebhook {
+        let failed = FailedWebhook {
             place: FailedPlace(webhook.seq, 0),
             failed_at_ms: row.get(8)?,
             error: row.get(9)?,
             webhook,
-        });
-    }
-    Ok(items)
+        };
+        Ok((failed.webhook.size(), failed))
+    })
 }
 
 /// The places and ids of the same.

@@ -4,6 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::{
     log::{ENTRY_COLUMNS, entry, pack, sql},
+    reader::within,
     types::{Entry, QueuedItem, Settings, StoreError},
 };
 use crate::{limits::SenderId, protocol::names::UserId};
@@ -81,18 +82,12 @@ pub(super) fn read(
     let mut statement = conn.prepare_cached(&format!(
         "SELECT seq, {ENTRY_COLUMNS} FROM queue WHERE user = ?1 AND at > ?2 AND seq > ?3 ORDER BY seq LIMIT ?4"
     ))?;
-    let mut rows =
+    let rows =
         statement.query(params![user.as_str(), expired_at, sql(after), sql(limit as u64)])?;
-    let (mut items, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = rows.next()? {
+    within(rows, max_bytes, |row| {
         let entry = entry(row, 1)?;
-        bytes += entry.size();
-        if bytes > max_bytes && !items.is_empty() {
-            break;
-        }
-        items.push(QueuedItem { seq: row.get::<_, i64>(0)?.cast_unsigned(), entry });
-    }
-    Ok(items)
+        Ok((entry.size(), QueuedItem { seq: row.get::<_, i64>(0)?.cast_unsigned(), entry }))
+    })
 }
 
 /// How many messages wait for the user.

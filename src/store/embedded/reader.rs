@@ -4,7 +4,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
-use rusqlite::Connection;
+use rusqlite::{Connection, Row, Rows};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -106,6 +106,24 @@ fn snapshot<T>(
     let result = read(&transaction)?;
     transaction.finish()?;
     Ok(result)
+}
+
+/// What is read from these rows, with sizes within `max_bytes` except for the first.
+pub(super) fn within<T>(
+    mut rows: Rows<'_>,
+    max_bytes: usize,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<(usize, T)>,
+) -> rusqlite::Result<Vec<T>> {
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let (size, item) = read(row)?;
+        bytes += size;
+        if bytes > max_bytes && !items.is_empty() {
+            break;
+        }
+        items.push(item);
+    }
+    Ok(items)
 }
 
 /// Reads the page that `view` is of; the error is a message that is not where the index had it.

@@ -47,8 +47,6 @@ pub(super) struct Writer<T> {
     pub rooms: Rooms,
     pub sweep: Sweep,
     pub clean: Clean,
-    /// When copying was last allowed as time goes by.
-    pub allowed: Instant,
     pub space: Space,
     /// After this many ticks without a failure the store counts as working.
     pub settle: u32,
@@ -186,10 +184,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
         }
         let swept = self.sweep(sweep::ROWS).ok();
         let trims = self.space.is_pressed() && self.trim(sweep::ROWS);
-        if self.allowed.elapsed() >= self.tick {
-            self.allowed = Instant::now();
-            self.clean.allow_for_tick();
-        }
+        self.clean.allow_for_tick(self.tick);
         let cleans = self.tidy(sweep::ROWS);
         if !self.space.is_disk_full() {
             self.space.reserve.take();

@@ -16,7 +16,7 @@ use redis::{
     FromRedisValue, RedisResult, Value, aio::ConnectionLike, aio::MultiplexedConnection, cmd,
 };
 
-use super::scripts;
+use super::{names::is_of_node, scripts};
 
 /// How long Redis may take to write to its disk, in milliseconds; it does so every second at least.
 const DISK: u32 = 3_000;
@@ -74,7 +74,7 @@ async fn connected(connection: &mut MultiplexedConnection) -> RedisResult<HashSe
     let list: String = cmd("CLIENT").arg("LIST").query_async(connection).await?;
     let named = |line: &str| {
         let name = line.split(' ').find_map(|field| field.strip_prefix("name="))?;
-        name.starts_with(super::link::NAMED).then(|| name.to_owned())
+        is_of_node(name).then(|| name.to_owned())
     };
     Ok(list.lines().filter_map(named).collect())
 }

@@ -23,7 +23,8 @@ use tokio::{
 use super::{
     connections::{self, Connections, Seen, load_scripts},
     leaving,
-    primary::Primary,
+    names::connection_name,
+    primary::{Primary, Replaced},
     replicas::{self, FEW_REPLICAS},
 };
 use crate::store::types::{Clock, Health, StoreError};
@@ -34,15 +35,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The reason given when a deadline has passed.
 const LATE: &str = "Redis did not answer in time";
-/// The reason given when Sentinels name another server.
-const REPLACED: &str = "another Redis has taken its place";
 /// After this many successful checks in a row, a failing Redis counts as working again.
 const SETTLED: u32 = 5;
 /// The most reads under way at once; further ones wait in order. This bounds the memory that answers take.
 const READS: usize = 32;
-
-/// What the name of every node's connections begins with.
-pub(super) const NAMED: &str = "roomcast-";
 
 /// What became of writes.
 pub(super) struct Written {
@@ -98,8 +94,7 @@ impl Link {
         deadline: Duration,
         clock: Clock,
     ) -> Self {
-        // Redis takes no blanks and no control characters in a name.
-        let name = format!("{NAMED}{node}").replace(|c: char| !c.is_ascii_graphic(), "_");
+        let name = connection_name(node);
         Self {
             primary,
             replicas,
@@ -186,7 +181,7 @@ impl Link {
                 // The notice may be about earlier connections.
                 () = self.lost.notified() => {}
                 () = connections.replaced.wait() => {
-                    self.lose(connections, &(ErrorKind::Io, REPLACED).into());
+                    self.lose(connections, &(ErrorKind::Io, Replaced::REASON).into());
                 }
                 pinged = pinged => {
                     if let Err(error) = pinged {

@@ -52,7 +52,7 @@ use self::{
     writer::{Counters, Writer},
 };
 pub use self::{
-    names::{room_channel, room_of_channel},
+    names::{connection_name, room_channel, room_of_channel},
     primary::{Found, Primary, Replaced},
 };
 use super::{

@@ -1,9 +1,12 @@
-//! The names of rooms and channels in Redis.
+//! The names of rooms, channels and connections in Redis.
 
 use crate::{protocol::names::RoomName, store::types::RoomKey};
 
 /// Separates a namespace from a room; no name has a control character.
 const SEPARATOR: char = '\u{1f}';
+
+/// What the names of nodes' connections begin with.
+const NODE: &str = "roomcast-";
 
 /// The room as a part of a key.
 pub(super) fn room_part(room: &RoomKey) -> String {
@@ -22,9 +25,23 @@ pub fn room_channel(prefix: &str, room: &RoomKey) -> String {
 
 /// The room whose channel this is, if it is one of this prefix.
 pub fn room_of_channel(prefix: &str, channel: &str) -> Option<RoomKey> {
-    let part = channel.strip_prefix(prefix)?.strip_prefix(":room:")?;
+    room_of_part(channel.strip_prefix(prefix)?.strip_prefix(":room:")?)
+}
+
+/// The room of a [part](room_part) of a key.
+pub(super) fn room_of_part(part: &str) -> Option<RoomKey> {
     let (namespace, name) = part.split_once(SEPARATOR)?;
     Some(RoomKey { namespace: namespace.into(), room: RoomName::parse(name).ok()? })
+}
+
+/// The name of all of a node's connections. Redis takes no blanks and no control characters in a name.
+pub fn connection_name(node: &str) -> String {
+    format!("{NODE}{node}").replace(|c: char| !c.is_ascii_graphic(), "_")
+}
+
+/// Whether a connection with this name is a node's.
+pub(super) fn is_of_node(name: &str) -> bool {
+    name.starts_with(NODE)
 }
 
 #[cfg(test)]

@@ -14,10 +14,17 @@ use parking_lot::Mutex;
 use redis::{Cmd, cmd};
 use tokio::{sync::Notify, time::sleep};
 
-use super::{Redis, intake::Kind, link::Link, millis, names::room_part, scripts, values};
+use super::{
+    Redis,
+    intake::Kind,
+    link::Link,
+    millis,
+    names::{room_of_part, room_part},
+    scripts, values,
+};
 use crate::{
     limits::SenderId,
-    protocol::names::{RoomName, UserId},
+    protocol::names::UserId,
     store::{
         pending::Answer,
         types::{RoomKey, Settings, StoreError},
@@ -288,11 +295,7 @@ impl Redis {
         let (cursor, names) = values::told(&self.link.read(&call).await?)?;
         let facts = names.iter().filter_map(|name| match of {
             Stale::Users | Stale::UntoldUsers => UserId::parse(name).ok().map(Fact::User),
-            Stale::Rooms | Stale::UntoldRooms => {
-                let (namespace, room) = name.split_once('\u{1f}')?;
-                let room = RoomName::parse(room).ok()?;
-                Some(Fact::Room(RoomKey { namespace: namespace.into(), room }))
-            }
+            Stale::Rooms | Stale::UntoldRooms => room_of_part(name).map(Fact::Room),
         });
         Ok((cursor, facts.collect()))
     }

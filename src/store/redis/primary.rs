@@ -135,6 +135,9 @@ impl From<Client> for Primary {
 }
 
 impl Replaced {
+    /// Why connections to the server that was found end.
+    pub const REASON: &str = "another Redis has taken its place";
+
     /// Returns once another server has taken the place of the one that was found.
     pub async fn wait(&self) {
         let Some((found, newest)) = &self.0 else { return future::pending().await };

@@ -1,7 +1,5 @@
 //! Webhooks that were given up: listed, retried and discarded, over HTTP and with `roomcast webhooks`.
 
-use std::process::Output;
-
 use reqwest::Method;
 use roomcast::{
     config::{Environment, Secret},
@@ -14,7 +12,7 @@ use super::{
     nodes,
     receiver::{Receiver, Reply},
 };
-use crate::support::{Answer, TestServer, redis::RedisServer};
+use crate::support::{Answer, TestServer, process::Ran, redis::RedisServer};
 
 /// A server or two with one endpoint: the last one is asked, the first one delivers.
 struct World {
@@ -101,32 +99,6 @@ impl World {
         command.args(["webhooks", "--url", &self.asked().url("")]).args(arguments);
         command.envs(key.map(|key| ("API_KEYS", key)));
         Ran::of(&command.output().await.unwrap())
-    }
-}
-
-/// How the command ended, and what it said.
-#[derive(Debug, PartialEq)]
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ran {
-    fn of(output: &Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        Self {
-            code: output.status.code(),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        }
-    }
-
-    /// What it printed, if it succeeded.
-    #[track_caller]
-    fn ok(&self) -> &str {
-        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
-        &self.stdout
     }
 }
 

@@ -53,7 +53,7 @@ function fromBackend(event) {
   const route = routes[event];
   if (!route) return { command: '', about: 'No route does this: only clients tell whether they are typing.' };
   const room = value('to-room') || (event === 'sendMessage' ? 'lobby' : '');
-  const [path, body, whom] = route(room, at('text').value || 'Hello from curl', new Date().toISOString());
+  const [path, body, recipients] = route(room, at('text').value || 'Hello from curl', new Date().toISOString());
   const key = path === 'events' ? ' The route needs an API key, or NODE_ENV=development on the server.' : '';
-  return { command: curl(path, body), about: `The same over HTTP, to ${whom}. Run it in a terminal.${key}` };
+  return { command: curl(path, body), about: `The same over HTTP, to ${recipients}. Run it in a terminal.${key}` };
 }
