@@ -56,6 +56,13 @@ impl RedisServer {
         }
     }
 
+    /// Stops it in order, as a supervisor does.
+    pub fn stop(&mut self) {
+        self.signal("-TERM");
+        let ended = self.child.take().unwrap().wait().unwrap();
+        assert!(ended.success(), "redis-server ended with {ended}");
+    }
+
     /// Lets it stand still: connections stay, and nothing is answered.
     pub fn freeze(&self) {
         self.signal("-STOP");

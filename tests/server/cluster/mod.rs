@@ -6,6 +6,7 @@
 
 mod crashes;
 mod flow;
+mod leaving;
 pub(crate) mod management;
 mod messages;
 mod outages;
