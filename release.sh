@@ -4,7 +4,7 @@
 #   check      what must hold before: the version's chapter in the changelog, a store file of its schema among the fixtures
 #   binaries   one program for x86-64 and one for arm64, for every Linux with glibc 2.28 (2018) or newer
 #   deb        the Debian packages of these, with a systemd unit and a user of its own; needs dpkg-deb
-#   image      the container image of these; needs docker with buildx
+#   image      the container image of these; needs docker, and buildx to push
 #   chart      the Helm chart as a package; checked with helm where it is installed
 #   sbom       what is in them (CycloneDX), by cargo-cyclonedx, which is installed into target/ if it is missing
 #   checksums  SHA256SUMS of all that is there
@@ -38,6 +38,15 @@ rust_name() {
     amd64) echo x86_64 ;;
     arm64) echo aarch64 ;;
     *) fail "unknown architecture \"$1\": amd64 or arm64" ;;
+  esac
+}
+
+# The architecture of this machine, as Docker and Debian call it.
+this_machine() {
+  case $(uname -m) in
+    x86_64) echo amd64 ;;
+    aarch64 | arm64) echo arm64 ;;
+    *) fail "no programs are made for $(uname -m)" ;;
   esac
 }
 
@@ -132,15 +141,19 @@ EOF
 
 image() {
   local architecture
-  for architecture in "${architectures[@]}"; do program "$architecture" >/dev/null; done
+  [[ $dist = "$PWD/dist" ]] || fail 'the image is made of what is in dist/: leave out DIST'
+  client_bundle dist/client
   heading "building the image roomcast:$version"
   # PUSH=registry/name sends all architectures there; without it, the one of this machine is kept here.
   if [[ -n ${PUSH:-} ]]; then
+    for architecture in "${architectures[@]}"; do program "$architecture" >/dev/null; done
     local platforms=("${architectures[@]/#/linux/}")
     docker buildx build --file docker/release.Dockerfile --platform "$(IFS=,; echo "${platforms[*]}")" \
       --tag "$PUSH:$version" --push .
   else
-    docker buildx build --file docker/release.Dockerfile --tag "roomcast:$version" --load .
+    architecture=$(this_machine)
+    program "$architecture" >/dev/null
+    docker build --file docker/release.Dockerfile --build-arg "TARGETARCH=$architecture" --tag "roomcast:$version" .
   fi
 }
 

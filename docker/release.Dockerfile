@@ -1,15 +1,8 @@
 # The image of roomcast from a binary that `./release.sh binaries` has made: nothing is compiled. `./release.sh image`
-# builds it. Its last stage is that of the Dockerfile.
+# builds it, and puts the browser bundles into dist/client. Needs no BuildKit. Its last stage is that of the Dockerfile.
 
 FROM debian:bookworm-slim AS certificates
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates
-
-
-# The client's browser bundles, for pages that load /socket.io/socket.io.js from the server as they do from Node's.
-FROM node:22-bookworm-slim AS client-bundle
-WORKDIR /bundle
-COPY docker/client-bundle/ ./
-RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund
 
 
 FROM debian:bookworm-slim
@@ -24,10 +17,10 @@ RUN groupadd --gid 10001 roomcast \
     && install --directory --owner=roomcast --group=roomcast /app/data
 
 COPY --from=certificates /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-# amd64 or arm64; BuildKit sets it by itself.
+# amd64 or arm64; BuildKit sets it, release.sh too.
 ARG TARGETARCH
 COPY dist/linux-${TARGETARCH}/roomcast /usr/local/bin/roomcast
-COPY --from=client-bundle /bundle/node_modules/socket.io-client/dist /usr/share/roomcast/client
+COPY dist/client /usr/share/roomcast/client
 
 WORKDIR /app
 USER 10001:10001

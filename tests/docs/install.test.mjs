@@ -74,7 +74,7 @@ test('the image of a release is that of the Dockerfile, and everything names one
   const stage = (text) => text.slice(text.lastIndexOf('\nFROM '));
   const compiled = stage(await read('Dockerfile'));
   const released = stage(await read('docker/release.Dockerfile'));
-  const lines = (text) => text.split('\n').filter((line) => !/^COPY --from=(build|certificates)|^COPY dist|^ARG TARGETARCH|^# amd64 or/.test(line));
+  const lines = (text) => text.split('\n').filter((line) => !/^COPY --from=(build|certificates|client-bundle)|^COPY dist|^ARG TARGETARCH|^# amd64 or/.test(line));
   assert.deepEqual(lines(released), lines(compiled));
   const current = await version();
   const chart = parse(await read('deploy/helm/Chart.yaml'));
