@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs every test there is, or one part of them:  ./test.sh [rust|cluster|clients|python|package|nestjs|angular|browser|openapi|docs|admin]
 #
-# What is missing is installed: npm packages and Python venvs in the project, system packages by apt-get. It says first
-# which and why; `./test.sh needs [PART]` only says it.
+# It installs what is missing: npm packages and Python venvs in the project, system packages with apt-get. Before that, it
+# lists the system packages and why they are needed; `./test.sh needs [PART]` only lists them.
 # ROOMCAST_BIN=/path/to/roomcast tests that binary instead of building one (all but rust).
 # CHROMIUM=/path/to/chromium names the browser of the package, angular, browser, docs and admin parts (default /usr/bin/chromium).
 set -euo pipefail
@@ -13,7 +13,7 @@ target=${CARGO_TARGET_DIR:-target}
 parts=(rust cluster clients python package nestjs angular browser openapi docs admin)
 # Debian's own directory for the proxies is not in everybody's PATH.
 PATH=$PATH:/usr/sbin
-# What incremental builds keep is larger than all the rest, and of no use to a run of the tests.
+# Incremental builds keep more than all the rest takes, and one run of the tests does not use it.
 export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 
 heading() { printf '\n=== %s ===\n' "$*"; }
@@ -166,8 +166,8 @@ rust() {
   run cargo test --locked --doc
 }
 
-# The stories of one server, told again of a node over Redis and of two (but for limits, which each node counts for
-# itself), and what several nodes are.
+# The stories of one server, on one node over Redis and on two (except limits, which each node counts for itself), and the
+# stories of several nodes.
 cluster() {
   build_server
   node_packages tests/clients
@@ -311,7 +311,7 @@ case ${1-everything} in
     "$1"
     ;;
   everything)
-    # Before minutes of building: who has no right to install anything hears of it now.
+    # Before minutes of building, so that a user without the right to install anything learns it now.
     system_packages "${parts[@]}"
     everything
     ;;

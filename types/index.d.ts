@@ -2,7 +2,7 @@
 //
 //   const socket: Socket<ServerToClientEvents, ClientToServerEvents> = io("http://localhost:3001");
 
-/** What is called with the answer to an event: what was asked for, or why not. `success` tells which. */
+/** Called with the answer to an event: the result, or the refusal. `success` tells them apart. */
 export type Acknowledge<T> = (answer: T | Refused) => void;
 
 /** 1 to 200 characters without control characters. A number counts as its decimal string. */
@@ -484,7 +484,7 @@ export interface Pong {
   message: string;
 }
 
-/** What clients receive. Extend it by the events of your own. */
+/** What clients receive. Extend it with your own events. */
 export interface ServerToClientEvents {
   /** Reports that an event of this client was refused. */
   error: (payload: EventError) => void;
@@ -588,7 +588,7 @@ export interface ClientToServerEvents {
   heartbeat: (ack?: Acknowledge<Success>) => void;
 }
 
-/** What each event of a client is answered with, for `emitWithAck`. */
+/** The acknowledgement of each event, for `emitWithAck`. */
 export interface Acknowledgements {
   "join-room": RoomAcknowledge | Refused;
   "watch-resource": RoomAcknowledge | Refused;

@@ -81,7 +81,7 @@ pub(super) fn permissions(claim: &Value) -> Result<Permissions, AuthError> {
     let wrong = || {
         AuthError::claim(
             "rooms",
-            "must be a string or an array of strings, or an object of these named join, read and send",
+            "must be a string or an array of strings, or an object with such values in join, read and send",
         )
     };
     let made = match claim {
@@ -111,7 +111,7 @@ fn join(claim: Option<&Value>) -> Result<Vec<RoomName>, AuthError> {
         return Err(wrong(format!("must have at most {MAX_JOIN} rooms")));
     }
     let rooms = names.into_iter().map(RoomName::parse).collect::<Result<_, _>>();
-    rooms.map_err(|error| wrong(format!("must hold names of rooms: one {error}")))
+    rooms.map_err(|error| wrong(format!("must contain valid room names: one {error}")))
 }
 
 fn strings(claim: &Value) -> Option<Vec<&str>> {
@@ -319,8 +319,8 @@ mod tests {
             json!(["a", 7]),
         ] {
             let message = of(wrong.clone()).unwrap_err().to_string();
-            let wanted = "token claim `rooms` must be a string or an array of strings, or an object of these \
-                          named join, read and send";
+            let wanted = "token claim `rooms` must be a string or an array of strings, or an object with such \
+                          values in join, read and send";
             assert_eq!(message, wanted, "{wrong}");
         }
         assert!(of(json!(["*"])).unwrap().restricted());

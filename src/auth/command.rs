@@ -23,7 +23,7 @@ pub struct TokenArgs {
     /// Patterns of the permitted rooms, separated by commas; `*` stands for any characters [default: everything]
     #[arg(long, value_name = "PATTERNS", value_delimiter = ',')]
     pub rooms: Vec<String>,
-    /// How long it is valid: 30s, 15m, 24h, 7d, or seconds; 0 for ever
+    /// How long it is valid: 30s, 15m, 24h, 7d, or seconds; 0 for no expiry
     #[arg(long, default_value = "1h", value_parser = parse_ttl)]
     pub ttl: Duration,
     /// Sign with the private key in this PEM file instead of the configured secret

@@ -237,7 +237,7 @@ impl Broker {
         if self.drained(namespace, room, BACKEND_TIMEOUT).await {
             return Ok(());
         }
-        let message = "more is being sent there than most of its clients can read: nothing was sent, try again later";
+        let message = "most of the clients there cannot keep up: nothing was sent; try again later";
         let refusal = Refusal::new(Code::Unavailable, message);
         Err(Refusal { retry_after: Some(RETRY_AFTER), ..refusal })
     }

@@ -82,7 +82,7 @@ pub async fn send(
     let BackendEvent { namespace, event, data, is_list, audience, except, .. } = event;
     let Ok(_waiting) = context.acknowledgements.try_acquire() else {
         let message = format!(
-            "{MAX_WAITING} events wait for acknowledgements already, the most there may be: try again later"
+            "{MAX_WAITING} events are already waiting for acknowledgements, which is the limit: try again later"
         );
         let refusal = Refusal::new(Code::Unavailable, message);
         return Err(Refusal { retry_after: Some(RETRY_AFTER), ..refusal });
@@ -99,7 +99,7 @@ pub async fn send(
     let count = count_here(context, &to) + counted.answers.into_iter().sum::<usize>();
     if count > MAX_ADDRESSEES {
         let message = format!(
-            "{count} clients would have to acknowledge, and no more than {MAX_ADDRESSEES} may: name fewer"
+            "the event would go to {count} clients, and at most {MAX_ADDRESSEES} can be asked to acknowledge: name fewer"
         );
         return Err(Refusal::invalid(message));
     }

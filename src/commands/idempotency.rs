@@ -170,7 +170,7 @@ pub(super) fn kept<T: Serialize>(answer: &T) -> String {
 /// # Errors
 /// `unavailable` if another version of the server has kept it.
 pub(super) fn repeated<T: DeserializeOwned>(kept: &str) -> Result<T, Refusal> {
-    let message = "it was done before, and its answer cannot be read any more";
+    let message = "this was done before, but its answer is no longer available";
     serde_json::from_str(kept).map_err(|_| Refusal::new(Code::Unavailable, message))
 }
 
@@ -286,7 +286,8 @@ impl Turn {
 
 /// Somebody else does the same, for longer than anybody waits.
 pub(super) fn under_way() -> Refusal {
-    let message = "the first one with this idempotency key is still under way: try again later";
+    let message =
+        "the first request with this idempotency key is still in progress: try again later";
     Refusal::new(Code::Unavailable, message)
 }
 

@@ -96,7 +96,7 @@ pub async fn revoke(
     };
     if !store.revoke(revoked).await? {
         let message = format!(
-            "{MAX_REVOCATIONS} revocations are in force, the most there may be: revoke a user's tokens together by userId and issuedBefore"
+            "{MAX_REVOCATIONS} revocations are in force, which is the limit: revoke a user's tokens together by userId and issuedBefore"
         );
         return Err(Refusal::new(Code::Unavailable, message));
     }

@@ -230,14 +230,14 @@ settings! {
         /// user and password are those of Redis. Those of the Sentinels are
         /// `?sentinel_username=…&sentinel_password=…` at the end.
         REDIS_URL | WS_REDIS_URL => redis_url: Option<Secret> = places::REDIS_URL, "";
-        /// How many of Redis' replicas must have a message before it is acknowledged. 0: none, so that a failover
-        /// may lose what was acknowledged last, and says so with new epochs.
+        /// How many of Redis' replicas must have a message before it is acknowledged. With 0, a failover may
+        /// lose the last acknowledged messages; all epochs change then.
         REDIS_REPLICAS => redis_replicas: u64 = value::COUNT, "0";
         /// The prefix of the keys and channels in Redis; the same on all nodes of one server.
         REDIS_PREFIX => redis_prefix: String = places::PREFIX, "roomcast";
-        /// The key that Socket.IO's Redis emitters are given (`socket.io`, unless they are told another), and the
-        /// name of the stream of its Redis Streams emitter: what they send takes effect here. Needs `REDIS_URL`;
-        /// without it nobody listens to them.
+        /// The key of Socket.IO's Redis emitters, and the stream name of its Redis Streams emitter; the default
+        /// of both is `socket.io`. The server carries out what they send. Requires `REDIS_URL`. If it is unset,
+        /// emitters have no effect.
         EMITTER_PREFIX => emitter_prefix: Option<String> = places::EMITTER_PREFIX, "";
     }
     "History and offline queue" {

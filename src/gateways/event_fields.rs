@@ -156,9 +156,7 @@ fn payload(
     is_tagged: bool,
 ) -> Payload {
     if is_deeper_than(depth, value.get()) {
-        fields.fault(format_args!(
-            "{field} has more than {MAX_DEPTH} arrays and objects inside one another"
-        ));
+        fields.fault(format_args!("{field} is nested deeper than {MAX_DEPTH} levels"));
         return Payload::of("");
     }
     if !is_tagged {

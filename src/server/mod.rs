@@ -127,7 +127,7 @@ pub enum StartError {
     #[error(transparent)]
     Key(#[from] crate::auth::KeyError),
     /// `REDIS_URL` cannot be used.
-    #[error("REDIS_URL names what cannot be used: the database's number, or TLS")]
+    #[error("REDIS_URL cannot be used: its database number is invalid, or TLS is not available")]
     Redis,
     /// The Sentinels of `REDIS_URL` do not know what it names, or refuse its credentials.
     #[error("REDIS_URL cannot be used: {0}")]

@@ -323,7 +323,7 @@ pub enum StoreError {
     Full(String),
     /// The room would exceed the limit of stored rooms.
     #[error(
-        "no more than {limit} rooms may be stored, and those that could make way have members; \
+        "the store has its limit of {limit} rooms, and all that it could forget have members; \
          raise MAX_ROOMS or use fewer rooms"
     )]
     TooManyRooms {
@@ -332,7 +332,7 @@ pub enum StoreError {
     },
     /// The room would exceed the limit of rooms that one sender may begin.
     #[error(
-        "no more than {limit} stored rooms may be begun by one sender, and those that could make way \
+        "this sender has created {limit} stored rooms, which is the limit, and all that could be forgotten \
          have members; raise MAX_ROOMS_PER_SENDER or use fewer rooms"
     )]
     TooManyRoomsBegun {

@@ -58,8 +58,8 @@ pub fn document() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "description": "What Socket.IO clients and the server send to each other. A message's `name` is the \
                 event; its payload is the event's one argument. Every event of a client is acknowledged if the \
-                client asks for it; that is the operation's reply. An event that cannot be honoured changes \
-                nothing: its acknowledgement says why, and so does the event `error`.\n\n\
+                client asks for it; that is the operation's reply. A refused event changes nothing: its \
+                acknowledgement and the event `error` say why.\n\n\
                 The HTTP API is described at `/api-json`.",
             "license": {"name": "MIT"},
         },
@@ -77,8 +77,8 @@ pub fn document() -> Value {
             "namespace": {
                 "address": "{namespace}",
                 "title": "A namespace",
-                "description": "Each namespace of `WEBSOCKET_NAMESPACE` speaks all of this. Rooms belong to one \
-                    namespace, users are one across all.",
+                "description": "Every namespace of `WEBSOCKET_NAMESPACE` has all of these events. A room belongs to \
+                    one namespace; users span all of them.",
                 "parameters": {
                     "namespace": {
                         "description": "The path that the client connects to.",
@@ -98,8 +98,8 @@ pub fn document() -> Value {
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "Where authentication is on: by `auth: {token}` of the handshake, by the query \
-                        parameter `token`, or by an `Authorization: Bearer` header.",
+                    "description": "With authentication on, clients send a token: as `auth: {token}` in the \
+                        handshake, as the query parameter `token`, or in an `Authorization: Bearer` header.",
                 },
             },
         },

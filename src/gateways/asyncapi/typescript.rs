@@ -11,7 +11,7 @@ const HEAD: &str = r#"// The events of roomcast, for socket.io-client. Made from
 //
 //   const socket: Socket<ServerToClientEvents, ClientToServerEvents> = io("http://localhost:3001");
 
-/** What is called with the answer to an event: what was asked for, or why not. `success` tells which. */
+/** Called with the answer to an event: the result, or the refusal. `success` tells them apart. */
 export type Acknowledge<T> = (answer: T | Refused) => void;
 "#;
 
@@ -31,7 +31,7 @@ pub fn declaration() -> String {
             let _ = writeln!(out, "export type {name} = {text};");
         }
     }
-    out.push_str("\n/** What clients receive. Extend it by the events of your own. */\nexport interface ServerToClientEvents {\n");
+    out.push_str("\n/** What clients receive. Extend it with your own events. */\nexport interface ServerToClientEvents {\n");
     for event in server_events() {
         let _ = writeln!(out, "  /** {} */", event.summary);
         let _ = writeln!(out, "  {}: (payload: {}) => void;", key(event.name), event.payload);
@@ -50,7 +50,7 @@ pub fn declaration() -> String {
             event.ack
         );
     }
-    out.push_str("}\n\n/** What each event of a client is answered with, for `emitWithAck`. */\nexport interface Acknowledgements {\n");
+    out.push_str("}\n\n/** The acknowledgement of each event, for `emitWithAck`. */\nexport interface Acknowledgements {\n");
     for event in client_events() {
         let _ = writeln!(out, "  {}: {} | Refused;", key(event.name), event.ack);
     }

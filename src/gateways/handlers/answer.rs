@@ -160,9 +160,7 @@ impl Todo {
         let several = ["leave", "join", "emit"].iter().any(|field| answer.get(field).is_some());
         let steps = match answer.get("do") {
             Some(_) if several => {
-                return Err(
-                    "do stands in the place of leave, join and emit: give one or the other".into(),
-                );
+                return Err("do replaces leave, join and emit: give one or the other".into());
             }
             Some(list) => {
                 let mut steps = Vec::new();
@@ -270,9 +268,7 @@ fn refusal_of(error: &Object<'_>) -> Wrong<Refusal> {
 /// The text as an object, if it is no deeper than anybody can read.
 fn object(text: &str) -> Wrong<Object<'_>> {
     if is_deeper_than(MAX_ANSWER_DEPTH, text) {
-        return Err(format!(
-            "it has more than {MAX_ANSWER_DEPTH} arrays and objects inside one another"
-        ));
+        return Err(format!("it is nested deeper than {MAX_ANSWER_DEPTH} levels"));
     }
     serde_json::from_str::<&RawValue>(text).map_err(|error| format!("it is not JSON: {error}"))?;
     Object::parse(text).ok_or_else(|| "it must be a JSON object".to_owned())
@@ -322,9 +318,7 @@ fn rooms(field: &str, value: &RawValue) -> Wrong<Vec<RoomName>> {
 
 fn shallow(field: &str, value: &RawValue) -> Wrong<()> {
     if is_deeper_than(MAX_DEPTH, value.get()) {
-        return Err(format!(
-            "{field} has more than {MAX_DEPTH} arrays and objects inside one another"
-        ));
+        return Err(format!("{field} is nested deeper than {MAX_DEPTH} levels"));
     }
     Ok(())
 }
@@ -342,9 +336,7 @@ fn list(field: &str, value: &RawValue) -> Wrong<Payload> {
     }
     // Each of its values may be as deep as any.
     if is_deeper_than(MAX_DEPTH + 1, value.get()) {
-        return Err(format!(
-            "{field} has more than {MAX_DEPTH} arrays and objects inside one another"
-        ));
+        return Err(format!("{field} is nested deeper than {MAX_DEPTH} levels"));
     }
     from_tagged(value).map_err(|wrong| format!("{field}: {wrong}"))
 }

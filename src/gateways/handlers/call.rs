@@ -109,7 +109,7 @@ impl fmt::Display for Failure {
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         let message = match failure {
-            Failure::Busy => "the application's backend has too much to do: try again later",
+            Failure::Busy => "the application's backend is busy: try again later",
             Failure::Late => "the application's backend did not answer in time: try again later",
             _ => "the application's backend could not answer: try again later",
         };

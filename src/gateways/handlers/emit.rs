@@ -33,7 +33,7 @@ impl Emit {
         let event = EventFields::read(&mut fields, place.registry, source, &["everyone"]);
         let is_everyone = fields.flag("everyone");
         if is_everyone && event.audience.is_some() {
-            fields.fault("everyone stands alone: name nobody beside it");
+            fields.fault("everyone cannot be combined with rooms, users or clients");
         }
         let EventFields { event, data, is_list, audience, namespace, except, is_volatile, .. } =
             event;

@@ -218,7 +218,7 @@ impl Handlers {
             return Ok(None);
         }
         if handshake.get().len() > MAX_HANDSHAKE {
-            let message = format!("the handshake may have {MAX_HANDSHAKE} bytes");
+            let message = format!("the handshake is larger than {MAX_HANDSHAKE} bytes");
             return Err(Refusal::new(Code::TooLarge, message));
         }
         Ok(Some(handshake.to_owned().into()))
@@ -233,9 +233,7 @@ impl Handlers {
         arguments: Payload,
     ) -> Begun {
         if is_deeper_than(MAX_DEPTH + 1, &arguments.json()) {
-            let message = format!(
-                "the arguments have more than {MAX_DEPTH} arrays and objects inside one another"
-            );
+            let message = format!("the arguments are nested deeper than {MAX_DEPTH} levels");
             return Begun::refused(Refusal::invalid(message));
         }
         let asked = Asked { name: name.to_owned(), arguments, known };

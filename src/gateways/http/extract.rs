@@ -47,7 +47,7 @@ impl FromRequest<App> for JsonText {
         })?;
         if is_deeper_than(MAX_DEPTH, json.get()) {
             return Err(HttpError::bad_request(format!(
-                "the body has more than {MAX_DEPTH} arrays and objects inside one another"
+                "the body is nested deeper than {MAX_DEPTH} levels"
             )));
         }
         Ok(Self(json.to_owned()))

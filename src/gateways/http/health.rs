@@ -103,7 +103,7 @@ fn report(app: &App) -> (StatusCode, Json<Health>) {
     tag = "operation",
     responses(
         (status = 200, description = "Everything is up", body = Health),
-        (status = 503, description = "Something is down, or the server stops", body = Health),
+        (status = 503, description = "Something is down, or the server is stopping", body = Health),
     ),
 )]
 pub(super) async fn health(State(app): State<App>) -> impl IntoResponse {

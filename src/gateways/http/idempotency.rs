@@ -167,7 +167,7 @@ fn kept(status: StatusCode, headers: &HeaderMap, answer: &[u8], request: &[u8]) 
 /// The answer that was kept.
 fn again(kept: &str, request: &[u8]) -> Response {
     let Ok(Kept { status, kind, common, rest }) = serde_json::from_str::<Kept>(kept) else {
-        let message = "it was done before, and its answer cannot be read any more";
+        let message = "this was done before, but its answer is no longer available";
         return HttpError::new(StatusCode::SERVICE_UNAVAILABLE, message).into_response();
     };
     let mut body = request[..common.min(request.len())].to_vec();

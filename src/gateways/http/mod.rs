@@ -222,7 +222,7 @@ async fn cannot(method: Method, uri: Uri) -> HttpError {
 /// The panic hook has already logged the panic.
 fn panicked(metrics: &Metrics) -> Response {
     metrics.panicked();
-    let message = "the server made a mistake; its log says which";
+    let message = "internal error; the log of the server has the details";
     HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
 }
 

@@ -37,8 +37,8 @@ use crate::{
     info(
         title = "roomcast",
         description = "The HTTP API of a Socket.IO compatible room server, for backends and operators.\n\n\
-            With `API_KEYS` set, every route but those of operation needs one of the keys. Without, the \
-            `/messages` routes are open and the management routes are closed, unless `NODE_ENV` is `development`.",
+            With `API_KEYS`, every route except `/health`, `/metrics` and these documents needs one of the keys. Without \
+            it, the `/messages` routes are open, and the management routes are closed unless `NODE_ENV` is `development`.",
     ),
     tags(
         (name = "messages", description = "Messages to rooms and clients"),
@@ -72,7 +72,7 @@ pub(super) fn base() -> utoipa::openapi::OpenApi {
 
 /// Adds to every POST what `Idempotency-Key` does.
 pub(super) fn add_idempotency(document: &mut utoipa::openapi::OpenApi) {
-    const KEY: &str = "The same request with the same key is done once within `IDEMPOTENCY_WINDOW`: the second one gets the first one's answer, with `Idempotency-Replayed: true`. While the first is under way, the second waits for it. Refusals are not remembered.";
+    const KEY: &str = "The same request with the same key is done once within `IDEMPOTENCY_WINDOW`: the second one gets the first one's answer, with `Idempotency-Replayed: true`. While the first is in progress, the second waits for it. Refusals are not remembered.";
     let schema = ObjectBuilder::new()
         .schema_type(Type::String)
         .min_length(Some(1))

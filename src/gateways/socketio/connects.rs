@@ -323,7 +323,7 @@ impl Packets for Connects {
         let Some((is_connect, namespace)) = parse(packet) else { return Came::Pass };
         if is_connect {
             if !self.v3 && !has_valid_data(packet) {
-                return self.end("what it says of itself is no object");
+                return self.end("the data of its CONNECT packet is no object");
             }
             // Later clients put a comma behind the namespace.
             let is_v1 = self.v3 && !packet.contains(&b',');

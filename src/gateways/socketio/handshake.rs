@@ -85,8 +85,7 @@ pub(super) fn describe(
     }
     let auth = auth.and_then(Value::as_str).map_or("{}", |text| text.as_str());
     if is_deeper_than(MAX_DEPTH, auth) {
-        let message =
-            format!("auth has more than {MAX_DEPTH} arrays and objects inside one another");
+        let message = format!("auth is nested deeper than {MAX_DEPTH} levels");
         return Err(Refusal::invalid(message));
     }
     let auth = raw(to_tagged(&Payload::from_raw(raw(auth)))?);

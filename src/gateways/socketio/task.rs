@@ -114,7 +114,7 @@ impl Connection {
             }
             if arguments.iter().any(|argument| is_deeper_than(MAX_DEPTH, argument.get())) {
                 return Begun::refused(Refusal::invalid(format!(
-                    "the payload has more than {MAX_DEPTH} arrays and objects inside one another"
+                    "the payload is nested deeper than {MAX_DEPTH} levels"
                 )));
             }
             let Some(event) = event else { return Begun::refused(unknown(&name)) };

@@ -241,7 +241,7 @@ pub(super) fn keep(request: &Request, wanted: &Patterns) -> Option<Kept> {
 /// The answer to a request whose parts to keep are too large.
 pub(super) fn refuse_size() -> Response {
     let message = format!(
-        "the address and the headers that say who the client is may have {MAX_KEPT} bytes in all"
+        "the URL and the headers that identify the client are larger than {MAX_KEPT} bytes together"
     );
     HttpError::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message).into_response()
 }

@@ -8,7 +8,7 @@ use redis::{
 
 /// The reason given when too few replicas have what was written.
 pub(super) const FEW_REPLICAS: &str =
-    "fewer replicas than REDIS_REPLICAS have confirmed it; nobody can tell whether it will be kept";
+    "fewer replicas than REDIS_REPLICAS have confirmed it; it is unknown whether it will be kept";
 
 /// How long replicas may take to confirm what was written, in milliseconds.
 const ANSWER_MS: u64 = 1_000;

@@ -97,7 +97,7 @@ impl Writer {
             Ok(written) => written,
             Err(error) => {
                 self.counters.failures.fetch_add(1, Relaxed);
-                let reason = format!("{error}; nobody can tell whether it was stored");
+                let reason = format!("{error}; it is unknown whether it was stored");
                 for (_, reply) in waiting {
                     let _ = reply.send(Err(StoreError::Unavailable(reason.clone())));
                 }

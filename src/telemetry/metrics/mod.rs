@@ -276,19 +276,19 @@ impl Metrics {
         let help =
             "1 if the webhook endpoint has answered 410 and gets nothing until a restart, else 0";
         add(figures, "webhooks_off", help, &self.webhooks_off);
-        let help = "Clients that came back after a lost connection: recovered, or fresh where that could not be done whole";
+        let help = "Clients that came back after a lost connection, by outcome: recovered, or fresh if something was missing";
         add(figures, "connection_recoveries", help, &self.recoveries);
         for outcome in RECOVERED {
             drop(self.recoveries.get_or_create(&OutcomeLabel { outcome }));
         }
-        let help = "What Socket.IO's emitters sent, by source (pubsub, stream) and outcome: done, refused, dropped, unfit";
+        let help = "Messages of Socket.IO's emitters, by source (pubsub, stream) and outcome: done, refused, dropped, unfit";
         add(figures, "emitter_messages", help, &self.emitters);
         for source in [EmitterSource::PubSub, EmitterSource::Stream] {
             for outcome in EmitterOutcome::ALL {
                 drop(self.emitters.get_or_create(&EmitterLabel::of(source, outcome)));
             }
         }
-        let help = "Whether this node is the one that takes what emitters send: 1, else 0";
+        let help = "Whether this node carries out the messages of emitters: 1, else 0";
         add(figures, "emitters_turn", help, &self.emitters_turn);
     }
 
