@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes a release in dist/:  ./release.sh [check|binaries|deb|image|chart|sbom|checksums]...     (default: all but image)
+# Makes a release in dist/:  ./release.sh [check|binaries|deb|image|chart|sbom|checksums]...     (default: all but check and image)
 #
-#   check      what must hold before: the version's chapter in the changelog, a store file of its schema among the fixtures
+#   check      what must hold before a release is published: the version's chapter in the changelog, a store file of its schema among the fixtures
 #   binaries   one program for x86-64 and one for arm64, for every Linux with glibc 2.28 (2018) or newer
 #   deb        the Debian packages of these, with a systemd unit and a user of its own; needs dpkg-deb
 #   image      the container image of these; needs docker, and buildx to push
@@ -190,7 +190,7 @@ checksums() {
 }
 
 steps=("$@")
-((${#steps[@]})) || steps=(check binaries deb chart sbom checksums)
+((${#steps[@]})) || steps=(binaries deb chart sbom checksums)
 for step in "${steps[@]}"; do
   case $step in
     check | binaries | deb | image | chart | sbom | checksums) ;;
