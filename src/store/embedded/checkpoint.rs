@@ -3,8 +3,11 @@
 //!
 //! SQLite begins the log anew when a transaction begins and everything before it was written back. Under load the writer
 //! is always some commits ahead of the thread. So the writer writes the last few pages back itself once the log is long.
+//! SQLite flushes the database only then. The thread flushes it after each of its passes, so that little is left to do
+//! for the writer.
 
 use std::{
+    fs::File,
     io,
     path::Path,
     sync::{
@@ -36,6 +39,8 @@ pub(super) struct Checkpoints {
 struct Log {
     /// Held for a pass.
     conn: Mutex<Connection>,
+    /// The database, to flush it.
+    database: Arc<File>,
     /// The pages in the log, as of the last commit.
     pages: Arc<AtomicU64>,
     progress: Mutex<Progress>,
@@ -79,7 +84,11 @@ impl Progress {
 
 impl Checkpoints {
     /// Begins the checkpoints of the file that `writer` writes to, in place of SQLite's own.
-    pub(super) fn begin(path: &Path, writer: &mut Connection) -> io::Result<Self> {
+    pub(super) fn begin(
+        path: &Path,
+        database: Arc<File>,
+        writer: &mut Connection,
+    ) -> io::Result<Self> {
         let pages = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&pages);
         let hook = move |_: &mut rusqlite::hooks::Wal, pages: i32| {
@@ -92,6 +101,7 @@ impl Checkpoints {
         });
         let log = Arc::new(Log {
             conn: Mutex::new(conn.map_err(io::Error::other)?),
+            database,
             pages,
             progress: Mutex::new(Progress::new()),
             changed: Condvar::new(),
@@ -119,7 +129,7 @@ impl Checkpoints {
 
     /// Writes back what is left, after the thread's pass if one is under way.
     pub(super) fn finish(&self) {
-        self.log.pass();
+        self.log.pass(|| ());
     }
 
     /// Ends the thread.
@@ -152,7 +162,7 @@ impl Log {
             progress.next_passes = u64::MAX;
             drop(progress);
             for _ in 0..PASSES {
-                if self.pass() <= FEW || self.progress.lock().closed {
+                if self.pass(|| self.flush()) <= FEW || self.progress.lock().closed {
                     break;
                 }
             }
@@ -164,12 +174,14 @@ impl Log {
         }
     }
 
-    /// Writes back the pages of the commits so far, unless readers need them where they are. Returns how many are left.
-    fn pass(&self) -> u64 {
+    /// Writes back the pages of the commits so far, unless readers need them where they are. `flush` is called before
+    /// they count as written back. Returns how many are left.
+    fn pass(&self, flush: impl FnOnce()) -> u64 {
         let done = {
             let conn = self.conn.lock();
             conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(2))
         };
+        flush();
         let mut progress = self.progress.lock();
         match done {
             Ok(pages) => {
@@ -180,6 +192,13 @@ impl Log {
             Err(error) => tracing::debug!(%error, "the store's log could not be written back"),
         }
         progress.left()
+    }
+
+    fn flush(&self) {
+        // SQLite flushes it once more before it relies on it, and then reports the failure.
+        if let Err(error) = self.database.sync_data() {
+            tracing::debug!(%error, "the store's file could not be flushed");
+        }
     }
 }
 
@@ -211,10 +230,14 @@ mod tests {
         (directory, path, conn)
     }
 
+    fn begin(path: &Path, conn: &mut Connection) -> Checkpoints {
+        Checkpoints::begin(path, File::open(path).unwrap().into(), conn).unwrap()
+    }
+
     #[test]
     fn the_log_begins_anew_while_the_writer_never_pauses() {
         let (_directory, path, mut conn) = file();
-        let checkpoints = Checkpoints::begin(&path, &mut conn).unwrap();
+        let checkpoints = begin(&path, &mut conn);
         let (mut begun, mut longest, mut before) = (0, 0, 0);
         for _ in 0..2_000 {
             conn.execute("INSERT INTO log (json) VALUES (zeroblob(100000))", []).unwrap();
@@ -231,7 +254,7 @@ mod tests {
     #[test]
     fn what_a_reader_needs_stays_and_goes_back_after_it() {
         let (_directory, path, mut conn) = file();
-        let checkpoints = Checkpoints::begin(&path, &mut conn).unwrap();
+        let checkpoints = begin(&path, &mut conn);
         let write = |times| {
             for _ in 0..times {
                 conn.execute("INSERT INTO log (json) VALUES (zeroblob(100000))", []).unwrap();

@@ -170,10 +170,10 @@ impl Embedded {
         idempotency::end_claims(&opened.conn)
             .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
         let intake = Arc::new(Intake::new(limits));
-        let checkpoints = match &settings.location {
-            Location::File(path) => Some(Checkpoints::begin(path, &mut opened.conn)),
-            Location::Memory => None,
-        };
+        let checkpoints = opened
+            .files
+            .as_ref()
+            .map(|files| Checkpoints::begin(&path, Arc::clone(&files.database), &mut opened.conn));
         let checkpoints = checkpoints
             .transpose()
             .map_err(|source| OpenError::Io { path: path.clone(), source })?;
@@ -198,7 +198,7 @@ impl Embedded {
             tick,
             checkpoints,
             conn,
-            lock: opened.lock,
+            files: opened.files,
             alive,
         };
         let thread = std::thread::Builder::new()

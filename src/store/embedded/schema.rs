@@ -5,6 +5,7 @@ use std::{
     fs::{File, TryLockError},
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
@@ -108,13 +109,22 @@ pub(super) struct Opened {
     pub conn: Connection,
     pub epochs: Epochs,
     pub loaded: Loaded,
-    /// Held for as long as the file is in use.
-    pub lock: Option<File>,
+    /// None in memory.
+    pub files: Option<Files>,
+}
+
+/// What is held for as long as the file is in use.
+pub(super) struct Files {
+    /// To flush it. Closing it any earlier would drop the locks that SQLite's connections have: POSIX knows them by process
+    /// and file.
+    pub database: Arc<File>,
+    #[expect(dead_code, reason = "held, not read")]
+    lock: File,
 }
 
 /// Opens what `settings` name. `boot` names this run of the machine, where the system tells it.
 pub(super) fn open(settings: &Settings, boot: Option<&str>) -> Result<Opened, OpenError> {
-    let (path, lock, conn) = match &settings.location {
+    let (path, files, conn) = match &settings.location {
         Location::Memory => {
             let path = PathBuf::from("memory:");
             let conn = Connection::open_in_memory().map_err(sqlite(&path))?;
@@ -124,7 +134,9 @@ pub(super) fn open(settings: &Settings, boot: Option<&str>) -> Result<Opened, Op
             let lock = lock(path)?;
             inspect(path)?;
             let conn = Connection::open(path).map_err(sqlite(path))?;
-            (path.clone(), Some(lock), conn)
+            let database =
+                File::open(path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+            (path.clone(), Some(Files { database: database.into(), lock }), conn)
         }
     };
     let mut conn = conn;
@@ -138,7 +150,7 @@ pub(super) fn open(settings: &Settings, boot: Option<&str>) -> Result<Opened, Op
         LoadError::Damaged(detail) => OpenError::Damaged { path: path.clone(), detail },
     })?;
     transaction.commit().map_err(sqlite(&path))?;
-    Ok(Opened { conn, epochs, loaded, lock })
+    Ok(Opened { conn, epochs, loaded, files })
 }
 
 /// A further connection to an opened file that can only read.

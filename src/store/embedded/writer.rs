@@ -2,7 +2,6 @@
 //! committed to the log tail, and answers.
 
 use std::{
-    fs::File,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -20,7 +19,7 @@ use super::{
     outbox::{self, Change},
     pending::Outcome,
     rooms::Rooms,
-    schema,
+    schema::{self, Files},
     shared::Shared,
     space::Space,
     sweep::{self, Progress, Sweep},
@@ -57,7 +56,7 @@ pub(super) struct Writer<T> {
     /// Locked for a whole transaction, so that other users never find one open.
     pub conn: Arc<Mutex<Connection>>,
     #[expect(dead_code, reason = "held, not read")]
-    pub lock: Option<File>,
+    pub files: Option<Files>,
     /// Dropped after everything above.
     #[expect(dead_code, reason = "its end is the message")]
     pub alive: watch::Sender<()>,
