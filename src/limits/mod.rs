@@ -10,6 +10,7 @@
 //! | failed authentications | address and client | [`AuthFailureLimiter`] |
 //! | new connections, open connections | address; all | [`ConnectionLimiter`], asked for every handshake |
 //! | connections, with a session or without | all; the fullest address gives first | [`Slots`], asked by the accept loop |
+//! | large events at a time | all | [`LargeEvents`], asked before an event is read |
 //! | HTTP requests | API key, else address | [`Limits::request`] |
 //! | log lines that anybody can cause | topic, and address | [`Sampler`] |
 
@@ -18,6 +19,7 @@ mod auth_failures;
 mod connection_limiter;
 mod depth;
 mod keyed;
+mod large_events;
 mod sampler;
 mod sender;
 mod slots;
@@ -34,6 +36,7 @@ pub use self::{
     auth_failures::{AuthFailureLimiter, Who},
     connection_limiter::{ConnectionLimiter, ConnectionPermit, ROOM_AGAIN},
     depth::{MAX_DEPTH, is_deeper_than},
+    large_events::LargeEvents,
     sampler::{Sampler, Sampling},
     sender::SenderId,
     slots::{Slot, Slots, UnderWay, Use, raise_descriptor_limit},
@@ -53,6 +56,8 @@ pub struct Limits {
     pub slots: Slots,
     /// The auth failure limiter.
     pub auth_failures: AuthFailureLimiter,
+    /// The turns in which large events are read.
+    pub large_events: LargeEvents,
     requests: Option<Keyed<Caller>>,
     /// Whether the warning about an untrusted `X-Forwarded-For` has been given.
     warned: Mutex<bool>,
@@ -74,6 +79,7 @@ impl Limits {
             connection_limiter: Arc::new(ConnectionLimiter::new(config)),
             slots: Slots::new(raise_descriptor_limit(), config.trust_proxy.clone()),
             auth_failures: AuthFailureLimiter::new(config.rate_limit_auth),
+            large_events: LargeEvents::of_runtime(),
             requests: per_second(config.rate_limit_http, 0).map(Keyed::new),
             warned: Mutex::default(),
         }

@@ -72,6 +72,16 @@ pub(super) enum Item {
     Gone(DisconnectReason),
 }
 
+impl Item {
+    /// The bytes to be read.
+    fn size(&self) -> usize {
+        match self {
+            Self::Event { text, .. } => text.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// The queue, and whether it is being drained.
 #[derive(Default)]
 pub(super) struct Inbox {
@@ -186,6 +196,7 @@ async fn drain(connection: Arc<Connection>) {
     loop {
         let room = match connection.inbox().next(&connection, under_way.is_empty()) {
             Some(item) => {
+                let _turn = connection.app().limits.large_events.turn(item.size()).await;
                 let Some(begun) = catch_panic(|| connection.begin(item)) else {
                     connection.app().metrics.panicked();
                     continue;
