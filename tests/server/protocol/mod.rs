@@ -7,3 +7,4 @@ mod handshake;
 mod namespaces;
 mod patterns;
 mod polling;
+mod suite;
