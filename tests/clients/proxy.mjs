@@ -8,7 +8,8 @@ import { once } from 'node:events';
  * - `swallow`: the 101 passes, and no frame in either direction;
  * - `swallow answers`: the client's frames pass, the server's do not;
  * - `cut`: the 101 passes, then the connection is cut;
- * - `cut the probe`: it is cut when the client's first frame has passed.
+ * - `cut the probe`: it is cut when the client's first frame has passed;
+ * - `strip the header`: its request passes as one of plain HTTP, and so does the answer.
  * With `delay`, everything takes so many milliseconds each way.
  */
 export async function startProxy(server, spoil, { delay = 0 } = {}) {
@@ -44,14 +45,15 @@ export async function startProxy(server, spoil, { delay = 0 } = {}) {
         if (isWebsocket) proxy.websockets += 1;
         else if (/^GET [^ ]*transport=polling[^ ]*sid=/.test(head)) proxy.polls += 1;
         else if (/^POST /.test(head)) proxy.posts += 1;
-        pass(upstream, chunk);
+        const isStripped = isWebsocket && spoil === 'strip the header';
+        pass(upstream, isStripped ? head.replace(/^(upgrade|connection): .*\r\n/gim, '') : chunk);
       } else if (spoil !== 'swallow' || !answered) {
         pass(upstream, chunk);
         if (spoil === 'cut the probe') upstream.end();
       }
     });
     upstream.on('data', (chunk) => {
-      if (!isWebsocket || spoil === 'nothing') return pass(client, chunk);
+      if (!isWebsocket || spoil === 'nothing' || spoil === 'strip the header') return pass(client, chunk);
       if (answered) return;
       answered = true;
       // The head of the 101 alone.
