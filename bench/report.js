@@ -23,6 +23,7 @@ const PEERS = {
   bun: 'Bun',
   socketioxide: 'bare socketioxide',
   roomcast: 'roomcast',
+  'roomcast-recovery': 'roomcast, recovery',
   'roomcast-defaults': 'roomcast, defaults',
 };
 
@@ -192,6 +193,34 @@ if (peers.includes('roomcast-defaults')) {
       return [title, `µs per ${unit}`, micros(floor), micros(node), micros(ours), ratio(ours, node), ratio(ours, floor), ratio(ours, bare)];
     }),
   );
+}
+
+// Each round beside its own: what else the machine does changes both.
+const pairs = (scenario, field) => {
+  const [without, with_] = ['roomcast', 'roomcast-recovery'].map((peer) => of(scenario, peer).map((line) => line[field]));
+  return without.map((value, round) => [value, with_[round]]).filter((pair) => pair.every(Number.isFinite));
+};
+if (peers.includes('roomcast') && peers.includes('roomcast-recovery')) {
+  out.push(
+    '## With connection state recovery',
+    '',
+    'What `CONNECTION_STATE_RECOVERY` adds to roomcast: the median of the rounds\' ratios, or of their differences, and in parentheses the least and the greatest.',
+    '',
+  );
+  const rows = scenarios.filter((scenario) => !['idle', 'workers'].includes(scenario)).map((scenario) => {
+    const ratios = pairs(scenario, 'cpu').map(([without, with_]) => with_ / without);
+    const range = ratios.length ? ` (${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})` : '';
+    const [without, with_] = ['roomcast', 'roomcast-recovery'].map((peer) => get(scenario, peer, 'cpu'));
+    const { title, unit } = SCENARIOS[scenario];
+    return [title, `µs per ${unit}`, micros(without), micros(with_), `${ifKnown(median(ratios), (v) => `${v.toFixed(2)} ×`)}${range}`, '≤ 1.05 ×', verdict(against(median(ratios), 1.05))];
+  });
+  if (scenarios.includes('idle')) {
+    const more = pairs('idle', 'per_connection').map(([without, with_]) => with_ - without);
+    const range = more.length ? ` (${thousands(Math.min(...more))} to ${thousands(Math.max(...more))})` : '';
+    const [without, with_] = ['roomcast', 'roomcast-recovery'].map((peer) => get('idle', peer, 'per_connection'));
+    rows.push([SCENARIOS.idle.title, 'bytes', thousands(without), thousands(with_), `+ ${thousands(median(more))}${range}`, '≤ + 1,024', verdict(against(median(more), 1024))]);
+  }
+  table(['scenario', 'unit', 'without', 'with', 'more', 'goal', ''], rows);
 }
 
 const workers = ['roomcast-1-worker', 'roomcast-2-workers'].map((peer) => ['rate', 'cpu', 'p99'].map((field) => get('workers', peer, field)));

@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 bench=$PWD
 
 all_scenarios=(fanout1 fanout4 rooms echo post idle connect flood workers)
-all_peers=(bound-plain bound-batched node nest bun socketioxide roomcast roomcast-defaults roomcast-1-worker roomcast-2-workers)
+all_peers=(bound-plain bound-batched node nest bun socketioxide roomcast roomcast-recovery roomcast-defaults roomcast-1-worker roomcast-2-workers)
 # Sockets of one process: connect holds some 8,500 open.
 files=16384
 
@@ -140,6 +140,7 @@ start() {
     bun) settings+=(NODE_ENV=production) command=("$bun" "$bench/peers/bun.js") ;;
     socketioxide) command=("$bin/bare-socketioxide") ;;
     roomcast) settings+=("${bare[@]}") command=("$roomcast") ;;
+    roomcast-recovery) settings+=("${bare[@]}" CONNECTION_STATE_RECOVERY=2m) command=("$roomcast") ;;
     roomcast-defaults)
       settings+=(ANNOUNCE_CONNECTIONS=false RATE_LIMIT_EVENTS=1000000 RATE_LIMIT_BURST=1000000)
       command=("$roomcast")
