@@ -91,3 +91,7 @@ impl Deref for Context {
         &self.0
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+pub(crate) mod shuttle_tests;

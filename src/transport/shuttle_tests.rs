@@ -8,7 +8,7 @@ use shuttle::{
     rand::{Rng, thread_rng},
 };
 
-use super::{connection::polling::Polled, readers::Behind, *};
+use super::{connection::polling::Polled, pong::Pong, readers::Behind, *};
 use crate::{
     memory::{self, Slow},
     protocol::client_id::ClientId,
@@ -64,6 +64,34 @@ impl Line {
         let mut texts = texts(&self.socket.read_until(|all| frame::walk(all).any(is_last)).await);
         assert_eq!(texts.pop().as_deref(), Some(LAST));
         texts
+    }
+
+    /// The packet of this number, from 0 on, once the peer has read it; `None` if the connection ends before.
+    pub async fn packet(&self, number: usize) -> Option<String> {
+        let has_it = |written: &[u8]| frame::walk(written).count() > number;
+        let written = self.socket.read_until(has_it).await;
+        let text = frame::walk(&written).nth(number)?.text?.to_vec();
+        Some(String::from_utf8(text).unwrap())
+    }
+
+    /// The peer answers a ping.
+    pub fn answer_ping(&self) {
+        self.connection.answered(Pong::EngineIo);
+    }
+
+    /// The connection breaks.
+    pub fn cut(&self) {
+        self.connection.break_off();
+    }
+
+    /// Waits for the end of the connection.
+    pub async fn wait_over(&self) {
+        self.connection.wait_over().await;
+    }
+
+    /// A handle on the connection.
+    pub fn handle(&self) -> Handle {
+        Handle::of(&self.connection)
     }
 
     /// Reads to the end of the connection.

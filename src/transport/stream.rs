@@ -119,6 +119,11 @@ struct Offer {
 pub struct Handle(Weak<Connection>);
 
 impl Handle {
+    /// A handle on this connection.
+    pub(super) fn of(connection: &Arc<Connection>) -> Self {
+        Self(Arc::downgrade(connection))
+    }
+
     /// Ends the connection at once.
     pub fn break_off(&self) {
         if let Some(connection) = self.0.upgrade() {
@@ -209,7 +214,7 @@ impl Stream {
 
     /// A handle on the connection that does not keep it.
     pub fn handle(&self) -> Handle {
-        Handle(Arc::downgrade(&self.connection))
+        Handle::of(&self.connection)
     }
 
     /// Reads at most `most` bytes. Removes the answers to our own probes, which the library would take for

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, interval, timeout_at};
+use tokio::time::{Instant, interval};
 use uuid::Uuid;
 
 use super::{
@@ -36,6 +36,7 @@ use crate::{
     },
     memory::{Account, Level, Memory},
     protocol::{client_id::ClientId, names::UserId, permissions::Right},
+    sync::timeout,
 };
 
 /// How long a client waits for the end of its old connection.
@@ -208,7 +209,7 @@ async fn claim_here(
             }
             Claimed::No => return None,
         }
-        timeout_at(deadline, changed).await.ok()?;
+        timeout(deadline.saturating_duration_since(Instant::now()), changed).await.ok()?;
     }
 }
 
@@ -296,3 +297,7 @@ pub async fn watch(context: Context, memory: Memory) {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod shuttle_tests;

@@ -31,7 +31,7 @@ use crate::{
     },
     memory::Account,
     protocol::names::RoomName,
-    sync::Mutex,
+    sync::{Mutex, Notify},
     transport::Delivery,
 };
 
@@ -70,7 +70,7 @@ pub struct Journal {
     bounds: Bounds,
     state: Mutex<State>,
     /// Notified when the session can be claimed, or never can be.
-    changed: tokio::sync::Notify,
+    changed: Notify,
     /// It has come from another node.
     has_moved: bool,
 }
@@ -157,7 +157,7 @@ impl Journal {
             pid,
             bounds,
             state: Mutex::new(State::new(account)),
-            changed: tokio::sync::Notify::new(),
+            changed: Notify::new(),
             has_moved: false,
         }
     }
@@ -371,6 +371,8 @@ impl Journal {
         (state.is_asked, state.mark) = (false, 0);
         let number = client.sender.connection_number();
         state.route = Route::CatchingUp(number, Arc::downgrade(client), state.removed);
+        // Another connection of the client's may wait to take over.
+        self.changed.notify_waiters();
         true
     }
 

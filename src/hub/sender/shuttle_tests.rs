@@ -36,6 +36,14 @@ pub fn connect(line: &Line) -> (ClientSender, JoinHandle<()>) {
     (sender, library.unwrap())
 }
 
+/// The same for a client whose session has this journal.
+pub fn connect_to_session(line: &Line, journal: Arc<Journal>) -> (ClientSender, JoinHandle<()>) {
+    let (mut sender, library) = connect(line);
+    let number = journal.count_connection();
+    (sender.journal, sender.connection) = (Some((journal, number)), Some(line.handle()));
+    (sender, library)
+}
+
 fn packet(task: usize, number: usize) -> Packet {
     Packet::of("e", &[task, number])
 }

@@ -2,27 +2,19 @@
 
 use shuttle::future::{JoinHandle, spawn};
 use socketioxide::socket::DisconnectReason;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::{
     auth::ApiKeys,
-    broker::{Broker, fanout::Fanout},
-    commands::{
-        context::{Context, Shared},
-        deliveries::Deliveries,
-        departures::Departures,
-        membership_command::MembershipCommand,
-        revoked_tokens::RevokedTokens,
-    },
+    commands::{context::shuttle_tests, membership_command::MembershipCommand},
     config::Config,
     gateways::{app::Parts, socketio::connects},
-    hub::{Registry, sender},
-    limits::Limits,
-    protocol::{names::RoomName, timestamp::Timestamp},
+    hub::sender,
+    protocol::names::RoomName,
     sync::check,
-    telemetry::{event_log::EventLog, metrics::Metrics},
+    telemetry::event_log::EventLog,
     transport::{
         Wire,
         shuttle_tests::{Line, join, wire},
@@ -31,28 +23,8 @@ use crate::{
 
 /// A server that keeps nothing.
 fn app(wire: Wire) -> App {
-    let config = Arc::new(Config::default());
-    let registry = Arc::new(Registry::new(&config.namespaces, 0));
-    let metrics = Arc::new(Metrics::default());
-    let here = Fanout::new(registry.clone(), metrics.clone(), wire.clone());
-    let context = Context::new(Shared {
-        broker: Broker::new(here, None, None, wire.clone()),
-        cluster: None,
-        store: None,
-        deliveries: Deliveries::default(),
-        departures: Departures::default(),
-        change_membership: crate::gateways::socketio::change_membership,
-        revocations: RevokedTokens::default(),
-        acknowledgements: Semaphore::new(1),
-        verifier: None,
-        observer: None,
-        registry,
-        limits: Limits::new(&config),
-        metrics,
-        node: String::new(),
-        started_at: Timestamp::now(),
-        config,
-    });
+    let change_membership = crate::gateways::socketio::change_membership;
+    let context = shuttle_tests::context(Config::default(), &wire, change_membership);
     App::new(Parts {
         context,
         api_keys: ApiKeys::new(Vec::new()),
