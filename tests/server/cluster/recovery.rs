@@ -6,11 +6,14 @@ use roomcast::config::{Config, Secret};
 use serde_json::{Value, json};
 
 use super::Cluster;
-use crate::support::{
-    Connecting, SECRET, TestClient,
-    process::{self, ServerProcess},
-    redis::RedisServer,
-    token_of,
+use crate::{
+    handlers::backend::Backend,
+    support::{
+        Connecting, SECRET, TestClient,
+        process::{self, ServerProcess},
+        redis::RedisServer,
+        token_of,
+    },
 };
 
 fn recovers(config: &mut Config) {
@@ -153,6 +156,38 @@ async fn a_connection_of_another_node_is_taken_over() {
     assert!(bob.arrived("user-left").is_empty() && bob.arrived("user-joined").is_empty());
     let room = cluster.nodes[0].get("/rooms/r").await.expect(200);
     assert_eq!(room["members"].as_array().unwrap().len(), 2, "{room}");
+}
+
+#[tokio::test]
+async fn what_a_backend_answers_after_the_connection_is_lost_follows_the_client() {
+    let mut backend = Backend::start().await;
+    let url = backend.url();
+    let cluster = Cluster::with(2, |config| {
+        recovers(config);
+        config.handler_url = Some(url.clone());
+    })
+    .await;
+    let mut ann = cluster.client(0).await;
+    for to in [1, 0, 0, 1] {
+        ann.settle().await;
+        ann.emit("own-event", json!({})).await;
+        let asked = backend.next().await;
+        ann.tear().await;
+        let emit = json!([
+            {"event": "told", "data": {"n": 1}},
+            {"event": "told", "data": {"n": 2}, "clients": [ann.id]},
+            {"event": "told", "data": {"n": 3}},
+        ]);
+        // Its end waits for what it has sent, and the other node for its end.
+        let answering = async { asked.reply(&json!({"emit": emit})) };
+        let (mut back, ()) =
+            tokio::join!(comes_back(cluster.connecting(to), &ann, None), answering);
+        assert_recovered(&back, &ann);
+        let told = back.all("told").await;
+        let told = told.iter().map(|told| told["n"].clone()).collect::<Vec<_>>();
+        assert_eq!(told, [1, 2, 3], "to node {to}");
+        ann = back;
+    }
 }
 
 #[tokio::test]

@@ -1,27 +1,23 @@
-//! A hostile network: a proxy that cuts, stalls and half-closes connections at random points, while many write. Of
-//! each connection that follows another, on the same node or on another one, either nothing is missing and nothing comes
-//! twice, or `recovered` is false.
+//! A hostile network: proxies that cut, stall and half-close connections at random points, while many write. Of
+//! each connection that follows another, by whichever transport, on the same node or on another one, either nothing is
+//! missing and nothing comes twice, or `recovered` is false.
+
+mod proxy;
+mod reader;
+mod visit;
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
-use futures_util::{SinkExt, StreamExt};
-use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::Notify,
-};
-use tokio_tungstenite::{connect_async, tungstenite::Message};
+use serde_json::json;
+use tokio::sync::watch;
 
-use self::random::Random;
+use self::{proxy::Network, random::Random, reader::Reader};
 use super::server_with;
 use crate::support::TestServer;
 
@@ -32,191 +28,70 @@ const ROOMS: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 const SENDERS: usize = 20;
 
-/// How long anything may take; a test that waits for longer has failed.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// How many readers come and go at the same time.
+const READERS: u64 = 4;
 
-/// What becomes of a connection.
-#[derive(Debug, Clone, Copy)]
-enum Fate {
-    /// It is cut on both sides.
-    Cut,
-    /// Nothing passes any more, and the server is not told when the client gives up.
-    Stall,
-    /// The client is told that nothing more comes; the server is not.
-    HalfClose,
+/// How many messages a client may have missed that recovers.
+const LIMIT: u64 = 1000;
+
+/// The user of all readers, and of somebody who always stays, so that nothing to it is refused.
+const USER: &str = "reader";
+
+/// What was written: how many messages in all, and the newest number of each sequence.
+struct Written {
+    all: watch::Sender<u64>,
+    newest: HashMap<&'static str, AtomicU64>,
 }
 
-/// The network between a client and the server.
-struct Network {
-    address: SocketAddr,
-    /// Told when a connection stalls: its client gives up then.
-    stalled: Arc<Notify>,
-}
-
-impl Network {
-    /// Each connection goes to one of these nodes.
-    async fn to(servers: Vec<SocketAddr>, seed: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, stalled) = (listener.local_addr().unwrap(), Arc::<Notify>::default());
-        let told = stalled.clone();
-        tokio::spawn(async move {
-            let mut random = Random::new(seed);
-            while let Ok((client, _)) = listener.accept().await {
-                let fate = random.pick(&[Fate::Cut, Fate::Cut, Fate::Stall, Fate::HalfClose]);
-                // Often within the answer to the CONNECT packet.
-                let most = if random.chance(30) { 700 } else { 20_000 };
-                let bytes = random.index(most);
-                let upstream = TcpStream::connect(random.pick(&servers)).await.unwrap();
-                tokio::spawn(pass(client, upstream, fate, bytes, told.clone()));
-            }
-        });
-        Self { address, stalled }
-    }
-}
-
-/// Passes everything until so many bytes of the server's have passed.
-async fn pass(client: TcpStream, upstream: TcpStream, fate: Fate, bytes: usize, told: Arc<Notify>) {
-    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
-        (client.into_split(), upstream.into_split());
-    let asks = tokio::spawn(async move {
-        let _ends = tokio::io::copy(&mut from_client, &mut to_server).await;
-        to_server
-    });
-    let (mut left, mut buffer) = (bytes, vec![0; 4096]);
-    while left > 0 {
-        let Ok(count @ 1..) = from_server.read(&mut buffer).await else { break };
-        let passed = count.min(left);
-        left -= passed;
-        if to_client.write_all(&buffer[..passed]).await.is_err() {
-            break;
-        }
-    }
-    match fate {
-        Fate::Cut => asks.abort(),
-        Fate::Stall => {
-            told.notify_one();
-            // The client gives up, and the server is not told: it ends the connection by itself.
-            let _open = (asks.await, from_server.read_to_end(&mut buffer).await);
-        }
-        Fate::HalfClose => {
-            let _closed = to_client.shutdown().await;
-            let _open = (asks.await, from_server.read_to_end(&mut buffer).await);
-        }
-    }
-}
-
-/// A client as socket.io-client is one, and what it has seen.
-#[derive(Default)]
-struct Client {
-    pid: Option<String>,
-    offset: Option<String>,
-    /// The newest number of each sequence, since it last was a new client.
-    newest: HashMap<String, u64>,
-    recovered: u64,
-    fresh: u64,
-    seen: u64,
-    faults: Vec<String>,
-}
-
-impl Client {
-    /// Connects once, and takes what comes until the connection ends.
-    async fn visit(&mut self, network: &Network) {
-        let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", network.address);
-        let connecting = connect_async(url);
-        let Some(Ok((mut socket, _))) = self.unless_stalled(network, connecting).await else {
-            return;
-        };
-        let mut said = json!({});
-        if let Some(pid) = &self.pid {
-            said = json!({"pid": pid, "offset": self.offset});
-        }
-        if socket.send(Message::text(format!("40{said}"))).await.is_err() {
-            return;
-        }
-        while let Some(Some(Ok(frame))) = self.unless_stalled(network, socket.next()).await {
-            let Message::Text(text) = frame else { continue };
-            for answer in self.take(text.as_str()) {
-                let _lost = socket.send(Message::text(answer)).await;
-            }
-        }
+impl Written {
+    fn new() -> Self {
+        let sequences = ROOMS.into_iter().chain(["told", "private"]);
+        let newest = sequences.map(|sequence| (sequence, AtomicU64::new(0))).collect();
+        Self { all: watch::Sender::new(0), newest }
     }
 
-    async fn unless_stalled<T>(
-        &self,
-        network: &Network,
-        work: impl Future<Output = T>,
-    ) -> Option<T> {
-        tokio::select! {
-            done = tokio::time::timeout(DEADLINE, work) => Some(done.expect("nothing came")),
-            () = network.stalled.notified() => None,
-        }
+    fn note(&self, sequence: &str, number: u64) {
+        self.newest[sequence].fetch_max(number, Relaxed);
+        self.all.send_modify(|all| *all += 1);
     }
 
-    /// Takes a packet; returns the answers.
-    fn take(&mut self, text: &str) -> Vec<String> {
-        if text == "2" {
-            return vec!["3".to_owned()];
-        }
-        if let Some(answer) = text.strip_prefix("40") {
-            let answer: Value = serde_json::from_str(answer).unwrap();
-            let pid = answer["pid"].as_str().map(str::to_owned);
-            assert!(pid.is_some(), "{answer}");
-            if self.pid == pid {
-                self.recovered += 1;
-                return Vec::new();
-            }
-            (self.pid, self.fresh) = (pid, self.fresh + 1);
-            self.newest.clear();
-            let user = json!(["authenticate", {"userId": "reader"}]).to_string();
-            let joins =
-                ROOMS.iter().map(|room| json!(["join-room", {"roomName": room}]).to_string());
-            return joins.chain([user]).map(|event| format!("42{event}")).collect();
-        }
-        let Some(event) = text.strip_prefix("42") else { return Vec::new() };
-        let event: Vec<Value> = serde_json::from_str(event).unwrap();
-        self.offset = event.last().and_then(Value::as_str).map(str::to_owned);
-        let (sequence, number) = match event[0].as_str().unwrap() {
-            "message-reply" => (event[1]["roomName"].as_str().unwrap(), &event[1]["offset"]),
-            "told" => ("told", &event[1]["n"]),
-            "private-message" => ("private", &event[1]["message"]["content"]),
-            _ => return Vec::new(),
-        };
-        let number = number.as_u64().unwrap();
-        self.seen += 1;
-        if let Some(before) = self.newest.insert(sequence.to_owned(), number)
-            && number != before + 1
-        {
-            let connection = self.recovered + self.fresh;
-            self.faults
-                .push(format!("{sequence}: {number} after {before}, connection {connection}"));
-        }
-        Vec::new()
+    fn newest(&self, sequence: &str) -> u64 {
+        self.newest[sequence].load(Relaxed)
+    }
+
+    /// Waits until so many more messages were written.
+    async fn more(&self, count: u64) {
+        let mut all = self.all.subscribe();
+        let until = *all.borrow() + count;
+        all.wait_for(|all| *all >= until).await.unwrap();
     }
 }
 
 /// Writes to random rooms until it is told to stop.
-async fn write(server: Arc<TestServer>, seed: u64, stop: Arc<AtomicBool>) {
+async fn write(server: Arc<TestServer>, seed: u64, stop: Arc<AtomicBool>, written: Arc<Written>) {
     let (mut random, mut client) = (Random::new(seed), server.client().await);
     while !stop.load(Relaxed) {
         let room = random.pick(&ROOMS);
         let text = "x".repeat(random.index(200));
         let ack = client.ask("message", json!({"roomName": room, "text": text})).await;
         assert_eq!(ack["success"], true, "{ack}");
+        written.note(room, ack["offset"].as_u64().unwrap());
         client.clear();
     }
 }
 
-/// Tells everyone, and the reader's user, until it is told to stop.
-async fn tell(server: Arc<TestServer>, stop: Arc<AtomicBool>) {
+/// Tells everyone, and the readers' user, until it is told to stop.
+async fn tell(server: Arc<TestServer>, stop: Arc<AtomicBool>, written: Arc<Written>) {
     let mut client = server.client().await;
-    // Somebody of the user is always there, so that nothing is refused.
-    client.authenticate("reader").await;
+    client.authenticate(USER).await;
     let mut n = 0_u64;
     while !stop.load(Relaxed) {
         n += 1;
         server.post("/events", &json!({"event": "told", "data": {"n": n}})).await.expect(201);
-        let message = json!({"targetUserId": "reader", "message": n});
+        written.note("told", n);
+        let message = json!({"targetUserId": USER, "message": n});
         assert_eq!(client.ask("private-message", message).await["delivered"], true);
+        written.note("private", n);
         client.clear();
     }
 }
@@ -229,25 +104,61 @@ async fn nothing_is_missing_or_comes_twice_whatever_the_network_does() {
     let server = server_with(|config| {
         config.rate_limit_events = 0;
         config.announce_connections = false;
+        config.recovery_limit = LIMIT;
     })
     .await;
     let server = Arc::new(server);
-    let network = Network::to(server.addresses(), seed).await;
-    let (stop, next) = (Arc::<AtomicBool>::default(), AtomicU64::new(seed));
-    let writers = (0..SENDERS)
-        .map(|_| tokio::spawn(write(server.clone(), next.fetch_add(1, Relaxed), stop.clone())));
-    let mut tasks = writers.collect::<Vec<_>>();
-    tasks.push(tokio::spawn(tell(server.clone(), stop.clone())));
-    let mut client = Client::default();
-    while client.recovered + client.fresh < wanted {
-        client.visit(&network).await;
-        assert!(client.faults.is_empty(), "seed {seed}: {:?}", client.faults);
+    let (stop, written) = (Arc::<AtomicBool>::default(), Arc::new(Written::new()));
+    let writers = (seed..).take(SENDERS);
+    let writers = writers
+        .map(|seed| tokio::spawn(write(server.clone(), seed, stop.clone(), written.clone())))
+        .collect::<Vec<_>>();
+    let telling = tokio::spawn(tell(server.clone(), stop.clone(), written.clone()));
+    let connections = Arc::<AtomicU64>::default();
+    let mut readers = Vec::new();
+    for number in 0..READERS {
+        let seed = seed * READERS + number;
+        let network = Network::to(server.addresses(), seed).await;
+        let mut reader = Reader::new(seed, written.clone());
+        let connections = connections.clone();
+        readers.push(tokio::spawn(async move {
+            let mut in_vain = 0;
+            while connections.load(Relaxed) < wanted {
+                let before = reader.connections();
+                reader.visit(&network).await;
+                let connected = reader.connections() - before;
+                connections.fetch_add(connected, Relaxed);
+                in_vain = if connected > 0 { 0 } else { in_vain + 1 };
+                assert!(in_vain < 100, "it does not come in any more");
+                assert!(reader.faults.is_empty(), "seed {seed}: {:?}", reader.faults);
+            }
+            (reader, network)
+        }));
+    }
+    let mut done = Vec::new();
+    for reader in readers {
+        done.push(reader.await.unwrap());
     }
     stop.store(true, Relaxed);
-    for task in tasks {
+    for task in writers.into_iter().chain([telling]) {
         task.await.unwrap();
     }
-    println!("recovered {}, fresh {}, seen {}", client.recovered, client.fresh, client.seen);
-    assert!(client.recovered > client.fresh, "{} of {wanted}", client.recovered);
-    assert!(client.seen > wanted);
+    let [mut recovered, mut fresh, mut unexplained, mut came, mut missed] = [0; 5];
+    for (mut reader, network) in done {
+        // What was written last arrives, too.
+        network.calm();
+        reader.catch_up(&network).await;
+        assert!(reader.faults.is_empty(), "at the end: {:?}", reader.faults);
+        recovered += reader.recovered;
+        fresh += reader.fresh;
+        unexplained += reader.unexplained;
+        came += reader.seen;
+        missed += reader.missed;
+    }
+    println!(
+        "recovered {recovered}, fresh {fresh} ({unexplained} of them without having missed much), seen {came}, \
+         missed and replayed {missed}"
+    );
+    assert!(recovered > fresh, "{recovered} of {wanted}");
+    assert!(came > wanted && missed > recovered);
 }
