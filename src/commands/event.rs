@@ -234,6 +234,15 @@ impl<'a> Incoming<'a> {
         self.payload_of(self.argument)
     }
 
+    /// The argument, which is this object, without one of its fields.
+    pub(super) fn payload_without(
+        &self,
+        object: &Object<'_>,
+        field: &str,
+    ) -> Result<Payload, Refusal> {
+        Payload::of_object_without(object, field, self.attachments.clone())
+    }
+
     /// A part of the argument, with its attachments.
     pub(super) fn payload_of(&self, part: &RawValue) -> Result<Payload, Refusal> {
         Payload::with_attachments(part.to_owned(), self.attachments.clone())

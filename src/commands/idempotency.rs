@@ -63,9 +63,19 @@ impl Given {
         self.key.is_some() || self.id.is_some()
     }
 
-    /// The payload as it goes out: without the key.
-    pub(super) fn strip(&self, payload: Payload) -> Payload {
-        if self.is_in_payload { payload.without(FIELD) } else { payload }
+    /// The payload as it goes out, which is this object: without the key.
+    ///
+    /// # Errors
+    /// `invalid_payload` if its attachments are not what stands in it.
+    pub(super) fn payload(
+        &self,
+        incoming: &Incoming<'_>,
+        object: &Object<'_>,
+    ) -> Result<Payload, Refusal> {
+        if self.is_in_payload {
+            return incoming.payload_without(object, FIELD);
+        }
+        incoming.payload()
     }
 
     /// The key of this client's event, if it has one. Its scope is the user, the event and the room; of what goes to

@@ -145,7 +145,7 @@ impl Event for Message {
         }
         let object = incoming.object_if_any()?.ok_or_else(Refusal::no_room)?;
         let (id, given) = (MessageId::of(&object), Given::read(incoming, &object)?);
-        let payload = || incoming.payload().map(|payload| given.strip(payload));
+        let payload = || given.payload(incoming, &object);
         let Some(room) = room_if_any(&object)? else {
             if object.get("text").is_none() {
                 return Err(Refusal::no_room());
@@ -207,7 +207,7 @@ impl Event for Update {
         let object = incoming.object_if_any()?.ok_or_else(Refusal::no_room)?;
         let room = room_in(&object)?.name;
         let (id, given) = (MessageId::of(&object), Given::read(incoming, &object)?);
-        let payload = given.strip(incoming.payload()?);
+        let payload = given.payload(incoming, &object)?;
         let event = RESOURCE_UPDATE.name;
         Ok(Self(ToRoom { room, payload, id, event, to_sender: true, given }))
     }

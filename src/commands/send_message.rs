@@ -92,7 +92,7 @@ impl Event for ChatMessage {
             return Err(Refusal::invalid("content must be present"));
         }
         let given = Given::read(incoming, &object)?;
-        let payload = given.strip(incoming.payload()?);
+        let payload = given.payload(incoming, &object)?;
         Ok(Self { room, payload, id: MessageId::of(&object), given })
     }
 

@@ -162,7 +162,7 @@ fn of_store(sheet: &mut Sheet<'_>, store: &Store) -> Result<(), Error> {
     sheet.counter("store_rooms_evicted", help, None, stats.evictions)?;
     let help = "Size of the stored data, as limited by STORE_MAX_BYTES; 0 with Redis";
     sheet.gauge("store_size", help, Some(&Unit::Bytes), stats.bytes)?;
-    let help = "Memory taken by the index of the stored messages, estimated; 0 with Redis";
+    let help = "Memory taken by the indexes of stored messages and idempotency keys, estimated; 0 with Redis";
     sheet.gauge("store_index", help, Some(&Unit::Bytes), stats.index_bytes)?;
     let help = "Room messages deleted early because of STORE_MAX_BYTES";
     sheet.counter("store_trimmed", help, None, stats.trimmed)?;

@@ -417,7 +417,8 @@ pub struct Stats {
     pub evictions: u64,
     /// The bytes that the store holds, as of a second ago; 0 in Redis, which reports them itself.
     pub bytes: u64,
-    /// The memory that the index of the rooms' messages takes, in bytes, estimated; 0 in Redis.
+    /// The memory that the indexes of the rooms' messages and of the idempotency keys take, in bytes, estimated; 0 in
+    /// Redis.
     pub index_bytes: u64,
     /// Room messages deleted early because of `STORE_MAX_BYTES`.
     pub trimmed: u64,

@@ -64,6 +64,22 @@ impl Payload {
         })
     }
 
+    /// An object without one of its fields, and those of the attachments that still stand in it.
+    ///
+    /// # Errors
+    /// As [`with_attachments`](Self::with_attachments).
+    pub fn of_object_without(
+        object: &Object<'_>,
+        field: &str,
+        attachments: Arc<[Bytes]>,
+    ) -> Result<Self, Refusal> {
+        let text = object.text_without(field);
+        if attachments.is_empty() {
+            return Ok(Self::stored(text.into(), &[]));
+        }
+        Self::with_attachments(raw(text), attachments)
+    }
+
     /// A payload with the JSON text and the attachments that it had when it was stored or sent to another
     /// node; not checked again.
     pub fn stored(json: Arc<str>, attachments: &[Bytes]) -> Self {
@@ -81,15 +97,6 @@ impl Payload {
     #[must_use]
     pub fn to_be_numbered(self) -> Self {
         match without_offset(&self.json) {
-            Some(json) => Self { json: json.into(), ..self },
-            None => self,
-        }
-    }
-
-    /// The same without this field, if it is an object that has it.
-    #[must_use]
-    pub fn without(self, field: &str) -> Self {
-        match object::without(&self.json, field) {
             Some(json) => Self { json: json.into(), ..self },
             None => self,
         }
@@ -229,11 +236,22 @@ mod tests {
             (r#"{"k":1}"#, "{}"),
             (r#"{ "a" : 1.0 , "k":{"k":2}, "b":"\u0061" }"#, r#"{"a":1.0,"b":"\u0061"}"#),
             (r#"{"k":1,"a":{"k":2},"\u006b":3}"#, r#"{"a":{"k":2}}"#),
-            (r#"{ "a" : 1 }"#, r#"{ "a" : 1 }"#),
-            (r#"["k"]"#, r#"["k"]"#),
+            (r#"{ "a" : 1 }"#, r#"{"a":1}"#),
+            (r#"{"\u0061\n":1,"ü":2,"k":3}"#, r#"{"a\n":1,"ü":2}"#),
         ] {
-            assert_eq!(Payload::from_raw(raw(given)).without("k").json(), wanted, "{given}");
+            let object = Object::parse(given).unwrap();
+            let payload = Payload::of_object_without(&object, "k", [].into()).unwrap();
+            assert_eq!(payload.json(), wanted, "{given}");
         }
+        // Attachments go with the field in which they stand.
+        let (of_k, of_a) = (Bytes::from_static(b"k"), Bytes::from_static(b"a"));
+        let place = |number| format!(r#"{{"_placeholder":true,"num":{number}}}"#);
+        let given = format!(r#"{{"k":{},"a":{}}}"#, place(0), place(1));
+        let object = Object::parse(&given).unwrap();
+        let payload =
+            Payload::of_object_without(&object, "k", [of_k, of_a.clone()].into()).unwrap();
+        assert_eq!(payload.json(), format!(r#"{{"a":{}}}"#, place(0)));
+        assert_eq!(payload.attachments(), [of_a]);
     }
 
     #[test]

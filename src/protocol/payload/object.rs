@@ -38,6 +38,29 @@ impl<'a> Object<'a> {
         self.get("_placeholder").is_some_and(|marker| marker.get() == "true")
     }
 
+    /// The object's text without a field.
+    pub(super) fn text_without(&self, field: &str) -> String {
+        let sizes = self.fields().map(|(name, value)| name.len() + value.get().len() + 4);
+        let mut kept = String::with_capacity(sizes.sum::<usize>() + 2);
+        kept.push('{');
+        for (name, value) in self.fields.iter().filter(|(name, _)| name != field) {
+            kept.push_str(if kept.len() > 1 { "," } else { "" });
+            match name {
+                // As it stands in the text, without escapes.
+                Cow::Borrowed(name) => {
+                    kept.push('"');
+                    kept.push_str(name);
+                    kept.push('"');
+                }
+                Cow::Owned(name) => kept.push_str(json_of(name).get()),
+            }
+            kept.push(':');
+            kept.push_str(value.get());
+        }
+        kept.push('}');
+        kept
+    }
+
     /// The fields in their order.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.fields.iter().map(|(name, value)| (name.as_ref(), *value))
@@ -135,27 +158,7 @@ pub(super) fn without_offset(text: &str) -> Option<String> {
     }
     let object = Object::parse(text)?;
     let is_there = object.fields().any(|(name, _)| name == OFFSET);
-    (ends_in_space || is_there).then(|| text_without(&object, OFFSET))
-}
-
-/// The text of an object without a field; `None` if nothing changes.
-pub(super) fn without(text: &str, field: &str) -> Option<String> {
-    let object = Object::parse(text)?;
-    object.fields().any(|(name, _)| name == field).then(|| text_without(&object, field))
-}
-
-fn text_without(object: &Object<'_>, field: &str) -> String {
-    let sizes = object.fields().map(|(name, value)| name.len() + value.get().len() + 4);
-    let mut kept = String::with_capacity(sizes.sum::<usize>() + 2);
-    kept.push('{');
-    for (name, value) in object.fields().filter(|(name, _)| *name != field) {
-        kept.push_str(if kept.len() > 1 { "," } else { "" });
-        kept.push_str(json_of(name).get());
-        kept.push(':');
-        kept.push_str(value.get());
-    }
-    kept.push('}');
-    kept
+    (ends_in_space || is_there).then(|| object.text_without(OFFSET))
 }
 
 /// The text of an object in two parts; the second ends it with the field `offset`. Anything but an object has

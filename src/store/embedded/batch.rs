@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use super::{
     idempotency,
     intake::Work,
+    keys::Keys,
     log::{Window, expired_at},
     outbox::Change,
     pending::{Outcome, Past},
@@ -20,6 +21,7 @@ use crate::store::idempotency::Once;
 pub(super) struct Batch<'a> {
     pub conn: &'a Connection,
     pub rooms: &'a mut Rooms,
+    pub keys: &'a mut Keys,
     pub settings: &'a Settings,
     pub webhooks: &'a mut Change,
     /// How many receipts may still be deleted.
@@ -67,7 +69,7 @@ impl Batch<'_> {
                     self.webhooks.insert_message(conn, settings, webhook, None)?;
                 }
                 if let (Ok(seq), Some(once)) = (&seq, &once) {
-                    idempotency::remember(conn, settings, once, *seq)?;
+                    idempotency::remember(conn, self.keys, settings, once, *seq)?;
                 }
                 Ok(seq.map(Outcome::from))
             }
@@ -89,13 +91,15 @@ impl Batch<'_> {
                 Ok(Ok(u64::from(stored).into()))
             }
             Work::Reinstate { id } => Ok(Ok(u64::from(revocations::reinstate(conn, &id)?).into())),
-            Work::Claim { once, lease } => idempotency::claim(conn, settings, &once, lease),
+            Work::Claim { once, lease } => {
+                idempotency::claim(conn, self.keys, settings, &once, lease)
+            }
             Work::SettleClaim(once) => {
-                idempotency::settle(conn, settings, &once)?;
+                idempotency::settle(conn, self.keys, settings, &once)?;
                 Ok(Ok(1.into()))
             }
             Work::ReleaseClaim { key } => {
-                idempotency::release(conn, &key)?;
+                idempotency::release(conn, self.keys, &key)?;
                 Ok(Ok(1.into()))
             }
             // Done when the batch is committed.
@@ -106,7 +110,7 @@ impl Batch<'_> {
     /// The outcome of a write that is not to happen now.
     fn known(&self, once: Option<&Once>) -> rusqlite::Result<Option<Result<Outcome, StoreError>>> {
         match once {
-            Some(once) => idempotency::look_up(self.conn, self.settings, once),
+            Some(once) => idempotency::look_up(self.conn, self.keys, self.settings, once),
             None => Ok(None),
         }
     }
@@ -129,7 +133,7 @@ impl Batch<'_> {
             self.webhooks.insert_message(conn, settings, webhook, Some((position, &entry)))?;
         }
         if let Some(once) = once {
-            idempotency::remember(conn, settings, once, position.offset)?;
+            idempotency::remember(conn, self.keys, settings, once, position.offset)?;
         }
         self.committed.push(Committed { room: key, position, entry: Arc::new(entry), except });
         Ok(Ok(position.into()))

@@ -32,6 +32,7 @@ mod held;
 mod idempotency;
 mod index;
 mod intake;
+mod keys;
 mod load;
 mod log;
 mod migrate;
@@ -167,8 +168,9 @@ impl Embedded {
         let webhooks = outbox::count(&opened.conn)
             .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
         shared.webhooks.store(webhooks, Relaxed);
-        idempotency::end_claims(&opened.conn)
+        let keys = idempotency::load(&opened.conn)
             .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
+        shared.key_bytes.store(keys.bytes() as u64, Relaxed);
         let intake = Arc::new(Intake::new(limits));
         let checkpoints = opened
             .files
@@ -191,6 +193,7 @@ impl Embedded {
             settings: settings.clone(),
             tail,
             rooms,
+            keys,
             sweep: sweep::Sweep::default(),
             clean: clean::Clean::default(),
             space: Space::new(reserve, settings.store_max_bytes, untidy),
@@ -420,11 +423,12 @@ impl Embedded {
 
     pub(super) fn stats(&self) -> Stats {
         let (queued, queued_bytes) = self.intake.depth();
+        let stats = self.shared.stats();
         Stats {
             queued: queued as u64,
             queued_bytes: queued_bytes as u64,
-            index_bytes: self.index.totals().index as u64,
-            ..self.shared.stats()
+            index_bytes: self.index.totals().index as u64 + stats.index_bytes,
+            ..stats
         }
     }
 

@@ -29,6 +29,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/5.sql"),
     include_str!("migrations/6.sql"),
     include_str!("migrations/7.sql"),
+    include_str!("migrations/8.sql"),
 ];
 /// Above this size only the small tables are checked at start; a full check would take minutes.
 const FULL_CHECK_BYTES: u64 = 256_000_000;

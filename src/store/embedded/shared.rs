@@ -20,6 +20,8 @@ pub(super) struct Shared {
     pub rooms: AtomicU64,
     pub evictions: AtomicU64,
     pub bytes: AtomicU64,
+    /// The memory that the index of the idempotency keys takes.
+    pub key_bytes: AtomicU64,
     pub trimmed: AtomicU64,
     pub refused: AtomicU64,
     /// Webhooks that wait; only the writer changes it.
@@ -90,6 +92,7 @@ impl Shared {
             rooms: self.rooms.load(Relaxed),
             evictions: self.evictions.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
+            index_bytes: self.key_bytes.load(Relaxed),
             trimmed: self.trimmed.load(Relaxed),
             refused: self.refused.load(Relaxed),
             webhooks: self.webhooks.load(Relaxed),

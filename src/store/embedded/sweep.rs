@@ -5,6 +5,7 @@ use rusqlite::Connection;
 
 use super::{
     evict, idempotency,
+    keys::Keys,
     log::{Window, expired_at, sql},
     queue, revocations,
     rooms::Rooms,
@@ -51,13 +52,14 @@ impl Sweep {
         &mut self,
         conn: &Connection,
         rooms: &mut Rooms,
+        keys: &mut Keys,
         settings: &Settings,
         mut budget: usize,
     ) -> rusqlite::Result<Progress> {
         let now = settings.clock.now_ms();
         queue::sweep(conn, expired_at(now, settings.queue_ttl), &mut budget)?;
         revocations::sweep(conn, now, &mut budget)?;
-        idempotency::sweep(conn, settings, &mut budget)?;
+        idempotency::sweep(conn, keys, settings, &mut budget)?;
         if budget == 0 {
             return Ok(Progress::More);
         }

@@ -16,6 +16,7 @@ use super::{
     clean::Clean,
     index::Totals,
     intake::{Command, Intake, Taken, Work},
+    keys::Keys,
     outbox::{self, Change},
     pending::Outcome,
     rooms::Rooms,
@@ -37,6 +38,14 @@ const URGENT_STEPS: usize = 64;
 /// Records looked at after a batch to take back space, besides two for each write of the batch.
 const TIDIED: usize = 64;
 
+/// What a change may use inside its transaction.
+struct Inside<'a> {
+    conn: &'a Connection,
+    rooms: &'a mut Rooms,
+    keys: &'a mut Keys,
+    settings: &'a Settings,
+}
+
 /// However the thread ends, waiting callers learn of it. The fields are dropped in this order.
 pub(super) struct Writer<T> {
     pub intake: Arc<Intake>,
@@ -44,6 +53,7 @@ pub(super) struct Writer<T> {
     pub settings: Settings,
     pub tail: T,
     pub rooms: Rooms,
+    pub keys: Keys,
     pub sweep: Sweep,
     pub clean: Clean,
     pub space: Space,
@@ -122,11 +132,12 @@ impl<T: FnMut(&[Committed])> Writer<T> {
             batch.into_iter().map(|command| (command.work, command.reply)).unzip();
         let announced = works.iter().filter(|work| matches!(work, Work::Announce(_))).count();
         let mut webhooks = Change::begin(&self.shared);
-        let done = self.transact(|conn, rooms, settings| {
+        let done = self.transact(|Inside { conn, rooms, keys, settings }| {
             let mut budget = 2 * works.len() + 256;
             let mut batch = Batch {
                 conn,
                 rooms,
+                keys,
                 settings,
                 webhooks: &mut webhooks,
                 budget: &mut budget,
@@ -200,9 +211,9 @@ impl<T: FnMut(&[Committed])> Writer<T> {
     fn sweep(&mut self, rows: usize) -> rusqlite::Result<Progress> {
         let mut sweep = std::mem::take(&mut self.sweep);
         let mut webhooks = Change::begin(&self.shared);
-        let progress = self.transact(|conn, rooms, settings| {
+        let progress = self.transact(|Inside { conn, rooms, keys, settings }| {
             webhooks.sweep(conn, settings)?;
-            sweep.step(conn, rooms, settings, rows)
+            sweep.step(conn, rooms, keys, settings, rows)
         });
         if progress.is_ok() {
             webhooks.commit(&self.shared);
@@ -231,7 +242,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
             return false;
         }
         let rows = if wanted { rows } else { 0 };
-        let done = self.transact(|conn, rooms, _| clean.step(conn, rooms, rows, urgent));
+        let done = self.transact(|it| clean.step(it.conn, it.rooms, rows, urgent));
         done.inspect(|_| self.clean = clean).unwrap_or(false)
     }
 
@@ -239,7 +250,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
     fn trim(&mut self, rows: usize) -> bool {
         let mut trim = std::mem::replace(&mut self.space.trim, Trim::new(0));
         let now = self.settings.clock.now_ms();
-        let trimmed = self.transact(|conn, rooms, _| trim.step(conn, rooms, now, rows));
+        let trimmed = self.transact(|it| trim.step(it.conn, it.rooms, now, rows));
         self.space.trim = trim;
         self.shared.trimmed.fetch_add(trimmed.as_ref().map_or(0, |trimmed| *trimmed), Relaxed);
         self.measure();
@@ -334,7 +345,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
     /// Runs `change` in one transaction. If it fails nothing is changed, on disk or in memory.
     fn transact<R>(
         &mut self,
-        change: impl FnOnce(&Connection, &mut Rooms, &Settings) -> rusqlite::Result<R>,
+        change: impl FnOnce(Inside<'_>) -> rusqlite::Result<R>,
     ) -> rusqlite::Result<R> {
         let failing = self.shared.is_failing();
         let mut conn = self.conn.lock();
@@ -344,14 +355,22 @@ impl<T: FnMut(&[Committed])> Writer<T> {
                 // A transaction that changes nothing would succeed on a full disk.
                 transaction.execute("UPDATE meta SET seed = seed", [])?;
             }
-            let result = change(&transaction, &mut self.rooms, &self.settings)?;
+            let result = change(Inside {
+                conn: &transaction,
+                rooms: &mut self.rooms,
+                keys: &mut self.keys,
+                settings: &self.settings,
+            })?;
             transaction.commit()?;
             Ok(result)
         });
-        // What is committed is in the index before anybody is told, and what is not never was.
-        match &result {
-            Ok(_) => self.rooms.commit(),
-            Err(_) => self.rooms.roll_back(),
+        // What is committed is in the indexes before anybody is told, and what is not never was.
+        if result.is_ok() {
+            self.rooms.commit();
+            self.keys.commit();
+        } else {
+            self.rooms.roll_back();
+            self.keys.roll_back();
         }
         if result.is_ok() && self.space.is_limited() {
             // Cannot fail where a transaction has just succeeded.
@@ -367,6 +386,7 @@ impl<T: FnMut(&[Committed])> Writer<T> {
                 let counts = self.rooms.counts();
                 shared.rooms.store(counts.stored, Relaxed);
                 shared.evictions.store(counts.evicted, Relaxed);
+                shared.key_bytes.store(self.keys.bytes() as u64, Relaxed);
             }
             Err(error) => {
                 shared.failures.fetch_add(1, Relaxed);

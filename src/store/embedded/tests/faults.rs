@@ -22,7 +22,7 @@ const WRITES: [(&str, &str); 12] = [
 
 impl World {
     /// Lets the `nth` such write from now on fail, and those after it.
-    fn fail(&self, write: &str, table: &str, nth: i64) {
+    pub(super) fn fail(&self, write: &str, table: &str, nth: i64) {
         self.store.with_writer(|conn| {
             conn.execute_batch(&format!(
                 "CREATE TEMP TABLE countdown (left INTEGER);
@@ -36,7 +36,7 @@ impl World {
         });
     }
 
-    fn heal(&self) {
+    pub(super) fn heal(&self) {
         self.store.with_writer(|conn| {
             conn.execute_batch("DROP TRIGGER fault; DROP TABLE countdown").unwrap();
         });

@@ -202,7 +202,7 @@ async fn a_newer_schema_is_refused_also_when_only_the_log_knows_of_it() {
     for path in [copy.path().join("roomcast.db"), file] {
         let before = fs::read(&path).unwrap();
         let error = refused(&path);
-        assert!(matches!(error, OpenError::Newer { found: 99, supported: 7, .. }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: 99, supported: 8, .. }), "{error}");
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 }

@@ -47,9 +47,10 @@ fn a_sweep_step_is_bounded_and_the_next_goes_on() {
     rooms.commit();
     let left =
         || conn.query_row("SELECT count(*) FROM receipts", [], |row| row.get::<_, i64>(0)).unwrap();
+    let mut keys = idempotency::load(conn).unwrap();
     let mut sweep = sweep::Sweep::default();
     let mut seen = vec![left()];
-    while sweep.step(conn, &mut rooms, &settings, 10).unwrap() == sweep::Progress::More {
+    while sweep.step(conn, &mut rooms, &mut keys, &settings, 10).unwrap() == sweep::Progress::More {
         rooms.commit();
         seen.push(left());
     }

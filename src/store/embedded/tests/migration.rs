@@ -3,7 +3,12 @@
 use std::fs;
 
 use super::{files::refused, *};
-use crate::store::{Stored, embedded::log::pack};
+use crate::store::{
+    Stored,
+    embedded::log::pack,
+    idempotency::{Before, Done},
+    tests::sender,
+};
 
 /// A file with the first version of the schema: two rooms, one of them emptied, and a queue.
 fn of_the_first_version(path: &Path) {
@@ -223,9 +228,48 @@ async fn a_file_that_is_half_moved_is_no_file_for_a_former_version() {
     conn.pragma_update(None, "user_version", 7).unwrap();
     assert_eq!(migrate::step(&mut conn).unwrap(), Some(30));
     // A former version refuses what has a greater number than its own.
-    conn.pragma_update(None, "user_version", 8).unwrap();
+    conn.pragma_update(None, "user_version", 9).unwrap();
     drop(conn);
     let error = refused(&path);
-    assert!(matches!(error, OpenError::Newer { found: 8, supported: 7, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 9, supported: 8, .. }), "{error}");
     assert!(error.to_string().contains("run the newer roomcast"), "{error}");
+}
+
+#[tokio::test]
+async fn keys_of_before_their_index_was_held_in_memory_are_kept() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("roomcast.db");
+    of_before_the_log(&path);
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch(include_str!("../migrations/7.sql")).unwrap();
+    conn.execute_batch(
+        "PRAGMA user_version = 7;
+         INSERT INTO idempotency_keys VALUES
+         (3, x'01010101010101010101010101010101', zeroblob(16), 77, 'first', 990000, NULL, NULL),
+         (7, x'02020202020202020202020202020202', zeroblob(16), 90000, NULL, 990000, NULL, NULL),
+         (9, x'03030303030303030303030303030303', zeroblob(16), 5, 'third', 995000, 'u:ann', 8);",
+    )
+    .unwrap();
+    drop(conn);
+    let mut world = World::at(Location::File(path));
+    world.reopen(|settings, _| settings.max_keys_per_sender = 1);
+    assert_eq!(world.rows("idempotency_keys"), 2, "a claim has ended with its process");
+    let once = |number: u8, sender| crate::store::Once {
+        key: [number; 16],
+        content: [0; 16],
+        sender,
+        answer: "now".into(),
+    };
+    let before = |number, answer: &str| Ok(Done::Before(Before { number, answer: answer.into() }));
+    assert_eq!(world.store.remember(once(1, None)).await, before(77, "first"));
+    assert_eq!(world.store.remember(once(3, Some(sender("ann")))).await, before(5, "third"));
+    assert_eq!(world.store.remember(once(2, None)).await, Ok(Done::Now(())));
+    assert_eq!(world.store.remember(once(4, Some(sender("ann")))).await, Ok(Done::Now(())));
+    assert_eq!(world.rows("idempotency_keys"), 3, "ann may have one");
+    assert_eq!(world.store.remember(once(1, None)).await, before(77, "first"));
+    let tables: i64 = world.store.with_writer(|conn| {
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE name LIKE '%old_keys%' OR name LIKE 'idempotency_keys_by%'";
+        conn.query_row(sql, [], |row| row.get(0)).unwrap()
+    });
+    assert_eq!(tables, 0);
 }

@@ -3,6 +3,7 @@
 mod failures;
 mod faults;
 mod files;
+mod keys;
 mod layout;
 mod log;
 mod migration;
