@@ -47,7 +47,12 @@ impl Stream {
 
     fn of(kind: &str, names: &[&str]) -> Self {
         // No name has a control character, so the parts cannot run into one another.
-        let text = names.iter().fold(kind.to_owned(), |text, name| text + "\0" + name);
+        let mut text = String::with_capacity(64);
+        text.push_str(kind);
+        for name in names {
+            text.push('\0');
+            text.push_str(name);
+        }
         let hash = digest(&SHA256, text.as_bytes());
         let mut first = [0; 8];
         first.copy_from_slice(&hash.as_ref()[..8]);
@@ -96,7 +101,7 @@ pub struct Announcement {
 pub struct WebhookMessage {
     /// Its position.
     pub position: Position,
-    /// The JSON text of the object, without its offset.
+    /// The JSON text of the object, without its offset; empty if it is damaged on the disk.
     pub json: Arc<str>,
     /// Its binary attachments.
     pub attachments: Vec<Bytes>,

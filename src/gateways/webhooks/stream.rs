@@ -64,7 +64,8 @@ impl Turn {
             }
             let (seq, id, at_ms) = (webhook.seq, webhook.id.clone(), webhook.at_ms);
             let Some(body) = body_of(webhook) else {
-                settled.failed = Some((seq, id, "its message cannot be written as JSON".into()));
+                settled.failed =
+                    Some((seq, id, "its message is damaged, or cannot be written as JSON".into()));
                 ended = Ended::More;
                 break;
             };

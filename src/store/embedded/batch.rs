@@ -66,7 +66,7 @@ impl Batch<'_> {
                 let seq =
                     queue::enqueue(conn, settings, expired_at, &user, sender.as_ref(), &entry)?;
                 if let (Ok(_), Some(webhook)) = (&seq, &webhook) {
-                    self.webhooks.insert_message(conn, settings, webhook, None)?;
+                    self.webhooks.insert_message(conn, self.rooms, settings, webhook, None)?;
                 }
                 if let (Ok(seq), Some(once)) = (&seq, &once) {
                     idempotency::remember(conn, self.keys, settings, once, *seq)?;
@@ -75,16 +75,16 @@ impl Batch<'_> {
             }
             Work::Confirm { user, up_to } => Ok(Ok(queue::confirm(conn, &user, up_to)?.into())),
             Work::Announce(announcement) => {
-                self.webhooks.announce(conn, settings, &announcement)?;
+                self.webhooks.announce(conn, self.rooms, settings, &announcement)?;
                 Ok(Ok(1.into()))
             }
             Work::Tell(webhook) => {
-                self.webhooks.insert_message(conn, settings, &webhook, None)?;
+                self.webhooks.insert_message(conn, self.rooms, settings, &webhook, None)?;
                 Ok(Ok(1.into()))
             }
             Work::Settle(settled) => Ok(Ok(self.webhooks.settle(conn, settings, &settled)?.into())),
             Work::Decide { failed, fate } => {
-                Ok(Ok(self.webhooks.decide(conn, settings, &failed, fate)?.into()))
+                Ok(Ok(self.webhooks.decide(conn, self.rooms, settings, &failed, fate)?.into()))
             }
             Work::Revoke(revoked) => {
                 let stored = revocations::revoke(conn, &revoked, settings.clock.now_ms())?;
@@ -130,7 +130,7 @@ impl Batch<'_> {
         let size = settings.history_size.max(1);
         let position = self.rooms.append(conn, room, &entry, &except, size, self.budget)?;
         if let Some(webhook) = &webhook {
-            self.webhooks.insert_message(conn, settings, webhook, Some((position, &entry)))?;
+            self.webhooks.insert_message(conn, self.rooms, settings, webhook, Some(position))?;
         }
         if let Some(once) = once {
             idempotency::remember(conn, self.keys, settings, once, position.offset)?;

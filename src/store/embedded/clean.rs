@@ -1,6 +1,8 @@
 //! Takes back the space of records that no room has any more: from the oldest end of the log, whose records are
 //! deleted once those that a room still has were copied to the newest end.
 //!
+//! A webhook that waits and whose message is in such a record gets a copy of it.
+//!
 //! A record is deleted in a later transaction than the one that copied it, so that a reader that has found its place
 //! in the index finds the record there, or finds that the index knows a newer place.
 
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::{held::bytes_in_log, index::Totals, log::sql, rooms::Rooms};
+use super::{held::bytes_in_log, index::Totals, log::sql, rooms::Rooms, webhook_content};
 
 /// The most bytes looked at in one step, and copied; one record may be larger.
 const LOOKED_AT: u64 = 500_000;
@@ -85,6 +87,7 @@ impl Clean {
             self.bytes = 0;
         }
         let mut copied = 0;
+        let webhooks_wait = webhook_content::are_waiting(conn)?;
         for old in oldest(conn, self.until, rows)? {
             if self.bytes >= LOOKED_AT || copied >= COPIED {
                 break;
@@ -101,6 +104,9 @@ impl Clean {
                 )?
                 .execute([sql(old.place), sql(place)])?;
                 copied += old.bytes;
+            }
+            if webhooks_wait {
+                copied += webhook_content::keep(conn, old.place)?;
             }
             self.until = old.place;
             self.bytes += old.bytes;

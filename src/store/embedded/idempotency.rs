@@ -246,11 +246,7 @@ pub(super) fn sweep(
          WHERE id <= (SELECT max(id) FROM (SELECT id FROM idempotency_keys ORDER BY id LIMIT ?3))
          AND CASE WHEN answer IS NULL THEN at + number <= ?1 ELSE at <= ?2 END
          RETURNING id, key, sender",
-        params![
-            now,
-            expired_at(now, Some(settings.idempotency_window)),
-            sql(*budget as u64)
-        ],
+        params![now, expired_at(now, Some(settings.idempotency_window)), sql(*budget as u64)],
     )?;
     *budget = budget.saturating_sub(removed);
     Ok(())

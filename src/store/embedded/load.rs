@@ -25,7 +25,7 @@ use crate::protocol::names::RoomName;
 /// What was read.
 pub(super) struct Loaded {
     pub index: Index,
-    /// The first place of the log that was never used.
+    /// The first place that no record and no webhook has or had.
     pub next_place: u64,
     /// The first number of a room that no record has.
     pub next_room: i64,
@@ -129,9 +129,12 @@ pub(super) fn load(conn: &Connection, epochs: Epochs) -> Result<Loaded, LoadErro
     let dropped: Option<i64> = conn
         .query_row("SELECT room FROM dropped ORDER BY room DESC LIMIT 1", [], |row| row.get(0))
         .optional()?;
+    // Webhooks have places, too (see outbox.rs).
+    let webhook: Option<i64> =
+        conn.query_row("SELECT max(seq) FROM webhooks", [], |row| row.get(0))?;
     Ok(Loaded {
         index: Index::new(state, ids),
-        next_place: last_place + 1,
+        next_place: last_place.max(webhook.unwrap_or(0).cast_unsigned()) + 1,
         next_room: last_room.max(dropped.unwrap_or(0)) + 1,
     })
 }

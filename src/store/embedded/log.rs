@@ -170,6 +170,32 @@ pub(super) fn read(
     offset: u64,
     place: u64,
 ) -> rusqlite::Result<Option<Stored>> {
+    let stored = with_record(conn, place, |record| {
+        if (record.room, record.offset) != (room, offset) {
+            return Ok(None);
+        }
+        Ok(Some(Stored {
+            offset,
+            entry: Entry {
+                id: record.id.to_owned(),
+                event: record.event.to_owned(),
+                json: record.json.into(),
+                attachments: record.attachments.map_or_else(Vec::new, unpack),
+                timestamp_ms: record.at,
+            },
+            except: except(record.left_out)?,
+            receipts: Vec::new(),
+        }))
+    });
+    stored.map(Option::flatten)
+}
+
+/// Reads the record in this place; `None` if there is none, or it is damaged.
+pub(super) fn with_record<T>(
+    conn: &Connection,
+    place: u64,
+    read: impl FnOnce(&Record<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
     conn.prepare_cached(
         "SELECT room, offset, first, at, checksum, id, event, left_out, attachments, json FROM log WHERE place = ?1",
     )?
@@ -185,21 +211,8 @@ pub(super) fn read(
             attachments: row.get_ref(8)?.as_blob_or_null()?,
             json: row.get_ref(9)?.as_str()?,
         };
-        if (record.room, record.offset) != (room, offset) || row.get::<_, i64>(4)? != record.checksum() {
-            return Ok(None);
-        }
-        Ok(Some(Stored {
-            offset,
-            entry: Entry {
-                id: record.id.to_owned(),
-                event: record.event.to_owned(),
-                json: record.json.into(),
-                attachments: record.attachments.map_or_else(Vec::new, unpack),
-                timestamp_ms: record.at,
-            },
-            except: except(record.left_out)?,
-            receipts: Vec::new(),
-        }))
+        let is_sound = row.get::<_, i64>(4)? == record.checksum();
+        is_sound.then(|| read(&record)).transpose()
     })
     .optional()
     .map(Option::flatten)

@@ -49,7 +49,9 @@ mod space;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod told;
 mod trim;
+mod webhook_content;
 mod writer;
 
 use std::{
@@ -326,7 +328,7 @@ impl Embedded {
     }
 
     pub(super) async fn webhook_facts(&self) -> Result<Vec<Fact>, StoreError> {
-        self.readers.run(outbox::facts).await
+        self.readers.run(told::facts).await
     }
 
     pub(super) fn confirm(&self, user: UserId, up_to: u64) -> Answer {

@@ -1,28 +1,31 @@
 //! The outbox: webhooks, written in the transaction of what they tell of.
 //!
+//! A room message's webhook has the place of its message in the log, and the content stays there: it is copied into the
+//! outbox only when its record is about to be deleted ([`keep`]), or the webhook is given up. All other webhooks have
+//! places of their own, so that the places are the order.
+//!
 //! It holds at most [`Settings::webhook_limit`]: beyond that the oldest announcement makes way. Messages never
 //! do; what is too old is given up ([`sweep`]).
 
 use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Notify;
 
 use super::{
-    log::{pack, sql, unpack},
+    log::{sql, unpack},
     reader::within,
+    rooms::Rooms,
     shared::Shared,
-    types::{Entry, RoomKey, Settings},
+    told,
+    types::Settings,
+    webhook_content::{Content, damaged, in_log, keep},
 };
 use crate::{
-    protocol::{
-        epoch::Epoch,
-        names::{RoomName, UserId},
-        position::Position,
-    },
+    protocol::{epoch::Epoch, position::Position},
     store::webhook::{
-        Announcement, FAILED_KEPT, Fact, FailedPlace, FailedWebhook, Fate, Settled, StoredWebhook,
+        Announcement, FAILED_KEPT, FailedPlace, FailedWebhook, Fate, Settled, StoredWebhook,
         Stream, TOO_OLD, Webhook, WebhookMessage,
     },
 };
@@ -41,6 +44,15 @@ pub(super) struct Change {
     streams: HashSet<Stream>,
     dropped: u64,
     failed: u64,
+}
+
+/// A webhook's place in the outbox.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    place: u64,
+    droppable: bool,
+    /// That of the room message which lies in the log in the same place.
+    position: Option<Position>,
 }
 
 /// What the store's handles see of the outbox.
@@ -83,29 +95,38 @@ impl Change {
         }
     }
 
-    /// Stores a webhook of a message; `room_message` is the one that it tells of, if that is in a room's log.
+    /// Stores a webhook of a message. If that was appended to its room's log just now, `position` is where.
     pub(super) fn insert_message(
         &mut self,
         conn: &Connection,
+        rooms: &mut Rooms,
         settings: &Settings,
         webhook: &Webhook,
-        room_message: Option<(Position, &Entry)>,
+        position: Option<Position>,
     ) -> rusqlite::Result<()> {
-        self.insert(conn, settings, webhook, false, room_message)
+        let place = match position {
+            Some(_) => rooms.newest_place(),
+            None => rooms.place_for_webhook(),
+        };
+        self.insert(conn, settings, webhook, Row { place, droppable: false, position })
     }
 
     /// Stores an announcement.
     pub(super) fn announce(
         &mut self,
         conn: &Connection,
+        rooms: &mut Rooms,
         settings: &Settings,
         announcement: &Announcement,
     ) -> rusqlite::Result<()> {
         if let Some((fact, holds)) = &announcement.fact {
-            note(conn, fact, *holds)?;
+            told::note(conn, fact, *holds)?;
         }
         match &announcement.webhook {
-            Some(webhook) => self.insert(conn, settings, webhook, true, None),
+            Some(webhook) => {
+                let place = rooms.place_for_webhook();
+                self.insert(conn, settings, webhook, Row { place, droppable: true, position: None })
+            }
             None => Ok(()),
         }
     }
@@ -115,23 +136,21 @@ impl Change {
         conn: &Connection,
         settings: &Settings,
         webhook: &Webhook,
-        droppable: bool,
-        message: Option<(Position, &Entry)>,
+        row: Row,
     ) -> rusqlite::Result<()> {
         conn.prepare_cached(
-            "INSERT INTO webhooks (stream, droppable, at, id, json, offset, epoch, data, attachments)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO webhooks (seq, stream, droppable, at, id, json, offset, epoch)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
+            sql(row.place),
             webhook.stream.0,
-            droppable,
+            row.droppable,
             webhook.at_ms,
             webhook.id,
             webhook.json,
-            message.map(|(position, _)| sql(position.offset)),
-            message.map(|(position, _)| position.epoch.0.cast_signed()),
-            message.map(|(_, entry)| &*entry.json),
-            message.and_then(|(_, entry)| pack(&entry.attachments)),
+            row.position.map(|position| sql(position.offset)),
+            row.position.map(|position| position.epoch.0.cast_signed()),
         ])?;
         self.pending += 1;
         self.streams.insert(webhook.stream);
@@ -163,7 +182,7 @@ impl Change {
     ) -> rusqlite::Result<u64> {
         let mut removed = 0;
         for (seq, id) in &settled.delivered {
-            // A place is used again after the newest was removed; the id tells them apart.
+            // After a restart a place may be used again; the id tells them apart.
             removed += conn
                 .prepare_cached("DELETE FROM webhooks WHERE seq = ?1 AND id = ?2")?
                 .execute(params![sql(*seq), id])? as u64;
@@ -187,6 +206,7 @@ impl Change {
     pub(super) fn decide(
         &mut self,
         conn: &Connection,
+        rooms: &mut Rooms,
         settings: &Settings,
         failed: &[(FailedPlace, String)],
         fate: Fate,
@@ -197,11 +217,19 @@ impl Change {
             if fate == Fate::Retried {
                 let stream = conn
                     .prepare_cached(&format!(
-                        "INSERT INTO webhooks ({COLUMNS})
-                         SELECT stream, droppable, ?3, id, json, offset, epoch, data, attachments
+                        "INSERT INTO webhooks (seq, {COLUMNS})
+                         SELECT ?4, stream, droppable, ?3, id, json, offset, epoch, data, attachments
                          FROM failed_webhooks WHERE seq = ?1 AND id = ?2 RETURNING stream"
                     ))?
-                    .query_row(params![place, id, settings.clock.now_ms()], |row| row.get(0))
+                    .query_row(
+                        params![
+                            place,
+                            id,
+                            settings.clock.now_ms(),
+                            sql(rooms.place_for_webhook())
+                        ],
+                        |row| row.get(0),
+                    )
                     .optional()?;
                 self.pending += u64::from(stream.is_some());
                 self.streams.extend(stream.map(Stream));
@@ -240,6 +268,7 @@ impl Change {
 
 /// Keeps a webhook among those that were given up. As many of them are kept as may wait.
 fn fail(conn: &Connection, settings: &Settings, seq: i64, error: &str) -> rusqlite::Result<()> {
+    keep(conn, seq.cast_unsigned())?;
     conn.prepare_cached(&format!(
         "INSERT INTO failed_webhooks ({COLUMNS}, failed_at, error)
          SELECT {COLUMNS}, ?2, ?3 FROM webhooks WHERE seq = ?1"
@@ -252,41 +281,6 @@ fn fail(conn: &Connection, settings: &Settings, seq: i64, error: &str) -> rusqli
     )?
     .execute([sql(settings.webhook_limit)])?;
     Ok(())
-}
-
-/// Notes that a fact begins to hold, or ends.
-fn note(conn: &Connection, fact: &Fact, holds: bool) -> rusqlite::Result<()> {
-    let (kind, place, name) = match fact {
-        Fact::Node(node) => (0, "", node.as_str()),
-        Fact::User(user) => (1, "", user.as_str()),
-        Fact::Room(room) => (2, &*room.namespace, room.room.as_str()),
-    };
-    let statement = if holds {
-        "INSERT OR IGNORE INTO told VALUES (?1, ?2, ?3)"
-    } else {
-        "DELETE FROM told WHERE kind = ?1 AND place = ?2 AND name = ?3"
-    };
-    conn.prepare_cached(statement)?.execute(params![kind, place, name])?;
-    Ok(())
-}
-
-/// The facts that the backend was told to hold.
-pub(super) fn facts(conn: &Connection) -> rusqlite::Result<Vec<Fact>> {
-    let mut statement = conn.prepare("SELECT kind, place, name FROM told ORDER BY kind")?;
-    let mut rows = statement.query([])?;
-    let mut facts = Vec::new();
-    while let Some(row) = rows.next()? {
-        let name = row.get_ref(2)?.as_str()?;
-        facts.extend(match row.get(0)? {
-            0 => Some(Fact::Node(name.to_owned())),
-            1 => UserId::parse(name).ok().map(Fact::User),
-            _ => {
-                let namespace = row.get_ref(1)?.as_str()?.into();
-                RoomName::parse(name).ok().map(|room| Fact::Room(RoomKey { namespace, room }))
-            }
-        });
-    }
-    Ok(facts)
 }
 
 /// The streams in which something waits.
@@ -309,7 +303,7 @@ pub(super) fn page(
     )?;
     let rows = statement.query(params![stream.0, sql(limit as u64)])?;
     within(rows, max_bytes, |row| {
-        let webhook = stored(row)?;
+        let webhook = stored(row, |place| in_log(conn, place))?;
         Ok((webhook.size(), webhook))
     })
 }
@@ -327,7 +321,7 @@ pub(super) fn failed(
     )?;
     let rows = statement.query(params![sql(after.0), sql(limit as u64)])?;
     within(rows, max_bytes, |row| {
-        let webhook = stored(row)?;
+        let webhook = stored(row, |_| Ok(damaged()))?;
         let failed = FailedWebhook {
             place: FailedPlace(webhook.seq, 0),
             failed_at_ms: row.get(8)?,
@@ -357,25 +351,28 @@ pub(super) fn count_failed(conn: &Connection) -> rusqlite::Result<u64> {
         .map(i64::cast_unsigned)
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<StoredWebhook> {
-    let message = match (row.get::<_, Option<i64>>(4)?, row.get_ref(6)?.as_str_or_null()?) {
-        (Some(offset), Some(json)) => {
+/// Reads a webhook. `in_log` reads what it tells of, if that was not copied.
+fn stored(
+    row: &rusqlite::Row<'_>,
+    in_log: impl FnOnce(u64) -> rusqlite::Result<Content>,
+) -> rusqlite::Result<StoredWebhook> {
+    let seq = row.get::<_, i64>(0)?.cast_unsigned();
+    let message = match row.get::<_, Option<i64>>(4)? {
+        None => None,
+        Some(offset) => {
             let epoch = Epoch(row.get::<_, i64>(5)?.cast_unsigned());
-            Some(WebhookMessage {
-                position: Position { offset: offset.cast_unsigned(), epoch },
-                json: json.into(),
-                attachments: row.get_ref(7)?.as_blob_or_null()?.map_or_else(Vec::new, unpack),
-            })
+            let (json, attachments) = match row.get_ref(6)?.as_str_or_null()? {
+                Some(json) => {
+                    let packed = row.get_ref(7)?.as_blob_or_null()?;
+                    (json.into(), packed.map_or_else(Vec::new, unpack))
+                }
+                None => in_log(seq)?,
+            };
+            let position = Position { offset: offset.cast_unsigned(), epoch };
+            Some(WebhookMessage { position, json, attachments })
         }
-        _ => None,
     };
-    Ok(StoredWebhook {
-        seq: row.get::<_, i64>(0)?.cast_unsigned(),
-        id: row.get(1)?,
-        at_ms: row.get(2)?,
-        json: row.get(3)?,
-        message,
-    })
+    Ok(StoredWebhook { seq, id: row.get(1)?, at_ms: row.get(2)?, json: row.get(3)?, message })
 }
 
 /// How many webhooks wait.

@@ -290,6 +290,16 @@ impl Rooms {
         place
     }
 
+    /// The place in the log of the message that was appended just now.
+    pub(super) fn newest_place(&self) -> u64 {
+        self.counts.next_place - 1
+    }
+
+    /// A place for a webhook that is of no message in the log. Nothing will lie there.
+    pub(super) fn place_for_webhook(&mut self) -> u64 {
+        self.next_place(0)
+    }
+
     /// Notes that `bytes` were deleted from the log.
     pub(super) fn deleted(&mut self, bytes: u64) {
         self.change.deleted += bytes;

@@ -7,6 +7,7 @@ mod keys;
 mod layout;
 mod log;
 mod migration;
+mod outbox;
 mod space;
 
 use std::{path::Path, sync::atomic::AtomicI64};
