@@ -1,6 +1,10 @@
 //! The delivery, to an endpoint of the test's and by a clock that runs as fast as the test.
 
-use std::{pin::Pin, time::Duration};
+use std::{
+    pin::Pin,
+    sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -8,8 +12,11 @@ use tokio::sync::mpsc;
 use super::{endpoint::Outcome, *};
 use crate::{
     config::StoreUrl,
-    protocol::names::UserId,
-    store::{Announcement, Settings, Webhook},
+    protocol::{
+        audience::Except,
+        names::{RoomName, UserId},
+    },
+    store::{Announcement, Append, Entry, FailedPlace, Fate, RoomKey, Settings, Webhook},
 };
 
 /// A try: when it came, and which webhook it was.
@@ -185,4 +192,118 @@ async fn an_endpoint_that_is_gone_gets_nothing_until_a_restart() {
     ids.sort_unstable();
     assert_eq!(ids, ["1", "2"]);
     world.emptied().await;
+}
+
+/// What was posted: when, in milliseconds, the webhook's id, and its body.
+type Posted = (i64, String, String);
+
+/// An endpoint that is broken until it is mended.
+struct Broken {
+    posted: mpsc::UnboundedSender<Posted>,
+    is_mended: Arc<AtomicBool>,
+}
+
+impl Post for Broken {
+    fn post<'a>(
+        &'a self,
+        id: &'a str,
+        now: i64,
+        body: String,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+        let _over = self.posted.send((now, id.to_owned(), body));
+        let outcome = if self.is_mended.load(SeqCst) { Outcome::Delivered } else { failed(None) };
+        Box::pin(std::future::ready(outcome))
+    }
+}
+
+/// The tries follow the schedule, which begins with the first of them.
+fn assert_on_schedule(tries: &[Posted]) {
+    let delays = [5.0, 30.0, 120.0, 600.0, 3_600.0];
+    for (at, pair) in tries.windows(2).enumerate() {
+        let gap = Duration::from_millis(u64::try_from(pair[1].0 - pair[0].0).unwrap());
+        let delay = delays.get(at).copied().unwrap_or(21_600.0);
+        assert!((delay..delay * 1.25 + 1.0).contains(&gap.as_secs_f64()), "{at}: {gap:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_tried_for_three_days_whatever_restarts_and_again_by_hand() {
+    const HOUR: i64 = 3_600_000;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("roomcast.db");
+    let begun = Instant::now();
+    // The store's threads do not see the clock of the test, and are told.
+    let told = Arc::new(AtomicI64::new(0));
+    let clock = Clock::from_fn(move || i64::try_from(begun.elapsed().as_millis()).unwrap());
+    let (posted, mut tries) = mpsc::unbounded_channel();
+    let is_mended = Arc::<AtomicBool>::default();
+    let endpoint = Arc::new(Broken { posted, is_mended: is_mended.clone() });
+    let open = || {
+        let config = Config { store_url: StoreUrl::Sqlite(path.clone()), ..Config::default() };
+        let told = told.clone();
+        let clock = Clock::from_fn(move || told.load(SeqCst));
+        Store::open(Settings { clock, ..Settings::of(&config) }, |_| {}, |_| false).unwrap()
+    };
+    let deliver = |store: &Store| {
+        Deliverer::to(endpoint.clone(), store.clone(), None, clock.clone(), Arc::default())
+    };
+
+    let store = open();
+    let room = RoomKey { namespace: "/".into(), room: RoomName::parse("r").unwrap() };
+    let json = r#"{"type":"message.created","data":{"room":"r""#.to_owned();
+    let stream = Stream::of_room(&room);
+    let webhook = Webhook { id: "msg_1".to_owned(), stream, at_ms: 0, json };
+    let entry = Entry {
+        id: "m".to_owned(),
+        event: "e".to_owned(),
+        json: r#"{"text":"x"}"#.into(),
+        attachments: Vec::new(),
+        timestamp_ms: 0,
+    };
+    let append =
+        Append { room, entry, except: Except::nobody(), sender: None, webhook: Some(webhook) };
+    let position = store.append(append).await.unwrap();
+    let deliverer = deliver(&store);
+    let mut before = Vec::<Posted>::new();
+    while before.last().is_none_or(|(at, ..)| *at < 20 * HOUR) {
+        before.push(tries.recv().await.unwrap());
+    }
+    assert_on_schedule(&before);
+    deliverer.stop().await;
+    store.close().await;
+    drop(store);
+
+    // It is tried at once, and the schedule begins anew; the three days do not.
+    let store = open();
+    let restarted = clock.now_ms();
+    let deliverer = deliver(&store);
+    let mut after = vec![tries.recv().await.unwrap()];
+    assert!(after[0].0 - restarted < 1_000, "{restarted} {:?}", after[0]);
+    while store.failed_webhook_count().await.unwrap() == 0 {
+        if let Ok(Some(tried)) = tokio::time::timeout(Duration::from_hours(8), tries.recv()).await {
+            after.push(tried);
+        }
+    }
+    assert_on_schedule(&after);
+    let at = |nth: usize| after.iter().rev().nth(nth).unwrap().0;
+    assert!(at(1) < 72 * HOUR && at(0) >= 72 * HOUR, "{} {}", at(1), at(0));
+    let body = format!(
+        r#"{{"type":"message.created","data":{{"room":"r","offset":1,"epoch":"{}","data":{{"text":"x","offset":1}}}}}}"#,
+        position.epoch
+    );
+    for (_, id, found) in before.iter().chain(&after) {
+        assert_eq!((id.as_str(), found), ("msg_1", &body));
+    }
+
+    is_mended.store(true, SeqCst);
+    told.store(clock.now_ms(), SeqCst);
+    let failed = store.failed_webhook_ids(FailedPlace::default(), 10).await.unwrap();
+    assert_eq!(store.decide_webhooks(failed, Fate::Retried).await, Ok(1));
+    let (_, id, found) = tries.recv().await.unwrap();
+    assert_eq!((id.as_str(), found), ("msg_1", body));
+    while store.stats().webhooks > 0 {
+        tokio::task::yield_now().await;
+    }
+    deliverer.stop().await;
+    assert!(tries.try_recv().is_err());
 }

@@ -5,4 +5,5 @@ mod failed;
 mod failures;
 mod nodes;
 mod receiver;
+mod slow;
 mod types;

@@ -12,7 +12,11 @@ use parking_lot::Mutex;
 use roomcast::config::Config;
 use serde_json::Value;
 use standardwebhooks::Webhook;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
 
 use crate::support::TestServer;
 
@@ -54,13 +58,15 @@ impl Received {
 }
 
 /// What the endpoint answers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Reply {
     Status(u16),
     /// 429 with `Retry-After`.
     Later(u64),
     /// To somewhere else.
     Redirect,
+    /// 204, with the next permit.
+    When(Arc<Semaphore>),
     /// Nothing at all.
     Hang,
 }
@@ -226,6 +232,10 @@ async fn take(State(shared): State<Shared>, headers: HeaderMap, text: String) ->
         Reply::Redirect => {
             let to = [(axum::http::header::LOCATION, "/elsewhere")];
             (StatusCode::TEMPORARY_REDIRECT, to).into_response()
+        }
+        Reply::When(permitted) => {
+            permitted.acquire().await.unwrap().forget();
+            StatusCode::NO_CONTENT.into_response()
         }
         Reply::Hang => std::future::pending().await,
     }
