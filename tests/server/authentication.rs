@@ -138,7 +138,7 @@ async fn a_bad_token_is_refused_with_its_reason() {
         (but("sub", json!(null)), "token names no user: it needs a claim `sub` (or `id`)"),
         (
             but("rooms", json!(7)),
-            "token claim `rooms` must be a string or an array of strings, or an object of these named join, read and send",
+            "token claim `rooms` must be a string or an array of strings, or an object with such values in join, read and send",
         ),
         (
             "garbage".into(),

@@ -138,7 +138,7 @@ async fn each_wrong_claim_is_named() {
         (
             "rooms",
             json!({"a": 1}),
-            "token claim `rooms` must be a string or an array of strings, or an object of these named join, read and send",
+            "token claim `rooms` must be a string or an array of strings, or an object with such values in join, read and send",
         ),
     ] {
         let mut claims = good.clone();

@@ -115,7 +115,7 @@ impl Connection {
 
     /// Disconnects a client that floods, after telling it why.
     fn disconnect_flooder(&self, client: &Arc<Client>, name: &str, ack: Option<i64>) {
-        const MESSAGE: &str = "too many events, also after refusals: disconnecting";
+        const MESSAGE: &str = "too many events, also after refusals: disconnected";
         let address = client.address.map(tracing::field::display);
         tracing::info!(client = %client.id, address, "flooding: disconnecting");
         self.app.metrics.flooded();
