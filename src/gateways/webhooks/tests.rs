@@ -197,13 +197,13 @@ async fn an_endpoint_that_is_gone_gets_nothing_until_a_restart() {
 /// What was posted: when, in milliseconds, the webhook's id, and its body.
 type Posted = (i64, String, String);
 
-/// An endpoint that is broken until it is mended.
-struct Broken {
+/// An endpoint that fails until it is fixed.
+struct Failing {
     posted: mpsc::UnboundedSender<Posted>,
-    is_mended: Arc<AtomicBool>,
+    is_fixed: Arc<AtomicBool>,
 }
 
-impl Post for Broken {
+impl Post for Failing {
     fn post<'a>(
         &'a self,
         id: &'a str,
@@ -211,7 +211,7 @@ impl Post for Broken {
         body: String,
     ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
         let _over = self.posted.send((now, id.to_owned(), body));
-        let outcome = if self.is_mended.load(SeqCst) { Outcome::Delivered } else { failed(None) };
+        let outcome = if self.is_fixed.load(SeqCst) { Outcome::Delivered } else { failed(None) };
         Box::pin(std::future::ready(outcome))
     }
 }
@@ -236,8 +236,8 @@ async fn a_message_is_tried_for_three_days_whatever_restarts_and_again_by_hand()
     let told = Arc::new(AtomicI64::new(0));
     let clock = Clock::from_fn(move || i64::try_from(begun.elapsed().as_millis()).unwrap());
     let (posted, mut tries) = mpsc::unbounded_channel();
-    let is_mended = Arc::<AtomicBool>::default();
-    let endpoint = Arc::new(Broken { posted, is_mended: is_mended.clone() });
+    let is_fixed = Arc::<AtomicBool>::default();
+    let endpoint = Arc::new(Failing { posted, is_fixed: is_fixed.clone() });
     let open = || {
         let config = Config { store_url: StoreUrl::Sqlite(path.clone()), ..Config::default() };
         let told = told.clone();
@@ -295,7 +295,7 @@ async fn a_message_is_tried_for_three_days_whatever_restarts_and_again_by_hand()
         assert_eq!((id.as_str(), found), ("msg_1", &body));
     }
 
-    is_mended.store(true, SeqCst);
+    is_fixed.store(true, SeqCst);
     told.store(clock.now_ms(), SeqCst);
     let failed = store.failed_webhook_ids(FailedPlace::default(), 10).await.unwrap();
     assert_eq!(store.decide_webhooks(failed, Fate::Retried).await, Ok(1));
