@@ -254,8 +254,9 @@ impl Checking<'_> {
             if !is_told && self.may_be_anothers(stream, place, joined.offset) {
                 let run = stream.split();
                 self.runs.push(run);
-                stream.run.last = joined.offset;
             }
+            // It may have been left out of all that came up to there.
+            stream.run.last = stream.run.last.max(joined.offset);
             stream.run.epoch = Some(joined.epoch.clone()).filter(|_| joined.offset > 0);
             return;
         }

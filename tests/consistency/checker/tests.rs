@@ -199,6 +199,21 @@ fn offsets_may_go_on_in_another_epoch_whose_beginning_a_member_is_left_out_of() 
 }
 
 #[test]
+fn who_asked_again_after_being_left_out_may_go_on_in_another_epoch() {
+    let story = || {
+        let story = Story::begin().joins(1, (0, "E")).joins(2, (0, "E"));
+        let story = story.sends(1, "a", Some(1)).answered(1, "a", Ok(1)).gets(2, &[(1, "a")]);
+        story.joins(1, (1, "E")).joins(2, (1, "E"))
+    };
+    let all_get = |story: Story| story.says(0, "b", 1).gets(1, &[(1, "b")]).gets(2, &[(1, "b")]);
+    let lost = all_get(story().loses());
+    lost.joins(1, (1, "F")).joins(2, (1, "F")).ends("F", &[(1, "b")]).breaks(&[]);
+    // Nothing was lost: what it is told to have reached does not come once more.
+    let kept = story().gets(1, &[(1, "a")]).ends("E", &[(1, "a")]);
+    kept.breaks(&["left out", "twice"]);
+}
+
+#[test]
 fn what_was_lost_with_its_epoch_is_not_missed_and_what_came_after_is() {
     sent()
         .gets(1, ABC)
