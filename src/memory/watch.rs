@@ -39,8 +39,12 @@ const GIVE_BACK: Duration = Duration::from_secs(10);
 const GIVE_BACK_NEAR: Duration = Duration::from_secs(1);
 
 /// The allocator is asked to give memory back once the process has so much more than is held for connections
-/// than it had after the last time.
+/// than it has had at the least, and once more if that has grown by as much again.
 const KEPT: u64 = 32_000_000;
+
+/// It is asked once more, too, if the process has become smaller by so much since: then other work is over, and
+/// what it had used lies between what is still needed.
+const SMALLER: u64 = 16_000_000;
 
 /// Watches over the process's memory until the last handle to `memory` is gone. If the system does not tell
 /// what the process uses, the sum of the accounts is used.
@@ -80,8 +84,10 @@ struct Watch {
     last: Option<(Instant, u64)>,
     /// When memory that can be given back was looked for last.
     looked: Option<Instant>,
-    /// The least that the process had since then beyond what was held for connections.
-    kept: Option<u64>,
+    /// The least that the process has had beyond what was held for connections.
+    least: Option<u64>,
+    /// What the process had when the allocator was asked last, and the part of it beyond what was held.
+    asked: Option<(u64, u64)>,
 }
 
 impl Watch {
@@ -93,10 +99,15 @@ impl Watch {
         }
         self.looked = Some(now);
         let kept = used.saturating_sub(memory.totals().all as u64);
-        let least = self.kept.map_or(kept, |least| least.min(kept));
-        let is_due = kept >= least + KEPT;
-        // Asked once, the rest is taken for what the process needs; the next look corrects it downwards.
-        self.kept = Some(if is_due { kept } else { least });
+        let least = self.least.map_or(kept, |least| least.min(kept));
+        self.least = Some(least);
+        let has_changed = self.asked.is_none_or(|(used_then, kept_then)| {
+            kept >= kept_then + KEPT || used + SMALLER <= used_then
+        });
+        let is_due = kept >= least + KEPT && has_changed;
+        if is_due {
+            self.asked = Some((used, kept));
+        }
         is_due
     }
 
@@ -258,6 +269,23 @@ mod tests {
         assert!(!looks(90));
         assert!(looks(115));
         assert!(!watch.keeps_too_much(&memory, 900 * MB, now), "not at once again");
+    }
+
+    #[test]
+    fn what_could_not_be_given_back_under_load_is_given_back_after_it() {
+        let memory = Memory::new(Limits { outgoing: 0, incoming: 0, process: 1000 * MB });
+        let (mut watch, mut now) = (Watch::default(), Instant::now());
+        let mut looks = |used: u64| {
+            now += GIVE_BACK;
+            watch.keeps_too_much(&memory, used * MB, now)
+        };
+        assert!(!looks(34), "what it starts with");
+        let holder = Holder::of(&memory, 70_000_000);
+        assert!(looks(205), "135 MB that no connection holds");
+        assert!(!looks(200), "they are in use");
+        drop(holder);
+        assert!(looks(163), "their use is over");
+        assert!(!looks(163), "once");
     }
 
     #[test]
