@@ -41,10 +41,10 @@ impl NamedRoom {
 /// Parses a field's value as a name.
 pub(super) fn named<T>(
     field: &str,
-    value: &RawValue,
+    json: &str,
     parse: impl FnOnce(&str) -> Result<T, NameError>,
 ) -> Result<T, Refusal> {
-    let Some(text) = text_or_number(value) else {
+    let Some(text) = text_or_number(json) else {
         return Err(Refusal::invalid(format!("{field} must be a string or a number")));
     };
     parse(&text).map_err(|error| Refusal::invalid(format!("{field} {error}")))
@@ -68,7 +68,7 @@ pub(super) fn room_if_any(object: &Object<'_>) -> Result<Option<NamedRoom>, Refu
             None => Ok(None),
         };
     };
-    let name = named(field, value, |text| match field {
+    let name = named(field, value.get(), |text| match field {
         "resourceId" if text.is_empty() => Err(NameError::Empty),
         "resourceId" => RoomName::parse(&format!("resource:{text}")),
         _ => RoomName::parse(text),
@@ -100,22 +100,22 @@ pub(super) fn room_in(object: &Object<'_>) -> Result<NamedRoom, Refusal> {
 
 /// The room to join or leave: the argument may itself be the name.
 pub(super) fn room_or_name<'a>(
-    incoming: &Incoming<'a>,
-) -> Result<(NamedRoom, Option<Object<'a>>), Refusal> {
+    incoming: &'a Incoming<'_>,
+) -> Result<(NamedRoom, Option<&'a Object<'a>>), Refusal> {
     let missing = |message: &'static str| Refusal::new(Code::NoRoom, message);
     if let Some(object) = incoming.object_if_any()? {
-        let room = room_if_any(&object)?;
+        let room = room_if_any(object)?;
         let none = "no room specified: give roomName, roomId, room or resourceId";
         return Ok((room.ok_or_else(|| missing(none))?, Some(object)));
     }
     let argument = incoming.argument();
-    if argument.get() == "null" {
+    if argument == "null" {
         return Err(missing(
             "no room specified: give its name, or an object with roomName, roomId, room or resourceId",
         ));
     }
     let name = named("the room", argument, RoomName::parse)?;
-    Ok((NamedRoom { name, field: None, value: argument.get().into() }, None))
+    Ok((NamedRoom { name, field: None, value: argument.into() }, None))
 }
 
 /// Parses a field's value as an integer from `min` to `max`.
@@ -130,10 +130,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::protocol::payload::Argument;
 
     fn room(argument: &str) -> (String, Option<&'static str>, String) {
         let argument = RawValue::from_string(argument.to_owned()).unwrap();
-        let incoming = Incoming::new("join-room", Some(&argument), Arc::default());
+        let argument = Some(Argument::of(&argument));
+        let incoming = Incoming::new("join-room", argument, Arc::default());
         let (room, _) = room_or_name(&incoming).unwrap();
         (room.name.to_string(), room.field, room.value.to_string())
     }

@@ -84,7 +84,7 @@ impl Event for Authenticate {
             return Ok(Self { user, token: None });
         };
         let user = match object.get("userId") {
-            Some(user) => Some(named("userId", user, UserId::parse)?),
+            Some(user) => Some(named("userId", user.get(), UserId::parse)?),
             None => None,
         };
         let token = match object.get("token") {

@@ -10,7 +10,7 @@ use super::{context::Context, schema::Schemas};
 use crate::{
     hub::Client,
     protocol::{
-        payload::{Object, Payload},
+        payload::{Argument, Object, Payload},
         refusal::{Code, Refusal},
     },
 };
@@ -194,8 +194,7 @@ pub struct Caller {
 /// An event as it arrived.
 pub struct Incoming<'a> {
     name: &'a str,
-    /// The first argument, in JSON.
-    argument: &'a RawValue,
+    argument: Argument<'a>,
     /// The attachments that its placeholders refer to.
     attachments: Arc<[Bytes]>,
     /// The argument that the client sent, where the application's backend has put another in its place.
@@ -204,8 +203,8 @@ pub struct Incoming<'a> {
 
 impl<'a> Incoming<'a> {
     /// An event with this first argument; a missing one counts as `null`.
-    pub fn new(name: &'a str, argument: Option<&'a RawValue>, attachments: Arc<[Bytes]>) -> Self {
-        Self { name, argument: argument.unwrap_or(RawValue::NULL), attachments, origin: None }
+    pub fn new(name: &'a str, argument: Option<Argument<'a>>, attachments: Arc<[Bytes]>) -> Self {
+        Self { name, argument: argument.unwrap_or(Argument::NULL), attachments, origin: None }
     }
 
     /// The same in the place of what the client sent.
@@ -225,13 +224,13 @@ impl<'a> Incoming<'a> {
     }
 
     /// The argument, in JSON.
-    pub(super) fn argument(&self) -> &'a RawValue {
-        self.argument
+    pub(super) fn argument(&self) -> &'a str {
+        self.argument.text()
     }
 
     /// The argument with its attachments.
     pub(super) fn payload(&self) -> Result<Payload, Refusal> {
-        self.payload_of(self.argument)
+        Payload::of_argument(&self.argument, self.attachments.clone())
     }
 
     /// The argument, which is this object, without one of its fields.
@@ -252,8 +251,8 @@ impl<'a> Incoming<'a> {
     ///
     /// A placeholder of an attachment is refused: receivers replace it by the attachment's bytes, and would
     /// lose every field that the server adds.
-    pub(super) fn object_if_any(&self) -> Result<Option<Object<'a>>, Refusal> {
-        match Object::parse(self.argument.get()) {
+    pub(super) fn object_if_any(&self) -> Result<Option<&Object<'a>>, Refusal> {
+        match self.argument.object() {
             Some(object) if object.is_placeholder() => Err(Refusal::invalid(
                 "the payload must be an object and not itself binary: put the attachment into one of its fields",
             )),
@@ -262,7 +261,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// The argument, which must be an object.
-    pub(super) fn object(&self) -> Result<Object<'a>, Refusal> {
+    pub(super) fn object(&self) -> Result<&Object<'a>, Refusal> {
         self.object_if_any()?.ok_or_else(|| Refusal::invalid("the payload must be an object"))
     }
 }

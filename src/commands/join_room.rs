@@ -88,7 +88,7 @@ impl Event for Join {
             Some((object, offset)) => {
                 let offset = integer("offset", offset, 0, MAX_SAFE_INTEGER)?;
                 let epoch = match object.get("epoch") {
-                    Some(epoch) => Some(text_or_number(epoch).ok_or_else(|| {
+                    Some(epoch) => Some(text_or_number(epoch.get()).ok_or_else(|| {
                         Refusal::invalid("epoch must be the string that a join's ack gave")
                     })?),
                     None => None,

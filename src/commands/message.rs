@@ -139,7 +139,7 @@ enum Message {
 
 impl Event for Message {
     fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
-        if incoming.argument().get().starts_with('"') {
+        if incoming.argument().starts_with('"') {
             let (id, given) = (MessageId::make(), Given::default());
             return Ok(Self::ToNamespace { payload: incoming.payload()?, id, given });
         }

@@ -11,14 +11,14 @@ use super::{
     server_events,
 };
 use crate::protocol::{
-    payload::work,
+    payload::{Argument, work},
     refusal::{Code, Refusal},
 };
 
 /// Reads an event with that many attachments.
 fn read(event: &str, argument: Option<&RawValue>, attachments: usize) -> Result<(), Refusal> {
     let attachments = vec![Bytes::from_static(b"x"); attachments].into();
-    let incoming = Incoming::new(event, argument, attachments);
+    let incoming = Incoming::new(event, argument.map(Argument::of), attachments);
     (client_event(event).unwrap().parse)(&incoming)
 }
 

@@ -80,7 +80,7 @@ impl<'o, 'a> Fields<'o, 'a> {
         field: &str,
         parse: impl Fn(&str) -> Result<T, NameError>,
     ) -> Option<T> {
-        match text_or_number(self.object.get(field)?).as_deref().map(parse) {
+        match text_or_number(self.object.get(field)?.get()).as_deref().map(parse) {
             Some(Ok(name)) => return Some(name),
             Some(Err(error)) => self.fault(format_args!("{field} {error}")),
             None => self.fault(format_args!("{field} must be a string")),
@@ -137,7 +137,7 @@ impl<'o, 'a> Fields<'o, 'a> {
         };
         let mut names = Vec::with_capacity(values.len());
         for value in values {
-            match text_or_number(value).as_deref().map(&parse) {
+            match text_or_number(value.get()).as_deref().map(&parse) {
                 Some(Ok(name)) => names.push(name),
                 Some(Err(error)) => self.once(format_args!("each value in {field} {error}")),
                 None => self.once(format_args!("each value in {field} must be a string")),

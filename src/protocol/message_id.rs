@@ -23,7 +23,7 @@ impl MessageId {
 
     /// `json` as an id, if it is a string or a number.
     pub fn given(json: &RawValue) -> Option<Self> {
-        let text = text_or_number(json)?;
+        let text = text_or_number(json.get())?;
         Some(Self { text, json: json.to_owned(), is_given: true })
     }
 

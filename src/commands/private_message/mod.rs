@@ -173,7 +173,7 @@ impl Event for PrivateMessage {
             None => KINDS[0],
         };
         Ok(Self {
-            target: named(field, echo, UserId::parse)?,
+            target: named(field, echo.get(), UserId::parse)?,
             echo: echo.to_owned(),
             content: content.to_owned(),
             kind,

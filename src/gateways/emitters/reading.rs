@@ -294,8 +294,8 @@ fn rooms(field: &str, options: Option<&Object<'_>>) -> Result<Vec<RoomName>, Unf
     let list = serde_json::from_str::<Vec<&RawValue>>(list.get());
     let list = list.map_err(|_| Unfit(format!("{field} is no list").into()))?;
     let name = |name: &&RawValue| {
-        let name =
-            text_or_number(name).ok_or_else(|| Unfit(format!("{field} is no string").into()))?;
+        let name = text_or_number(name.get())
+            .ok_or_else(|| Unfit(format!("{field} is no string").into()))?;
         room_name(&name)
     };
     let names = list.iter().map(name).collect::<Result<IndexSet<_>, _>>()?;

@@ -305,7 +305,7 @@ fn flag(object: &Object<'_>, field: &str) -> Wrong<bool> {
 
 /// A string, or a number as its decimal string.
 fn name_of(field: &str, value: &RawValue) -> Wrong<String> {
-    text_or_number(value).ok_or_else(|| format!("{field} must be a string"))
+    text_or_number(value.get()).ok_or_else(|| format!("{field} must be a string"))
 }
 
 fn rooms(field: &str, value: &RawValue) -> Wrong<Vec<RoomName>> {

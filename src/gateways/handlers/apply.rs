@@ -13,7 +13,7 @@ use crate::{
     },
     hub::Client,
     protocol::{
-        payload::{Payload, raw},
+        payload::{Argument, Payload, raw},
         refusal::Refusal,
     },
 };
@@ -76,12 +76,13 @@ async fn go_on(
     let begun = match (payload, first) {
         (None, first) => {
             let attachments = asked.arguments.attachments().into();
-            event.begin(&Incoming::new(&asked.name, first.as_deref(), attachments), caller)
+            let first = first.as_deref().map(Argument::of);
+            event.begin(&Incoming::new(&asked.name, first, attachments), caller)
         }
         (Some(payload), first) => {
             let origin = asked.arguments.with_json(first.unwrap_or_default())?;
             let (argument, attachments) = (raw(&*payload.json()), payload.attachments().into());
-            let incoming = Incoming::new(&asked.name, Some(&argument), attachments);
+            let incoming = Incoming::new(&asked.name, Some(Argument::of(&argument)), attachments);
             event.begin(&incoming.instead_of(&origin), caller)
         }
     };

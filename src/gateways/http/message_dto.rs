@@ -211,7 +211,7 @@ fn room(body: &Object<'_>) -> Result<RoomName, Vec<String>> {
         return Err(vec![format!("{} {EMPTY}", ROOM[0]), format!("{} {NO_STRING}", ROOM[0])]);
     };
     // As everywhere, a number in place of a name is its decimal string.
-    let text = text_or_number(value).ok_or_else(|| vec![format!("{name} {NO_STRING}")])?;
+    let text = text_or_number(value.get()).ok_or_else(|| vec![format!("{name} {NO_STRING}")])?;
     let parsed = match name {
         "resourceId" if text.is_empty() => Err(NameError::Empty),
         "resourceId" => RoomName::parse(&format!("resource:{text}")),

@@ -34,7 +34,6 @@ use super::{
     handshake::Handshake,
     inbox::{Inbox, Item, size_of_event},
     refusals::{close_if_unjoined, record_refused_connect},
-    task::split,
 };
 use crate::{
     commands::{
@@ -48,6 +47,7 @@ use crate::{
     memory::Account,
     protocol::{
         client_id::ClientId,
+        payload::event_name,
         refusal::{Code, Refusal},
     },
     telemetry::{
@@ -412,7 +412,7 @@ impl Connection {
         if refusal.code == Code::RateLimited {
             self.app.metrics.limited(Limit::Events);
         }
-        let name = split(text).map(|(name, _)| name).unwrap_or_default();
+        let name = event_name(text).unwrap_or_default();
         self.refuse(client, &name, ack, refusal);
     }
 }

@@ -8,7 +8,6 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
-use serde_json::value::RawValue;
 
 use super::{
     connection::Connection,
@@ -25,7 +24,7 @@ use crate::{
     limits::{MAX_DEPTH, is_deeper_than},
     memory::Charge,
     protocol::{
-        payload::{Payload, raw, text_or_number, work},
+        payload::{Argument, Payload, raw, read_event},
         refusal::{Code, Refusal},
     },
     telemetry::metrics::Limit,
@@ -86,10 +85,10 @@ impl Connection {
             }
             Item::Gone(reason) => return Task::alone(async move { of.on_gone(&client, reason) }),
         };
-        let (name, arguments) = match split(text.as_str()) {
-            Ok((name, arguments)) => (name, Ok(arguments)),
-            Err(refusal) => (String::new(), Err(refusal)),
-        };
+        let (name, arguments) = read_event(text.as_str()).map_or_else(
+            || (String::new(), Err(no_event())),
+            |(name, arguments)| (name, Ok(arguments)),
+        );
         let begun = catch_panic(|| {
             failpoint(&client, &name);
             let arguments = match arguments {
@@ -98,10 +97,9 @@ impl Connection {
             };
             let event = client_event(&name);
             self.note(&client, event, &name, text.as_str());
-            let argument = match event.map(|_| only_argument(&arguments)).transpose() {
-                Ok(argument) => argument.flatten(),
-                Err(refusal) => return Begun::refused(refusal),
-            };
+            if let Some(refusal) = event.and_then(|_| more_than_one(&arguments)) {
+                return Begun::refused(refusal);
+            }
             if let Some(handlers) = &self.app.handlers
                 && handlers.answers(&name, event.is_some())
             {
@@ -112,13 +110,13 @@ impl Connection {
                     Err(refusal) => Begun::refused(refusal),
                 };
             }
-            if arguments.iter().any(|argument| is_deeper_than(MAX_DEPTH, argument.get())) {
+            if arguments.iter().any(|argument| is_deeper_than(MAX_DEPTH, argument.text())) {
                 return Begun::refused(Refusal::invalid(format!(
                     "the payload is nested deeper than {MAX_DEPTH} levels"
                 )));
             }
             let Some(event) = event else { return Begun::refused(unknown(&name)) };
-            let incoming = Incoming::new(&name, argument, attachments);
+            let incoming = Incoming::new(&name, arguments.into_iter().next(), attachments);
             let caller = Caller { context: self.app.context.clone(), client: client.clone(), ack };
             event.begin(&incoming, caller)
         });
@@ -169,42 +167,35 @@ impl Connection {
     }
 }
 
-/// The event's name and all its arguments. A number as its name counts as its decimal text.
-pub(super) fn split(text: &str) -> Result<(String, Vec<&RawValue>), Refusal> {
-    work::reads(text.len());
-    let invalid = || Refusal::invalid("an event must be a JSON array that begins with its name");
-    let mut array: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| invalid())?;
-    let name = array.first().ok_or_else(invalid)?;
-    let name = text_or_number(name).ok_or_else(invalid)?;
-    array.remove(0);
-    Ok((name, array))
+fn no_event() -> Refusal {
+    Refusal::invalid("an event must be a JSON array that begins with its name")
 }
 
-/// The one argument of an event of the contract. `null` counts as absent: it is what the official client makes of
-/// an acknowledgement callback that is `undefined`.
-fn only_argument<'a>(arguments: &[&'a RawValue]) -> Result<Option<&'a RawValue>, Refusal> {
-    if let [_, rest @ ..] = arguments
-        && rest.iter().any(|argument| argument.get() != "null")
-    {
-        let message = format!(
+/// Why an event of the contract takes no more than one argument, where it has more. `null` counts as absent: it is what
+/// the official client makes of an acknowledgement callback that is `undefined`.
+fn more_than_one(arguments: &[Argument<'_>]) -> Option<Refusal> {
+    let rest = arguments.get(1..)?;
+    rest.iter().any(|argument| argument.text() != "null").then(|| {
+        Refusal::invalid(format!(
             "the event has {} arguments and takes one: put all into one object",
             arguments.len()
-        );
-        return Err(Refusal::invalid(message));
-    }
-    Ok(arguments.first().copied())
+        ))
+    })
 }
 
 /// An event's arguments as one array.
-fn all_arguments(arguments: &[&RawValue], attachments: Arc<[Bytes]>) -> Result<Payload, Refusal> {
-    let size = arguments.iter().map(|argument| argument.get().len() + 1).sum::<usize>();
+fn all_arguments(
+    arguments: &[Argument<'_>],
+    attachments: Arc<[Bytes]>,
+) -> Result<Payload, Refusal> {
+    let size = arguments.iter().map(|argument| argument.text().len() + 1).sum::<usize>();
     let mut array = String::with_capacity(size + 2);
     array.push('[');
     for (at, argument) in arguments.iter().enumerate() {
         if at > 0 {
             array.push(',');
         }
-        array.push_str(argument.get());
+        array.push_str(argument.text());
     }
     array.push(']');
     Payload::with_attachments(raw(array), attachments)

@@ -6,6 +6,7 @@
 use std::{borrow::Cow, iter::Peekable, ops::Range};
 
 use bytes::Bytes;
+use memchr::memmem;
 use serde::{
     Serialize, Serializer,
     ser::{Error, SerializeMap, SerializeSeq},
@@ -15,8 +16,11 @@ use serde_json::value::RawValue;
 use super::work;
 use crate::protocol::refusal::Refusal;
 
-/// How deep a payload with attachments may be.
+/// How deep a payload may be of which the placeholders are looked for level by level.
 const MAX_DEPTH: usize = 128;
+
+/// The field that marks a placeholder.
+const MARKER: &str = "_placeholder";
 
 /// A placeholder: an object whose `_placeholder` is `true`.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,20 +36,42 @@ pub(super) struct Placeholder {
 /// # Errors
 /// `invalid_payload` for a text that is too deep.
 pub(super) fn placeholders(text: &str) -> Result<Vec<Placeholder>, Refusal> {
+    usual_placeholders(text).map_or_else(|| any_placeholders(text), Ok)
+}
+
+/// The placeholders of a text, however they are written.
+fn any_placeholders(text: &str) -> Result<Vec<Placeholder>, Refusal> {
     let mut scan = Scan { text, levels: Vec::new(), found: Vec::new() };
     for token in Tokens::of(text) {
         match token {
             Token::Open(at) if scan.levels.len() < MAX_DEPTH => scan.open(at),
-            Token::Open(_) => {
-                let message = format!("a payload with attachments may have {MAX_DEPTH} levels");
-                return Err(Refusal::invalid(message));
-            }
+            Token::Open(_) => return Err(too_deep()),
             Token::Close(at) => scan.close(at),
             Token::Comma => scan.next(),
             Token::Scalar(place) => scan.scalar(place),
         }
     }
     Ok(scan.found)
+}
+
+/// The placeholders of a text in which all stand as clients write them, found by searching for their marker: a large
+/// payload is not read byte by byte. `None` if one may stand there in another way.
+///
+/// In valid JSON the quote before the marker begins a string, because no string ends right before a letter. So what has
+/// this form is an object, and stands in no string. Only an escape of this kind can hide a marker.
+fn usual_placeholders(text: &str) -> Option<Vec<Placeholder>> {
+    if memmem::find(text.as_bytes(), b"\\u").is_some() {
+        return None;
+    }
+    let found = memmem::find_iter(text.as_bytes(), MARKER).map(|at| {
+        let begin = text[..at].strip_suffix("{\"")?.len();
+        let num = text[at + MARKER.len()..].strip_prefix(r#"":true,"num":"#)?;
+        let rest = num.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        let end = text.len() - rest.strip_prefix('}')?.len();
+        let num = num[..num.len() - rest.len()].parse().ok();
+        Some(Placeholder { place: begin..end, num })
+    });
+    found.collect()
 }
 
 /// Numbers the placeholders of the text in their order and puts the attachments in that order; attachments
@@ -88,6 +114,10 @@ pub(super) fn pack(
     Ok(Some((renumbered, packed)))
 }
 
+fn too_deep() -> Refusal {
+    Refusal::invalid(format!("a payload with attachments may have {MAX_DEPTH} levels"))
+}
+
 struct Scan<'a> {
     text: &'a str,
     /// The arrays and objects that are open.
@@ -124,7 +154,7 @@ impl Key {
             token[1..token.len() - 1].into()
         };
         match &*decoded {
-            "_placeholder" => Self::Marker,
+            MARKER => Self::Marker,
             "num" => Self::Num,
             _ => Self::Other,
         }
@@ -271,24 +301,24 @@ impl<'a> WithBytes<'a> {
     pub(super) fn new(text: &'a str, attachments: &'a [Bytes]) -> Result<Self, Refusal> {
         let placeholders = placeholders(text)?.into_iter().peekable();
         let mut nodes = Nodes { tokens: Tokens::of(text), placeholders };
-        let root = nodes.tokens.next().and_then(|token| nodes.value(token));
-        Ok(Self { text, attachments, root: root.unwrap_or(Node::Text(0..text.len())) })
+        let root = nodes.tokens.next().and_then(|token| nodes.value(token, 0));
+        Ok(Self { text, attachments, root: root.ok_or_else(too_deep)? })
     }
 }
 
-/// Builds the values of a text that is known not to be too deep.
+/// Builds the values of a text.
 struct Nodes<'a, P: Iterator<Item = Placeholder>> {
     tokens: Tokens<'a>,
     placeholders: Peekable<P>,
 }
 
 impl<P: Iterator<Item = Placeholder>> Nodes<'_, P> {
-    /// The value that begins with this token.
-    fn value(&mut self, first: Token) -> Option<Node> {
+    /// The value that begins with this token, so many levels below the root; `None` below [`MAX_DEPTH`].
+    fn value(&mut self, first: Token, level: usize) -> Option<Node> {
         let begin = match first {
             Token::Scalar(place) => return Some(Node::Text(place)),
-            Token::Open(at) => at,
-            Token::Close(_) | Token::Comma => return None,
+            Token::Open(at) if level < MAX_DEPTH => at,
+            Token::Open(_) | Token::Close(_) | Token::Comma => return None,
         };
         if let Some(found) = self.placeholders.next_if(|found| found.place.start == begin) {
             self.tokens.at = found.place.end;
@@ -303,9 +333,9 @@ impl<P: Iterator<Item = Placeholder>> Nodes<'_, P> {
                 Token::Scalar(key) if is_object => {
                     keys.push(key);
                     let first = self.tokens.next()?;
-                    values.push(self.value(first)?);
+                    values.push(self.value(first, level + 1)?);
                 }
-                token => values.push(self.value(token)?),
+                token => values.push(self.value(token, level + 1)?),
             }
         }
         Some(if values.iter().all(|value| matches!(value, Node::Text(_))) {
@@ -365,4 +395,75 @@ impl Serialize for Part<'_> {
 pub(super) fn serialize_text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
     work::reads(text.len());
     serde_json::from_str::<&RawValue>(text).map_err(S::Error::custom)?.serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn placeholders_as_clients_write_them_are_found_without_reading_all() {
+        let text =
+            r#"{"a":[{"_placeholder":true,"num":1},"\"{"],"b":{"_placeholder":true,"num":0}}"#;
+        let found = usual_placeholders(text).unwrap();
+        let texts = found.iter().map(|found| (&text[found.place.clone()], found.num));
+        assert_eq!(
+            texts.collect::<Vec<_>>(),
+            [
+                (r#"{"_placeholder":true,"num":1}"#, Some(1)),
+                (r#"{"_placeholder":true,"num":0}"#, Some(0)),
+            ]
+        );
+        assert_eq!(found, any_placeholders(text).unwrap());
+        assert_eq!(usual_placeholders(r#"{"a":"\n"}"#), Some(Vec::new()));
+    }
+
+    #[test]
+    fn all_others_are_read_level_by_level() {
+        for text in [
+            r#"{"\u005fplaceholder":true,"num":0}"#,
+            r#"{"_placeholder":true,"num":-1}"#,
+            r#"{"_placeholder":true,"num":0,"x":1}"#,
+            r#"{"_placeholder":false,"num":0}"#,
+            r#"{ "_placeholder":true,"num":0}"#,
+            r#"{"num":0,"_placeholder":true}"#,
+            r#"{"my_placeholder":true,"num":0}"#,
+            r#""a _placeholder""#,
+            r#"["{","_placeholder"]"#,
+            r#"{"_placeholder":true,"num":{"_placeholder":true,"num":0}}"#,
+        ] {
+            assert_eq!(usual_placeholders(text), None, "{text}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let texts = prop_oneof![".{0,4}", "[{}\\\"]{0,3}_placeholder[\":tru]{0,3}"];
+        let leaf = prop_oneof![
+            any::<i32>().prop_map(Value::from),
+            texts.prop_map(Value::from),
+            (0..99_u8).prop_map(|num| json!({"_placeholder": true, "num": num})),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("(num|_placeholder|.{0,3})", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn both_ways_find_the_same(value in any_json()) {
+            let text = value.to_string();
+            if let Some(found) = usual_placeholders(&text) {
+                prop_assert_eq!(found, any_placeholders(&text).unwrap());
+            }
+        }
+    }
 }

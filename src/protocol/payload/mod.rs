@@ -4,6 +4,7 @@
 //! A payload is never turned into a tree and back: unknown fields, key order, numbers and unicode go
 //! out as they came in. What the server adds is spliced into the text.
 
+mod argument;
 mod binary;
 mod object;
 pub mod tagged;
@@ -16,8 +17,11 @@ use serde::{Serialize, Serializer, ser::Error};
 use serde_json::value::RawValue;
 
 use self::binary::{WithBytes, serialize_text};
-pub use self::object::{Object, ObjectBuilder};
 use self::object::{splice, without_offset};
+pub use self::{
+    argument::{Argument, event_name, read_event},
+    object::{Object, ObjectBuilder},
+};
 use crate::protocol::refusal::Refusal;
 
 /// One JSON value and its binary attachments.
@@ -55,12 +59,25 @@ impl Payload {
         json: Box<RawValue>,
         attachments: Arc<[Bytes]>,
     ) -> Result<Self, Refusal> {
-        if attachments.is_empty() {
-            return Ok(Self::from_raw(json));
-        }
-        Ok(match binary::pack(json.get(), &attachments)? {
+        Self::packed(text_of(json), attachments)
+    }
+
+    /// An event's argument with the event's attachments.
+    ///
+    /// # Errors
+    /// As [`with_attachments`](Self::with_attachments).
+    pub fn of_argument(
+        argument: &Argument<'_>,
+        attachments: Arc<[Bytes]>,
+    ) -> Result<Self, Refusal> {
+        Self::packed(argument.text().into(), attachments)
+    }
+
+    fn packed(json: Arc<str>, attachments: Arc<[Bytes]>) -> Result<Self, Refusal> {
+        let packed = if attachments.is_empty() { None } else { binary::pack(&json, &attachments)? };
+        Ok(match packed {
             Some((json, attachments)) => Self::stored(json.into(), &attachments),
-            None => Self { json: text_of(json), attachments, offset: None },
+            None => Self { json, attachments, offset: None },
         })
     }
 
@@ -73,11 +90,7 @@ impl Payload {
         field: &str,
         attachments: Arc<[Bytes]>,
     ) -> Result<Self, Refusal> {
-        let text = object.text_without(field);
-        if attachments.is_empty() {
-            return Ok(Self::stored(text.into(), &[]));
-        }
-        Self::with_attachments(raw(text), attachments)
+        Self::packed(object.text_without(field).into(), attachments)
     }
 
     /// A payload with the JSON text and the attachments that it had when it was stored or sent to another
@@ -170,11 +183,11 @@ pub fn json_of<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).expect("the server's own types have a JSON form")
 }
 
-/// A string, or a number as its decimal string: a name; `None` for anything else.
-pub fn text_or_number(value: &RawValue) -> Option<String> {
-    match value.get().as_bytes().first()? {
-        b'"' => serde_json::from_str(value.get()).ok(),
-        b'-' | b'0'..=b'9' => Some(value.get().to_owned()),
+/// A string, or a number as its decimal string: a name; `None` for any other JSON text.
+pub fn text_or_number(json: &str) -> Option<String> {
+    match json.as_bytes().first()? {
+        b'"' => serde_json::from_str(json).ok(),
+        b'-' | b'0'..=b'9' => Some(json.to_owned()),
         _ => None,
     }
 }
@@ -278,7 +291,10 @@ mod tests {
         }
         let deep =
             format!(r#"{}{{"_placeholder":true,"num":0}}{}"#, "[".repeat(5000), "]".repeat(5000));
-        assert!(Payload::with_attachments(raw(&deep), bytes).is_err());
+        let deep = |marker| raw(deep.replace("_placeholder", marker));
+        assert!(Payload::with_attachments(deep("\\u005fplaceholder"), bytes.clone()).is_err());
+        let usual = Payload::with_attachments(deep("_placeholder"), bytes).unwrap();
+        assert!(serde_json::to_string(&usual).is_err());
     }
 
     #[test]
