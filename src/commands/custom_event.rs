@@ -95,8 +95,8 @@ impl Event for CustomEvent {
             )));
         }
         let data = incoming.payload_of(object.get("data").unwrap_or(RawValue::NULL))?;
-        let room = room_if_any(&object)?.map(|room| room.name);
-        let given = Given::read(incoming, &object)?;
+        let room = room_if_any(object)?.map(|room| room.name);
+        let given = Given::read(incoming, object)?;
         let content = given.may_be_key().then(|| incoming.payload()).transpose()?;
         Ok(Self { event, data, room, given, content })
     }

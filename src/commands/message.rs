@@ -144,9 +144,9 @@ impl Event for Message {
             return Ok(Self::ToNamespace { payload: incoming.payload()?, id, given });
         }
         let object = incoming.object_if_any()?.ok_or_else(Refusal::no_room)?;
-        let (id, given) = (MessageId::of(&object), Given::read(incoming, &object)?);
-        let payload = || given.payload(incoming, &object);
-        let Some(room) = room_if_any(&object)? else {
+        let (id, given) = (MessageId::of(object), Given::read(incoming, object)?);
+        let payload = || given.payload(incoming, object);
+        let Some(room) = room_if_any(object)? else {
             if object.get("text").is_none() {
                 return Err(Refusal::no_room());
             }
@@ -205,9 +205,9 @@ struct Update(ToRoom);
 impl Event for Update {
     fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
         let object = incoming.object_if_any()?.ok_or_else(Refusal::no_room)?;
-        let room = room_in(&object)?.name;
-        let (id, given) = (MessageId::of(&object), Given::read(incoming, &object)?);
-        let payload = given.payload(incoming, &object)?;
+        let room = room_in(object)?.name;
+        let (id, given) = (MessageId::of(object), Given::read(incoming, object)?);
+        let payload = given.payload(incoming, object)?;
         let event = RESOURCE_UPDATE.name;
         Ok(Self(ToRoom { room, payload, id, event, to_sender: true, given }))
     }

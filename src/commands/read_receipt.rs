@@ -70,7 +70,7 @@ struct ReadReceipt {
 impl Event for ReadReceipt {
     fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
         let object = incoming.object()?;
-        let room = room_in(&object)?.name;
+        let room = room_in(object)?.name;
         let message = object.get("messageId").and_then(MessageId::given);
         let message =
             message.ok_or_else(|| Refusal::invalid("messageId must be a string or a number"))?;

@@ -87,13 +87,13 @@ struct ChatMessage {
 impl Event for ChatMessage {
     fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
         let object = incoming.object()?;
-        let room = room_in(&object)?.name;
+        let room = room_in(object)?.name;
         if object.get("content").is_none() {
             return Err(Refusal::invalid("content must be present"));
         }
-        let given = Given::read(incoming, &object)?;
-        let payload = given.payload(incoming, &object)?;
-        Ok(Self { room, payload, id: MessageId::of(&object), given })
+        let given = Given::read(incoming, object)?;
+        let payload = given.payload(incoming, object)?;
+        Ok(Self { room, payload, id: MessageId::of(object), given })
     }
 
     fn is_pipelined(&self) -> bool {

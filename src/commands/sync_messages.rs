@@ -83,7 +83,7 @@ struct SyncMessages {
 impl Event for SyncMessages {
     fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
         let object = incoming.object()?;
-        let room = room_in(&object)?.name;
+        let room = room_in(object)?.name;
         let from = match (object.get("lastMessageId"), object.get("offset")) {
             (Some(id), _) => {
                 let id = MessageId::given(id).ok_or_else(|| {

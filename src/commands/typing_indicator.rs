@@ -71,7 +71,7 @@ struct Typing {
 impl Event for Typing {
     fn parse(incoming: &Incoming<'_>) -> Result<Self, Refusal> {
         let object = incoming.object()?;
-        let room = room_in(&object)?.name;
+        let room = room_in(object)?.name;
         match object.get("isTyping").map(RawValue::get) {
             Some("true") => Ok(Self { room, is_typing: true }),
             Some("false") => Ok(Self { room, is_typing: false }),

@@ -177,8 +177,8 @@ impl Event for PrivateMessage {
             echo: echo.to_owned(),
             content: content.to_owned(),
             kind,
-            id: MessageId::of(&object),
-            given: Given::read(incoming, &object)?,
+            id: MessageId::of(object),
+            given: Given::read(incoming, object)?,
             payload: incoming.payload()?,
         })
     }
