@@ -189,6 +189,9 @@ cluster() {
     heading "cluster: ${chapters[*]}, on $ROOMCAST_TEST_NODES node(s) over Redis"
     run cargo test --locked --test server -- "${chapters[@]/%/::}" --skip cluster:: --skip http::
   done
+  heading "cluster: ${chapters[*]}, on 2 nodes over two instances of Redis"
+  ROOMCAST_TEST_REDIS=redis://127.0.0.1:$port/1,redis://127.0.0.1:$port/2 \
+    run cargo test --locked --test server -- "${chapters[@]/%/::}" --skip cluster:: --skip http::
   heading 'cluster: socket.io-client 4, 3, 2 and 1, and rxjs, on 2 nodes over Redis'
   local stories=()
   for story in tests/clients/*.test.mjs; do

@@ -4,7 +4,8 @@
 //! `cargo run --profile dist --example store_bench [RATE] [SECONDS]` (default: 10,000 messages a second
 //! for 5 seconds, and as many as it can). A message has 200 bytes.
 //!
-//! With `REDIS_URL` it measures the store in that Redis instead, whose CPU it tells too.
+//! With `REDIS_URL` it measures the store in that Redis instead, whose CPU it tells too; with several, separated by
+//! commas, that of each.
 
 mod support;
 
@@ -20,26 +21,30 @@ use tokio::sync::mpsc;
 /// Where the store is.
 enum Place {
     Disk(Location, Sync),
-    Redis(Box<redis::Client>),
+    Redis(Vec<redis::Client>),
 }
 
 impl Place {
-    /// CPU time of Redis so far.
-    fn redis_cpu(&self) -> Duration {
-        let Self::Redis(client) = self else { return Duration::ZERO };
-        let info = client.get_connection().and_then(|mut connection| {
-            redis::cmd("INFO").arg("cpu").query::<String>(&mut connection)
-        });
-        let info = info.unwrap_or_else(|error| panic!("{error}"));
-        let seconds: f64 = info
-            .lines()
-            .filter_map(|line| {
-                line.strip_prefix("used_cpu_sys:").or(line.strip_prefix("used_cpu_user:"))
-            })
-            .filter_map(|seconds| seconds.parse::<f64>().ok())
-            .sum();
-        Duration::from_secs_f64(seconds)
+    /// CPU time of each Redis so far.
+    fn redis_cpu(&self) -> Vec<Duration> {
+        let Self::Redis(clients) = self else { return Vec::new() };
+        clients.iter().map(cpu_of_redis).collect()
     }
+}
+
+fn cpu_of_redis(client: &redis::Client) -> Duration {
+    let info = client
+        .get_connection()
+        .and_then(|mut connection| redis::cmd("INFO").arg("cpu").query::<String>(&mut connection));
+    let info = info.unwrap_or_else(|error| panic!("{error}"));
+    let seconds: f64 = info
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("used_cpu_sys:").or(line.strip_prefix("used_cpu_user:"))
+        })
+        .filter_map(|seconds| seconds.parse::<f64>().ok())
+        .sum();
+    Duration::from_secs_f64(seconds)
 }
 
 fn append(room: &RoomKey, number: u64) -> Append {
@@ -94,15 +99,15 @@ async fn measure(title: &str, place: &Place, rooms: u64, rate: u64, time: Durati
             Ok(store) => store,
             Err(error) => return println!("{title}: {error}"),
         },
-        Place::Redis(client) => {
+        Place::Redis(clients) => {
             let prefix = "store_bench".to_owned();
             let redis = RedisSettings {
-                primary: (**client).clone().into(),
+                primaries: clients.iter().cloned().map(Into::into).collect(),
                 replicas: 0,
                 prefix,
                 node: "bench".into(),
             };
-            Store::redis(settings, redis)
+            Store::redis(&settings, &redis)
         }
     };
     let keys: Vec<_> = (0..rooms)
@@ -151,7 +156,7 @@ async fn measure(title: &str, place: &Place, rooms: u64, rate: u64, time: Durati
     drop(under_way);
     let mut waits = waits.await.unwrap_or_default();
     let (took, used) = (begun.elapsed(), cpu_of(std::process::id()).saturating_sub(cpu_before));
-    let redis_used = place.redis_cpu().saturating_sub(redis_before);
+    let redis_used = place.redis_cpu().into_iter().zip(redis_before);
     waits.sort_unstable();
     let at = |percent: usize| waits.get(waits.len() * percent / 100).copied().unwrap_or_default();
     let stats = store.stats();
@@ -165,10 +170,10 @@ async fn measure(title: &str, place: &Place, rooms: u64, rate: u64, time: Durati
         at(50),
         at(99),
     );
-    if let Place::Redis(_) = place {
-        let each =
-            redis_used.as_secs_f64() * 1e6 / f64::from(u32::try_from(sent.max(1)).unwrap_or(1));
-        println!("{:34} {each:>23.1} µs CPU of Redis each", "");
+    for (place, (after, before)) in redis_used.enumerate() {
+        let each = after.saturating_sub(before).as_secs_f64() * 1e6
+            / f64::from(u32::try_from(sent.max(1)).unwrap_or(1));
+        println!("{:34} {each:>23.1} µs CPU each of Redis {}", "", place + 1);
     }
     store.close().await;
 }
@@ -180,11 +185,12 @@ async fn main() {
     let rate = arguments.next().unwrap_or(10_000);
     let time = Duration::from_secs(arguments.next().unwrap_or(5));
     let directory = std::env::temp_dir().join(format!("store_bench-{}", std::process::id()));
-    let redis = std::env::var("REDIS_URL").ok().map(|url| {
-        Place::Redis(Box::new(redis::Client::open(url).unwrap_or_else(|error| panic!("{error}"))))
+    let redis = std::env::var("REDIS_URL").ok().map(|urls| {
+        let open = |url| redis::Client::open(url).unwrap_or_else(|error| panic!("{error}"));
+        Place::Redis(urls.split(',').map(open).collect())
     });
     for (title, rate) in [("paced", rate), ("all out", 0)] {
-        for rooms in [1, 400] {
+        for rooms in [1, 1_000] {
             let title = format!("{title}, {rooms} room(s)");
             if let Some(redis) = &redis {
                 measure(&format!("{title}, Redis"), redis, rooms, rate, time).await;

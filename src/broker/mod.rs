@@ -145,7 +145,7 @@ impl Broker {
             let RoomMessage { namespace, room: name, event, payload, except, .. } = message;
             let told = webhook
                 .zip(self.webhooks.as_ref())
-                .and_then(|(webhook, webhooks)| webhooks.tell_unlogged(webhook, &payload));
+                .and_then(|(webhook, webhooks)| webhooks.tell_unlogged(&room, webhook, &payload));
             let mut packet = Packet::new(event, payload);
             if self.here.recovers() {
                 packet = packet.kept_for(KeptFor::Room(name.clone()));

@@ -219,7 +219,7 @@ impl Webhooks {
             self.disconnected(&client, "server shutting down", sender);
         }
         let fact = Some((Fact::Node(self.0.node.clone()), false));
-        self.0.store.announce(Announcement { webhook: None, fact, sender: None });
+        self.announce(None, fact, None, None);
         self.0.stopped.store(true, Relaxed);
     }
 
@@ -311,9 +311,14 @@ impl Webhooks {
     }
 
     /// Stores the webhook of a message that no log keeps.
-    pub fn tell_unlogged(&self, mut webhook: Webhook, payload: &Payload) -> Option<Pending<()>> {
+    pub fn tell_unlogged(
+        &self,
+        room: &RoomKey,
+        mut webhook: Webhook,
+        payload: &Payload,
+    ) -> Option<Pending<()>> {
         webhook.json = complete(&webhook.json, None, payload)?;
-        Some(self.0.store.tell(webhook))
+        Some(self.0.store.tell(room, webhook))
     }
 
     /// The webhook of a message that is queued for an offline user, to be stored with it.
@@ -354,21 +359,23 @@ impl Webhooks {
             node: &self.0.node,
             reason,
         };
-        self.announce(Some(webhook(kind, stream, Timestamp::now(), data)), None, Some(sender));
+        let webhook = webhook(kind, stream, Timestamp::now(), data);
+        self.announce(Some(webhook), None, Some(sender), None);
     }
 
     fn member(&self, kind: WebhookType, client: &Client, room: &RoomName, sender: SenderId) {
         if !self.wants(kind) || !self.0.rooms.matches(room.as_str()) {
             return;
         }
-        let stream = Stream::of_room(&client.namespace.key(room));
+        let key = client.namespace.key(room);
         let data = MemberData {
             room,
             namespace: &client.namespace.path,
             client_id: client.id.as_str(),
             user_id: client.user(),
         };
-        self.announce(Some(webhook(kind, stream, Timestamp::now(), data)), None, Some(sender));
+        let webhook = webhook(kind, Stream::of_room(&key), Timestamp::now(), data);
+        self.announce(Some(webhook), None, Some(sender), Some(key));
     }
 
     /// The writes of one sender stay in order: what a client brings about has the client's, so that each room and
@@ -380,7 +387,8 @@ impl Webhooks {
         let data = RoomData { room: &room.room, namespace: &room.namespace };
         let webhook =
             self.wants(kind).then(|| webhook(kind, Stream::of_room(&room), Timestamp::now(), data));
-        self.announce(webhook, Some((Fact::Room(room), is_occupied)), sender);
+        let fact = Some((Fact::Room(room.clone()), is_occupied));
+        self.announce(webhook, fact, sender, Some(room));
     }
 
     /// Tells that a user has come online or gone offline, on all nodes together.
@@ -442,14 +450,14 @@ impl Webhooks {
         let stream = Stream::of_user(user);
         let data = UserData { user_id: user };
         let webhook = self.wants(kind).then(|| webhook(kind, stream, Timestamp::now(), data));
-        self.announce(webhook, Some((Fact::User(user.clone()), is_online)), sender);
+        self.announce(webhook, Some((Fact::User(user.clone()), is_online)), sender, None);
     }
 
     fn node(&self, kind: WebhookType, node: &str, is_alive: bool) {
         let stream = Stream::of_node(node);
         let webhook =
             self.wants(kind).then(|| webhook(kind, stream, Timestamp::now(), NodeData { node }));
-        self.announce(webhook, Some((Fact::Node(node.to_owned()), is_alive)), None);
+        self.announce(webhook, Some((Fact::Node(node.to_owned()), is_alive)), None, None);
     }
 
     fn announce(
@@ -457,9 +465,10 @@ impl Webhooks {
         webhook: Option<Webhook>,
         fact: Option<(Fact, bool)>,
         sender: Option<SenderId>,
+        room: Option<RoomKey>,
     ) {
         if !self.0.stopped.load(Relaxed) {
-            self.0.store.announce(Announcement { webhook, fact, sender });
+            self.0.store.announce(Announcement { webhook, fact, sender, room });
         }
     }
 

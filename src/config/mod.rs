@@ -91,6 +91,13 @@ impl Config {
         self.jwt_public_key.as_deref().map_or_else(Vec::new, token_keys::public_keys)
     }
 
+    /// The instances of Redis, in their order; none if there is one node.
+    pub fn redis_instances(&self) -> Vec<Secret> {
+        let text = self.redis_url.as_ref().map_or("", Secret::expose);
+        let urls = redis_url::instances(text).into_iter();
+        urls.filter(|url| !url.is_empty()).map(Secret::new).collect()
+    }
+
     /// Whether the backend says who a client is.
     pub fn asks_backend_to_connect(&self) -> bool {
         self.handler_url.is_some() && self.handler_connect

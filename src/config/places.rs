@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::{
-    redis_url::SentinelUrl,
+    redis_url,
     types::{EventLog, Secret, StoreUrl},
-    value::{Kind, ParseError, SECRET},
+    value::{Kind, List, ParseError, SECRET},
 };
 
 /// An SQLite file, or memory.
@@ -34,34 +34,24 @@ pub(super) const STORE_URL: Kind<StoreUrl> = Kind::new(
     },
 );
 
-/// A Redis server; a secret, because its URL may hold a password.
+/// The instances of Redis; a secret, because their URLs may hold passwords.
 pub(super) const REDIS_URL: Kind<Option<Secret>> = Kind {
     expects: "a URL such as redis://localhost:6379/0, or rediss:// for TLS; with Sentinels \
-              redis+sentinel://host1:26379,host2:26379/mymaster",
+              redis+sentinel://host1:26379,host2:26379/mymaster; several instances as a list, \
+              separated by commas or in JSON",
     parse: |text| {
         let text = text.trim();
         if text.is_empty() {
             return Ok(None);
         }
-        match SentinelUrl::parse(text) {
-            Some(Ok(_)) => return Ok(Some(Secret::new(text))),
-            Some(Err(why)) => return Err(ParseError::Because(why.into())),
-            None => {}
+        match redis_url::check(text) {
+            Ok(()) => Ok(Some(Secret::new(text))),
+            Err(Some(why)) => Err(ParseError::Because(why.into_owned())),
+            Err(None) => Err(ParseError::Other),
         }
-        let url = Url::parse(text).map_err(|_| ParseError::Other)?;
-        let fits = matches!(url.scheme(), "redis" | "rediss")
-            && url.host_str().is_some_and(|host| !host.is_empty());
-        if fits { Ok(Some(Secret::new(text))) } else { Err(ParseError::Other) }
     },
-    show: |url| {
-        if let Some(Ok(url)) = url.as_ref().and_then(|url| SentinelUrl::parse(url.expose())) {
-            return url.shown();
-        }
-        url.as_ref().and_then(|url| Url::parse(url.expose()).ok()).map_or_else(String::new, |url| {
-            let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
-            format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
-        })
-    },
+    show: |url| url.as_ref().map_or_else(String::new, |url| redis_url::shown(url.expose())),
+    list: List::Json,
     ..SECRET
 };
 
@@ -245,5 +235,9 @@ mod tests {
         assert_eq!((REDIS_URL.show)(&url.unwrap()), "redis+sentinel://a:26379,b:1/m");
         let error = (REDIS_URL.parse)("redis+sentinel://a,b").unwrap_err();
         assert!(matches!(&error, ParseError::Because(why) if why.contains("service")));
+        let url = (REDIS_URL.parse)(r#"["redis://:hunter2@a", "redis://:hunter3@b"]"#).unwrap();
+        assert_eq!((REDIS_URL.show)(&url), "redis://a,redis://b");
+        let error = (REDIS_URL.parse)("redis://a,redis://a:6379/0").unwrap_err();
+        assert!(matches!(&error, ParseError::Because(why) if why.contains("the same")));
     }
 }

@@ -1,9 +1,112 @@
-//! The address of Redis: a server's, or that of Sentinels that know it.
+//! The addresses of Redis: of each instance a server's, or that of Sentinels that know it.
+
+use std::{borrow::Cow, collections::BTreeSet};
 
 use url::Url;
 
 /// The port of a Sentinel that names none.
 const SENTINEL_PORT: u16 = 26379;
+
+/// The port of a Redis that names none.
+const REDIS_PORT: u16 = 6379;
+
+/// The most instances.
+const MOST: usize = 64;
+
+/// The instances in a text, in their order: a JSON list, or separated by commas. What follows a comma and is no URL
+/// belongs to the one before, which has several Sentinels.
+pub(super) fn instances(text: &str) -> Vec<String> {
+    if let Ok(list) = serde_json::from_str::<Vec<String>>(text) {
+        return list.iter().map(|url| url.trim().to_owned()).collect();
+    }
+    let mut all = Vec::<String>::new();
+    for part in text.split(',') {
+        match all.last_mut() {
+            Some(last) if !is_url(part) => {
+                last.push(',');
+                last.push_str(part);
+            }
+            _ => all.push(part.to_owned()),
+        }
+    }
+    all.iter().map(|url| url.trim().to_owned()).collect()
+}
+
+fn is_url(text: &str) -> bool {
+    const SCHEMES: [&str; 4] = ["redis", "rediss", "redis+sentinel", "rediss+sentinel"];
+    text.trim()
+        .split_once("://")
+        .is_some_and(|(scheme, _)| SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)))
+}
+
+/// Checks the instances in a text; the error says what is wrong with which, or nothing.
+pub(super) fn check(text: &str) -> Result<(), Option<Cow<'static, str>>> {
+    let all = instances(text);
+    if all.is_empty() {
+        return Err(None);
+    }
+    if all.len() > MOST {
+        let why = format!("there are {} instances, and {MOST} are allowed", all.len());
+        return Err(Some(why.into()));
+    }
+    let mut servers = Vec::new();
+    for (at, url) in (1..).zip(&all) {
+        let server = server_of(url).map_err(|why| match (why, all.len()) {
+            (why, 1) => why.map(Cow::Borrowed),
+            (why, _) => {
+                let why = why.unwrap_or("it is no URL of a Redis");
+                Some(format!("instance {at} of {}: {why}", all.len()).into())
+            }
+        })?;
+        if let Some(other) = servers.iter().position(|other| *other == server) {
+            let why = format!("instances {} and {at} are the same", other + 1);
+            return Err(Some(why.into()));
+        }
+        servers.push(server);
+    }
+    Ok(())
+}
+
+/// What makes a server the same as another, whatever the credentials; the error says what is wrong, if it is nearly one.
+fn server_of(text: &str) -> Result<(BTreeSet<String>, String), Option<&'static str>> {
+    let place = |url: &Url, port| {
+        let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+        format!("{host}:{}", url.port().unwrap_or(port))
+    };
+    let database = |url: &Url| match url.path().trim_matches('/') {
+        "" => "0".to_owned(),
+        path => path.to_owned(),
+    };
+    if let Some(url) = SentinelUrl::parse(text) {
+        let SentinelUrl { sentinels, service, redis } = url.map_err(Some)?;
+        let sentinels = sentinels.iter().map(|url| place(url, SENTINEL_PORT)).collect();
+        return Ok((sentinels, format!("{service}/{}", database(&redis))));
+    }
+    let url = Url::parse(text).map_err(|_| None)?;
+    let fits = matches!(url.scheme(), "redis" | "rediss")
+        && url.host_str().is_some_and(|host| !host.is_empty());
+    if !fits {
+        return Err(None);
+    }
+    Ok((BTreeSet::from([place(&url, REDIS_PORT)]), database(&url)))
+}
+
+/// The instances in a text that was checked, without passwords.
+pub(super) fn shown(text: &str) -> String {
+    let shown = instances(text).into_iter().map(|text| {
+        if let Some(Ok(url)) = SentinelUrl::parse(&text) {
+            return url.shown();
+        }
+        Url::parse(&text).map_or_else(
+            |_| String::new(),
+            |url| {
+                let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+                format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+            },
+        )
+    });
+    shown.collect::<Vec<_>>().join(",")
+}
 
 /// Sentinels, and what they watch: `redis+sentinel://user:password@host:26379,host:26379/service/database`.
 #[derive(Clone, PartialEq, Eq)]
@@ -65,7 +168,7 @@ impl SentinelUrl {
     }
 
     /// The URL without passwords.
-    pub(super) fn shown(&self) -> String {
+    fn shown(&self) -> String {
         let host = |url: &Url| {
             let port = url.port().unwrap_or(SENTINEL_PORT);
             format!("{}:{port}", url.host_str().unwrap_or_default())
@@ -111,6 +214,44 @@ mod tests {
         );
         let plain = SentinelUrl::parse("rediss+sentinel://a/m").unwrap().unwrap();
         assert_eq!((plain.redis.scheme(), plain.sentinels[0].scheme()), ("rediss", "rediss"));
+    }
+
+    #[test]
+    fn several_instances_are_a_list() {
+        for (text, all) in [
+            ("redis://a", vec!["redis://a"]),
+            ("redis://a, redis://b:1/2", vec!["redis://a", "redis://b:1/2"]),
+            (r#"["redis://a", "rediss://b"]"#, vec!["redis://a", "rediss://b"]),
+            (
+                "redis+sentinel://a,b:1/m,redis+sentinel://a,b:1/n,REDIS://c",
+                vec!["redis+sentinel://a,b:1/m", "redis+sentinel://a,b:1/n", "REDIS://c"],
+            ),
+            // A comma in a password, which one server has always been allowed.
+            ("redis://:a,b@c", vec!["redis://:a,b@c"]),
+        ] {
+            assert_eq!(instances(text), all, "{text}");
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+        let text = "redis://me:hunter2@a:1/0,redis+sentinel://:hunter3@b/m";
+        assert_eq!(shown(text), "redis://a:1,redis+sentinel://b:26379/m");
+    }
+
+    #[test]
+    fn an_instance_that_is_none_or_stands_twice_is_named() {
+        for (text, why) in [
+            ("redis://a,redis://", "instance 2 of 2"),
+            (r#"["redis://a", "localhost:6379"]"#, "instance 2 of 2"),
+            ("redis://a,redis+sentinel://b", "instance 2 of 2: the name of the service"),
+            ("redis://a,redis://b,redis://x:y@A:6379/0", "instances 1 and 3 are the same"),
+            ("redis+sentinel://a,b/m,redis+sentinel://b,a:26379/m/0", "instances 1 and 2"),
+        ] {
+            let error = check(text).unwrap_err().unwrap();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        let many = (0..65).map(|n| format!("redis://h{n}")).collect::<Vec<_>>().join(",");
+        assert!(check(&many).unwrap_err().unwrap().contains("64 are allowed"));
+        assert_eq!(check("redis://a/1,redis://a/2"), Ok(()));
+        assert_eq!((check("a,b"), check("[]")), (Err(None), Err(None)));
     }
 
     #[test]

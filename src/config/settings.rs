@@ -228,7 +228,9 @@ settings! {
         /// The Redis (or Valkey) 7 or newer that several nodes share to act as one server. Without it there is
         /// one node. With Sentinels: `redis+sentinel://user:password@host1:26379,host2:26379/mymaster`, where
         /// user and password are those of Redis. Those of the Sentinels are
-        /// `?sentinel_username=…&sentinel_password=…` at the end.
+        /// `?sentinel_username=…&sentinel_password=…` at the end. Several URLs, separated by commas or as a JSON
+        /// list, are independent instances that share the rooms: the same list in the same order on all nodes,
+        /// changed only while none runs.
         REDIS_URL | WS_REDIS_URL => redis_url: Option<Secret> = places::REDIS_URL, "";
         /// How many of Redis' replicas must have a message before it is acknowledged. With 0, a failover may
         /// lose the last acknowledged messages; all epochs change then.

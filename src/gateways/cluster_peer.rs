@@ -145,7 +145,15 @@ async fn answer(app: App, question: Survey, packet: Option<Packet>) -> Box<RawVa
             let back = connection_recovery::Back { pid, offset };
             json_of(&connection_recovery::hold(context, &r#move, &namespace, &back, &owner).await)
         }
-        Survey::TakeSession { r#move } => json_of(&connection_recovery::take(context, &r#move)),
+        Survey::TakeSession { r#move } => {
+            // What the asking node had before it began to keep must be in the journal.
+            let is_whole = match &context.cluster {
+                Some(cluster) => cluster.all_heard().await,
+                None => true,
+            };
+            let taken = is_whole.then(|| connection_recovery::take(context, &r#move));
+            json_of(&taken.flatten())
+        }
         Survey::SessionPart { r#move } => json_of(&connection_recovery::part(context, &r#move)),
         Survey::Counts => json_of(&queries::counts_here(context)),
         Survey::Readers { namespace, room } => {

@@ -185,9 +185,10 @@ fn of_webhooks(sheet: &mut Sheet<'_>, store: &Store) -> Result<(), Error> {
 
 fn of_cluster(sheet: &mut Sheet<'_>, cluster: &Cluster) -> Result<(), Error> {
     let counters = cluster.counters();
-    let up = usize::from(cluster.health().is_ok());
-    sheet.gauge("redis_up", "Whether Redis is connected: 1, else 0", None, up)?;
-    let help = "Connections made to Redis; more than 1 after a loss";
+    let is_up = cluster.health().is_ok() && cluster.failing_instances().is_empty();
+    let help = "Whether Redis, each instance of it, is connected: 1, else 0";
+    sheet.gauge("redis_up", help, None, usize::from(is_up))?;
+    let help = "Connections made to Redis; more than there are instances after a loss";
     sheet.counter("redis_sessions", help, None, counters.sessions.get())?;
     let help = "Live nodes, including this one; 0 while Redis is away";
     sheet.gauge("cluster_nodes", help, None, cluster.node_count())?;

@@ -132,6 +132,9 @@ pub enum StartError {
     /// The Sentinels of `REDIS_URL` do not know what it names, or refuse its credentials.
     #[error("REDIS_URL cannot be used: {0}")]
     Sentinels(String),
+    /// The instances of `REDIS_URL` belong to another list.
+    #[error("REDIS_URL does not fit: {0}")]
+    Instances(String),
     /// Webhooks cannot be sent.
     #[error("WEBHOOK_URL cannot be used: {0}")]
     Webhooks(String),
@@ -191,18 +194,17 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let node = uuid::Uuid::new_v4().simple().to_string();
     let here = Fanout::new(registry.clone(), metrics.clone(), wire.clone());
     let redis = open_redis(&config).await?;
-    let store = open_store(&config, &here, &registry, redis.as_ref(), &node).await?;
+    let store = open_store(&config, &here, &registry, &redis, &node).await?;
     let log = store.clone().filter(|_| config.history_size > 0);
-    let cluster = redis.clone().map(|primary| {
-        let prefix = config.redis_prefix.clone();
+    let cluster = (!redis.is_empty()).then(|| {
         let settings = cluster::Settings {
-            primary,
-            prefix,
+            primaries: redis.clone(),
+            prefix: config.redis_prefix.clone(),
             node: node.clone(),
             grace: config.presence_grace,
             remember: if config.users_prove() { USER_REMEMBERED } else { CLAIM_REMEMBERED },
         };
-        Cluster::new(settings, store.clone(), log.clone(), &registry, here.clone())
+        Cluster::new(settings, store.clone(), log.as_ref(), &registry, &here)
     });
     let limits = Limits::new(&config);
     let started_at = Timestamp::now();
@@ -271,7 +273,7 @@ pub async fn bind(config: Arc<Config>) -> Result<Server, StartError> {
     let listen = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    let emitters = Emitters::start(&app, redis.as_ref()).await;
+    let emitters = Emitters::start(&app, redis.first()).await;
     Ok(Server { app, io, layer, deliverer, emitters, listener, address })
 }
 
@@ -309,12 +311,15 @@ async fn read_revocations(context: &Context) -> Result<(), StartError> {
     revocation::refresh(context).await.map_err(|refusal| StartError::Revocations(refusal.message))
 }
 
-/// The Redis that the nodes share, if there is one.
-async fn open_redis(config: &Config) -> Result<Option<Primary>, StartError> {
-    let Some(url) = &config.redis_url else { return Ok(None) };
-    let primary = Primary::open(url.expose()).map_err(|_| StartError::Redis)?;
-    primary.check().await.map_err(StartError::Sentinels)?;
-    Ok(Some(primary))
+/// The instances of Redis that the nodes share; none if there is one node.
+async fn open_redis(config: &Config) -> Result<Vec<Primary>, StartError> {
+    let mut all = Vec::new();
+    for url in config.redis_instances() {
+        let primary = Primary::open(url.expose()).map_err(|_| StartError::Redis)?;
+        primary.check().await.map_err(StartError::Sentinels)?;
+        all.push(primary);
+    }
+    Ok(all)
 }
 
 fn open_event_log(config: &Config) -> Result<EventLog, StartError> {
@@ -333,12 +338,13 @@ async fn open_store(
     config: &Config,
     here: &Fanout,
     registry: &Arc<Registry>,
-    redis: Option<&Primary>,
+    redis: &[Primary],
     node: &str,
 ) -> Result<Option<Store>, StartError> {
     let keeps_messages = config.history_size > 0 || config.queue_size > 0;
     let is_kept = keeps_messages || config.webhook_url.is_some() || config.auth_enabled();
-    if !is_kept && config.idempotency_window.is_zero() {
+    // Several instances tell a node whether it has the same list as the others.
+    if !is_kept && config.idempotency_window.is_zero() && redis.len() < 2 {
         return Ok(None);
     }
     let mut settings = store::Settings::of(config);
@@ -346,14 +352,18 @@ async fn open_store(
         // Keys of what is kept nowhere need not outlive the process.
         settings.location = store::Location::Memory;
     }
-    if let Some(primary) = redis {
+    if !redis.is_empty() {
         let redis = RedisSettings {
-            primary: primary.clone(),
+            primaries: redis.to_vec(),
             replicas: config.redis_replicas,
             prefix: config.redis_prefix.clone(),
             node: node.to_owned(),
         };
-        return Ok(Some(Store::redis(settings, redis)));
+        let store = Store::redis(&settings, &redis);
+        if redis.primaries.len() > 1 {
+            store.check().await.map_err(StartError::Instances)?;
+        }
+        return Ok(Some(store));
     }
     let tail = broker::tail(here.clone());
     let registry = registry.clone();

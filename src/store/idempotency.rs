@@ -69,7 +69,8 @@ impl Store {
         let answer = match &self.backend {
             Backend::Embedded(store) => store.enqueue(user, sender, entry, webhook, once),
             Backend::Redis(store) => {
-                store.enqueue(&user, sender.as_ref(), &entry, webhook.as_ref(), once.as_deref())
+                let once = once.as_deref();
+                store.first().enqueue(&user, sender.as_ref(), &entry, webhook.as_ref(), once)
             }
         };
         Pending { answer, read: |outcome| done(&outcome, |outcome| outcome.number) }
@@ -79,7 +80,7 @@ impl Store {
     pub fn remember(&self, once: Once) -> Pending<Done<()>> {
         let answer = match &self.backend {
             Backend::Embedded(store) => store.claim_key(once, None),
-            Backend::Redis(store) => store.claim_key(&once, None),
+            Backend::Redis(store) => store.first().claim_key(&once, None),
         };
         Pending { answer, read: |outcome| done(&outcome, |_| ()) }
     }
@@ -89,7 +90,7 @@ impl Store {
     pub fn claim(&self, once: Once, lease: Duration) -> Pending<Done<()>> {
         let answer = match &self.backend {
             Backend::Embedded(store) => store.claim_key(once, Some(lease)),
-            Backend::Redis(store) => store.claim_key(&once, Some(lease)),
+            Backend::Redis(store) => store.first().claim_key(&once, Some(lease)),
         };
         Pending { answer, read: |outcome| done(&outcome, |_| ()) }
     }
@@ -98,7 +99,7 @@ impl Store {
     pub fn settle_claim(&self, once: Once) -> Pending<u64> {
         Self::number(match &self.backend {
             Backend::Embedded(store) => store.settle_claim(once),
-            Backend::Redis(store) => store.settle_claim(&once),
+            Backend::Redis(store) => store.first().settle_claim(&once),
         })
     }
 
@@ -106,7 +107,7 @@ impl Store {
     pub fn release_claim(&self, key: Digest) -> Pending<u64> {
         Self::number(match &self.backend {
             Backend::Embedded(store) => store.release_claim(key),
-            Backend::Redis(store) => store.release_claim(&key),
+            Backend::Redis(store) => store.first().release_claim(&key),
         })
     }
 }

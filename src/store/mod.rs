@@ -1,7 +1,8 @@
 //! The store: every room's log, the receipts of its messages, and the offline users' queues.
 //!
 //! [`Store`] is one handle with two backends: SQLite for one node, in a file or in memory
-//! ([`Store::open`]), and Redis for several nodes that share it ([`Store::redis`]). Both guarantee:
+//! ([`Store::open`]), and Redis, one instance or several, for several nodes that share it ([`Store::redis`]). Both
+//! guarantee:
 //!
 //! - **The log is what is delivered**, in the order of the log. A refused message reaches nobody and takes
 //!   no offset.
@@ -41,7 +42,7 @@ pub use self::{
         Stream, Webhook, WebhookMessage,
     },
 };
-use self::{embedded::Embedded, idempotency::position, pending::Answer, redis::Redis};
+use self::{embedded::Embedded, idempotency::position, pending::Answer, redis::Shards};
 use crate::{
     limits::SenderId,
     protocol::{names::UserId, position::Position},
@@ -58,7 +59,7 @@ pub struct Store {
 #[derive(Clone)]
 enum Backend {
     Embedded(Arc<Embedded>),
-    Redis(Arc<Redis>),
+    Redis(Arc<Shards>),
 }
 
 impl Store {
@@ -88,9 +89,35 @@ impl Store {
     /// Committed room messages arrive on their rooms' channels ([`room_channel`]). The nodes that subscribe
     /// to them decode them with [`Store::committed`]. A room whose channel has no subscribers has no
     /// members. The location and the disk settings do not apply.
-    pub fn redis(settings: Settings, redis: RedisSettings) -> Self {
-        let redis = Redis::start(settings, redis, redis::Tuning::default());
+    pub fn redis(settings: &Settings, redis: &RedisSettings) -> Self {
+        let redis = Shards::start(settings, redis, redis::Tuning::default());
         Self { backend: Backend::Redis(Arc::new(redis)) }
+    }
+
+    /// Waits for a moment until the instances of a shared store were tried.
+    ///
+    /// # Errors
+    /// Why the list of instances does not fit them.
+    pub async fn check(&self) -> Result<(), String> {
+        match &self.backend {
+            Backend::Embedded(_) => Ok(()),
+            Backend::Redis(store) => store.check().await,
+        }
+    }
+
+    /// Waits until other nodes may know of this one: a shared store has the same list of instances.
+    pub async fn admitted(&self) {
+        if let Backend::Redis(store) = &self.backend {
+            store.is_known(true).await;
+        }
+    }
+
+    /// Waits until other nodes have another list of instances than this one.
+    pub async fn expelled(&self) {
+        match &self.backend {
+            Backend::Embedded(_) => std::future::pending().await,
+            Backend::Redis(store) => store.is_known(false).await,
+        }
     }
 
     /// Whether the store is shared with other nodes.
@@ -114,7 +141,7 @@ impl Store {
     fn submit_append(&self, append: Append, once: Option<Once>) -> Answer {
         match &self.backend {
             Backend::Embedded(store) => store.append(append, once.map(Box::new)),
-            Backend::Redis(store) => store.append(&append, once.as_ref()),
+            Backend::Redis(store) => store.append(append, once),
         }
     }
 
@@ -130,7 +157,9 @@ impl Store {
     ) -> Pending<bool> {
         let answer = match &self.backend {
             Backend::Embedded(store) => store.record_receipt(room, message_id, user, timestamp_ms),
-            Backend::Redis(store) => store.record_receipt(&room, &message_id, &user, timestamp_ms),
+            Backend::Redis(store) => {
+                store.of(&room).record_receipt(&room, &message_id, &user, timestamp_ms)
+            }
         };
         Pending { answer, read: |outcome| outcome.number == 1 }
     }
@@ -148,7 +177,7 @@ impl Store {
         Self::number(match &self.backend {
             Backend::Embedded(store) => store.enqueue(user, sender, entry, webhook, None),
             Backend::Redis(store) => {
-                store.enqueue(&user, sender.as_ref(), &entry, webhook.as_ref(), None)
+                store.first().enqueue(&user, sender.as_ref(), &entry, webhook.as_ref(), None)
             }
         })
     }
@@ -162,7 +191,7 @@ impl Store {
                 Pending { answer: store.confirm(user, up_to), read: |outcome| Some(outcome.number) }
             }
             Backend::Redis(store) => Pending {
-                answer: store.confirm(&user, up_to, holder),
+                answer: store.first().confirm(&user, up_to, holder),
                 read: |outcome| outcome.number.checked_sub(1),
             },
         }
@@ -176,7 +205,7 @@ impl Store {
     pub fn revoke(&self, revoked: Revoked) -> Pending<bool> {
         let answer = match &self.backend {
             Backend::Embedded(store) => store.revoke(revoked),
-            Backend::Redis(store) => store.revoke(&revoked),
+            Backend::Redis(store) => store.first().revoke(&revoked),
         };
         Pending { answer, read: |outcome| outcome.number == 1 }
     }
@@ -185,7 +214,7 @@ impl Store {
     pub fn reinstate(&self, id: &str) -> Pending<bool> {
         let answer = match &self.backend {
             Backend::Embedded(store) => store.reinstate(id.to_owned()),
-            Backend::Redis(store) => store.reinstate(id),
+            Backend::Redis(store) => store.first().reinstate(id),
         };
         Pending { answer, read: |outcome| outcome.number == 1 }
     }
@@ -198,7 +227,7 @@ impl Store {
                 let (cursor, items) = (RevocationCursor::default(), store.revocations().await?);
                 Ok(Revocations { cursor, is_all: true, items })
             }
-            Backend::Redis(store) => store.revocations(since).await,
+            Backend::Redis(store) => store.first().revocations(since).await,
         }
     }
 
@@ -214,7 +243,7 @@ impl Store {
     pub async fn read(&self, room: &RoomKey, query: Query) -> Result<Page, StoreError> {
         match &self.backend {
             Backend::Embedded(store) => store.read(room, query).await,
-            Backend::Redis(store) => store.read(room, query).await,
+            Backend::Redis(store) => store.of(room).read(room, query).await,
         }
     }
 
@@ -224,7 +253,7 @@ impl Store {
     pub async fn extent(&self, room: &RoomKey) -> Result<Extent, StoreError> {
         match &self.backend {
             Backend::Embedded(store) => store.extent(room),
-            Backend::Redis(store) => store.extent(room).await,
+            Backend::Redis(store) => store.of(room).extent(room).await,
         }
     }
 
@@ -236,7 +265,7 @@ impl Store {
     ) -> Result<Option<u64>, StoreError> {
         match &self.backend {
             Backend::Embedded(store) => store.find_by_message_id(room, message_id).await,
-            Backend::Redis(store) => store.find_by_message_id(room, message_id).await,
+            Backend::Redis(store) => store.of(room).find_by_message_id(room, message_id).await,
         }
     }
 
@@ -251,7 +280,7 @@ impl Store {
     ) -> Result<Vec<QueuedItem>, StoreError> {
         match &self.backend {
             Backend::Embedded(store) => store.queued(user, after_seq, limit, max_bytes).await,
-            Backend::Redis(store) => store.queued(user, after_seq, limit, max_bytes).await,
+            Backend::Redis(store) => store.first().queued(user, after_seq, limit, max_bytes).await,
         }
     }
 
@@ -259,7 +288,7 @@ impl Store {
     pub async fn queue_len(&self, user: &UserId) -> Result<u64, StoreError> {
         match &self.backend {
             Backend::Embedded(store) => store.queue_len(user).await,
-            Backend::Redis(store) => store.queue_len(user).await,
+            Backend::Redis(store) => store.first().queue_len(user).await,
         }
     }
 
@@ -273,7 +302,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         match &self.backend {
             Backend::Embedded(_) => Ok(true),
-            Backend::Redis(store) => store.claim_queue(user, holder, ttl).await,
+            Backend::Redis(store) => store.first().claim_queue(user, holder, ttl).await,
         }
     }
 
@@ -286,7 +315,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         match &self.backend {
             Backend::Embedded(_) => Ok(true),
-            Backend::Redis(store) => store.renew_queue(user, holder, ttl).await,
+            Backend::Redis(store) => store.first().renew_queue(user, holder, ttl).await,
         }
     }
 
@@ -294,7 +323,7 @@ impl Store {
     pub async fn release_queue(&self, user: &UserId, holder: &str) -> Result<bool, StoreError> {
         match &self.backend {
             Backend::Embedded(_) => Ok(true),
-            Backend::Redis(store) => store.release_queue(user, holder).await,
+            Backend::Redis(store) => store.first().release_queue(user, holder).await,
         }
     }
 
@@ -304,15 +333,24 @@ impl Store {
     pub fn committed(&self, room: RoomKey, payload: &[u8]) -> Result<Committed, DecodeError> {
         match &self.backend {
             Backend::Embedded(_) => Err(DecodeError),
-            Backend::Redis(store) => store.committed(room, payload),
+            Backend::Redis(store) => store.of(&room).committed(room, payload),
         }
     }
 
-    /// Whether the store can take messages.
+    /// The instances of a shared store, besides the first, whose rooms cannot be read or written at the moment: their
+    /// places from 1, and why.
+    pub fn failing_instances(&self) -> Vec<(usize, String)> {
+        match &self.backend {
+            Backend::Embedded(_) => Vec::new(),
+            Backend::Redis(store) => store.failing(),
+        }
+    }
+
+    /// Whether the store can take messages; with several instances, the first one.
     pub fn health(&self) -> Health {
         match &self.backend {
             Backend::Embedded(store) => store.health(),
-            Backend::Redis(store) => store.health(),
+            Backend::Redis(store) => store.first().health(),
         }
     }
 
@@ -339,7 +377,7 @@ impl fmt::Debug for Store {
         let mut debug = f.debug_struct("Store");
         match &self.backend {
             Backend::Embedded(store) => debug.field("location", store.location()),
-            Backend::Redis(store) => debug.field("prefix", &store.prefix()),
+            Backend::Redis(store) => debug.field("prefix", &store.first().prefix()),
         };
         debug.finish_non_exhaustive()
     }

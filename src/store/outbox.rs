@@ -21,15 +21,15 @@ impl Store {
     /// Notes in a shared store that the last member of a room on this node has left it.
     pub fn room_left(&self, room: &RoomKey, sender: SenderId) {
         if let Backend::Redis(store) = &self.backend {
-            store.room_left(room, sender);
+            store.of(room).room_left(room, sender);
         }
     }
 
-    /// Stores the webhook of a message that is kept nowhere else.
-    pub fn tell(&self, webhook: Webhook) -> Pending<()> {
+    /// Stores the webhook of a message to a room that is kept nowhere else.
+    pub fn tell(&self, room: &RoomKey, webhook: Webhook) -> Pending<()> {
         let answer = match &self.backend {
             Backend::Embedded(store) => store.tell(webhook),
-            Backend::Redis(store) => store.tell(&webhook),
+            Backend::Redis(store) => store.of(room).tell(&webhook),
         };
         Pending { answer, read: |_| () }
     }
@@ -145,11 +145,15 @@ impl Store {
     }
 
     /// Decides on webhooks that were given up; returns how many of them were still there.
-    pub fn decide_webhooks(&self, failed: Vec<(FailedPlace, String)>, fate: Fate) -> Pending<u64> {
-        Self::number(match &self.backend {
-            Backend::Embedded(store) => store.decide_webhooks(failed, fate),
-            Backend::Redis(store) => store.decide_webhooks(&failed, fate),
-        })
+    pub async fn decide_webhooks(
+        &self,
+        failed: Vec<(FailedPlace, String)>,
+        fate: Fate,
+    ) -> Result<u64, StoreError> {
+        match &self.backend {
+            Backend::Embedded(store) => Self::number(store.decide_webhooks(failed, fate)).await,
+            Backend::Redis(store) => store.decide_webhooks(&failed, fate).await,
+        }
     }
 
     /// What the backend has been told to hold; of a shared store, see [`stale_facts`](Self::stale_facts).
@@ -165,7 +169,7 @@ impl Store {
     pub async fn told_nodes(&self) -> Result<(Vec<String>, Vec<String>), StoreError> {
         match &self.backend {
             Backend::Embedded(_) => Ok((Vec::new(), Vec::new())),
-            Backend::Redis(store) => store.told_nodes().await,
+            Backend::Redis(store) => store.first().told_nodes().await,
         }
     }
 

@@ -21,8 +21,10 @@ pub(super) const FAILED_KEPT: Duration = Duration::from_hours(7 * 24);
 /// Webhooks of one stream are delivered one after the other, in the order in which they were stored.
 ///
 /// It is a hash of what the order is kept for: two streams with the same hash merely wait for one another.
+///
+/// With several instances of Redis, the second number is the place of the one in which the stream was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Stream(pub(super) i64);
+pub struct Stream(pub(super) i64, pub(super) usize);
 
 impl Stream {
     /// The stream of a room.
@@ -45,6 +47,11 @@ impl Stream {
         Self::of("node", &[node])
     }
 
+    /// Whether it is in an instance of Redis that may be away while this node goes on.
+    pub fn may_be_away(&self) -> bool {
+        self.1 > 0
+    }
+
     fn of(kind: &str, names: &[&str]) -> Self {
         // No name has a control character, so the parts cannot run into one another.
         let mut text = String::with_capacity(64);
@@ -56,7 +63,7 @@ impl Stream {
         let hash = digest(&SHA256, text.as_bytes());
         let mut first = [0; 8];
         first.copy_from_slice(&hash.as_ref()[..8]);
-        Self(i64::from_be_bytes(first))
+        Self(i64::from_be_bytes(first), 0)
     }
 }
 
@@ -94,6 +101,8 @@ pub struct Announcement {
     pub fact: Option<(Fact, bool)>,
     /// The client that brought it about: it keeps its order with what the client stores.
     pub sender: Option<SenderId>,
+    /// The room that it is about, also of a [`Fact::Room`]: it keeps its order with what is stored there.
+    pub room: Option<RoomKey>,
 }
 
 /// A room message that a webhook tells of.
@@ -145,13 +154,15 @@ pub struct FailedWebhook {
     pub webhook: StoredWebhook,
 }
 
-/// The place of a webhook among those that were given up: they are in the order in which that happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct FailedPlace(pub u64, pub u64);
+/// The place of a webhook among those that were given up: they are in the order in which that happened, in each of
+/// several instances of Redis. The third number is the instance's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FailedPlace(pub u64, pub u64, pub usize);
 
 impl fmt::Display for FailedPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.0, self.1)
+        write!(f, "{}-{}", self.0, self.1)?;
+        if self.2 > 0 { write!(f, "-{}", self.2) } else { Ok(()) }
     }
 }
 
@@ -159,8 +170,9 @@ impl FromStr for FailedPlace {
     type Err = ParseIntError;
 
     fn from_str(text: &str) -> Result<Self, ParseIntError> {
-        let (first, second) = text.split_once('-').unwrap_or((text, ""));
-        Ok(Self(first.parse()?, second.parse()?))
+        let (first, rest) = text.split_once('-').unwrap_or((text, ""));
+        let (second, instance) = rest.split_once('-').unwrap_or((rest, "0"));
+        Ok(Self(first.parse()?, second.parse()?, instance.parse()?))
     }
 }
 

@@ -383,8 +383,15 @@ impl TestClient {
     /// Waits until everything has come that was sent to it until now.
     ///
     /// What other nodes have said to this client's comes in their order: so an answer of each to each comes
-    /// behind it.
+    /// behind it. Over several instances of Redis, each has an order of its own.
     pub async fn settle(&mut self) {
+        let clusters = self.nodes.iter().filter_map(|node| node.cluster.as_ref());
+        for cluster in clusters.clone() {
+            cluster.all_sent().await;
+        }
+        for cluster in clusters {
+            assert!(cluster.all_heard().await, "an instance is away");
+        }
         for node in &self.nodes {
             let answers = node.broker.survey::<Value>(&Survey::Counts, None).await;
             assert!(!answers.is_partial(), "{answers:?}");

@@ -94,8 +94,11 @@ impl Node {
     /// Waits until Redis is connected, if there is one.
     async fn linked(&self) {
         let begun = std::time::Instant::now();
-        while self.app.cluster.as_ref().is_some_and(|cluster| cluster.health().is_err())
-            || self.app.store.as_ref().is_some_and(|store| store.health() != Health::Working)
+        let (cluster, store) = (self.app.cluster.as_ref(), self.app.store.as_ref());
+        while cluster.is_some_and(|it| it.health().is_err() || !it.failing_instances().is_empty())
+            || store.is_some_and(|it| {
+                it.health() != Health::Working || !it.failing_instances().is_empty()
+            })
         {
             assert!(begun.elapsed() < Duration::from_secs(10), "Redis is not connected");
             tokio::task::yield_now().await;

@@ -60,6 +60,11 @@ impl Keys {
         format!("{}:node:{node}", self.0)
     }
 
+    /// The channel on which a node hears itself, in the instance at this place.
+    pub(super) fn to_self(&self, node: &str, place: usize) -> String {
+        format!("{}:node:{node}:{place}", self.0)
+    }
+
     /// The channel of a room; the nodes that have members in it listen on it.
     pub(super) fn to_room(&self, room: &RoomKey) -> String {
         room_channel(&self.0, room)

@@ -32,7 +32,8 @@ pub(super) async fn hold(inner: Arc<Inner>, session: Session) {
             return session.lost.cancel();
         }
         // The beat comes back through Redis: proof that other nodes' messages would arrive, too.
-        inner.outbox.push(inner.keys.to_node(&inner.node), inner.encode(&NodeMessage::Beat, None));
+        let beat = inner.encode(&NodeMessage::Beat, None);
+        inner.first().outbox.push(inner.keys.to_node(&inner.node), beat);
     }
 }
 

@@ -33,6 +33,11 @@ pub type Place = (Arc<str>, RoomName);
 pub enum NodeMessage {
     /// Proof that messages through Redis reach the sending node itself.
     Beat,
+    /// To the sending node alone: it has heard all that was published in an instance before.
+    Mark {
+        /// Its number.
+        number: u64,
+    },
     /// A signal to the members of a room.
     Room {
         /// The room.

@@ -16,10 +16,12 @@
 //! - *Leases* show which nodes are alive; the node that finds a dead one removes its users.
 //! - *Surveys* go to every node; a node that did not answer in time is named, never left out silently.
 //!
-//! Everything depends on one session with Redis. It is lost as a whole, and renewed automatically.
+//! Everything depends on one session with Redis. It is lost as a whole, and renewed automatically. With several
+//! instances of Redis, that is the session with the first, and each of the others has one for its rooms ([`instance`]).
 
 mod asking;
 mod counters;
+mod instance;
 mod keys;
 mod lease;
 mod link;
@@ -40,13 +42,11 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use tokio::{
-    sync::{oneshot, watch},
-    time::timeout,
-};
+use tokio::{sync::oneshot, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
@@ -60,9 +60,9 @@ pub use self::{
 };
 use self::{
     asking::{Asking, DEADLINE},
+    instance::Instance,
     keys::Keys,
     moves::Sending,
-    outbox::Outbox,
     session::Session,
     subscriptions::Subscriptions,
     users::Users,
@@ -84,8 +84,8 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A node's settings in the cluster.
 #[derive(Debug)]
 pub struct Settings {
-    /// The Redis that takes writes.
-    pub primary: Primary,
+    /// The instances of Redis, the first of which has what spans rooms.
+    pub primaries: Vec<Primary>,
     /// What keys and channels begin with.
     pub prefix: String,
     /// This node's name; no other node has it.
@@ -132,27 +132,30 @@ pub type Handler = Arc<dyn Fn(Event) + Send + Sync>;
 pub struct Cluster(Arc<Inner>);
 
 struct Inner {
-    primary: Primary,
+    /// The instances of Redis, in the order of their list.
+    instances: Vec<Arc<Instance>>,
     keys: Keys,
     node: Arc<str>,
     grace: Duration,
     remember: Duration,
-    link: watch::Sender<Option<Session>>,
-    /// Why there is no session.
-    failing: Mutex<String>,
     /// The live nodes, as of the last renewal of the lease.
     nodes: Mutex<Vec<String>>,
     store: Option<Store>,
-    subscriptions: Arc<Subscriptions>,
     users: Arc<Users>,
     asking: Asking,
-    outbox: Outbox,
     sending: Sending,
     wire: Wire,
     /// Counts room messages without a log.
     unlogged: AtomicU64,
     counters: Arc<Counters>,
     closed: CancellationToken,
+}
+
+impl Inner {
+    /// The instance that has what spans rooms.
+    fn first(&self) -> &Arc<Instance> {
+        &self.instances[0]
+    }
 }
 
 impl fmt::Debug for Cluster {
@@ -169,34 +172,32 @@ impl Cluster {
     pub fn new(
         settings: Settings,
         store: Option<Store>,
-        log: Option<Store>,
+        log: Option<&Store>,
         registry: &Arc<Registry>,
-        fanout: Fanout,
+        fanout: &Fanout,
     ) -> Self {
-        let Settings { primary, prefix, node, grace, remember } = settings;
+        let Settings { primaries, prefix, node, grace, remember } = settings;
         let (keys, node) = (Keys::new(&prefix), Arc::<str>::from(node));
         let counters = Arc::<Counters>::default();
-        let (link, linked) = watch::channel(None);
-        let (outbox, publishing) = Outbox::new(counters.clone(), linked);
-        tokio::spawn(publishing);
         let wire = fanout.wire().clone();
-        let subscriptions = Subscriptions::new(log, registry.clone(), fanout, counters.clone());
+        let instance = |(place, primary)| {
+            let (log, fanout) = (log.cloned(), fanout.clone());
+            let subscriptions = Subscriptions::new(log, registry.clone(), fanout, counters.clone());
+            Arc::new(Instance::new(place, primary, subscriptions, &counters))
+        };
+        let instances = primaries.into_iter().enumerate().map(instance).collect();
         let users =
             Users::new(registry.clone(), node.clone(), keys.clone(), (grace, remember)).into();
         Self(Arc::new(Inner {
-            primary,
+            instances,
             keys,
             node,
             grace,
             remember,
-            link,
-            failing: Mutex::new("not connected yet".to_owned()),
             nodes: Mutex::default(),
             store,
-            subscriptions,
             users,
             asking: Asking::default(),
-            outbox,
             sending: Sending::default(),
             wire,
             unlogged: AtomicU64::new(0),
@@ -214,11 +215,13 @@ impl Cluster {
     pub async fn close(&self) {
         let inner = &self.0;
         let leave = async {
-            inner.outbox.flush().await;
+            inner.first().outbox.flush().await;
             let session = self.session()?;
             lease::reap(inner, &session, &inner.node, true).await
         };
-        if !matches!(timeout(LEAVE_TIMEOUT, leave).await, Ok(Ok(_))) {
+        let (left, _sent) =
+            tokio::join!(timeout(LEAVE_TIMEOUT, leave), timeout(LEAVE_TIMEOUT, self.flush()));
+        if !matches!(left, Ok(Ok(_))) {
             tracing::warn!(
                 "the node could not leave the cluster properly: other nodes will report it as dead"
             );
@@ -226,12 +229,23 @@ impl Cluster {
         inner.closed.cancel();
     }
 
-    /// Checks whether Redis can be used.
+    /// Waits until what was pushed before has been published, or is lost.
+    async fn flush(&self) {
+        join_all(self.0.instances.iter().map(|instance| instance.outbox.flush())).await;
+    }
+
+    /// Checks whether Redis can be used; of several instances, the first.
     ///
     /// # Errors
     /// The reason why it cannot.
     pub fn health(&self) -> Result<(), String> {
-        if self.session().is_ok() { Ok(()) } else { Err(self.0.failing.lock().clone()) }
+        self.0.first().health()
+    }
+
+    /// The instances besides the first that cannot be used: their places from 1, and why.
+    pub fn failing_instances(&self) -> Vec<(usize, String)> {
+        let others = self.0.instances[1..].iter();
+        others.filter_map(|it| Some((it.place + 1, it.health().err()?))).collect()
     }
 
     /// The counters.
@@ -245,8 +259,12 @@ impl Cluster {
     }
 
     fn session(&self) -> Result<Session, Away> {
-        let session = self.0.link.borrow().clone();
-        session.filter(Session::is_open).ok_or_else(Away::unconnected)
+        self.0.first().session()
+    }
+
+    /// The instance that has a room.
+    fn of(&self, room: &RoomKey) -> &Instance {
+        &self.0.instances[room.instance(self.0.instances.len())]
     }
 
     /// Subscribes to a room, and waits until messages to it reach this node.
@@ -254,8 +272,9 @@ impl Cluster {
     /// # Errors
     /// While Redis is away.
     pub async fn subscribe(&self, room: &RoomKey) -> Result<Subscription, Away> {
-        let session = self.session()?;
-        let subscription = self.0.subscriptions.subscribe(room);
+        let instance = self.of(room);
+        let session = instance.session()?;
+        let subscription = instance.subscriptions.subscribe(room);
         subscription.ready(session.lost.cancelled()).await?;
         Ok(subscription)
     }
@@ -263,11 +282,12 @@ impl Cluster {
     /// Waits until the message stored at this position has been delivered to this node's members of the room,
     /// if there are any.
     pub async fn delivered(&self, room: &RoomKey, position: Position) {
-        if self.session().is_err() {
+        let instance = self.of(room);
+        if instance.session().is_err() {
             // The message will be read from the log later.
             return;
         }
-        self.0.subscriptions.delivered(room, position).await;
+        instance.subscriptions.delivered(room, position).await;
     }
 
     /// Sends a message to a room on a server without history: to the members on all nodes, including this
@@ -282,7 +302,8 @@ impl Cluster {
         packet: &Packet,
         except: Except,
     ) -> Result<(), Away> {
-        let session = self.session()?;
+        let instance = self.of(room);
+        let session = instance.session()?;
         let number = self.0.unlogged.fetch_add(1, Relaxed) + 1;
         let place = (room.namespace.clone(), room.room.clone());
         let word = NodeMessage::Unlogged { place, except, number };
@@ -290,20 +311,20 @@ impl Cluster {
         let mut command = redis::cmd("PUBLISH");
         command.arg(self.0.keys.to_room(room)).arg(&message[..]);
         session.query::<()>(&command).await?;
-        self.0.subscriptions.delivered_unlogged(room, number).await;
+        instance.subscriptions.delivered_unlogged(room, number).await;
         Ok(())
     }
 
     /// Sends a node message to all other nodes, at most once.
     pub fn tell(&self, word: &NodeMessage, packet: Option<&Packet>) {
-        self.0.outbox.push(self.0.keys.to_all(), self.0.encode(word, packet));
+        self.0.first().outbox.push(self.0.keys.to_all(), self.0.encode(word, packet));
     }
 
     /// Sends a signal to the members of a room on the other nodes, at most once.
     pub fn tell_room(&self, room: &RoomKey, packet: &Packet, except: &Except) {
         let place = (room.namespace.clone(), room.room.clone());
         let word = NodeMessage::Room { place, except: except.clone() };
-        self.0.outbox.push(self.0.keys.to_room(room), self.0.encode(&word, Some(packet)));
+        self.of(room).outbox.push(self.0.keys.to_room(room), self.0.encode(&word, Some(packet)));
     }
 
     /// Asks all other nodes that are alive.
@@ -379,7 +400,7 @@ impl Cluster {
     /// Answers a question of another node.
     pub fn answer(&self, to: &str, id: u64, answer: Box<RawValue>) {
         let message = self.0.encode(&NodeMessage::Answer { id, answer }, None);
-        self.0.outbox.push(self.0.keys.to_node(to), message);
+        self.0.first().outbox.push(self.0.keys.to_node(to), message);
     }
 
     async fn others(&self) -> Result<Vec<String>, Away> {

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
@@ -53,13 +54,20 @@ impl Cluster {
         let begun = std::mem::take(&mut *self.0.sending.0.lock());
         begun.close();
         begun.wait().await;
-        self.0.outbox.flush().await;
+        self.flush().await;
+    }
+
+    /// Waits until this node has heard of all that was published before: what other nodes send to rooms comes by the
+    /// rooms' instances, and a question by the first. False if that takes too long.
+    pub async fn all_heard(&self) -> bool {
+        let others = self.0.instances[1..].iter().map(|instance| instance.all_heard(&self.0));
+        join_all(others).await.into_iter().all(|heard| heard)
     }
 
     /// Up to where the log of a room, whose channel this node listens on, has been delivered here; `None` without a
     /// log.
     pub fn position(&self, room: &RoomKey) -> Option<Position> {
-        self.0.subscriptions.position(room)
+        self.of(room).subscriptions.position(room)
     }
 
     /// Asks one node; `None` if it does not answer within this time.

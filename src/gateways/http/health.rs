@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    broker::cluster::Cluster,
     gateways::app::App,
     store::{self, Store},
 };
@@ -28,11 +29,11 @@ pub(super) struct Health {
     /// `ok`, or `error` where something is down.
     status: &'static str,
     /// What is up.
-    info: BTreeMap<&'static str, Indicator>,
+    info: BTreeMap<Cow<'static, str>, Indicator>,
     /// What is down.
-    error: BTreeMap<&'static str, Indicator>,
+    error: BTreeMap<Cow<'static, str>, Indicator>,
     /// Both.
-    details: BTreeMap<&'static str, Indicator>,
+    details: BTreeMap<Cow<'static, str>, Indicator>,
 }
 
 /// The state of one part.
@@ -84,13 +85,26 @@ fn handler(app: &App) -> Option<Indicator> {
     Some(Indicator { detail, ..Indicator::UP })
 }
 
-fn report(app: &App) -> (StatusCode, Json<Health>) {
-    let mut details = BTreeMap::from([("server", server(app)), ("store", store(app))]);
-    details.extend(redis(app).map(|redis| ("redis", redis)));
-    details.extend(handler(app).map(|handler| ("handler", handler)));
+/// The other instances of Redis that are away: `redis-2` and so on. Their rooms are unavailable then, and nothing else.
+fn instances(app: &App) -> BTreeMap<usize, String> {
+    let cluster = app.cluster.iter().flat_map(Cluster::failing_instances);
+    let store = app.store.iter().flat_map(Store::failing_instances);
+    cluster.chain(store).collect()
+}
+
+/// A node whose first Redis is there is `ready` although another one is away: all other nodes miss it, too.
+fn report(app: &App, is_about_readiness: bool) -> (StatusCode, Json<Health>) {
+    let mut details =
+        BTreeMap::from([("server".into(), server(app)), ("store".into(), store(app))]);
+    details.extend(redis(app).map(|redis| ("redis".into(), redis)));
+    details.extend(handler(app).map(|handler| ("handler".into(), handler)));
+    let is_served = details.values().all(|indicator: &Indicator| indicator.message.is_none());
+    for (place, reason) in instances(app) {
+        details.insert(format!("redis-{place}").into(), Indicator::down(reason));
+    }
     let (info, error): (BTreeMap<_, _>, BTreeMap<_, _>) =
         details.clone().into_iter().partition(|(_, indicator)| indicator.message.is_none());
-    let is_up = error.is_empty();
+    let is_up = if is_about_readiness { is_served } else { error.is_empty() };
     let status = if is_up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Health { status: if is_up { "ok" } else { "error" }, info, error, details }))
 }
@@ -107,12 +121,13 @@ fn report(app: &App) -> (StatusCode, Json<Health>) {
     ),
 )]
 pub(super) async fn health(State(app): State<App>) -> impl IntoResponse {
-    report(&app)
+    report(&app, false)
 }
 
 /// Check whether the server is ready for clients
 ///
-/// It is not ready while it stops, while its store is down, and, with several nodes, while Redis is away.
+/// It is not ready while it stops, while its store is down, and, with several nodes, while Redis is away (of several
+/// instances: the first; others that are away are named).
 #[utoipa::path(
     get,
     path = "/health/ready",
@@ -124,7 +139,7 @@ pub(super) async fn health(State(app): State<App>) -> impl IntoResponse {
     ),
 )]
 pub(super) async fn ready(State(app): State<App>) -> impl IntoResponse {
-    report(&app)
+    report(&app, true)
 }
 
 /// The server is alive.

@@ -52,7 +52,7 @@ impl Turn {
     pub(super) async fn take(self, stream: Stream, mut tries: u32) -> Ended {
         // Of those that failed before, the first is tried alone.
         let limit = if tries > 0 { 1 } else { PAGE };
-        let Some(page) = self.read(stream, limit).await else { return Ended::Stopped };
+        let Some(page) = self.read(stream, limit).await else { return self.without_store(tries) };
         let size = page.iter().map(StoredWebhook::size).sum::<usize>();
         let is_last = tries == 0 && page.len() < limit && size < PAGE_BYTES;
         let mut ended = if page.is_empty() || is_last { Ended::Empty } else { Ended::More };
@@ -89,7 +89,16 @@ impl Turn {
             }
             break;
         }
-        if self.settle(settled).await { ended } else { Ended::Stopped }
+        if self.settle(settled).await { ended } else { self.without_store(tries) }
+    }
+
+    /// The end of a turn whose instance of Redis is away, or of any when the server stops.
+    fn without_store(&self, tries: u32) -> Ended {
+        if self.stop.is_cancelled() {
+            return Ended::Stopped;
+        }
+        let why = "the Redis in which they wait is away".to_owned();
+        Ended::Failed { tries: tries.max(1), why, retry_after: None }
     }
 
     fn is_too_old(&self, at_ms: i64) -> bool {
@@ -97,18 +106,20 @@ impl Turn {
         u64::try_from(age).is_ok_and(|age| Duration::from_millis(age) >= GIVEN_UP_AFTER)
     }
 
-    /// Reads the first webhooks of the stream, as soon as the store can be read; `None` if the server stops.
+    /// Reads the first webhooks of the stream, as soon as the store can be read; `None` if the server stops, or the
+    /// stream's own instance of Redis is away: others need the place.
     async fn read(&self, stream: Stream, limit: usize) -> Option<Vec<StoredWebhook>> {
         loop {
             match self.store.webhooks(stream, limit, PAGE_BYTES).await {
                 Ok(page) => return Some(page),
+                Err(_) if stream.may_be_away() => return None,
                 Err(error) => self.pause(&error).await?,
             }
         }
     }
 
     /// Takes out of the outbox what is done with. Until then the stream does not go on: it would send the same
-    /// again. False if the server stops before.
+    /// again. False if the server stops before, or the stream's own instance of Redis is away.
     async fn settle(&self, settled: Settled) -> bool {
         if settled.is_empty() {
             return true;
@@ -116,6 +127,7 @@ impl Turn {
         loop {
             match self.store.settle_webhooks(settled.clone()).await {
                 Ok(_) => return true,
+                Err(_) if settled.stream.may_be_away() => return false,
                 Err(error) => {
                     if self.pause(&error).await.is_none() {
                         return false;

@@ -68,7 +68,7 @@ fn world(store: Store, answer: impl FnMut(&str) -> Outcome + Send + 'static) -> 
 fn tell(store: &Store, stream: &str, id: &str) {
     let stream = Stream::of_user(&UserId::parse(stream).unwrap());
     let webhook = Webhook { id: id.to_owned(), stream, at_ms: 0, json: "{}".to_owned() };
-    store.announce(Announcement { webhook: Some(webhook), fact: None, sender: None });
+    store.announce(Announcement { webhook: Some(webhook), fact: None, sender: None, room: None });
 }
 
 fn failed(retry_after: Option<u64>) -> Outcome {

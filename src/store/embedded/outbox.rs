@@ -232,7 +232,7 @@ impl Change {
                     )
                     .optional()?;
                 self.pending += u64::from(stream.is_some());
-                self.streams.extend(stream.map(Stream));
+                self.streams.extend(stream.map(|stream| Stream(stream, 0)));
             }
             count += conn
                 .prepare_cached("DELETE FROM failed_webhooks WHERE seq = ?1 AND id = ?2")?
@@ -286,7 +286,7 @@ fn fail(conn: &Connection, settings: &Settings, seq: i64, error: &str) -> rusqli
 /// The streams in which something waits.
 pub(super) fn streams(conn: &Connection) -> rusqlite::Result<HashSet<Stream>> {
     conn.prepare("SELECT DISTINCT stream FROM webhooks")?
-        .query_map([], |row| row.get(0).map(Stream))?
+        .query_map([], |row| row.get(0).map(|stream| Stream(stream, 0)))?
         .collect()
 }
 
@@ -323,7 +323,7 @@ pub(super) fn failed(
     within(rows, max_bytes, |row| {
         let webhook = stored(row, |_| Ok(damaged()))?;
         let failed = FailedWebhook {
-            place: FailedPlace(webhook.seq, 0),
+            place: FailedPlace(webhook.seq, 0, 0),
             failed_at_ms: row.get(8)?,
             error: row.get(9)?,
             webhook,
@@ -340,7 +340,7 @@ pub(super) fn failed_ids(
 ) -> rusqlite::Result<Vec<(FailedPlace, String)>> {
     conn.prepare_cached("SELECT seq, id FROM failed_webhooks WHERE seq > ?1 ORDER BY seq LIMIT ?2")?
         .query_map(params![sql(after.0), sql(limit as u64)], |row| {
-            Ok((FailedPlace(row.get::<_, i64>(0)?.cast_unsigned(), 0), row.get(1)?))
+            Ok((FailedPlace(row.get::<_, i64>(0)?.cast_unsigned(), 0, 0), row.get(1)?))
         })?
         .collect()
 }

@@ -10,6 +10,7 @@ use redis::{
 };
 
 use super::{
+    layout::{Admitted, Layout},
     leaving,
     primary::{Found, Primary, Replaced},
     scripts,
@@ -27,6 +28,8 @@ pub(super) struct Connections {
     pub reads: MultiplexedConnection,
     /// The run of Redis; every restart and every promotion begins another.
     pub run: String,
+    /// The list of instances that they belong to.
+    pub admitted: Admitted,
     /// Tells when another server takes the writes.
     pub replaced: Replaced,
 }
@@ -73,6 +76,7 @@ pub(super) async fn connect(
     name: &str,
     prefix: &str,
     seen: &Seen,
+    (layout, place): (&Layout, usize),
 ) -> RedisResult<Connections> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT))
@@ -86,8 +90,9 @@ pub(super) async fn connect(
     reads.req_packed_command(&named).await?;
     load_scripts(&mut writes).await?;
     let run = examine(&mut writes).await?;
+    let admitted = layout.admit(&mut writes, prefix, place).await?;
     check_in(&mut writes, name, prefix, &run, seen).await?;
-    Ok(Connections { writes, reads, run, replaced })
+    Ok(Connections { writes, reads, run, admitted, replaced })
 }
 
 /// Loads the scripts into Redis.
@@ -114,7 +119,7 @@ async fn examine(connection: &mut MultiplexedConnection) -> RedisResult<String> 
         return Err((ErrorKind::Client, "this Redis is too old", detail).into());
     }
     if field("redis_mode") == "cluster" {
-        let detail = "one Redis is needed, which has all keys".to_owned();
+        let detail = "list independent instances in REDIS_URL instead".to_owned();
         return Err((ErrorKind::Client, "this is a Redis Cluster", detail).into());
     }
     // Sentinels may still name the server of before.

@@ -23,6 +23,15 @@ impl Redis {
         self.submit(call, Kind::Claim, once.sender.clone(), bytes)
     }
 
+    /// Keeps a key for its content, of a message that another instance stores.
+    pub(super) fn bind_key(&self, once: &Once) -> Answer {
+        let packed = self.pack_once(Some(once));
+        let bytes = packed.len();
+        let mut call = self.call(&scripts::BIND_ONCE);
+        call.arg(packed);
+        self.submit(call, Kind::Claim, once.sender.clone(), bytes)
+    }
+
     pub(in crate::store) fn settle_claim(&self, once: &Once) -> Answer {
         let packed = self.pack_once(Some(once));
         let bytes = packed.len();

@@ -11,8 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use redis::{
-    Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
-    aio::{ConnectionLike, MultiplexedConnection},
+    Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, aio::ConnectionLike,
     cmd,
 };
 use tokio::{
@@ -22,10 +21,12 @@ use tokio::{
 
 use super::{
     connections::{self, Connections, Seen, load_scripts},
+    layout::Layout,
     leaving,
     names::connection_name,
     primary::{Primary, Replaced},
     replicas::{self, FEW_REPLICAS},
+    replies::{LATE, done_again, flatten, is_error, is_no_script},
 };
 use crate::store::types::{Clock, Health, StoreError};
 
@@ -33,8 +34,8 @@ use crate::store::types::{Clock, Health, StoreError};
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause between attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The reason given when a deadline has passed.
-const LATE: &str = "Redis did not answer in time";
+/// The reason given when the list of instances is another one than the connections began with.
+pub(super) const MOVED: &str = "the list of Redis instances has changed";
 /// After this many successful checks in a row, a failing Redis counts as working again.
 const SETTLED: u32 = 5;
 /// The most reads under way at once; further ones wait in order. This bounds the memory that answers take.
@@ -68,6 +69,9 @@ enum State {
 
 pub(super) struct Link {
     primary: Primary,
+    /// The list of instances, and this one's place in it.
+    layout: Arc<Layout>,
+    place: usize,
     /// How many replicas must have what is written; 0 for none.
     replicas: u64,
     prefix: String,
@@ -79,6 +83,8 @@ pub(super) struct Link {
     started: i64,
     state: watch::Sender<State>,
     lost: Notify,
+    /// Where rooms may lie that are another instance's, the generation of the list under which they are.
+    untidy: watch::Sender<Option<String>>,
     reads: Semaphore,
     seen: Seen,
     /// Why Redis is failing, if it is.
@@ -89,6 +95,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(
         (primary, replicas): (Primary, u64),
+        (layout, place): (Arc<Layout>, usize),
         prefix: String,
         node: &str,
         deadline: Duration,
@@ -97,6 +104,8 @@ impl Link {
         let name = connection_name(node);
         Self {
             primary,
+            layout,
+            place,
             replicas,
             prefix,
             name,
@@ -105,6 +114,7 @@ impl Link {
             clock,
             state: watch::Sender::new(State::Connecting),
             lost: Notify::new(),
+            untidy: watch::Sender::new(None),
             reads: Semaphore::new(READS),
             seen: Seen::default(),
             failing: Mutex::default(),
@@ -114,6 +124,30 @@ impl Link {
 
     pub(super) fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// This instance's place among all, from 0, and how many there are.
+    pub(super) fn place(&self) -> (usize, usize) {
+        (self.place, self.layout.count())
+    }
+
+    /// Waits until rooms may lie here that are another instance's; returns the generation of the list.
+    pub(super) async fn untidy(&self) -> String {
+        loop {
+            let mut untidy = self.untidy.subscribe();
+            // Cannot fail: the sender is in `self`.
+            let _ = untidy.wait_for(Option::is_some).await;
+            if let Some(generation) = self.untidy.send_replace(None) {
+                return generation;
+            }
+        }
+    }
+
+    /// Waits until it was tried to connect.
+    pub(super) async fn tried(&self) {
+        let tried = |state: &State| !matches!(state, State::Connecting);
+        // Cannot fail: the sender is in `self`.
+        let _ = self.state.subscribe().wait_for(tried).await;
     }
 
     /// Every command is answered within this, by Redis or by a refusal.
@@ -150,9 +184,12 @@ impl Link {
                 Ok(connections) => {
                     pause = FIRST_PAUSE;
                     let connections = Arc::new(connections);
+                    if connections.admitted.is_untidy {
+                        self.untidy.send_replace(Some(connections.admitted.generation.clone()));
+                    }
                     self.change(State::Up(connections.clone()));
                     self.works();
-                    tracing::info!("connected to Redis");
+                    tracing::info!(instance = self.place + 1, "connected to Redis");
                     self.look_after(&connections, tick).await;
                 }
                 Err(error) => {
@@ -167,7 +204,8 @@ impl Link {
     }
 
     async fn connect(&self) -> RedisResult<Connections> {
-        connections::connect(&self.primary, &self.name, &self.prefix, &self.seen).await
+        let layout = (&*self.layout, self.place);
+        connections::connect(&self.primary, &self.name, &self.prefix, &self.seen, layout).await
     }
 
     /// Checks the connections every `tick`; returns when they are lost.
@@ -206,12 +244,23 @@ impl Link {
         }
         let mut count = cmd("ZCARD");
         count.arg(format!("{}:log:rooms", self.prefix));
+        let (layout, mut looks) = (Layout::look(&self.prefix), connections.reads.clone());
         let pinged = async {
             let answer = writes.req_packed_command(&ping).await?;
             let is_safe = !failing || replicas::have_all(self.replicas, &mut writes).await?;
             Ok::<_, RedisError>((answer, is_safe))
         };
-        let (written, counted) = tokio::join!(pinged, reads.req_packed_command(&count));
+        let counting = reads.req_packed_command(&count);
+        let looking = looks.req_packed_command(&layout);
+        let (written, counted, looked) = tokio::join!(pinged, counting, looking);
+        let is_in_force = match looked? {
+            Value::BulkString(found) => self.layout.holds(&connections.admitted, &found),
+            Value::Nil => self.layout.holds(&connections.admitted, b""),
+            _ => true,
+        };
+        if !is_in_force {
+            return Err((ErrorKind::Io, MOVED).into());
+        }
         if let Value::Int(count) = counted? {
             self.note_rooms(count.cast_unsigned());
         }
@@ -303,7 +352,7 @@ impl Link {
     }
 
     /// Gives up failed connections; others are made.
-    fn lose(&self, failed: &Arc<Connections>, error: &RedisError) {
+    pub(super) fn lose(&self, failed: &Arc<Connections>, error: &RedisError) {
         let lost = self.state.send_if_modified(|state| {
             let current = matches!(state, State::Up(current) if Arc::ptr_eq(current, failed));
             if current {
@@ -337,7 +386,12 @@ impl Link {
         let mut failing = self.failing.lock();
         let since = failing.take().map(|failing| failing.since_ms);
         if since.is_none() {
-            tracing::error!(reason, "Redis does not store messages; retrying every second");
+            let instance = self.place + 1;
+            tracing::error!(
+                instance,
+                reason,
+                "Redis does not store messages; retrying every second"
+            );
         }
         let since_ms = since.unwrap_or_else(|| self.clock.now_ms());
         *failing = Some(Failing { reason: reason.to_owned(), since_ms, calm: 0 });
@@ -359,7 +413,7 @@ impl Link {
     /// Notes that Redis works.
     fn works(&self) {
         if self.failing.lock().take().is_some() {
-            tracing::info!("Redis takes messages");
+            tracing::info!(instance = self.place + 1, "Redis takes messages");
         }
     }
 
@@ -402,38 +456,4 @@ impl Link {
         // Cannot fail: the sender is in `self`.
         let _ = self.state.subscribe().wait_for(|state| matches!(state, State::Closed)).await;
     }
-}
-
-/// Sends those writes again that Redis skipped because somebody had flushed its scripts.
-async fn done_again(
-    writes: &mut MultiplexedConnection,
-    pipeline: &Pipeline,
-    mut values: Vec<Value>,
-) -> RedisResult<Vec<Value>> {
-    let Some(first) = values.iter().position(is_no_script) else { return Ok(values) };
-    // If a later write was done, repeating the earlier ones would break their order.
-    if values[first..].iter().all(is_no_script) {
-        load_scripts(writes).await?;
-        let mut rest = Pipeline::with_capacity(values.len() - first);
-        for command in pipeline.cmd_iter().skip(first) {
-            rest.add_command(command.clone());
-        }
-        values.truncate(first);
-        values.extend(writes.req_packed_commands(&rest, 0, rest.len()).await?);
-    }
-    Ok(values)
-}
-
-/// Whether Redis did nothing because it does not know the script.
-fn is_no_script(value: &Value) -> bool {
-    is_error(value, ServerErrorKind::NoScript)
-}
-
-fn is_error(value: &Value, kind: ServerErrorKind) -> bool {
-    matches!(value, Value::ServerError(error) if error.kind() == Some(kind))
-}
-
-/// Turns a passed deadline into an error of the connection.
-fn flatten<T>(result: Result<RedisResult<T>, tokio::time::error::Elapsed>) -> RedisResult<T> {
-    result.unwrap_or_else(|_| Err((ErrorKind::Io, LATE).into()))
 }

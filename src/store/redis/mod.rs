@@ -1,4 +1,4 @@
-//! The store that several nodes share in one Redis.
+//! The store that several nodes share in Redis: in one instance, or in several ([`shards`]).
 //!
 //! ```text
 //!  append ─► intake ─► writer task: one pipeline at a time ─► Redis: number, store, publish ─► answer
@@ -15,20 +15,25 @@
 //!   emptied, or that lost what it had acknowledged, has other epochs. If all nodes are stopped, the last one
 //!   leaves word that there is nothing to lose (`leaving.rs`).
 //!
-//! It needs one Redis (or Valkey) of version 7 or newer, which must not evict. A Redis Cluster does not
+//! It needs Redis (or Valkey) of version 7 or newer, which must not evict. A Redis Cluster does not
 //! work, because the scripts name their keys themselves.
 
 mod connections;
 mod idempotency;
 mod intake;
+mod layout;
 mod leaving;
 mod link;
+mod moved;
 mod names;
 mod outbox;
 mod primary;
 mod replicas;
+mod replies;
 mod revocations;
 mod scripts;
+mod shards;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -36,15 +41,14 @@ mod writer;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use redis::{Cmd, Value, cmd};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep},
-};
+use redis::Cmd;
+use tokio::{sync::oneshot, time::Instant};
 
+pub(super) use self::shards::Shards;
 use self::{
     idempotency::name_of,
     intake::{Command, Intake, Kind},
+    layout::Layout,
     link::Link,
     names::room_part,
     outbox::Outbox,
@@ -71,8 +75,8 @@ use crate::{limits::SenderId, protocol::names::UserId};
 /// The shared Redis, and this node in it.
 #[derive(Clone)]
 pub struct RedisSettings {
-    /// The server.
-    pub primary: Primary,
+    /// The instances, in the order that all nodes have them in; the first one has what spans rooms.
+    pub primaries: Vec<Primary>,
     /// How many replicas must have what is written before that is acknowledged.
     pub replicas: u64,
     /// The prefix of all keys and channels, without the colon behind it.
@@ -82,7 +86,7 @@ pub struct RedisSettings {
 }
 
 impl fmt::Debug for RedisSettings {
-    /// Leaves out the server, which shows its password.
+    /// Leaves out the instances, which show their passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisSettings")
             .field("prefix", &self.prefix)
@@ -117,10 +121,7 @@ impl Default for Tuning {
 /// The greatest number passed to a script, which can still count on from it.
 const LAST: u64 = 1 << 52;
 
-/// The most messages of one room that a step of the sweep deletes.
-const SWEPT: usize = 64;
-
-/// The shared store; it ends with [`Redis::close`] or when it is dropped.
+/// One instance; it ends with [`Redis::close`] or when it is dropped.
 pub(super) struct Redis {
     link: Arc<Link>,
     intake: Arc<Intake>,
@@ -128,14 +129,29 @@ pub(super) struct Redis {
     settings: Settings,
     outbox: Arc<Outbox>,
     node: String,
+    /// Its place among the instances, from 0.
+    place: usize,
+    /// The most rooms that it may have; 0 for any number.
+    max_rooms: u64,
 }
 
 impl Redis {
-    pub(super) fn start(settings: Settings, redis: RedisSettings, tuning: Tuning) -> Self {
-        let RedisSettings { primary, replicas, prefix, node } = redis;
+    /// Begins with the instance at this place.
+    fn start(
+        settings: Settings,
+        redis: RedisSettings,
+        tuning: Tuning,
+        (layout, place): (&Arc<Layout>, usize),
+    ) -> Self {
+        let RedisSettings { mut primaries, replicas, prefix, node } = redis;
+        let primary = primaries.swap_remove(place);
         let clock = settings.clock.clone();
-        let link = Arc::new(Link::new((primary, replicas), prefix, &node, tuning.deadline, clock));
-        let intake = Arc::new(Intake::new(tuning.limits));
+        let placed = (layout.clone(), place);
+        let link = Link::new((primary, replicas), placed, prefix, &node, tuning.deadline, clock);
+        let link = Arc::new(link);
+        // All instances together hold no more than one would.
+        let bytes = tuning.limits.bytes / layout.count();
+        let intake = Arc::new(Intake::new(Limits { bytes, ..tuning.limits }));
         let counters = Arc::new(Counters::default());
         let writer = Writer {
             intake: intake.clone(),
@@ -147,10 +163,17 @@ impl Redis {
         tokio::spawn(writer.run());
         let kept = link.clone();
         tokio::spawn(async move { kept.keep(tuning.tick).await });
+        let tidied = link.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = moved::tidy_up(&tidied) => {}
+                () = tidied.closed() => {}
+            }
+        });
         let (swept, by) = (link.clone(), settings.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = sweep_on(&swept, &by, tuning.sweep_every) => {}
+                () = sweep::sweep_on(&swept, &by, tuning.sweep_every) => {}
                 () = swept.closed() => {}
             }
         });
@@ -158,7 +181,9 @@ impl Redis {
         if settings.has_webhooks {
             tokio::spawn(outbox::watch(link.clone(), outbox.clone(), node.clone()));
         }
-        Self { link, intake, counters, settings, outbox, node }
+        // Rooms are spread evenly.
+        let max_rooms = settings.max_rooms.div_ceil(layout.count() as u64);
+        Self { link, intake, counters, settings, outbox, node, place, max_rooms }
     }
 
     pub(super) fn append(&self, append: &Append, once: Option<&Once>) -> Answer {
@@ -170,7 +195,7 @@ impl Redis {
         let mut call = self.call(&scripts::APPEND);
         call.arg(room_part(room))
             .arg(self.settings.history_size.max(1))
-            .arg(self.settings.max_rooms)
+            .arg(self.max_rooms)
             .arg(entry)
             .arg(codec::encode_except(except))
             .arg(name_of(sender.as_ref()))
@@ -225,7 +250,7 @@ impl Redis {
     }
 
     pub(super) async fn sweep(&self) -> Result<(), StoreError> {
-        sweep(&self.link, &self.settings).await
+        sweep::sweep(&self.link, &self.settings).await
     }
 
     pub(super) async fn read(&self, room: &RoomKey, query: Query) -> Result<Page, StoreError> {
@@ -399,45 +424,4 @@ fn expired_at(settings: &Settings, ttl: Option<Duration>) -> String {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Every now and then, one of the nodes deletes what is too old. If two do so at once, no harm is done.
-async fn sweep_on(link: &Link, settings: &Settings, every: Duration) {
-    let turn = every.mul_f32(0.9);
-    loop {
-        sleep(every).await;
-        let mut take_turn = cmd("SET");
-        take_turn
-            .arg(format!("{}:sweeper", link.prefix()))
-            .arg("")
-            .arg("NX")
-            .arg("PX")
-            .arg(millis(turn).max(1));
-        let turn = link.read(&take_turn).await;
-        if turn.as_ref().is_ok_and(|turn| *turn != Value::Okay) {
-            // It is another node's turn.
-            continue;
-        }
-        // A full Redis refuses to note whose turn it is, and needs the sweep all the more. An unreachable
-        // one is reported elsewhere.
-        if let (Err(error), Ok(_)) = (sweep(link, settings).await, turn) {
-            tracing::warn!(%error, "expired data could not be deleted from Redis; retrying later");
-        }
-    }
-}
-
-async fn sweep(link: &Link, settings: &Settings) -> Result<(), StoreError> {
-    loop {
-        let mut call = scripts::SWEEP.call(link.prefix());
-        call.arg(settings.clock.now_ms())
-            .arg(expired_at(settings, settings.history_ttl))
-            .arg(expired_at(settings, settings.queue_ttl))
-            .arg(SWEPT);
-        let (more, rooms) = values::swept(&link.read(&call).await?)?;
-        link.note_rooms(rooms);
-        if !more {
-            break;
-        }
-    }
-    if settings.has_webhooks { outbox::sweep(link, settings).await } else { Ok(()) }
 }

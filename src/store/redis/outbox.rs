@@ -1,4 +1,4 @@
-//! The outbox of webhooks that the nodes share. One of them delivers, by a lease.
+//! The outbox of webhooks that the nodes share, one in each instance. One node delivers from all, by a lease.
 
 use std::{
     collections::HashSet,
@@ -84,11 +84,14 @@ async fn follow(link: &Link, outbox: &Outbox, node: &str) {
     let mut news = scripts::WEBHOOK_NEWS.call(link.prefix());
     news.arg(node).arg(NEWS);
     let all = all_streams(link.prefix());
-    // An answer that did not arrive may have had streams in it, which nobody gets again.
-    let mut is_sure = true;
+    // An answer that did not arrive may have had streams in it, which nobody gets again; and so may what
+    // another node got.
+    let mut is_sure = false;
+    let place = link.place().0;
     loop {
         sleep(LOOK).await;
         if !outbox.delivers.load(Relaxed) {
+            is_sure = false;
             continue;
         }
         let read = link.read(if is_sure { &news } else { &all }).await;
@@ -99,7 +102,7 @@ async fn follow(link: &Link, outbox: &Outbox, node: &str) {
         if names.iter().any(|name| name == NOW) {
             outbox.hurried.notify_one();
         }
-        outbox.streams.lock().extend(names.iter().filter_map(|name| stream(name)));
+        outbox.streams.lock().extend(streams(&names, place));
         outbox.changed.notify_one();
     }
 }
@@ -137,7 +140,7 @@ pub(super) async fn sweep(link: &Link, settings: &Settings) -> Result<(), StoreE
 
 impl Redis {
     pub(in crate::store) fn announce(&self, announcement: &Announcement) {
-        let Announcement { webhook, fact, sender } = announcement;
+        let Announcement { webhook, fact, sender, .. } = announcement;
         let packed = self.pack_webhook(webhook.as_ref());
         let bytes = packed.len();
         let (kind, name) = match fact {
@@ -202,8 +205,12 @@ impl Redis {
         max_bytes: usize,
     ) -> Result<Vec<FailedWebhook>, StoreError> {
         let mut call = self.call(&scripts::FAILED_WEBHOOKS);
-        call.arg(after.to_string()).arg(limit).arg(max_bytes);
-        Ok(values::failed_webhooks(&self.link.read(&call).await?)?)
+        call.arg(id(after)).arg(limit).arg(max_bytes);
+        let mut failed = values::failed_webhooks(&self.link.read(&call).await?)?;
+        for failed in &mut failed {
+            failed.place.2 = self.place;
+        }
+        Ok(failed)
     }
 
     pub(in crate::store) async fn failed_webhook_ids(
@@ -212,8 +219,12 @@ impl Redis {
         limit: usize,
     ) -> Result<Vec<(FailedPlace, String)>, StoreError> {
         let mut call = self.call(&scripts::FAILED_WEBHOOKS);
-        call.arg(after.to_string()).arg(limit).arg(-1);
-        Ok(values::failed_ids(&self.link.read(&call).await?)?)
+        call.arg(id(after)).arg(limit).arg(-1);
+        let mut failed = values::failed_ids(&self.link.read(&call).await?)?;
+        for (place, _) in &mut failed {
+            place.2 = self.place;
+        }
+        Ok(failed)
     }
 
     pub(in crate::store) fn decide_webhooks(
@@ -226,14 +237,14 @@ impl Redis {
             .arg(self.settings.clock.now_ms())
             .arg(u8::from(fate == Fate::Retried));
         for (place, _) in failed {
-            call.arg(place.to_string());
+            call.arg(id(*place));
         }
         self.submit(call, Kind::Count, None, 32 * failed.len())
     }
 
     pub(in crate::store) async fn webhook_streams(&self) -> Result<HashSet<Stream>, StoreError> {
         let names = values::names(&self.link.read(&all_streams(self.prefix())).await?)?;
-        Ok(names.iter().filter_map(|name| stream(name)).collect())
+        Ok(streams(&names, self.place).collect())
     }
 
     pub(in crate::store) async fn webhooks(
@@ -260,15 +271,26 @@ impl Redis {
         self.submit(call, Kind::Count, None, 32 * settled.delivered.len())
     }
 
-    /// Claims the delivery for this node, or renews its claim; `false` while another node has it.
-    pub(in crate::store) async fn claim_webhooks(&self, ttl: Duration) -> Result<bool, StoreError> {
-        let claimed = self.claim(CLAIM, &self.node, "claim", ttl).await;
+    /// Claims the delivery for this node, or renews its claim; `false` while another node has it. The node that has
+    /// the claim in the first instance `takes` it in the others.
+    pub(in crate::store) async fn claim_webhooks(
+        &self,
+        ttl: Duration,
+        takes: bool,
+    ) -> Result<bool, StoreError> {
+        let claimed =
+            self.claim(CLAIM, &self.node, if takes { "take" } else { "claim" }, ttl).await;
         self.outbox.delivers.store(matches!(claimed, Ok(true)), Relaxed);
         claimed
     }
 
-    pub(in crate::store) async fn release_webhooks(&self) -> Result<bool, StoreError> {
+    /// The claim is not to be used any more.
+    pub(in crate::store) fn stop_delivering(&self) {
         self.outbox.delivers.store(false, Relaxed);
+    }
+
+    pub(in crate::store) async fn release_webhooks(&self) -> Result<bool, StoreError> {
+        self.stop_delivering();
         self.claim(CLAIM, &self.node, "release", Duration::ZERO).await
     }
 
@@ -300,6 +322,23 @@ impl Redis {
         Ok((cursor, facts.collect()))
     }
 
+    /// Notes that the backend was told that a room is occupied.
+    pub(super) async fn note_told(&self, room: &RoomKey) -> Result<(), StoreError> {
+        let mut note = cmd("SADD");
+        note.arg(format!("{}:told:room", self.prefix())).arg(room_part(room));
+        self.link.read(&note).await.map(drop)
+    }
+
+    /// Another instance knows now what the backend was told of a room.
+    pub(super) async fn forget_told(&self, room: &RoomKey) -> Result<(), StoreError> {
+        for (forget, kind) in [("SREM", "room"), ("SREM", "occupied"), ("HDEL", "left")] {
+            let mut forget = cmd(forget);
+            forget.arg(format!("{}:told:{kind}", self.prefix())).arg(room_part(room));
+            self.link.read(&forget).await?;
+        }
+        Ok(())
+    }
+
     /// A webhook as the scripts take it; empty for none.
     pub(super) fn pack_webhook(&self, webhook: Option<&Webhook>) -> Vec<u8> {
         let Some(Webhook { id, stream, at_ms, json }) = webhook else { return Vec::new() };
@@ -319,7 +358,13 @@ fn hex(stream: Stream) -> String {
     format!("{:016x}", stream.0)
 }
 
-/// A stream by its name.
-fn stream(name: &str) -> Option<Stream> {
-    u64::from_str_radix(name, 16).ok().map(|number| Stream(number.cast_signed()))
+/// The place of a webhook that was given up, as its id in this instance's stream of those.
+fn id(place: FailedPlace) -> String {
+    format!("{}-{}", place.0, place.1)
+}
+
+/// An instance's streams by their names.
+fn streams(names: &[String], place: usize) -> impl Iterator<Item = Stream> {
+    let number = |name: &String| u64::from_str_radix(name, 16).ok();
+    names.iter().filter_map(number).map(move |number| Stream(number.cast_signed(), place))
 }

@@ -103,6 +103,25 @@ impl Primary {
         }
     }
 
+    /// What tells it from other servers: its address and its database, without credentials.
+    pub(super) fn name(&self) -> String {
+        let address = |client: &Client| {
+            let address = client.get_connection_info().addr().to_string();
+            address.to_ascii_lowercase()
+        };
+        match &self.0 {
+            Place::At(client) => {
+                let database = client.get_connection_info().redis_settings().db();
+                format!("{}/{database}", address(client))
+            }
+            Place::Watched(watched) => {
+                let mut all = watched.sentinels.iter().map(address).collect::<Vec<_>>();
+                all.sort_unstable();
+                format!("{} {}{}", all.join(","), watched.service, watched.url.path())
+            }
+        }
+    }
+
     /// Whether Sentinels may name another server later.
     pub(super) fn is_watched(&self) -> bool {
         matches!(self.0, Place::Watched(_))

@@ -33,6 +33,7 @@ scripts! {
     CONFIRM = "queue.lua", "confirm.lua";
     CLAIM = "claim.lua";
     CLAIM_ONCE = "once.lua", "claim_once.lua";
+    BIND_ONCE = "once.lua", "bind_once.lua";
     SETTLE_ONCE = "once.lua", "settle_once.lua";
     RELEASE_ONCE = "release_once.lua";
     ANNOUNCE = "webhooks.lua", "announce.lua";
@@ -50,6 +51,8 @@ scripts! {
     REVOKE = "revoke.lua";
     REINSTATE = "reinstate.lua";
     REVOCATIONS = "revocations.lua";
+    LAYOUT = "layout.lua";
+    MOVED = "forget.lua", "moved.lua";
     CHECK_IN = "check_in.lua";
     SETTLE = "settle.lua";
     LEAVE = "leave.lua";

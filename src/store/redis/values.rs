@@ -235,6 +235,13 @@ pub(super) fn swept(value: &Value) -> Result<(bool, u64), DecodeError> {
     Ok((number(more)? == 1, number(rooms)?))
 }
 
+/// A part of the members of a sorted set: where the scan goes on, and the members.
+pub(super) fn scanned(value: &Value) -> Result<(String, Vec<String>), DecodeError> {
+    let [cursor, found] = array(value)? else { return Err(DecodeError) };
+    let members = array(found)?.iter().step_by(2).map(|name| text(name).map(str::to_owned));
+    Ok((text(cursor)?.to_owned(), members.collect::<Result<_, _>>()?))
+}
+
 fn array(value: &Value) -> Result<&[Value], DecodeError> {
     match value {
         Value::Array(values) => Ok(values),

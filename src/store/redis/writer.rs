@@ -6,12 +6,12 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use redis::{RedisError, Value};
+use redis::{ErrorKind, RedisError, Value};
 use tokio::time::Instant;
 
 use super::{
     intake::{Command, Intake, Kind},
-    link::Link,
+    link::{Link, MOVED},
     replicas::FEW_REPLICAS,
     values,
 };
@@ -88,7 +88,7 @@ impl Writer {
         for Command { mut call, kind, reply, .. } in batch {
             if let Kind::Append = kind {
                 // The run is known only now.
-                call.arg(&connections.run);
+                call.arg(&connections.run).arg(&connections.admitted.generation);
             }
             pipeline.add_command(call);
             waiting.push((kind, reply));
@@ -123,6 +123,9 @@ impl Writer {
         if let Some(reason) = refused {
             self.counters.failures.fetch_add(1, Relaxed);
             self.link.fails(&reason);
+            if reason == MOVED {
+                self.link.lose(&connections, &(ErrorKind::Io, MOVED).into());
+            }
         }
     }
 
@@ -132,6 +135,7 @@ impl Writer {
             (_, Value::ServerError(error)) => {
                 Err(StoreError::Unavailable(RedisError::from(error).to_string()))
             }
+            (Kind::Append, Value::Int(-5)) => Err(StoreError::Unavailable(MOVED.into())),
             (_, Value::Int(-3)) => Err(StoreError::KeyReused),
             (_, Value::Int(-4)) => Ok(Past::UnderWay.into()),
             (_, Value::Array(parts)) if parts.len() == 2 => {

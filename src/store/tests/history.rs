@@ -2,27 +2,7 @@
 
 use super::*;
 
-on_every! {
-    async fn offsets_count_from_one_in_each_room_and_the_tail_follows_the_order_of_calls(world) {
-        let (a, b) = (room("a"), room("b"));
-        // All are submitted before the first one is awaited.
-        let pending: Vec<_> =
-            (0..300).map(|n| world.submit(if n % 3 == 0 { &b } else { &a }, &n.to_string())).collect();
-        let mut expected = (0, 0);
-        for (n, pending) in pending.into_iter().enumerate() {
-            let next = if n % 3 == 0 { &mut expected.1 } else { &mut expected.0 };
-            *next += 1;
-            assert_eq!(pending.await.unwrap().offset, *next);
-        }
-        let tail: Vec<_> = world.tail(300).await.iter().map(|it| it.entry.id.clone()).collect();
-        assert_eq!(tail, (0..300).map(|n| n.to_string()).collect::<Vec<_>>());
-        assert_eq!(world.offsets(&a).await, (1..=200).collect::<Vec<_>>());
-        assert_eq!(world.offsets(&b).await, (1..=100).collect::<Vec<_>>());
-        let stats = world.store.stats();
-        assert_eq!((stats.entries, stats.rooms, stats.queued), (300, 2, 0));
-        assert!(stats.commits < 300, "group commit: {}", stats.commits);
-    }
-
+on_every_and_two! {
     async fn a_message_comes_back_to_the_letter(world) {
         let except = Except { rooms: vec![RoomName::parse("x").unwrap()], ..Except::nobody() };
         let entry = Entry {
@@ -149,6 +129,79 @@ on_every! {
         assert_eq!(world.store.extent(&room("a")).await.unwrap(), Extent { head: extent.head.at(1), ..extent });
     }
 
+    async fn an_id_means_the_newest_message_with_it(world) {
+        for id in ["x", "y", "x", "z"] {
+            world.append(&room("a"), id).await;
+        }
+        assert_eq!(world.store.find_by_message_id(&room("a"), "x").await.unwrap(), Some(3));
+        assert_eq!(world.store.find_by_message_id(&room("a"), "w").await.unwrap(), None);
+        assert!(world.receipt(&room("a"), "x", "ann").await);
+        let page = world.all(&room("a")).await;
+        let counts: Vec<_> = page.items.iter().map(|item| item.receipts.len()).collect();
+        assert_eq!(counts, [0, 0, 1, 0]);
+    }
+
+    async fn a_receipt_counts_once_a_user_and_the_first_time_stays(world) {
+        world.append(&room("a"), "m").await;
+        for who in ["zoe", "ann", "zoe"] {
+            assert!(world.receipt(&room("a"), "m", who).await);
+            world.advance(1);
+        }
+        assert!(!world.receipt(&room("a"), "other", "ann").await);
+        assert!(!world.receipt(&room("b"), "m", "ann").await);
+        let page = world.all(&room("a")).await;
+        let expected = [("zoe", 1_000_000), ("ann", 1_001_000)]
+            .map(|(name, timestamp_ms)| Receipt { user: user(name), timestamp_ms });
+        assert_eq!(page.items[0].receipts, expected);
+        let page = world.store.read(&room("a"), Query { receipts: false, ..ALL }).await.unwrap();
+        assert_eq!(page.items[0].receipts, []);
+    }
+
+    async fn a_message_keeps_a_thousand_receipts_and_takes_them_along(mut world) {
+        world.reopen(|settings, _| settings.history_size = 1);
+        world.append(&room("a"), "m").await;
+        let now = world.clock.load(SeqCst);
+        let pending: Vec<_> = (0..=MAX_RECEIPTS)
+            .map(|n| world.store.record_receipt(room("a"), "m".into(), user(&n.to_string()), now))
+            .collect();
+        let mut recorded = 0;
+        for pending in pending {
+            recorded += u64::from(pending.await.unwrap());
+        }
+        assert_eq!(recorded, MAX_RECEIPTS);
+        assert!(world.receipt(&room("a"), "m", "7").await, "one that is there already");
+        assert_eq!(world.all(&room("a")).await.items[0].receipts.len() as u64, MAX_RECEIPTS);
+        // Each commit deletes a bounded number of rows, so it takes some messages.
+        for n in 0..20 {
+            world.append(&room("a"), &n.to_string()).await;
+            assert_eq!(world.all(&room("a")).await.items[0].receipts, [], "message {n} has none");
+        }
+        assert_eq!(world.rows("receipts"), 0);
+        assert!(world.rows("messages") <= 2);
+    }
+}
+
+on_every! {
+    async fn offsets_count_from_one_in_each_room_and_the_tail_follows_the_order_of_calls(world) {
+        let (a, b) = (room("a"), room("b"));
+        // All are submitted before the first one is awaited.
+        let pending: Vec<_> =
+            (0..300).map(|n| world.submit(if n % 3 == 0 { &b } else { &a }, &n.to_string())).collect();
+        let mut expected = (0, 0);
+        for (n, pending) in pending.into_iter().enumerate() {
+            let next = if n % 3 == 0 { &mut expected.1 } else { &mut expected.0 };
+            *next += 1;
+            assert_eq!(pending.await.unwrap().offset, *next);
+        }
+        let tail: Vec<_> = world.tail(300).await.iter().map(|it| it.entry.id.clone()).collect();
+        assert_eq!(tail, (0..300).map(|n| n.to_string()).collect::<Vec<_>>());
+        assert_eq!(world.offsets(&a).await, (1..=200).collect::<Vec<_>>());
+        assert_eq!(world.offsets(&b).await, (1..=100).collect::<Vec<_>>());
+        let stats = world.store.stats();
+        assert_eq!((stats.entries, stats.rooms, stats.queued), (300, 2, 0));
+        assert!(stats.commits < 300, "group commit: {}", stats.commits);
+    }
+
     async fn one_room_too_many_is_refused_where_all_have_members_and_the_others_of_its_batch_are_not(mut world) {
         world.reopen(|settings, _| settings.max_rooms = 2);
         for name in ["a", "b"] {
@@ -272,56 +325,5 @@ on_every! {
         world.append(&room("newer"), "1").await;
         assert_eq!(world.store.extent(&room("new")).await.unwrap().head.offset, 1);
         assert_eq!(world.store.extent(&room("old")).await.unwrap().head.offset, 0);
-    }
-
-    async fn an_id_means_the_newest_message_with_it(world) {
-        for id in ["x", "y", "x", "z"] {
-            world.append(&room("a"), id).await;
-        }
-        assert_eq!(world.store.find_by_message_id(&room("a"), "x").await.unwrap(), Some(3));
-        assert_eq!(world.store.find_by_message_id(&room("a"), "w").await.unwrap(), None);
-        assert!(world.receipt(&room("a"), "x", "ann").await);
-        let page = world.all(&room("a")).await;
-        let counts: Vec<_> = page.items.iter().map(|item| item.receipts.len()).collect();
-        assert_eq!(counts, [0, 0, 1, 0]);
-    }
-
-    async fn a_receipt_counts_once_a_user_and_the_first_time_stays(world) {
-        world.append(&room("a"), "m").await;
-        for who in ["zoe", "ann", "zoe"] {
-            assert!(world.receipt(&room("a"), "m", who).await);
-            world.advance(1);
-        }
-        assert!(!world.receipt(&room("a"), "other", "ann").await);
-        assert!(!world.receipt(&room("b"), "m", "ann").await);
-        let page = world.all(&room("a")).await;
-        let expected = [("zoe", 1_000_000), ("ann", 1_001_000)]
-            .map(|(name, timestamp_ms)| Receipt { user: user(name), timestamp_ms });
-        assert_eq!(page.items[0].receipts, expected);
-        let page = world.store.read(&room("a"), Query { receipts: false, ..ALL }).await.unwrap();
-        assert_eq!(page.items[0].receipts, []);
-    }
-
-    async fn a_message_keeps_a_thousand_receipts_and_takes_them_along(mut world) {
-        world.reopen(|settings, _| settings.history_size = 1);
-        world.append(&room("a"), "m").await;
-        let now = world.clock.load(SeqCst);
-        let pending: Vec<_> = (0..=MAX_RECEIPTS)
-            .map(|n| world.store.record_receipt(room("a"), "m".into(), user(&n.to_string()), now))
-            .collect();
-        let mut recorded = 0;
-        for pending in pending {
-            recorded += u64::from(pending.await.unwrap());
-        }
-        assert_eq!(recorded, MAX_RECEIPTS);
-        assert!(world.receipt(&room("a"), "m", "7").await, "one that is there already");
-        assert_eq!(world.all(&room("a")).await.items[0].receipts.len() as u64, MAX_RECEIPTS);
-        // Each commit deletes a bounded number of rows, so it takes some messages.
-        for n in 0..20 {
-            world.append(&room("a"), &n.to_string()).await;
-            assert_eq!(world.all(&room("a")).await.items[0].receipts, [], "message {n} has none");
-        }
-        assert_eq!(world.rows("receipts"), 0);
-        assert!(world.rows("messages") <= 2);
     }
 }

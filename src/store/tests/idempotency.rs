@@ -43,7 +43,7 @@ impl World {
     }
 }
 
-on_every! {
+on_every_and_two! {
     async fn a_message_with_a_key_is_stored_once(mut world) {
         world.append(&room("a"), "other").await;
         assert_eq!(world.first("m", once(1, 1)).await, 2);
@@ -139,7 +139,9 @@ on_every! {
         assert_eq!(refused.await, Err(StoreError::QueueFull));
         assert_eq!(world.claimed(once(1, 2)).await, Done::Now(()));
     }
+}
 
+on_every! {
     async fn a_message_that_is_refused_keeps_no_key(mut world) {
         world.occupy(&room("b")).await;
         world.reopen(|settings, _| settings.max_rooms = 1);

@@ -78,14 +78,48 @@ macro_rules! on_every {
 }
 pub(super) use on_every;
 
+/// Declares a test that also runs over two instances of Redis: of what does not depend on which room is where.
+macro_rules! on_every_and_two {
+    ($($(#[$meta:meta])* async fn $name:ident($($world:tt)+) $body:block)*) => {$(
+        mod $name {
+            use super::*;
+
+            async fn check($($world)+: World) $body
+
+            #[tokio::test]
+            async fn on_a_file() {
+                check(World::on_a_file()).await;
+            }
+
+            #[tokio::test]
+            async fn in_memory() {
+                check(World::in_memory()).await;
+            }
+
+            #[tokio::test]
+            async fn in_redis() {
+                check(World::on(&Arc::new(RedisServer::start()))).await;
+            }
+
+            #[tokio::test]
+            async fn over_two_instances() {
+                check(World::over(&[RedisServer::start().into(), RedisServer::start().into()])).await;
+            }
+        }
+    )*};
+}
+pub(super) use on_every_and_two;
+
 pub(super) const ALL: Query =
     Query { after: 0, limit: 10_000, max_bytes: usize::MAX, receipts: true };
 
 /// A store whose clock stands still, and everything that its log tail received.
 pub(super) struct World {
     _dir: Option<TempDir>,
-    /// The server and the prefix, in Redis.
+    /// The first server and the prefix, in Redis.
     redis: Option<(Arc<RedisServer>, String)>,
+    /// The other servers.
+    others: Vec<Arc<RedisServer>>,
     pub clock: Arc<AtomicI64>,
     pub tail: watch::Sender<Vec<Committed>>,
     pub settings: Settings,
@@ -170,6 +204,7 @@ impl World {
         Self {
             _dir: None,
             redis: None,
+            others: Vec::new(),
             clock,
             tail,
             settings,
@@ -183,7 +218,11 @@ impl World {
     /// Adds a member to the room.
     pub async fn occupy(&mut self, room: &RoomKey) {
         self.occupied.lock().insert(room.clone());
-        if let Some((server, prefix)) = &self.redis {
+        if let Some((first, prefix)) = &self.redis {
+            let server = match room.instance(1 + self.others.len()) {
+                0 => first,
+                place => &self.others[place - 1],
+            };
             let mut listening = server.client().get_async_pubsub().await.unwrap();
             listening.subscribe(room_channel(prefix, room)).await.unwrap();
             self.listening.push(listening);
@@ -202,17 +241,33 @@ impl World {
 
     /// A store of its own on a server.
     pub fn on(server: &Arc<RedisServer>) -> Self {
+        Self::over(std::slice::from_ref(server))
+    }
+
+    /// A store of its own over several servers.
+    pub fn over(servers: &[Arc<RedisServer>]) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let prefix = format!("test:{}", NEXT.fetch_add(1, Relaxed));
         let clock = Arc::new(AtomicI64::new(1_000_000));
         let tail = watch::Sender::default();
-        server.subscribe(&prefix, collect(&tail));
+        for server in servers {
+            server.subscribe(&prefix, collect(&tail));
+        }
         let settings = settings(Location::Memory, &clock);
-        let store = Store::redis(settings.clone(), server.settings(&prefix));
-        let redis = Some((server.clone(), prefix));
-        let (occupied, listening) = (Arc::default(), Vec::new());
-        let survives = true;
-        Self { _dir: None, redis, clock, tail, settings, store, survives, occupied, listening }
+        let (first, others) = servers.split_first().unwrap();
+        let store = Store::redis(&settings, &settings_of(first, others, &prefix));
+        Self {
+            _dir: None,
+            redis: Some((first.clone(), prefix)),
+            others: others.to_vec(),
+            clock,
+            tail,
+            settings,
+            store,
+            survives: true,
+            occupied: Arc::default(),
+            listening: Vec::new(),
+        }
     }
 
     /// Ends the store without closing it and opens it again, with changed settings. In memory the new one
@@ -221,7 +276,8 @@ impl World {
         let mut tuning = tuning();
         change(&mut self.settings, &mut tuning);
         if let Some((server, prefix)) = &self.redis {
-            self.store = Store::redis(self.settings.clone(), server.settings(prefix));
+            let redis = settings_of(server, &self.others, prefix);
+            self.store = Store::redis(&self.settings, &redis);
             return;
         }
         let elsewhere = Settings { location: Location::Memory, ..self.settings.clone() };
@@ -292,10 +348,20 @@ impl World {
     pub fn rows(&self, table: &str) -> u64 {
         match (&self.store.backend, &self.redis) {
             (Backend::Embedded(store), _) => store.rows(table),
-            (Backend::Redis(_), Some((server, prefix))) => server.rows(prefix, table),
+            (Backend::Redis(_), Some((first, prefix))) => {
+                let servers = std::iter::once(first).chain(&self.others);
+                servers.map(|server| server.rows(prefix, table)).sum()
+            }
             (Backend::Redis(_), None) => panic!("a store in Redis without Redis"),
         }
     }
+}
+
+/// The settings of a store over several servers.
+fn settings_of(first: &RedisServer, others: &[Arc<RedisServer>], prefix: &str) -> RedisSettings {
+    let mut settings = first.settings(prefix);
+    settings.primaries.extend(others.iter().map(|server| server.client().into()));
+    settings
 }
 
 pub(super) fn room(name: &str) -> RoomKey {

@@ -21,7 +21,7 @@ impl World {
     }
 }
 
-on_every! {
+on_every_and_two! {
     async fn messages_wait_in_order_until_they_are_confirmed(world) {
         let mut places = Vec::new();
         for id in ["1", "2", "3"] {

@@ -10,12 +10,16 @@ fn webhook(id: &str, stream: &str) -> Webhook {
 impl World {
     fn announce(&self, id: &str, stream: &str) {
         let webhook = Some(webhook(id, stream));
-        self.store.announce(Announcement { webhook, fact: None, sender: None });
+        self.store.announce(Announcement { webhook, fact: None, sender: None, room: None });
     }
 
     fn note(&self, fact: &Fact, holds: bool) {
+        let about = match fact {
+            Fact::Room(room) => Some(room.clone()),
+            Fact::Node(_) | Fact::User(_) => None,
+        };
         let fact = Some((fact.clone(), holds));
-        self.store.announce(Announcement { webhook: None, fact, sender: None });
+        self.store.announce(Announcement { webhook: None, fact, sender: None, room: about });
     }
 
     /// Everything that was asked for is done.
@@ -83,7 +87,7 @@ on_both! {
     }
 
     async fn a_full_outbox_drops_the_oldest_announcements_and_no_message(world) {
-        world.store.tell(webhook("m0", "ann")).await.unwrap();
+        world.store.tell(&room("a"), webhook("m0", "ann")).await.unwrap();
         for n in 0..1_000 {
             world.announce(&n.to_string(), "ann");
         }
@@ -92,7 +96,7 @@ on_both! {
         let waiting = world.waiting_for_backend("ann").await;
         assert_eq!(waiting[..2], ["m0", "1"]);
         for n in 1..=1_000 {
-            world.store.tell(webhook(&format!("m{n}"), "ann")).await.unwrap();
+            world.store.tell(&room("a"), webhook(&format!("m{n}"), "ann")).await.unwrap();
         }
         let waiting = world.store.webhooks(Stream::of_user(&user("ann")), 2_000, usize::MAX).await;
         let waiting = waiting.unwrap().into_iter().map(|webhook| webhook.id).collect::<Vec<_>>();
@@ -138,11 +142,11 @@ async fn nodes_that_share_an_outbox_keep_the_order_and_no_other_takes_anything_o
     let server = Arc::new(RedisServer::start());
     let mut world = World::on(&server);
     world.reopen(|settings, _| settings.webhook_limit = 5);
-    world.store.tell(webhook("m0", "ann")).await.unwrap();
+    world.store.tell(&room("a"), webhook("m0", "ann")).await.unwrap();
     for n in 1..=6 {
         world.announce(&n.to_string(), "ann");
     }
-    world.store.tell(webhook("m1", "ann")).await.unwrap();
+    world.store.tell(&room("a"), webhook("m1", "ann")).await.unwrap();
     // The oldest announcements have made way.
     assert_eq!(world.waiting_for_backend("ann").await, ["m0", "4", "5", "6", "m1"]);
     let ann = Stream::of_user(&user("ann"));
@@ -162,9 +166,10 @@ async fn nodes_that_share_an_outbox_keep_the_order_and_no_other_takes_anything_o
         webhook: Some(webhook("online", "bob")),
         fact: Some((Fact::User(user("bob")), true)),
         sender: None,
+        room: None,
     };
     world.store.announce(told);
-    world.store.tell(webhook("m2", "bob")).await.unwrap();
+    world.store.tell(&room("a"), webhook("m2", "bob")).await.unwrap();
     assert_eq!(world.waiting_for_backend("bob").await, ["m2"]);
     assert_eq!(world.store.release_webhooks().await, Ok(true));
 }
@@ -185,7 +190,7 @@ async fn a_room_that_nodes_share_is_vacated_when_the_last_of_all_has_been_gone_f
     let tell = |world: &World, id: &str, holds| {
         let fact = Some((fact.clone(), holds));
         let webhook = Some(webhook(id, "ann"));
-        world.store.announce(Announcement { webhook, fact, sender: None });
+        world.store.announce(Announcement { webhook, fact, sender: None, room: Some(key.clone()) });
     };
     world.occupy(&key).await;
     tell(&world, "occupied", true);
@@ -245,7 +250,7 @@ async fn a_node_that_lost_the_claim_gets_no_streams_and_one_that_has_it_gets_all
     server.command(&format!("SET {claim} another"));
     assert_eq!(world.store.claim_webhooks(Duration::from_mins(1)).await, Ok(false));
     assert_eq!(world.store.release_webhooks().await, Ok(false));
-    world.store.tell(webhook("1", "ann")).await.unwrap();
+    world.store.tell(&room("a"), webhook("1", "ann")).await.unwrap();
     let page = world.page("ann").await;
     let ann = Stream::of_user(&user("ann"));
     let settled = Settled {

@@ -55,7 +55,7 @@ impl RedisServer {
 
     pub fn settings(&self, prefix: &str) -> RedisSettings {
         RedisSettings {
-            primary: self.client().into(),
+            primaries: vec![self.client().into()],
             replicas: 0,
             prefix: prefix.into(),
             node: "test".into(),

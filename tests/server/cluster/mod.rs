@@ -1,5 +1,5 @@
 //! Several nodes over one Redis are one server: the contract across them, and what becomes of it when nodes
-//! die and Redis goes away, comes back, or comes back empty.
+//! die and Redis goes away, comes back, or comes back empty. Over several instances of Redis: [`shards`].
 //!
 //! A real redis-server for every story. The nodes are servers in this process, or, where they are killed,
 //! processes of the real binary.
@@ -13,6 +13,7 @@ mod outages;
 mod patterns;
 mod private;
 mod recovery;
+mod shards;
 mod users;
 
 use std::time::{Duration, Instant};

@@ -3,8 +3,8 @@
 use reqwest::Method;
 use roomcast::{
     config::{Environment, Secret},
-    protocol::names::UserId,
-    store::{Stream, Webhook},
+    protocol::names::{RoomName, UserId},
+    store::{RoomKey, Stream, Webhook},
 };
 use serde_json::{Value, json};
 
@@ -55,7 +55,8 @@ impl World {
                 roomcast::protocol::timestamp::Timestamp::now().as_millis() - 84 * 3_600_000;
             let webhook = Webhook { id: (*id).to_owned(), stream, at_ms, json };
             let before = self.failed_count().await;
-            self.asked().app.store.as_ref().unwrap().tell(webhook).await.unwrap();
+            let room = RoomKey { namespace: "/".into(), room: RoomName::parse("r").unwrap() };
+            self.asked().app.store.as_ref().unwrap().tell(&room, webhook).await.unwrap();
             // One after the other, as they are listed in this order.
             let begun = std::time::Instant::now();
             while self.failed_count().await == before {

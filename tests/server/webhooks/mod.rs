@@ -4,6 +4,6 @@ mod crash;
 mod failed;
 mod failures;
 mod nodes;
-mod receiver;
+pub(crate) mod receiver;
 mod slow;
 mod types;

@@ -214,7 +214,7 @@ async fn whatever_happens_the_outbox_is_that_of_the_model() {
                     json: "{}".to_owned(),
                 };
                 let announcement =
-                    Announcement { webhook: Some(webhook), fact: None, sender: None };
+                    Announcement { webhook: Some(webhook), fact: None, sender: None, room: None };
                 world.store.announce(announcement);
                 // It is done when this is.
                 world.store.settle_webhooks(Settled::of(stream(name))).await.unwrap();

@@ -1,9 +1,10 @@
 -- Numbers a message, appends it to its room's log and publishes it.
 -- ARGV: prefix, room, history size, most rooms (0: any number), entry, who is left out, who is charged for
 -- the room if it begins with this ('': nobody), the most rooms that one may begin (0: any number), the key if it
--- happens once (''), the webhook that tells of it (''), run of Redis
+-- happens once (''), the webhook that tells of it (''), run of Redis,
+-- generation of the list of instances ('' where there is one alone)
 -- Answers {offset, epoch, number, rooms if there is one more, rooms forgotten for it}, or what is known of the key, or
--- a refusal: -1, one room too many, or -2, one too many of its creator.
+-- a refusal: -1, one room too many, -2, one too many of its creator, or -5, the room may be another instance's by now.
 local room, size, most, entry = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local meta, stream, ids = prefix .. ':meta:' .. room, prefix .. ':stream:' .. room, prefix .. ':ids:' .. room
 local rooms = prefix .. ':log:rooms'
@@ -18,12 +19,16 @@ local function adopt(rooms)
   end
 end
 
+local eras = call('HMGET', log, 'seed', 'layout')
+if eras[2] and eras[2] ~= ARGV[12] then
+  return -5
+end
 local once = once_of(ARGV[9])
 local past = once and known_once(once)
 if past then
   return past
 end
-local seed = era()
+local seed = eras[1] or era()
 local known = call('HMGET', meta, 'h', 'f', 'e', 's', 'r')
 local head, first, current, count, evicted
 if known[1] then

@@ -1,10 +1,12 @@
 -- What the scripts share. ARGV[1] is the prefix of all keys.
 --
 --   log              hash: number (counts every append and every queued message, on from the time in
---                    microseconds at which the era began), seed (the number at which it began), run
+--                    microseconds at which the era began), seed (the number at which it began, and whose), run
 --                    (the Redis process last checked in to), base (the number then), clean (the number when the
 --                    last node left in order), resumed (the run whose first nodes trust that it is gone from the
---                    disk), checkins (counts them)
+--                    disk), checkins (counts them). Of several instances (layout.lua): layout (the generation of
+--                    their list) and before (the one before), place and count in it, tidy (the generation under
+--                    which all rooms of others were forgotten), list (which servers they are)
 --   log:nodes        hash: name of a node's connections -> the count when it checked in, or 'left'
 --   log:rooms        sorted set: rooms by a time no later than that of their oldest message, or by
 --                    when they were emptied
@@ -51,11 +53,15 @@ local function whole(number)
 end
 
 -- Every room gets another epoch: the log is new, or some of it was lost. The numbers go on beyond all
--- that were ever given, so nothing that was remembered of them can be taken for something else.
+-- that were ever given, so nothing that was remembered of them can be taken for something else. Answers the number at
+-- which the era begins; its seed is more.
 local function begin_era(beyond)
   local time = call('TIME')
   local number = whole(math.max(time[1] * 1000000 + time[2], beyond + 1))
-  call('HSET', log, 'seed', number, 'number', number)
+  -- Two instances may begin at the same moment, and a room may move from one to the other.
+  local info = redis.pcall('INFO', 'replication')
+  local id = type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ''
+  call('HSET', log, 'seed', number .. string.sub(id, 1, 8), 'number', number)
   return number
 end
 
@@ -71,7 +77,12 @@ local function begin_to_delete()
 end
 
 local function era()
-  return call('HGET', log, 'seed') or begin_era(0)
+  local seed = call('HGET', log, 'seed')
+  if not seed then
+    begin_era(0)
+    seed = call('HGET', log, 'seed')
+  end
+  return seed
 end
 
 -- Forgotten rooms are counted by bucket, as many buckets as four hexadecimal digits tell apart.

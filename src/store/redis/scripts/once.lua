@@ -1,5 +1,6 @@
 -- What the scripts share that are about writes that happen once. A key is remembered as the content that it belongs
--- to (16 bytes), p while its write is under way or d when it is done, its number (8 bytes), and the answer.
+-- to (16 bytes), p while its write is under way, d when it is done, or b where another instance knows; of one that is done
+-- follow its number (8 bytes) and the answer.
 
 -- Such a write, as idempotency.rs packs it; nil if it does not happen once.
 local function once_of(packed)
@@ -27,19 +28,27 @@ local function known_once(once)
   if string.sub(known, 1, 16) ~= once.content then
     return -3
   end
-  if string.sub(known, 17, 17) == 'p' then
+  local state = string.sub(known, 17, 17)
+  if state == 'p' then
     return -4
+  elseif state == 'b' then
+    return nil
   end
   return { (struct.unpack('>I8', known, 18)), string.sub(known, 26) }
 end
 
--- Remembers the key of a write that was done. Of one sender the oldest is forgotten if there are too many.
-local function remember_once(once, number, sender)
-  local value = once.content .. 'd' .. struct.pack('>I8', number) .. once.answer
-  call('SET', prefix .. ':once:' .. once.name, value, 'PX', once.kept)
+-- Counts a key as one of its sender's. Of one sender the oldest is forgotten if there are too many.
+local function count_key(once, sender)
   local own = prefix .. ':keys:' .. sender
   if call('RPUSH', own, once.name) > once.most then
     call('UNLINK', prefix .. ':once:' .. call('LPOP', own))
   end
   call('PEXPIRE', own, once.kept)
+end
+
+-- Remembers the key of a write that was done.
+local function remember_once(once, number, sender)
+  local value = once.content .. 'd' .. struct.pack('>I8', number) .. once.answer
+  call('SET', prefix .. ':once:' .. once.name, value, 'PX', once.kept)
+  count_key(once, sender)
 end

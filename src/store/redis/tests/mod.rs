@@ -1,11 +1,15 @@
 //! What only the store in Redis does.
 
 mod leaving;
+mod lists;
 mod losses;
 mod outages;
+mod shards;
 mod sharing;
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::SeqCst};
+
+use redis::Value;
 
 use super::*;
 use crate::{
@@ -48,7 +52,7 @@ impl World {
         change(&mut tuning);
         let node = format!("node-{}", self.nodes.fetch_add(1, SeqCst));
         let redis = RedisSettings { node, ..self.server.settings(PREFIX) };
-        let redis = Redis::start(self.settings.clone(), redis, tuning);
+        let redis = Shards::start(&self.settings, &redis, tuning);
         Store { backend: Backend::Redis(Arc::new(redis)) }
     }
 

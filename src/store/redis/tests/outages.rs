@@ -133,14 +133,14 @@ async fn a_redis_that_is_full_takes_nothing_new_and_lets_go_of_what_is_old() {
 async fn no_password_is_shown() {
     let client = redis::Client::open("redis://me:hunter2@127.0.0.1:1/").unwrap();
     let settings = RedisSettings {
-        primary: client.into(),
+        primaries: vec![client.into()],
         replicas: 0,
         prefix: PREFIX.into(),
         node: "n".into(),
     };
     assert!(!format!("{settings:?}").contains("hunter2"));
     let clock = Arc::new(AtomicI64::new(0));
-    let store = Store::redis(embedded_settings(Location::Memory, &clock), settings);
+    let store = Store::redis(&embedded_settings(Location::Memory, &clock), &settings);
     assert!(store.is_shared());
     assert!(!format!("{store:?}").contains("hunter2"));
     let reason = until(
@@ -170,7 +170,7 @@ async fn a_redis_cluster_is_refused_by_name() {
     let server = RedisServer::start_with(&["--cluster-enabled", "yes"]);
     let clock = Arc::new(AtomicI64::new(0));
     let settings = embedded_settings(Location::Memory, &clock);
-    let store = Store::redis(settings, server.settings(PREFIX));
+    let store = Store::redis(&settings, &server.settings(PREFIX));
     let reason = until(
         &store,
         |health| matches!(health, Health::Failing { reason, .. } if reason.contains("Redis Cluster")),
