@@ -24,11 +24,42 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// The packets that are being given to this node's clients, and to the outbox for those of other nodes.
 #[derive(Debug, Default)]
-pub(super) struct Sending(Mutex<TaskTracker>);
+pub(super) struct Sending {
+    /// Those that somebody waits for, in groups, and those that have begun since.
+    begun: Mutex<Vec<TaskTracker>>,
+}
 
 /// Held while a packet is given to this node's clients, until it is in the outbox, too.
 #[derive(Debug)]
 pub struct SendingToken(#[expect(dead_code, reason = "held for its Drop")] TaskTrackerToken);
+
+impl Sending {
+    fn begin(&self) -> SendingToken {
+        let mut begun = self.begun.lock();
+        if let Some(group) = begun.last().filter(|group| !group.is_closed()) {
+            return SendingToken(group.token());
+        }
+        let group = TaskTracker::new();
+        let token = group.token();
+        begun.push(group);
+        SendingToken(token)
+    }
+
+    /// Waits until what has begun before is in the outbox, whoever else waits for it or has given up.
+    async fn done(&self) {
+        let before = {
+            let mut begun = self.begun.lock();
+            begun.retain(|group| !group.is_empty());
+            for group in &*begun {
+                group.close();
+            }
+            begun.clone()
+        };
+        for group in before {
+            group.wait().await;
+        }
+    }
+}
 
 impl Inner {
     /// Writes a message of this node.
@@ -46,14 +77,12 @@ impl Cluster {
 
     /// A packet that is kept for lost clients is being sent.
     pub fn sending(&self) -> SendingToken {
-        SendingToken(self.0.sending.0.lock().token())
+        self.0.sending.begin()
     }
 
     /// Waits until what this node has begun to send is published.
     pub async fn all_sent(&self) {
-        let begun = std::mem::take(&mut *self.0.sending.0.lock());
-        begun.close();
-        begun.wait().await;
+        self.0.sending.done().await;
         self.flush().await;
     }
 
@@ -109,5 +138,41 @@ impl Cluster {
             return Ok(());
         }
         self.session()?.pipeline(&pipeline).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::{Pin, pin};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn is_waiting(mut waiter: Pin<&mut impl Future<Output = ()>>) -> bool {
+        waiter.as_mut().now_or_never().is_none()
+    }
+
+    #[tokio::test]
+    async fn everyone_waits_for_all_that_has_begun_before_and_for_nothing_else() {
+        let sending = Sending::default();
+        sending.done().await;
+        let packet = sending.begin();
+        let mut gives_up = Box::pin(sending.done());
+        let mut waits = pin!(sending.done());
+        assert!(is_waiting(gives_up.as_mut()) && is_waiting(waits.as_mut()));
+        let later = sending.begin();
+        drop(gives_up);
+        let mut comes_later = pin!(sending.done());
+        assert!(is_waiting(comes_later.as_mut()) && is_waiting(waits.as_mut()));
+        drop(packet);
+        waits.await;
+        assert!(is_waiting(comes_later.as_mut()));
+        let newest = sending.begin();
+        drop(later);
+        comes_later.await;
+        drop(newest);
+        sending.done().await;
+        assert!(sending.begun.lock().is_empty());
     }
 }

@@ -140,6 +140,10 @@ impl Arrival<'_> {
             return None;
         };
         let held = held?;
+        // Of what the other node has sent to the client nothing comes once more from here on.
+        if !self.cluster.all_heard().await {
+            return None;
+        }
         let bounds = Bounds::of(&self.context.config);
         let journal = Arc::new(Journal::arriving(back.pid.as_str().into(), bounds, account));
         let client = self.client_of(namespace, &held, &journal, account);

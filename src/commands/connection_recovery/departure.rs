@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Back, claim_here};
 use crate::{
@@ -92,9 +92,14 @@ pub async fn hold(
     let namespace = context.registry.namespace(namespace)?;
     let journal = context.registry.journals.find(&back.pid)?;
     let offset = back.newest().ok()?;
+    let deadline = Instant::now() + CLAIM;
     let claiming = claim_here(context, &namespace, &journal, offset, owner);
-    let client = timeout(CLAIM, claiming).await.ok()??;
+    let client = timeout_at(deadline, claiming).await.ok()??;
     let held = Held { journal, client: client.clone(), offset };
+    // What this node sent to the client, the other one hears before the answer: it keeps none of that.
+    if let Some(cluster) = &context.cluster {
+        timeout_at(deadline, cluster.all_sent()).await.ok()?;
+    }
     let places = client.rooms().into_iter().filter_map(|room| {
         let place = client.membership(&room)?;
         let is_camel = place.style == EventStyle::Camel;

@@ -159,6 +159,25 @@ async fn a_connection_of_another_node_is_taken_over() {
 }
 
 #[tokio::test]
+async fn a_session_stays_until_what_its_node_has_sent_is_published() {
+    let cluster = Cluster::with(2, recovers).await;
+    let [mut ann, mut bob] = [cluster.client(0).await, cluster.client(1).await];
+    ann.join("r").await;
+    ann.settle().await;
+    let ann = loses(ann, &mut bob).await;
+    say(&mut bob, "r", 1).await;
+    // The other node might keep this once more, if it came there later than the session.
+    let sending = cluster.nodes[0].app.cluster.as_ref().unwrap().sending();
+    let mut early = comes_back(cluster.connecting(1), &ann, None).await;
+    assert_fresh(&early, &ann);
+    early.next("connected").await;
+    drop(sending);
+    let mut back = comes_back(cluster.connecting(1), &ann, None).await;
+    assert_recovered(&back, &ann);
+    assert_eq!(numbers(&mut back).await, [1]);
+}
+
+#[tokio::test]
 async fn what_a_backend_answers_after_the_connection_is_lost_follows_the_client() {
     let mut backend = Backend::start().await;
     let url = backend.url();
