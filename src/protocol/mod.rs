@@ -7,6 +7,7 @@ pub mod error_chain;
 pub mod event_names;
 pub mod message_id;
 pub mod names;
+pub mod not_recovered;
 pub mod pattern;
 pub mod payload;
 pub mod permissions;

@@ -34,7 +34,9 @@ use crate::{
         },
     },
     memory::{Account, Level},
-    protocol::{names::RoomName, position::Position, refusal::Refusal},
+    protocol::{
+        names::RoomName, not_recovered::NotRecovered, position::Position, refusal::Refusal,
+    },
 };
 
 /// How long a client waits for its session from another node, in all.
@@ -52,40 +54,44 @@ const SUBSCRIBING: usize = 32;
 /// The length of a secret, and of the name of a node.
 const NAME: usize = 32;
 
-/// Brings the session that a client names here, if another node has it. What it holds is charged to this account.
+/// Brings the session that a client names here from the node that has it. What it holds is charged to this account.
 pub(super) async fn bring(
     context: &Context,
     namespace: &Arc<Namespace>,
     back: &Back,
     owner: &Owner,
     account: &Arc<Account>,
-) -> Option<Arc<Journal>> {
-    let cluster = context.cluster.as_ref()?;
-    let home = home_of(&back.pid)?;
+) -> Result<Arc<Journal>, NotRecovered> {
+    let cluster = context.cluster.as_ref().ok_or(NotRecovered::Ended)?;
+    let home = home_of(&back.pid).ok_or(NotRecovered::Ended)?;
     if context.broker.here.wire().memory().level() > Level::Calm {
-        return None;
+        return Err(NotRecovered::Busy);
     }
     let bringing = async {
-        let _permit = context.departures.arrivals.acquire().await.ok()?;
+        let permit = context.departures.arrivals.acquire().await;
+        let _permit = permit.map_err(|_| NotRecovered::Busy)?;
         // Another connection of the client's may have brought it.
         if let Some(journal) = context.registry.journals.find(&back.pid) {
-            return Some(journal);
+            return Ok(journal);
         }
-        let holder = cluster.holder(&back.pid).await.ok()?;
+        let holder = cluster.holder(&back.pid).await.map_err(|_| NotRecovered::Node)?;
         let node = holder.as_deref().unwrap_or(home);
-        if node == cluster.node() || context.departures.is_silent(node) {
-            return None;
+        if node == cluster.node() {
+            return Err(NotRecovered::Ended);
+        }
+        if context.departures.is_silent(node) {
+            return Err(NotRecovered::Node);
         }
         let arrival = Arrival {
             context,
             cluster,
             node,
             name: Uuid::new_v4().simple().to_string(),
-            offset: back.newest().ok()?,
+            offset: back.newest()?,
         };
         arrival.bring(namespace, back, owner, account).await
     };
-    timeout(BRING, bringing).await.ok()?
+    timeout(BRING, bringing).await.unwrap_or(Err(NotRecovered::Node))
 }
 
 /// The node that has made this secret.
@@ -123,7 +129,7 @@ impl Arrival<'_> {
         back: &Back,
         owner: &Owner,
         account: &Arc<Account>,
-    ) -> Option<Arc<Journal>> {
+    ) -> Result<Arc<Journal>, NotRecovered> {
         let question = Survey::HoldSession {
             r#move: self.name.clone(),
             namespace: namespace.path.clone(),
@@ -132,24 +138,27 @@ impl Arrival<'_> {
             owner: owner.clone(),
         };
         let asked = Instant::now();
-        let answer = self.cluster.ask_node::<Option<HeldSession>>(self.node, &question, HOLD).await;
-        let Some(held) = answer.ok()? else {
+        let answer = self
+            .cluster
+            .ask_node::<Result<HeldSession, NotRecovered>>(self.node, &question, HOLD)
+            .await;
+        let Some(held) = answer.map_err(|_| NotRecovered::Node)? else {
             if asked.elapsed() >= HOLD {
                 self.context.departures.note_silence(self.node);
             }
-            return None;
+            return Err(NotRecovered::Node);
         };
         let held = held?;
         // Of what the other node has sent to the client nothing comes once more from here on.
         if !self.cluster.all_heard().await {
-            return None;
+            return Err(NotRecovered::Node);
         }
         let bounds = Bounds::of(&self.context.config);
         let journal = Arc::new(Journal::arriving(back.pid.as_str().into(), bounds, account));
         let client = self.client_of(namespace, &held, &journal, account);
         let guest = Guest { context: self.context, journal, client, is_in: false };
-        let rooms = self.place(&guest, held.places).await.ok()?;
-        guest.take_in(self, rooms).await
+        let rooms = self.place(&guest, held.places).await.map_err(|_| NotRecovered::Busy)?;
+        guest.take_in(self, rooms).await.ok_or(NotRecovered::Node)
     }
 
     /// Asks the node that holds the session.

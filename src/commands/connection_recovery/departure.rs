@@ -25,6 +25,7 @@ use crate::{
     protocol::{
         client_id::ClientId,
         names::{RoomName, UserId},
+        not_recovered::NotRecovered,
     },
 };
 
@@ -82,23 +83,27 @@ pub struct TakenSession {
 }
 
 /// Holds the session that a client of another node names.
+///
+/// # Errors
+/// If the client cannot recover.
 pub async fn hold(
     context: &Context,
     name: &str,
     namespace: &str,
     back: &Back,
     owner: &Owner,
-) -> Option<HeldSession> {
-    let namespace = context.registry.namespace(namespace)?;
-    let journal = context.registry.journals.find(&back.pid)?;
-    let offset = back.newest().ok()?;
+) -> Result<HeldSession, NotRecovered> {
+    let namespace = context.registry.namespace(namespace).ok_or(NotRecovered::Ended)?;
+    let journal = context.registry.journals.find(&back.pid).ok_or(NotRecovered::Ended)?;
+    let offset = back.newest()?;
     let deadline = Instant::now() + CLAIM;
+    let is_late = |_| NotRecovered::Busy;
     let claiming = claim_here(context, &namespace, &journal, offset, owner);
-    let client = timeout_at(deadline, claiming).await.ok()??;
+    let client = timeout_at(deadline, claiming).await.map_err(is_late)??;
     let held = Held { journal, client: client.clone(), offset };
     // What this node sent to the client, the other one hears before the answer: it keeps none of that.
     if let Some(cluster) = &context.cluster {
-        timeout_at(deadline, cluster.all_sent()).await.ok()?;
+        timeout_at(deadline, cluster.all_sent()).await.map_err(is_late)?;
     }
     let places = client.rooms().into_iter().filter_map(|room| {
         let place = client.membership(&room)?;
@@ -113,14 +118,14 @@ pub async fn hold(
         places: places.collect(),
     };
     if !context.departures.add(name, Move::Held(held)) {
-        return None;
+        return Err(NotRecovered::Busy);
     }
     let (context, name) = (context.clone(), name.to_owned());
     tokio::spawn(async move {
         tokio::time::sleep(PATIENCE).await;
         drop(context.departures.take(&name));
     });
-    Some(found)
+    Ok(found)
 }
 
 /// Hands over the session that is held for this move.

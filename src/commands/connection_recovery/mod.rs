@@ -35,7 +35,9 @@ use crate::{
         sender::journal::{Bounds, Claimed, Journal, Place, Rest},
     },
     memory::{Account, Level, Memory},
-    protocol::{client_id::ClientId, names::UserId, permissions::Right},
+    protocol::{
+        client_id::ClientId, names::UserId, not_recovered::NotRecovered, permissions::Right,
+    },
     sync::timeout,
 };
 
@@ -61,13 +63,10 @@ pub struct Back {
     pub offset: Option<String>,
 }
 
-/// The text is no offset.
-struct NoOffset;
-
 impl Back {
     /// The newest offset that it has, if there is one.
-    fn newest(&self) -> Result<Option<u64>, NoOffset> {
-        let read = |offset: &String| parse_offset(offset).ok_or(NoOffset);
+    fn newest(&self) -> Result<Option<u64>, NotRecovered> {
+        let read = |offset: &String| parse_offset(offset).ok_or(NotRecovered::Offset);
         self.offset.as_ref().map(read).transpose()
     }
 }
@@ -157,27 +156,36 @@ pub async fn claim(
     owner: &Owner,
     account: &Arc<Account>,
 ) -> Option<Claim> {
-    let mut claimed = None;
-    if let Ok(offset) = back.newest() {
-        let journal = match context.registry.journals.find(&back.pid) {
-            None => arrival::bring(context, namespace, back, owner, account).await,
-            here => here,
-        };
-        if let Some(journal) = journal {
-            let lost = claim_here(context, namespace, &journal, offset, owner).await;
-            claimed = lost.map(|lost| Claim {
-                context: context.clone(),
-                journal,
-                lost,
-                offset,
-                is_resumed: AtomicBool::new(false),
-            });
+    match find_and_claim(context, namespace, back, owner, account).await {
+        Ok(claim) => Some(claim),
+        Err(why) => {
+            not_recovered(context, why);
+            None
         }
     }
-    if claimed.is_none() {
-        context.metrics.not_recovered();
-    }
-    claimed
+}
+
+/// A client that wanted to go on where it was is a new one.
+pub fn not_recovered(context: &Context, why: NotRecovered) {
+    context.metrics.not_recovered(why);
+    tracing::debug!(reason = why.as_str(), "not recovered");
+}
+
+async fn find_and_claim(
+    context: &Context,
+    namespace: &Arc<Namespace>,
+    back: &Back,
+    owner: &Owner,
+    account: &Arc<Account>,
+) -> Result<Claim, NotRecovered> {
+    let offset = back.newest()?;
+    let journal = match context.registry.journals.find(&back.pid) {
+        Some(here) => here,
+        None => arrival::bring(context, namespace, back, owner, account).await?,
+    };
+    let lost = claim_here(context, namespace, &journal, offset, owner).await?;
+    let is_resumed = AtomicBool::new(false);
+    Ok(Claim { context: context.clone(), journal, lost, offset, is_resumed })
 }
 
 /// Claims a session of this node; returns its last client.
@@ -187,7 +195,7 @@ async fn claim_here(
     journal: &Arc<Journal>,
     offset: Option<u64>,
     owner: &Owner,
-) -> Option<Arc<Client>> {
+) -> Result<Arc<Client>, NotRecovered> {
     let is_own = |client: &Client| {
         let is_own = match owner {
             Owner::User(user) => is_own(context, client, user.as_ref()),
@@ -200,16 +208,17 @@ async fn claim_here(
         let mut changed = std::pin::pin!(journal.changed());
         changed.as_mut().enable();
         match journal.claim(namespace, offset, is_own) {
-            Claimed::Yes(lost) => return Some(lost),
+            Claimed::Yes(lost) => return Ok(lost),
             Claimed::Connected(client) => client.sender.lose(),
             Claimed::Soon => {}
-            Claimed::Unfit => {
+            Claimed::Unfit(why) => {
                 end(context, journal, Place::Away);
-                return None;
+                return Err(why);
             }
-            Claimed::No => return None,
+            Claimed::No(why) => return Err(why),
         }
-        timeout(deadline.saturating_duration_since(Instant::now()), changed).await.ok()?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        timeout(left, changed).await.map_err(|_| NotRecovered::Busy)?;
     }
 }
 

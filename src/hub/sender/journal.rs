@@ -30,7 +30,7 @@ use crate::{
         packet::{KeptFor, Packet},
     },
     memory::Account,
-    protocol::names::RoomName,
+    protocol::{names::RoomName, not_recovered::NotRecovered},
     sync::{Mutex, Notify},
     transport::Delivery,
 };
@@ -108,10 +108,10 @@ pub enum Claimed {
     Connected(Arc<Client>),
     /// It will be settled in a moment.
     Soon,
-    /// It cannot be recovered by anybody.
-    Unfit,
-    /// It is not the claimant's.
-    No,
+    /// It is away, and cannot be recovered by anybody.
+    Unfit(NotRecovered),
+    /// The claimant does not get it.
+    No(NotRecovered),
 }
 
 /// Where a session must be to be ended.
@@ -254,7 +254,7 @@ impl Journal {
     /// Something that the client should have got is missing: it cannot recover.
     pub fn spoil(&self) {
         let mut state = self.state.lock();
-        state.spoil();
+        state.spoil(NotRecovered::Ended);
         self.changed.notify_waiters();
     }
 
@@ -267,10 +267,10 @@ impl Journal {
             Route::Connected(number, _) | Route::CatchingUp(number, ..) => *number == own,
             _ => false,
         };
-        if is_own && !state.is_spoiled {
+        if is_own && !state.is_spoiled() {
             state.route = Route::Leaving(client.clone());
         }
-        is_own && !state.is_spoiled
+        is_own && !state.is_spoiled()
     }
 
     /// Whether the end of this client's connection is being processed, after which it may recover.
@@ -309,18 +309,25 @@ impl Journal {
         match &state.route {
             Route::Leaving(client) if is_own(client) => Claimed::Soon,
             Route::Claimed(lost) if is_own(&lost.client) => Claimed::Soon,
-            Route::Connected(_, client) | Route::CatchingUp(_, client, _) => match client.upgrade()
-            {
-                Some(client) if !is_own(&client) => Claimed::No,
+            Route::Connected(_, client) | Route::CatchingUp(_, client, _) => {
+                let Some(client) = client.upgrade() else {
+                    return Claimed::No(NotRecovered::Ended);
+                };
+                if !is_own(&client) {
+                    return Claimed::No(NotRecovered::Foreign);
+                }
                 // A client that cannot recover leaves its old connection to itself.
-                Some(_) if state.missed_after(offset, &self.bounds).is_none() => Claimed::No,
-                Some(client) => Claimed::Connected(client),
-                None => Claimed::No,
-            },
+                match state.missed_after(offset, &self.bounds) {
+                    Ok(_) => Claimed::Connected(client),
+                    Err(why) => Claimed::No(why),
+                }
+            }
             Route::Away(lost) if is_own(&lost.client) => {
-                let is_late = lost.since.elapsed() >= self.bounds.time;
-                if is_late || state.missed_after(offset, &self.bounds).is_none() {
-                    return Claimed::Unfit;
+                if lost.since.elapsed() >= self.bounds.time {
+                    return Claimed::Unfit(NotRecovered::Ended);
+                }
+                if let Err(why) = state.missed_after(offset, &self.bounds) {
+                    return Claimed::Unfit(why);
                 }
                 let client = lost.client.clone();
                 if let Route::Away(lost) = std::mem::replace(&mut state.route, Route::Nowhere) {
@@ -328,7 +335,10 @@ impl Journal {
                 }
                 Claimed::Yes(client)
             }
-            Route::Nowhere | Route::Leaving(_) | Route::Claimed(_) | Route::Away(_) => Claimed::No,
+            Route::Nowhere => Claimed::No(NotRecovered::Ended),
+            Route::Leaving(_) | Route::Claimed(_) | Route::Away(_) => {
+                Claimed::No(NotRecovered::Foreign)
+            }
         }
     }
 
@@ -355,7 +365,7 @@ impl Journal {
         let mut state = self.state.lock();
         let state = &mut *state;
         let Route::Claimed(_) = &state.route else { return false };
-        let Some(first) = state.missed_after(offset, &self.bounds) else { return false };
+        let Ok(first) = state.missed_after(offset, &self.bounds) else { return false };
         state.remove_to(first);
         let mut charge = client.sender.account().charge_kept(0);
         state.entries.retain(|entry| {
@@ -381,7 +391,7 @@ impl Journal {
         let mut state = self.state.lock();
         let state = &mut *state;
         let Route::CatchingUp(number, back, next) = &mut state.route else { return Rest::Over };
-        if *number != client.sender.connection_number() || state.is_spoiled {
+        if *number != client.sender.connection_number() || state.spoiled.is_some() {
             return Rest::Over;
         }
         let mut room = client.sender.piece_bytes();
@@ -424,7 +434,7 @@ impl Journal {
         if !is_it {
             return Ended::No;
         }
-        state.spoil();
+        state.spoil(NotRecovered::Ended);
         let route = std::mem::replace(&mut state.route, Route::Nowhere);
         self.changed.notify_waiters();
         match route {

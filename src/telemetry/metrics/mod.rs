@@ -21,7 +21,10 @@ use prometheus_client::{
 };
 
 use self::process::Process;
-use crate::{memory::Slow, protocol::refusal::Code};
+use crate::{
+    memory::Slow,
+    protocol::{not_recovered::NotRecovered, refusal::Code},
+};
 
 /// Buckets from the smallest room to all clients of a large server.
 const RECIPIENTS: [f64; 9] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 10_000.0, 100_000.0];
@@ -64,8 +67,8 @@ pub struct Metrics {
     emitters_turn: Gauge,
 }
 
-/// How connection state recovery ends.
-const RECOVERED: [&str; 2] = ["recovered", "fresh"];
+/// How connection state recovery ends well.
+const RECOVERED: OutcomeLabel = OutcomeLabel { outcome: "recovered" };
 
 /// The figures of requests to the application's backend.
 #[derive(Debug)]
@@ -276,10 +279,11 @@ impl Metrics {
         let help =
             "1 if the webhook endpoint has answered 410 and gets nothing until a restart, else 0";
         add(figures, "webhooks_off", help, &self.webhooks_off);
-        let help = "Clients that came back after a lost connection, by outcome: recovered, or fresh if something was missing";
+        let help = "Clients that came back after a lost connection, by outcome: recovered, or why the client is a new one: ended, foreign, offset, missed, busy, node";
         add(figures, "connection_recoveries", help, &self.recoveries);
-        for outcome in RECOVERED {
-            drop(self.recoveries.get_or_create(&OutcomeLabel { outcome }));
+        let others = NotRecovered::ALL.map(|why| OutcomeLabel { outcome: why.as_str() });
+        for outcome in [RECOVERED].into_iter().chain(others) {
+            drop(self.recoveries.get_or_create(&outcome));
         }
         let help = "Messages of Socket.IO's emitters, by source (pubsub, stream) and outcome: done, refused, dropped, unfit";
         add(figures, "emitter_messages", help, &self.emitters);
@@ -415,12 +419,12 @@ impl Metrics {
 
     /// A client is back, with everything that it missed.
     pub fn recovered(&self) {
-        self.recoveries.get_or_create(&OutcomeLabel { outcome: RECOVERED[0] }).inc();
+        self.recoveries.get_or_create(&RECOVERED).inc();
     }
 
     /// A client wanted to go on where it was, and is a new one.
-    pub fn not_recovered(&self) {
-        self.recoveries.get_or_create(&OutcomeLabel { outcome: RECOVERED[1] }).inc();
+    pub fn not_recovered(&self, why: NotRecovered) {
+        self.recoveries.get_or_create(&OutcomeLabel { outcome: why.as_str() }).inc();
     }
 
     /// Emitters sent `count` messages with this outcome.

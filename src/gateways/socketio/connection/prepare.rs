@@ -19,6 +19,7 @@ use crate::{
     memory::Account,
     protocol::{
         client_id::ClientId,
+        not_recovered::NotRecovered,
         refusal::{Code, Refusal},
     },
     transport::Handle,
@@ -58,6 +59,7 @@ impl NamespaceHandler {
                     prepared.session = claim.renew(prepared.session);
                     return Ok((prepared, first, Some(claim)));
                 }
+                connection_recovery::not_recovered(context, NotRecovered::Foreign);
             }
         }
         let (prepared, first) = self.ask_backend(prepared(id), socket, auth).await?;

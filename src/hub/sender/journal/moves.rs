@@ -23,7 +23,7 @@ use crate::{
         packet::{AllFrames, KeptFor},
     },
     memory::Account,
-    protocol::{names::RoomName, position::Position},
+    protocol::{names::RoomName, not_recovered::NotRecovered, position::Position},
     transport::frame::Frames,
 };
 
@@ -118,7 +118,7 @@ impl Journal {
     pub fn hand_over(&self, offset: Option<u64>) -> Option<(HandedOver, Vec<Parcel>)> {
         let mut state = self.state.lock();
         let Route::Claimed(lost) = &state.route else { return None };
-        let first = state.missed_after(offset, &self.bounds)?;
+        let first = state.missed_after(offset, &self.bounds).ok()?;
         let first = usize::try_from(first - state.removed).ok()?;
         let namespace = &lost.client.namespace.path;
         let missed = state.entries.iter().skip(first).filter_map(Entry::frames);
@@ -129,7 +129,7 @@ impl Journal {
             away_ms: millis(lost.since.elapsed()),
             recent: state.recent.iter().copied().collect(),
         };
-        state.spoil();
+        state.spoil(NotRecovered::Ended);
         state.route = Route::Nowhere;
         self.changed.notify_waiters();
         Some((handed_over, parcels))
@@ -149,7 +149,7 @@ impl Journal {
         let mut state = self.state.lock();
         let state = &mut *state;
         let Route::Leaving(client) = &state.route else { return false };
-        if state.is_spoiled {
+        if state.is_spoiled() {
             return false;
         }
         let client = client.clone();

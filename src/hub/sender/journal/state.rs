@@ -9,6 +9,7 @@ use super::{Bounds, Route};
 use crate::{
     hub::packet::{AllFrames, KeptFor},
     memory::{Account, Charge},
+    protocol::not_recovered::NotRecovered,
 };
 
 /// How many packets of a connected client are remembered, and how many bytes of them. A client that has fewer than
@@ -40,8 +41,8 @@ pub(super) struct State {
     pub(super) charge: Charge,
     /// A packet that is kept was handed to a connection.
     pub(super) has_sent_kept: bool,
-    /// Something is missing: the session cannot be recovered.
-    pub(super) is_spoiled: bool,
+    /// Why the session cannot be recovered, if it cannot.
+    pub(super) spoiled: Option<NotRecovered>,
     /// How many packets and bytes more may be remembered than usual.
     pub(super) slack: (usize, usize),
     /// The client has been asked to prove what it has.
@@ -71,7 +72,7 @@ impl State {
             newest_removed: None,
             charge: account.charge_kept(0),
             has_sent_kept: false,
-            is_spoiled: false,
+            spoiled: None,
             slack: (0, 0),
             is_asked: false,
             mark: 0,
@@ -88,7 +89,7 @@ impl State {
 
     /// Appends a packet; removes the oldest, or spoils all, where that is too much.
     pub(super) fn append(&mut self, frames: &Arc<AllFrames>, bounds: &Bounds) {
-        if self.is_spoiled {
+        if self.is_spoiled() {
             return;
         }
         let entry = match frames.kept() {
@@ -107,7 +108,7 @@ impl State {
         let missed = usize::try_from(bounds.missed).unwrap_or(usize::MAX);
         let has_too_many = missed > 0 && self.entries.len() > missed.saturating_add(MAX_PACKETS);
         if has_too_many || self.charge.bytes() > MAX_MISSED_BYTES + MAX_BYTES {
-            self.spoil();
+            self.spoil(NotRecovered::Missed);
         }
     }
 
@@ -136,21 +137,41 @@ impl State {
         }
     }
 
+    /// Whether the session cannot be recovered.
+    pub(super) fn is_spoiled(&self) -> bool {
+        self.spoiled.is_some()
+    }
+
     /// Forgets everything: the session cannot be recovered.
-    pub(super) fn spoil(&mut self) {
-        self.is_spoiled = true;
+    pub(super) fn spoil(&mut self, why: NotRecovered) {
+        self.spoiled.get_or_insert(why);
         self.entries = VecDeque::new();
         self.charge.give_back(usize::MAX);
     }
 
-    /// The number in all of the first entry that a client has missed whose newest offset is this one; `None` if that
-    /// is not known, or the client has missed too much.
-    pub(super) fn missed_after(&self, offset: Option<u64>, bounds: &Bounds) -> Option<u64> {
-        if self.is_spoiled {
-            return None;
+    /// The number in all of the first entry that a client has missed whose newest offset is this one.
+    ///
+    /// # Errors
+    /// If something is missing, that is not known, or the client has missed too much.
+    pub(super) fn missed_after(
+        &self,
+        offset: Option<u64>,
+        bounds: &Bounds,
+    ) -> Result<u64, NotRecovered> {
+        if let Some(why) = self.spoiled {
+            return Err(why);
         }
-        let first = match offset {
-            None => (self.removed == 0 && !self.has_sent_kept).then_some(0)?,
+        let first = self.first_after(offset).ok_or(NotRecovered::Offset)?;
+        if self.is_too_much(first, bounds) {
+            return Err(NotRecovered::Missed);
+        }
+        Ok(self.removed + first as u64)
+    }
+
+    /// The place of the first entry after this offset, if it is known.
+    fn first_after(&self, offset: Option<u64>) -> Option<usize> {
+        match offset {
+            None => (self.removed == 0 && !self.has_sent_kept).then_some(0),
             Some(offset) => {
                 let is_it = |entry: &Entry| entry.number() == offset;
                 let found = self.entries.iter().position(is_it).map(|at| at + 1);
@@ -160,9 +181,13 @@ impl State {
                 if is_twice || (found.is_some() && before.is_some()) {
                     return None;
                 }
-                found.or(before)?
+                found.or(before)
             }
-        };
+        }
+    }
+
+    /// Whether a client that has missed the entries from this place on has missed too much.
+    fn is_too_much(&self, first: usize, bounds: &Bounds) -> bool {
         let (mut count, mut bytes, mut rooms) = (0, 0, HashMap::new());
         for (frames, audience) in self.entries.iter().skip(first).filter_map(Entry::kept) {
             count += 1;
@@ -175,12 +200,11 @@ impl State {
                 *in_room += 1;
                 let age = frames.kept().map(|kept| kept.since.elapsed()).unwrap_or_default();
                 if *in_room > bounds.history || bounds.age.is_some_and(|most| age > most) {
-                    return None;
+                    return true;
                 }
             }
         }
-        let is_much = bounds.missed > 0 && count > bounds.missed;
-        (!is_much && bytes <= MAX_MISSED_BYTES).then_some(self.removed + first as u64)
+        (bounds.missed > 0 && count > bounds.missed) || bytes > MAX_MISSED_BYTES
     }
 }
 
