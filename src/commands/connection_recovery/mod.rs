@@ -65,17 +65,29 @@ pub struct Back {
 
 impl Back {
     /// The newest offset that it has, if there is one.
-    fn newest(&self) -> Result<Option<u64>, NotRecovered> {
+    ///
+    /// # Errors
+    /// If it names something else.
+    pub fn newest(&self) -> Result<Option<u64>, NotRecovered> {
         let read = |offset: &String| parse_offset(offset).ok_or(NotRecovered::Offset);
         self.offset.as_ref().map(read).transpose()
     }
 }
 
-/// The journal of a new session, if connections may be recovered.
-pub fn open(context: &Context, account: &Arc<Account>) -> Option<Arc<Journal>> {
-    let bounds = Bounds::of(&context.config);
-    let recovers = context.broker.here.recovers();
-    recovers.then(|| context.registry.journals.open(new_pid(context).into(), bounds, account))
+/// The journal of a new session, if connections may be recovered. Its client has `before` of a session before, if it
+/// has anything.
+pub fn open(
+    context: &Context,
+    account: &Arc<Account>,
+    before: Option<u64>,
+) -> Option<Arc<Journal>> {
+    if !context.broker.here.recovers() {
+        return None;
+    }
+    let (pid, bounds) = (new_pid(context).into(), Bounds::of(&context.config));
+    let journal = context.registry.journals.open(pid, bounds, account);
+    journal.begin_after(before);
+    Some(journal)
 }
 
 /// A new secret. Where there are other nodes, it says which one made it.

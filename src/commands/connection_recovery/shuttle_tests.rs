@@ -76,7 +76,10 @@ impl Node {
         };
         let journal = match &claim {
             Some(claim) => claim.journal().clone(),
-            None => open(context, &account).unwrap(),
+            None => {
+                let before = back.as_ref().and_then(|back| back.newest().ok().flatten());
+                open(context, &account, before).unwrap()
+            }
         };
         let id = claim.as_ref().map_or_else(ClientId::make, |claim| claim.id().clone());
         let (sender, library) = connect_to_session(&line, journal.clone());

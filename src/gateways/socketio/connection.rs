@@ -93,6 +93,8 @@ struct Prepared {
     name: Arc<str>,
     address: Option<IpAddr>,
     session: Session,
+    /// The newest offset that it has of a session before.
+    before: Option<u64>,
     /// The handshake, where the application's backend gets it with every event.
     handshake: Option<Arc<RawValue>>,
 }
@@ -297,7 +299,7 @@ impl Connection {
         let journal = match &claim {
             Some(claim) => Some(claim.journal().clone()),
             None if protocol == 3 => None,
-            None => connection_recovery::open(&app.context, &self.account),
+            None => connection_recovery::open(&app.context, &self.account, prepared.before),
         };
         let client = Arc::new(Client::new(
             prepared.id.clone(),

@@ -174,6 +174,11 @@ impl Journal {
         state.connections
     }
 
+    /// The client goes on naming this offset, of a session before, until it gets something of this one.
+    pub fn begin_after(&self, offset: Option<u64>) {
+        self.state.lock().newest_removed = offset;
+    }
+
     /// The client of a new session gets everything from now on.
     pub fn connect(&self, client: &Arc<Client>) {
         let number = client.sender.connection_number();

@@ -253,6 +253,24 @@ async fn a_pid_without_an_offset_is_good_where_nothing_was_sent_yet() {
 }
 
 #[tokio::test]
+async fn a_new_session_that_nothing_came_of_yet_is_recovered_by_the_offset_of_the_one_before() {
+    let server = server().await;
+    let (mut ann, mut bob) = pair(&server, json!({})).await;
+    ann.send_frame("41").await;
+    gone(&mut bob, &ann.id).await;
+    let mut again = fresh(&server, &ann, json!({})).await;
+    again.join("r").await;
+    say(&mut bob, "r", 1).await;
+    again.settle().await;
+    // The connection broke before it had anything but its new id.
+    again.offset = ann.offset.clone();
+    let mut again = comes_back(&server, &again).await;
+    assert!(again.pid.is_some() && again.pid != ann.pid);
+    assert_eq!(numbers(&mut again).await, [1]);
+    assert_eq!(server.get("/rooms/r").await.expect(200)["members"][0]["clientId"], again.id);
+}
+
+#[tokio::test]
 async fn a_session_is_recovered_once() {
     let server = server().await;
     let (ann, mut bob) = pair(&server, json!({})).await;

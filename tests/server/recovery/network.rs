@@ -96,6 +96,19 @@ async fn tell(server: Arc<TestServer>, stop: Arc<AtomicBool>, written: Arc<Writt
     }
 }
 
+/// What each node says of those that came back.
+async fn outcomes(server: &TestServer) -> Vec<String> {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut outcomes = Vec::new();
+    for node in server.addresses() {
+        let figures = http.get(format!("http://{node}/metrics")).send().await.unwrap();
+        let figures = figures.text().await.unwrap();
+        let of_recovery = |line: &&str| line.starts_with("roomcast_connection_recoveries_total{");
+        outcomes.extend(figures.lines().filter(of_recovery).map(str::to_owned));
+    }
+    outcomes
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_missing_or_comes_twice_whatever_the_network_does() {
     let wanted: u64 = std::env::var("ROOMCAST_RECOVERY_RECONNECTS")
@@ -154,6 +167,9 @@ async fn nothing_is_missing_or_comes_twice_whatever_the_network_does() {
         unexplained += reader.unexplained;
         came += reader.seen;
         missed += reader.missed;
+    }
+    for line in outcomes(&server).await {
+        println!("{line}");
     }
     println!(
         "recovered {recovered}, fresh {fresh} ({unexplained} of them without having missed much), seen {came}, \

@@ -40,9 +40,10 @@ impl NamespaceHandler {
         let (session, token_name) = self.authenticate(handshake).await?;
         let name = client_name(token_name, given_name);
         let namespace = &self.namespace;
+        let before = back.as_ref().and_then(|back| back.newest().ok().flatten());
         let prepared = |id| {
             let (namespace, name, session) = (namespace.clone(), name.clone(), session.clone());
-            Prepared { id, namespace, name, address, session, handshake: None }
+            Prepared { id, namespace, name, address, session, before, handshake: None }
         };
         if let Some(back) = back.filter(|_| self.app.broker.here.recovers()) {
             // Where the backend says who a client is, that is known only later.
