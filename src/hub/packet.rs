@@ -165,7 +165,7 @@ impl Packet {
     }
 
     /// Its frames for clients of this namespace.
-    pub(super) fn frames(&self, wire: &Wire, namespace: &Arc<str>, v3: bool) -> Frames {
+    pub(super) fn frames(&self, wire: &Wire, namespace: &Arc<str>, v3: bool) -> Cow<'_, Frames> {
         // Only binary frames differ between the protocols, and offsets, which Engine.IO 3 does not know.
         let number = self.frames.number(wire);
         let v3 = v3 && (number.is_some() || !self.payload.attachments().is_empty());
@@ -186,16 +186,16 @@ impl Packet {
         let is_it = |known: &Encoded| known.v3 == v3 && known.namespace == *namespace;
         let first = self.frames.first.get_or_init(encode);
         if is_it(first) {
-            return first.frames.clone();
+            return Cow::Borrowed(&first.frames);
         }
         let mut others = self.frames.others.lock();
         if let Some(known) = others.iter().find(|known| is_it(known)) {
-            return known.frames.clone();
+            return Cow::Owned(known.frames.clone());
         }
         let encoded = encode();
         let frames = encoded.frames.clone();
         others.push(encoded);
-        frames
+        Cow::Owned(frames)
     }
 }
 

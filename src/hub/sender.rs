@@ -9,6 +9,7 @@ pub mod journal;
 mod recovery;
 
 use std::{
+    borrow::Cow,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -169,7 +170,7 @@ impl ClientSender {
             }
         };
         let frames = || self.wire.encode(Kind::Connect, &self.namespace, &[&answer], &[], self.v3);
-        self.pass(frames, None)
+        self.pass(|| Cow::Owned(frames()), None)
     }
 
     /// Hands over one packet; never waits.
@@ -219,8 +220,8 @@ impl ClientSender {
             || {
                 let (text, end) = data.parts();
                 let parts = ["[", text, end.as_deref().unwrap_or_default(), "]"];
-                let kind = Kind::Ack(id);
-                self.wire.encode(kind, &self.namespace, &parts, data.attachments(), self.v3)
+                let (kind, attachments) = (Kind::Ack(id), data.attachments());
+                Cow::Owned(self.wire.encode(kind, &self.namespace, &parts, attachments, self.v3))
             },
             None,
         )
@@ -230,23 +231,17 @@ impl ClientSender {
     pub fn acknowledge_with(&self, id: i64, list: &Payload) -> Sent {
         self.pass(
             || {
-                let text = list.json();
-                self.wire.encode(
-                    Kind::Ack(id),
-                    &self.namespace,
-                    &[&*text],
-                    list.attachments(),
-                    self.v3,
-                )
+                let (kind, text, attachments) = (Kind::Ack(id), list.json(), list.attachments());
+                Cow::Owned(self.wire.encode(kind, &self.namespace, &[&*text], attachments, self.v3))
             },
             None,
         )
     }
 
     /// Sends through the wire.
-    pub(super) fn pass(
+    pub(super) fn pass<'a>(
         &self,
-        frames: impl FnOnce() -> Frames,
+        frames: impl FnOnce() -> Cow<'a, Frames>,
         delivery: Option<&Delivery<'_>>,
     ) -> Sent {
         let mut state = self.gate.lock();
@@ -266,7 +261,7 @@ impl ClientSender {
         }
         match &mut state.way {
             Way::Open(connection) => connection.push(&frames(), delivery).into(),
-            Way::Waiting(waiting) => match waiting.push(frames(), &self.wire) {
+            Way::Waiting(waiting) => match waiting.push(frames().into_owned(), &self.wire) {
                 Pushed::Gone => {
                     self.give_up(state, Slow::Buffer);
                     Sent::TooSlow

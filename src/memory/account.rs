@@ -19,6 +19,9 @@ const CROWDED: usize = 4;
 /// Reading resumes when only 1/`CALM` of the limit is charged.
 const CALM: usize = 16;
 
+/// By how much a charge may be off that follows what changes with each packet, in bytes.
+const STEP: usize = 4096;
+
 /// Why a connection was cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Slow {
@@ -235,6 +238,17 @@ impl Charge {
         self.bytes += bytes;
     }
 
+    /// Makes it about so many bytes. Most calls touch nothing that is shared.
+    pub fn follow(&mut self, bytes: usize) {
+        if bytes.abs_diff(self.bytes) < STEP {
+            return;
+        }
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.add(more),
+            None => self.give_back(self.bytes - bytes),
+        }
+    }
+
     /// Gives bytes back, at most those charged.
     pub fn give_back(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
@@ -291,6 +305,21 @@ mod tests {
         assert!(account.is_crowded() && account.charge_incoming(1).is_none());
         drop(small);
         assert!(!account.is_calm());
+    }
+
+    #[test]
+    fn a_charge_that_follows_is_never_off_by_much() {
+        let account = memory().open_account();
+        let mut charge = account.charge_kept(0);
+        for bytes in [STEP - 1, STEP, 3 * STEP, 3 * STEP + 7, 2 * STEP + 7, 5, 0] {
+            charge.follow(bytes);
+            assert!(account.total().abs_diff(bytes) < STEP, "{} of {bytes}", account.total());
+            assert_eq!(account.total(), charge.bytes());
+        }
+        charge.follow(10 * STEP);
+        assert_eq!(account.total(), 10 * STEP);
+        drop(charge);
+        assert_eq!(account.total(), 0);
     }
 
     struct Fake {

@@ -13,6 +13,7 @@ mod moves;
 mod state;
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Arc, Weak},
     time::Duration,
@@ -197,12 +198,12 @@ impl Journal {
     ) -> (Sent, Option<u64>) {
         // Encoded before the lock is taken.
         let frames = packet.frames(sender.wire(), sender.namespace(), false);
-        let mut state = self.state.lock();
-        let is_kept = packet.is_kept();
+        let (shared, mut state) = (packet.shared(), self.state.lock());
+        let kept = shared.kept();
         // It may come by two ways. What has its place in a room's log is known by that.
-        let number = (packet.shared().kept())
-            .filter(|kept| self.bounds.moves && kept.position.is_none())
-            .map(|_| packet.shared().offset());
+        let number = kept
+            .filter(|kept| kept.position.is_none() && self.bounds.moves)
+            .map(|_| shared.offset());
         if number.is_some_and(|number| state.recent.contains(&number)) {
             return (Sent::Yes, None);
         }
@@ -218,12 +219,12 @@ impl Journal {
                 Sent::Gone
             }
         };
-        if sent.is_taken() || (is_kept && !only_reached) {
-            state.has_sent_kept |= is_kept && sent.is_taken();
+        if sent.is_taken() || (kept.is_some() && !only_reached) {
+            state.has_sent_kept |= kept.is_some() && sent.is_taken();
             if let Some(number) = number {
                 state.note_number(number);
             }
-            state.append(packet.shared(), &self.bounds);
+            state.append(shared, &self.bounds);
         }
         let asks = sent.is_taken() && state.wants_proof();
         state.is_asked |= asks;
@@ -372,17 +373,15 @@ impl Journal {
         let Route::Claimed(_) = &state.route else { return false };
         let Ok(first) = state.missed_after(offset, &self.bounds) else { return false };
         state.remove_to(first);
-        let mut charge = client.sender.account().charge_kept(0);
-        state.entries.retain(|entry| {
-            let stays = entry.kept().is_some_and(|(_, audience)| match audience {
+        let mut entries = std::mem::take(&mut state.entries);
+        entries.retain(|entry| {
+            entry.kept().is_some_and(|(_, audience)| match audience {
                 KeptFor::Direct => true,
                 KeptFor::Room(room) => may(room),
                 KeptFor::Rooms(rooms) => rooms.iter().any(&may),
-            });
-            charge.add(if stays { entry.bytes() } else { 0 });
-            stays
+            })
         });
-        state.charge = charge;
+        state.replace(entries, client.sender.account());
         (state.is_asked, state.mark) = (false, 0);
         let number = client.sender.connection_number();
         state.route = Route::CatchingUp(number, Arc::downgrade(client), state.removed);
@@ -405,7 +404,7 @@ impl Journal {
             let Some(entry) = state.entries.get(at) else {
                 state.route = Route::Connected(*number, back.clone());
                 // The oldest go only when the client has them.
-                state.slack = (state.entries.len(), state.charge.bytes());
+                state.slack = (state.entries.len(), state.bytes);
                 return Rest::Nothing;
             };
             let frames =
@@ -413,7 +412,7 @@ impl Journal {
             let Some(frames) = frames else { return Rest::Over };
             room = room.saturating_sub(frames.size());
             state.has_sent_kept = true;
-            if !client.sender.pass(|| frames, None).is_taken() {
+            if !client.sender.pass(|| Cow::Owned(frames), None).is_taken() {
                 return Rest::Over;
             }
             *next += 1;

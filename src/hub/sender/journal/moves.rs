@@ -174,9 +174,7 @@ impl Journal {
             }
         };
         entries.extend(std::mem::take(&mut state.entries).into_iter().filter(is_new));
-        state.charge.give_back(usize::MAX);
-        state.charge.add(entries.iter().map(Entry::bytes).sum());
-        state.entries = entries;
+        state.replace(entries, client.sender.account());
         (state.removed, state.newest_removed) = (u64::from(offset.is_some()), offset);
         state.has_sent_kept = handed_over.has_sent_kept;
         let here = std::mem::take(&mut state.recent);

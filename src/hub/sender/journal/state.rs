@@ -17,9 +17,10 @@ use crate::{
 const MAX_PACKETS: usize = 512;
 const MAX_BYTES: usize = 1_000_000;
 
-/// From this many packets on, or bytes, the client is asked to prove what it has. In the model there are never many.
-const MANY_PACKETS: usize = if cfg!(all(test, feature = "shuttle")) { 2 } else { 128 };
-const MANY_BYTES: usize = 128_000;
+/// From this many packets on, or bytes, the client is asked to prove what it has. With what comes until it has answered,
+/// the entries keep to 256 places. In the model there are never many.
+const MANY_PACKETS: usize = if cfg!(all(test, feature = "shuttle")) { 2 } else { 192 };
+const MANY_BYTES: usize = 192_000;
 
 /// How many bytes a client that comes back is sent at most.
 const MAX_MISSED_BYTES: usize = 8_000_000;
@@ -38,7 +39,9 @@ pub(super) struct State {
     /// The number of the newest of them.
     pub(super) newest_removed: Option<u64>,
     /// The bytes of the entries.
-    pub(super) charge: Charge,
+    pub(super) bytes: usize,
+    /// Those that the account knows of.
+    charge: Charge,
     /// A packet that is kept was handed to a connection.
     pub(super) has_sent_kept: bool,
     /// Why the session cannot be recovered, if it cannot.
@@ -70,6 +73,7 @@ impl State {
             entries: VecDeque::new(),
             removed: 0,
             newest_removed: None,
+            bytes: 0,
             charge: account.charge_kept(0),
             has_sent_kept: false,
             spoiled: None,
@@ -96,18 +100,19 @@ impl State {
             Some(_) => Entry::Kept(frames.clone()),
             None => Entry::Passing(frames.offset()),
         };
-        self.charge.add(entry.bytes());
+        self.bytes += entry.bytes();
+        self.charge.follow(self.bytes);
         self.entries.push_back(entry);
         if matches!(self.route, Route::Connected(..)) {
             let (packets, bytes) = (MAX_PACKETS + self.slack.0, MAX_BYTES + self.slack.1);
-            while self.entries.len() > packets || self.charge.bytes() > bytes {
+            while self.entries.len() > packets || self.bytes > bytes {
                 self.remove_to(self.removed + 1);
             }
             return;
         }
         let missed = usize::try_from(bounds.missed).unwrap_or(usize::MAX);
         let has_too_many = missed > 0 && self.entries.len() > missed.saturating_add(MAX_PACKETS);
-        if has_too_many || self.charge.bytes() > MAX_MISSED_BYTES + MAX_BYTES {
+        if has_too_many || self.bytes > MAX_MISSED_BYTES + MAX_BYTES {
             self.spoil(NotRecovered::Missed);
         }
     }
@@ -122,7 +127,7 @@ impl State {
 
     /// Whether the client is to prove what it has.
     pub(super) fn wants_proof(&self) -> bool {
-        let is_much = self.entries.len() >= MANY_PACKETS || self.charge.bytes() >= MANY_BYTES;
+        let is_much = self.entries.len() >= MANY_PACKETS || self.bytes >= MANY_BYTES;
         is_much && !self.is_asked
     }
 
@@ -132,9 +137,17 @@ impl State {
             && let Some(entry) = self.entries.pop_front()
         {
             self.removed += 1;
-            self.charge.give_back(entry.bytes());
+            self.bytes -= entry.bytes();
             self.newest_removed = Some(entry.number());
         }
+        self.charge.follow(self.bytes);
+    }
+
+    /// Makes these all entries there are, charged to this account.
+    pub(super) fn replace(&mut self, entries: VecDeque<Entry>, account: &Arc<Account>) {
+        self.bytes = entries.iter().map(Entry::bytes).sum();
+        self.charge = account.charge_kept(self.bytes);
+        self.entries = entries;
     }
 
     /// Whether the session cannot be recovered.
@@ -146,6 +159,7 @@ impl State {
     pub(super) fn spoil(&mut self, why: NotRecovered) {
         self.spoiled.get_or_insert(why);
         self.entries = VecDeque::new();
+        self.bytes = 0;
         self.charge.give_back(usize::MAX);
     }
 
