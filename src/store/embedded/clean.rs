@@ -89,7 +89,7 @@ impl Clean {
         let mut copied = 0;
         let webhooks_wait = webhook_content::are_waiting(conn)?;
         for old in oldest(conn, self.until, rows)? {
-            if self.bytes >= LOOKED_AT || copied >= COPIED {
+            if copied >= COPIED {
                 break;
             }
             if rooms.has(old.room, old.offset, old.place) {
@@ -115,19 +115,50 @@ impl Clean {
     }
 }
 
+/// The oldest records, `limit` at most, and no more than are looked at in one step.
 fn oldest(conn: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Old>> {
-    conn.prepare_cached(
+    let mut statement = conn.prepare_cached(
         "SELECT place, room, offset, octet_length(id) + octet_length(event) + coalesce(octet_length(left_out), 0)
                 + coalesce(octet_length(attachments), 0) + octet_length(json)
          FROM log WHERE place > ?1 ORDER BY place LIMIT ?2",
-    )?
-    .query_map([sql(after), sql(limit as u64)], |row| {
-        Ok(Old {
+    )?;
+    let mut rows = statement.query([sql(after), sql(limit as u64)])?;
+    let (mut found, mut looked_at) = (Vec::new(), 0);
+    while looked_at < LOOKED_AT
+        && let Some(row) = rows.next()?
+    {
+        let old = Old {
             place: row.get::<_, i64>(0)?.cast_unsigned(),
             room: row.get(1)?,
             offset: row.get::<_, i64>(2)?.cast_unsigned(),
             bytes: bytes_in_log(row.get::<_, i64>(3)?.cast_unsigned()),
-        })
-    })?
-    .collect()
+        };
+        looked_at += old.bytes;
+        found.push(old);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_records_are_read_than_are_looked_at() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(
+            "CREATE TABLE log (place INTEGER PRIMARY KEY, room, offset, id, event, left_out, attachments, json);
+             INSERT INTO log SELECT value, 1, value, '', '', NULL, NULL, printf('%.*c', 100000, 'x')
+             FROM (WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 100) SELECT * FROM n);",
+        )
+        .unwrap();
+        let found = |after, limit| {
+            let found = oldest(&conn, after, limit).unwrap();
+            found.iter().map(|old| old.place).collect::<Vec<_>>()
+        };
+        assert_eq!(found(0, 100), [1, 2, 3, 4, 5]);
+        assert_eq!(found(7, 2), [8, 9]);
+        assert_eq!(found(99, 100), [100]);
+        assert!(found(100, 100).is_empty());
+    }
 }
