@@ -3,7 +3,7 @@
 //! Appending to a queue marks its connection. A round first lets all ready tasks run, and then writes every
 //! marked connection with one system call each. So a burst of messages costs a connection one call, and the
 //! fan-out does not wait for the kernel. While the tasks bring more packets, the round waits for more, within
-//! bounds.
+//! bounds. Where ready tasks take long, as under many large events, the round lets each of them run only once.
 //!
 //! After a long round with several packets, as many are likely to follow: publishers that wait for their own
 //! message before the next can only now send again. So the next round is delayed until as many packets have
@@ -21,6 +21,9 @@ use crate::sync::{
 
 /// How often a round lets other tasks run, at most.
 const TURNS: usize = 4;
+
+/// Once they have taken so long, it lets them run no further time: all clients wait meanwhile.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// How many connections one task flushes; the rest are shared among other tasks.
 const SHARE: usize = 512;
@@ -65,11 +68,11 @@ impl FlushScheduler {
 
     /// Lets ready tasks run, again and again while that brings packets, within bounds.
     async fn let_others_run(&self) {
-        let mut encoded = self.encoded();
+        let (mut encoded, began) = (self.encoded(), Instant::now());
         for _ in 0..TURNS {
             tokio::task::yield_now().await;
             let before = mem::replace(&mut encoded, self.encoded());
-            if before == encoded {
+            if before == encoded || began.elapsed() >= PATIENCE {
                 break;
             }
         }
