@@ -35,6 +35,10 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
 }
 
+/// After so many bytes a connection that sends without a pause lets others read, in bytes. The runtime's own budget counts
+/// reads: 128 of them, and the work on what they bring, take many milliseconds.
+const TURN: usize = 2 * READ_SIZE;
+
 /// How the answer to a CONNECT packet begins, and how its refusal does.
 const ANSWERS: [&[u8]; 2] = [b"40", b"44"];
 
@@ -104,6 +108,26 @@ enum FirstPing {
     Came,
     /// It was answered.
     Answered,
+}
+
+/// How many bytes were read since there was nothing to read, or others were let read.
+#[derive(Debug, Default)]
+struct Turn(usize);
+
+impl Turn {
+    /// Whether others are to be let read now; if so, the next turn begins.
+    fn is_over(&mut self) -> bool {
+        let is_over = self.0 >= TURN;
+        if is_over {
+            self.0 = 0;
+        }
+        is_over
+    }
+
+    /// Notes how much was read, or that there was nothing: while it waits, others read.
+    fn note(&mut self, read: Option<usize>) {
+        self.0 = read.map_or(0, |read| self.0 + read);
+    }
 }
 
 /// A packet that was offered.
@@ -176,6 +200,7 @@ pub struct Stream {
     packets: Arc<dyn Packets>,
     /// The packet that the library has to take before anything else.
     offer: Option<Offer>,
+    turn: Turn,
     /// The rest of an inserted frame.
     put_in: Bytes,
     first_ping: FirstPing,
@@ -203,6 +228,7 @@ impl Stream {
             inbound: Inbound::of(limits.max_message),
             packets,
             offer: None,
+            turn: Turn::default(),
             put_in: Bytes::new(),
             first_ping: FirstPing::Awaited,
             last_pong: None,
@@ -215,6 +241,41 @@ impl Stream {
     /// A handle on the connection that does not keep it.
     pub fn handle(&self) -> Handle {
         Handle::of(&self.connection)
+    }
+
+    /// Reads, inserts a frame, or waits.
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.answer_first_ping(context);
+        if self.put_in.is_empty() {
+            ready!(self.poll_offer(context))?;
+        }
+        if !self.put_in.is_empty() {
+            self.put(buffer);
+            return Poll::Ready(Ok(()));
+        }
+        if !self.connection.is_paused() && !self.is_late_with_its_pong() {
+            return self.poll_fill(context, buffer, usize::MAX);
+        }
+        if self.wants_pong() && !self.connection.is_over() {
+            if !self.inbound.is_between() {
+                // A frame that has begun is read to its end, and no further.
+                return self.poll_fill(context, buffer, self.inbound.rest());
+            }
+            self.put_pong(buffer);
+            return Poll::Ready(Ok(()));
+        }
+        self.connection.reader.register(context.waker());
+        if self.connection.is_over() {
+            return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
+        }
+        if self.connection.is_paused() {
+            return Poll::Pending;
+        }
+        self.poll_fill(context, buffer, usize::MAX)
     }
 
     /// Reads at most `most` bytes. Removes the answers to our own probes, which the library would take for
@@ -437,33 +498,14 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.answer_first_ping(context);
-        if this.put_in.is_empty() {
-            ready!(this.poll_offer(context))?;
-        }
-        if !this.put_in.is_empty() {
-            this.put(buffer);
-            return Poll::Ready(Ok(()));
-        }
-        if !this.connection.is_paused() && !this.is_late_with_its_pong() {
-            return this.poll_fill(context, buffer, usize::MAX);
-        }
-        if this.wants_pong() && !this.connection.is_over() {
-            if !this.inbound.is_between() {
-                // A frame that has begun is read to its end, and no further.
-                return this.poll_fill(context, buffer, this.inbound.rest());
-            }
-            this.put_pong(buffer);
-            return Poll::Ready(Ok(()));
-        }
-        this.connection.reader.register(context.waker());
-        if this.connection.is_over() {
-            return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
-        }
-        if this.connection.is_paused() {
+        if this.turn.is_over() {
+            context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        this.poll_fill(context, buffer, usize::MAX)
+        let before = buffer.filled().len();
+        let polled = this.poll_next(context, buffer);
+        this.turn.note(polled.is_ready().then(|| buffer.filled().len() - before));
+        polled
     }
 }
 
@@ -492,5 +534,26 @@ impl Drop for Stream {
         if let Some(token) = self.token.take() {
             self.connection.close(token);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_sends_without_a_pause_lets_others_read() {
+        let mut turn = Turn::default();
+        let mut reads = |read| {
+            let is_over = turn.is_over();
+            if !is_over {
+                turn.note(read);
+            }
+            is_over
+        };
+        let all = Some(READ_SIZE);
+        assert_eq!([all; 7].map(&mut reads), [false, false, true, false, false, true, false]);
+        // It had to wait, and has a whole turn again.
+        assert_eq!([None, all, all, all].map(&mut reads), [false, false, false, true]);
     }
 }
