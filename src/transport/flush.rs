@@ -23,7 +23,7 @@ use crate::sync::{
 const TURNS: usize = 4;
 
 /// Once they have taken so long, it lets them run no further time: all clients wait meanwhile.
-const PATIENCE: Duration = Duration::from_millis(2);
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// How many connections one task flushes; the rest are shared among other tasks.
 const SHARE: usize = 512;
