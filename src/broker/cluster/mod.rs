@@ -17,7 +17,7 @@
 //! - *Surveys* go to every node; a node that did not answer in time is named, never left out silently.
 //!
 //! Everything depends on one session with Redis. It is lost as a whole, and renewed automatically. With several
-//! instances of Redis, that is the session with the first, and each of the others has one for its rooms ([`instance`]).
+//! instances of Redis, that is the session with the first, and each of the others has one for its rooms (`instance`).
 
 mod asking;
 mod counters;
