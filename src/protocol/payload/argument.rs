@@ -115,7 +115,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{super::arbitrary::any_json, *};
 
     #[test]
     fn an_event_has_a_name_and_arguments_as_they_stand() {
@@ -187,17 +187,6 @@ mod tests {
         let text = json!(["e", {"a": "x".repeat(1000)}, {"b": [1, 2]}]).to_string();
         let (read, event) = work::read_by(|| read_event(&text));
         assert_eq!((read, event.unwrap().1.len()), (text.len(), 2));
-    }
-
-    fn any_json() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![any::<i32>().prop_map(Value::from), ".{0,8}".prop_map(Value::from)];
-        leaf.prop_recursive(4, 32, 4, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::btree_map(".{0,4}", inner, 0..4)
-                    .prop_map(|map| Value::Object(map.into_iter().collect())),
-            ]
-        })
     }
 
     proptest! {

@@ -4,6 +4,8 @@
 //! A payload is never turned into a tree and back: unknown fields, key order, numbers and unicode go
 //! out as they came in. What the server adds is spliced into the text.
 
+#[cfg(test)]
+pub mod arbitrary;
 mod argument;
 mod binary;
 mod object;
