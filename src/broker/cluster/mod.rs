@@ -379,6 +379,10 @@ impl Cluster {
         if nodes.is_empty() {
             return Ok(Answers::none());
         }
+        if packet.is_some() {
+            // A packet must not overtake what this node has sent to the same clients before.
+            self.0.first().outbox.flush().await;
+        }
         let session = self.session()?;
         let asked = self.0.asking.begin();
         let word = NodeMessage::Ask { id: asked.id, question: json_of(question) };

@@ -273,3 +273,25 @@ async fn a_backends_events_reach_all_nodes() {
     ben.next("message-reply").await;
     assert_eq!(ann.names().await, NOTHING, "it is the one that is left out");
 }
+
+#[tokio::test]
+async fn a_private_message_does_not_overtake_what_its_sender_sent_before() {
+    const WAVES: usize = 3000;
+    let cluster = Cluster::with(2, |config| config.history_size = 0).await;
+    let [mut ann, mut zoe] = cluster.clients().await;
+    zoe.authenticate("zoe").await;
+    zoe.join("r").await;
+    ann.forget().await;
+    // What is to be published waits in many pipelines.
+    cluster.redis.command::<()>("CLIENT PAUSE 10000 WRITE");
+    let wave = |n: usize| json!({"event": "wave", "data": n, "room": "r"});
+    for n in 1..WAVES {
+        ann.emit("custom-event", wave(n)).await;
+    }
+    ann.ask("custom-event", wave(WAVES)).await;
+    ann.emit("private-message", json!({"targetUserId": "zoe", "message": "hi"})).await;
+    cluster.redis.command::<()>("CLIENT UNPAUSE");
+    let before = zoe.until("private-message").await;
+    let waves = before.iter().filter(|event| event.name == "wave").count();
+    assert_eq!(waves, WAVES);
+}
