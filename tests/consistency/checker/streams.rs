@@ -240,7 +240,11 @@ impl Checking<'_> {
 
     /// A member has asked once more where it is.
     fn asked_again(&mut self, stream: &mut Stream, place: usize, joined: &Joined) {
-        let is_same = stream.run.epoch.as_ref().is_none_or(|epoch| *epoch == joined.epoch);
+        let is_same = match &stream.run.epoch {
+            Some(epoch) => *epoch == joined.epoch,
+            // Nobody was told the epoch of what it got last: an answer that is behind that is another one's.
+            None => joined.offset >= stream.run.last || !self.facts.may_have_lost(place),
+        };
         if is_same && (joined.offset > 0 || stream.run.last == 0) {
             self.check_ack(stream, place, joined);
             if stream.before.contains(&joined.epoch) {

@@ -214,6 +214,19 @@ fn who_asked_again_after_being_left_out_may_go_on_in_another_epoch() {
 }
 
 #[test]
+fn who_is_left_out_of_another_epoch_s_beginning_may_be_told_to_be_there() {
+    let got =
+        || Story::begin().joins(1, (0, "E")).says(0, "a", 1).says(0, "b", 2).gets(1, &ABC[..2]);
+    let lost = got().loses().sends(0, "c", Some(1)).answered(0, "c", Ok(1)).joins(1, (1, "F"));
+    let lost = lost.says(0, "d", 2).gets(1, &[(2, "d")]);
+    lost.ends("F", &[(1, "c"), (2, "d")]).breaks(&[]);
+    let never_got = got().loses().says(0, "c", 1).joins(1, (1, "F"));
+    never_got.ends("F", &[(1, "c")]).breaks(&["epoch"]);
+    let behind = got().joins(1, (1, "E"));
+    behind.ends("E", &ABC[..2]).breaks(&["ack"]);
+}
+
+#[test]
 fn what_was_lost_with_its_epoch_is_not_missed_and_what_came_after_is() {
     sent()
         .gets(1, ABC)
