@@ -123,6 +123,9 @@ pub enum Event {
     PrivateReceived {
         id: String,
     },
+    /// A node starts while none is connected to Redis that could tell whether a restarted Redis has everything: all epochs
+    /// may change.
+    NobodyCanTell,
     /// Something was done to the servers. `loses`: what was acknowledged until it ends may be gone.
     FaultBegan {
         what: String,

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::cmd;
 use tempfile::TempDir;
@@ -146,13 +147,21 @@ impl World {
     pub async fn ready(&self) {
         let begun = Instant::now();
         for node in 0..self.nodes.len() {
-            let url = format!("http://{}/health/ready", self.reach.address(node));
-            while !self.reach.http.get(&url).send().await.is_ok_and(|answer| answer.status() == 200)
-            {
+            while !self.is_ready(node).await {
                 assert!(begun.elapsed() < Duration::from_mins(1), "node {node} does not get ready");
                 sleep(Duration::from_millis(10)).await;
             }
         }
+    }
+
+    async fn is_ready(&self, node: usize) -> bool {
+        let url = format!("http://{}/health/ready", self.reach.address(node));
+        self.reach.http.get(&url).send().await.is_ok_and(|answer| answer.status() == 200)
+    }
+
+    async fn is_any_ready(&self) -> bool {
+        let all = (0..self.nodes.len()).map(|node| self.is_ready(node));
+        join_all(all).await.contains(&true)
     }
 
     /// Does it, and undoes it.
@@ -160,8 +169,12 @@ impl World {
         let (what, loses) = (format!("{fault:?}"), fault.loses());
         self.history.note(None, Event::FaultBegan { what: what.clone(), loses });
         match fault {
-            Fault::KillNode(node) => self.replace(node, true).await,
-            Fault::RestartNode(node) => self.replace(node, false).await,
+            Fault::KillNode(node) | Fault::RestartNode(node) => {
+                if self.redis.is_some() && !self.is_any_ready().await {
+                    self.history.note(None, Event::NobodyCanTell);
+                }
+                self.replace(node, matches!(fault, Fault::KillNode(_))).await;
+            }
             Fault::StopNode(node, time) => {
                 let id = self.nodes[node].as_ref().unwrap().id();
                 signal(id, "-STOP");

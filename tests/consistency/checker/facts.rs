@@ -19,6 +19,8 @@ pub(super) struct Facts {
     pub quiet: usize,
     /// Where the first fault began that loses something, and where the last one ended.
     losses: Option<(usize, usize)>,
+    /// From where on epochs may be others: something is lost, or nobody can tell whether it is.
+    others: Option<usize>,
     /// The offsets that a connection is left out of, by its room.
     left_out: HashMap<(ConnectionNo, String), HashSet<u64>>,
     /// Messages that a connection is left out of and of which nobody knows whether they were stored.
@@ -32,6 +34,7 @@ impl Facts {
             sent: HashMap::new(),
             quiet: records.len(),
             losses: None,
+            others: None,
             left_out: HashMap::new(),
             doubtful: HashMap::new(),
         };
@@ -51,10 +54,14 @@ impl Facts {
                 }
                 Event::FaultBegan { what, loses: true } => {
                     losing.insert(what);
+                    facts.others.get_or_insert(place);
                     facts.losses.get_or_insert((place, records.len()));
                 }
                 Event::FaultEnded { what } if losing.remove(what) => {
                     facts.losses = facts.losses.map(|(began, _)| (began, place));
+                }
+                Event::NobodyCanTell => {
+                    facts.others.get_or_insert(place);
                 }
                 Event::Quiet => facts.quiet = place,
                 _ => {}
@@ -79,8 +86,8 @@ impl Facts {
     }
 
     /// Whether epochs may have changed by this place.
-    pub fn may_have_lost(&self, place: usize) -> bool {
-        self.terms.expires || self.losses.is_some_and(|(began, _)| began < place)
+    pub fn epochs_may_change(&self, place: usize) -> bool {
+        self.terms.expires || self.others.is_some_and(|others| others < place)
     }
 
     /// Whether what was asked for at this place and acknowledged must be there at the end.

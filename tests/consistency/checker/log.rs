@@ -34,7 +34,7 @@ pub(super) fn check(
             told.page(facts, room, *after, page, place);
         }
     }
-    told.epochs_change_only_by_losses(facts, records.len());
+    told.epochs_change_only_for_a_reason(facts, records.len());
     told.answers_are_true(facts);
     let audits = audits(records, facts.quiet);
     told.is_lasting(facts, &audits);
@@ -79,7 +79,7 @@ impl<'a> Told<'a, '_> {
         let mut expected = after + 1;
         for (offset, id) in &page.items {
             let skips =
-                *offset != expected && (expected != after + 1 || !facts.may_have_lost(place));
+                *offset != expected && (expected != after + 1 || !facts.epochs_may_change(place));
             if skips {
                 let says = format!(
                     "a page of {room} after {after} has {offset} where {expected} should be"
@@ -91,8 +91,8 @@ impl<'a> Told<'a, '_> {
         }
     }
 
-    fn epochs_change_only_by_losses(&mut self, facts: &Facts, end: usize) {
-        if facts.may_have_lost(end) {
+    fn epochs_change_only_for_a_reason(&mut self, facts: &Facts, end: usize) {
+        if facts.epochs_may_change(end) {
             return;
         }
         let mut epochs = HashMap::<&str, (&str, usize)>::new();

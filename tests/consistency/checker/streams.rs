@@ -163,7 +163,7 @@ impl Checking<'_> {
         if offset <= last {
             let before = stream.run.items.last().map(|(place, ..)| *place);
             let records = before.into_iter().chain([place]).collect();
-            if !self.facts.may_have_lost(place) {
+            if !self.facts.epochs_may_change(place) {
                 let says = format!(
                     "connection {connection} got {id} at {offset} of {} after {last}",
                     stream.room
@@ -200,7 +200,7 @@ impl Checking<'_> {
     /// out of that epoch's whole beginning. What comes then does not tell the epoch of what came before.
     fn may_be_anothers(&self, stream: &Stream, place: usize, offset: u64) -> bool {
         !stream.run.items.is_empty()
-            && self.facts.may_have_lost(place)
+            && self.facts.epochs_may_change(place)
             && self.facts.explains(stream.connection, &stream.room, 1, offset)
     }
 
@@ -243,7 +243,7 @@ impl Checking<'_> {
         let is_same = match &stream.run.epoch {
             Some(epoch) => *epoch == joined.epoch,
             // Nobody was told the epoch of what it got last: an answer that is behind that is another one's.
-            None => joined.offset >= stream.run.last || !self.facts.may_have_lost(place),
+            None => joined.offset >= stream.run.last || !self.facts.epochs_may_change(place),
         };
         if is_same && (joined.offset > 0 || stream.run.last == 0) {
             self.check_ack(stream, place, joined);

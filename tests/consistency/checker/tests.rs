@@ -71,6 +71,10 @@ impl Story {
             .then(None, Event::FaultEnded { what })
     }
 
+    fn nobody_can_tell(self) -> Self {
+        self.then(None, Event::NobodyCanTell)
+    }
+
     /// All is quiet, and this is the log.
     fn ends(self, epoch: &str, messages: &[(u64, &str)]) -> Self {
         let items = messages.iter().map(|(offset, id)| (*offset, (*id).to_owned())).collect();
@@ -224,6 +228,18 @@ fn who_is_left_out_of_another_epoch_s_beginning_may_be_told_to_be_there() {
     never_got.ends("F", &[(1, "c")]).breaks(&["epoch"]);
     let behind = got().joins(1, (1, "E"));
     behind.ends("E", &ABC[..2]).breaks(&["ack"]);
+}
+
+#[test]
+fn where_nobody_can_tell_epochs_change_and_nothing_is_lost() {
+    let changed = || sent().gets(1, ABC).nobody_can_tell().says(0, "d", 4).asks(2, Some((3, "E")));
+    let all = [ABC, &[(4, "d")]].concat();
+    let told = || changed().told(2, (4, "F"), Some(false), 0);
+    told().gets(1, &[(1, "a"), (2, "b"), (3, "c"), (4, "d")]).ends("F", &all).breaks(&[]);
+    let gap = told().gets(1, &[(1, "a"), (2, "b"), (4, "d")]);
+    gap.ends("F", &all).breaks(&["gap"]);
+    let lost = told().gets(1, &[(1, "a"), (2, "b"), (3, "c"), (4, "d")]);
+    lost.ends("F", ABC).breaks(&["lost", "lost", "lost"]);
 }
 
 #[test]
