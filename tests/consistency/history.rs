@@ -123,8 +123,8 @@ pub enum Event {
     PrivateReceived {
         id: String,
     },
-    /// A node starts while none is connected to Redis that could tell whether a restarted Redis has everything: all epochs
-    /// may change.
+    /// A node that knows nothing of the time before may be the first that comes to a restarted Redis. It cannot tell whether
+    /// that has everything, so all epochs may change.
     NobodyCanTell,
     /// Something was done to the servers. `loses`: what was acknowledged until it ends may be gone.
     FaultBegan {

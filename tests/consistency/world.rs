@@ -159,22 +159,25 @@ impl World {
         self.reach.http.get(&url).send().await.is_ok_and(|answer| answer.status() == 200)
     }
 
-    async fn is_any_ready(&self) -> bool {
-        let all = (0..self.nodes.len()).map(|node| self.is_ready(node));
-        join_all(all).await.contains(&true)
+    async fn ready_nodes(&self) -> Vec<bool> {
+        join_all((0..self.nodes.len()).map(|node| self.is_ready(node))).await
     }
 
     /// Does it, and undoes it.
     pub async fn suffer(&mut self, fault: Fault) {
         let (what, loses) = (format!("{fault:?}"), fault.loses());
         self.history.note(None, Event::FaultBegan { what: what.clone(), loses });
+        let may_know_nothing = match fault {
+            Fault::KillNode(_) | Fault::RestartNode(_) => !self.ready_nodes().await.contains(&true),
+            Fault::KillRedis(_) => self.ready_nodes().await.contains(&false),
+            _ => false,
+        };
+        if self.redis.is_some() && may_know_nothing {
+            self.history.note(None, Event::NobodyCanTell);
+        }
         match fault {
-            Fault::KillNode(node) | Fault::RestartNode(node) => {
-                if self.redis.is_some() && !self.is_any_ready().await {
-                    self.history.note(None, Event::NobodyCanTell);
-                }
-                self.replace(node, matches!(fault, Fault::KillNode(_))).await;
-            }
+            Fault::KillNode(node) => self.replace(node, true).await,
+            Fault::RestartNode(node) => self.replace(node, false).await,
             Fault::StopNode(node, time) => {
                 let id = self.nodes[node].as_ref().unwrap().id();
                 signal(id, "-STOP");

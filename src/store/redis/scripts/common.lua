@@ -61,7 +61,12 @@ local function begin_era(beyond)
   -- Two instances may begin at the same moment, and a room may move from one to the other.
   local info = redis.pcall('INFO', 'replication')
   local id = type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ''
-  call('HSET', log, 'seed', number .. string.sub(id, 1, 8), 'number', number)
+  id = string.sub(id, 1, 8)
+  call('HSET', log, 'seed', number .. id, 'number', number)
+  if id ~= '' then
+    -- An era of a Redis that was emptied belongs to this run, too, although nobody checks in: a later run is told from it.
+    call('HSET', log, 'run', id, 'base', number)
+  end
   return number
 end
 

@@ -124,6 +124,21 @@ async fn who_knows_nothing_of_the_time_before_a_restart_trusts_nothing() {
     assert_eq!(world.append(&world.node(), "3").await.epoch, after.epoch);
 }
 
+#[tokio::test]
+async fn who_knows_nothing_trusts_no_log_that_began_when_redis_was_emptied() {
+    let world = World::start();
+    let one = world.node();
+    world.append(&one, "1").await;
+    world.server.command("FLUSHALL");
+    let before = world.append(&one, "2").await;
+    world.server.command("SAVE");
+    assert_eq!(world.append(&one, "lost").await, before.at(2));
+    one.close().await;
+    world.server.kill();
+    world.server.start_again();
+    assert_ne!(world.append(&world.node(), "3").await.epoch, before.epoch);
+}
+
 #[test]
 fn what_was_seen_of_another_run_does_not_count() {
     let seen = Seen::default();
