@@ -13,7 +13,7 @@ use std::{
 use prometheus_client::{
     collector::Collector,
     encoding::{
-        DescriptorEncoder, EncodeLabelSet,
+        DescriptorEncoder,
         text::{encode_eof, encode_registry},
     },
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -37,6 +37,12 @@ const FAN_OUT_SECONDS: [f64; 9] =
 const ANSWER_SECONDS: [f64; 12] =
     [0.000_3, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
+/// A counter for each value of one label.
+type ByLabel<T = &'static str> = Family<[(&'static str, T); 1], Counter>;
+
+/// A counter for each pair of values of two labels.
+type ByLabels = Family<[(&'static str, &'static str); 2], Counter>;
+
 /// The counters. Figures that can be counted on request are read then, by a collector, so that they cannot
 /// drift.
 #[derive(Debug)]
@@ -46,49 +52,60 @@ pub struct Metrics {
     live: Live,
     connections: Counter,
     disconnections: Counter,
-    received: Family<EventLabel, Counter>,
-    waiting: Gauge,
-    answered: Histogram,
     delivered: Counter,
+    auth_failures: Counter,
+    slow_consumers: ByLabel,
+    floods: Counter,
+    panics: Counter,
+    received: ByLabel,
+    waiting: Gauge,
+    refused: ByLabel,
+    limits: ByLabel,
+    requests: ByLabel<u16>,
     recipients: Histogram,
     fan_out: Histogram,
-    refused: Family<CodeLabel, Counter>,
-    limits: Family<LimitLabel, Counter>,
-    auth_failures: Counter,
-    slow_consumers: Family<ReasonLabel, Counter>,
-    floods: Counter,
-    requests: Family<StatusLabel, Counter>,
-    panics: Counter,
+    answered: Histogram,
     handler: HandlerFigures,
-    webhooks: Family<OutcomeLabel, Counter>,
+    webhooks: ByLabel,
     webhooks_off: Gauge,
-    recoveries: Family<OutcomeLabel, Counter>,
-    emitters: Family<EmitterLabel, Counter>,
+    recoveries: ByLabel,
+    emitters: ByLabels,
     emitters_turn: Gauge,
 }
-
-/// How connection state recovery ends well.
-const RECOVERED: OutcomeLabel = OutcomeLabel { outcome: "recovered" };
 
 /// The figures of requests to the application's backend.
 #[derive(Debug)]
 struct HandlerFigures {
-    requests: Family<HandlerLabel, Counter>,
-    seconds: Histogram,
+    requests: ByLabels,
+    answers: Histogram,
     under_way: Gauge,
     waiting: Gauge,
 }
 
-impl Default for HandlerFigures {
-    fn default() -> Self {
+impl HandlerFigures {
+    fn new(all: &mut Figures) -> Self {
+        let under_way = "Requests to the application's backend in progress";
+        let waiting = "Requests to the application's backend waiting for a free slot";
         Self {
-            requests: Family::default(),
-            seconds: Histogram::new(ANSWER_SECONDS),
-            under_way: Gauge::default(),
-            waiting: Gauge::default(),
+            requests: add(
+                all,
+                "handler_requests",
+                "Requests to the application's backend, by kind and outcome",
+            ),
+            answers: seconds(
+                all,
+                "handler_answer",
+                "Time the application's backend takes to answer",
+                &ANSWER_SECONDS,
+            ),
+            under_way: add(all, "handler_under_way", under_way),
+            waiting: add(all, "handler_waiting", waiting),
         }
     }
 }
+
+/// How connection state recovery ends well.
+const RECOVERED: &str = "recovered";
 
 /// A limit that can be hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,27 +120,6 @@ pub enum Limit {
     Http,
     /// The process's memory.
     Memory,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EventLabel {
-    event: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CodeLabel {
-    code: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct HandlerLabel {
-    kind: &'static str,
-    outcome: &'static str,
 }
 
 /// How an emitter sent something.
@@ -152,73 +148,102 @@ impl EmitterOutcome {
     const ALL: [Self; 4] = [Self::Done, Self::Refused, Self::Dropped, Self::Unfit];
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EmitterLabel {
-    source: &'static str,
-    outcome: &'static str,
-}
-
-impl EmitterLabel {
-    fn of(source: EmitterSource, outcome: EmitterOutcome) -> Self {
-        let source = match source {
-            EmitterSource::PubSub => "pubsub",
-            EmitterSource::Stream => "stream",
-        };
-        let outcome = match outcome {
-            EmitterOutcome::Done => "done",
-            EmitterOutcome::Refused => "refused",
-            EmitterOutcome::Dropped => "dropped",
-            EmitterOutcome::Unfit => "unfit",
-        };
-        Self { source, outcome }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LimitLabel {
-    limit: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StatusLabel {
-    status: u16,
+fn emitter_labels(
+    source: EmitterSource,
+    outcome: EmitterOutcome,
+) -> [(&'static str, &'static str); 2] {
+    let source = match source {
+        EmitterSource::PubSub => "pubsub",
+        EmitterSource::Stream => "stream",
+    };
+    let outcome = match outcome {
+        EmitterOutcome::Done => "done",
+        EmitterOutcome::Refused => "refused",
+        EmitterOutcome::Dropped => "dropped",
+        EmitterOutcome::Unfit => "unfit",
+    };
+    [("source", source), ("outcome", outcome)]
 }
 
 impl Default for Metrics {
-    /// Counters at zero.
+    /// Counters at zero, exported in the order in which they stand here.
     fn default() -> Self {
+        let mut figures = Figures::with_prefix("roomcast");
+        let all = &mut figures;
         let mut metrics = Self {
-            figures: Figures::with_prefix("roomcast"),
+            connections: add(all, "connections_opened", "Clients that have connected"),
+            disconnections: add(all, "connections_closed", "Clients that have disconnected"),
+            delivered: add(all, "packets_delivered", "Packets passed to clients of this node"),
+            auth_failures: add(all, "authentication_failures", "Rejected tokens and API keys"),
+            slow_consumers: add(
+                all,
+                "slow_consumers",
+                "Clients disconnected because they read too slowly",
+            ),
+            floods: add(all, "floods", "Clients disconnected for flooding"),
+            panics: add(all, "panics", "Events that ended in a panic of the server"),
+            received: add(all, "events_received", "Events received from clients, by name"),
+            waiting: add(
+                all,
+                "events_waiting",
+                "Events waiting behind earlier events of the same client",
+            ),
+            refused: add(all, "refusals", "Refused events, by code"),
+            limits: add(
+                all,
+                "limited",
+                "Refusals by a limit: events, authentications, connections, HTTP requests; memory: any of them",
+            ),
+            requests: add(all, "http_requests", "HTTP requests answered, by status"),
+            recipients: register(
+                all,
+                "fan_out_recipients",
+                "Clients of this node that receive one message or signal",
+                Histogram::new(RECIPIENTS),
+            ),
+            fan_out: seconds(
+                all,
+                "fan_out",
+                "Time to pass one message or signal to its recipients",
+                &FAN_OUT_SECONDS,
+            ),
+            answered: seconds(
+                all,
+                "acknowledgement",
+                "Time from a client's event to its acknowledgement",
+                &ANSWER_SECONDS,
+            ),
+            handler: HandlerFigures::new(all),
+            webhooks: add(
+                all,
+                "webhook_requests",
+                "Webhook requests, by outcome: delivered, gone, or the reason of the failure",
+            ),
+            webhooks_off: add(
+                all,
+                "webhooks_off",
+                "1 if the webhook endpoint has answered 410 and gets nothing until a restart, else 0",
+            ),
+            recoveries: add(
+                all,
+                "connection_recoveries",
+                "Clients that came back after a lost connection, by outcome: recovered, or why the client is a new one: ended, foreign, offset, missed, busy, node",
+            ),
+            emitters: add(
+                all,
+                "emitter_messages",
+                "Messages of Socket.IO's emitters, by source (pubsub, stream) and outcome: done, refused, dropped, unfit",
+            ),
+            emitters_turn: add(
+                all,
+                "emitters_turn",
+                "Whether this node carries out the messages of emitters: 1, else 0",
+            ),
             process: Figures::default(),
             live: Live::default(),
-            connections: Counter::default(),
-            disconnections: Counter::default(),
-            received: Family::default(),
-            waiting: Gauge::default(),
-            answered: Histogram::new(ANSWER_SECONDS),
-            delivered: Counter::default(),
-            recipients: Histogram::new(RECIPIENTS),
-            fan_out: Histogram::new(FAN_OUT_SECONDS),
-            refused: Family::default(),
-            limits: Family::default(),
-            auth_failures: Counter::default(),
-            slow_consumers: Family::default(),
-            floods: Counter::default(),
-            requests: Family::default(),
-            panics: Counter::default(),
-            handler: HandlerFigures::default(),
-            webhooks: Family::default(),
-            webhooks_off: Gauge::default(),
-            recoveries: Family::default(),
-            emitters: Family::default(),
-            emitters_turn: Gauge::default(),
+            figures,
         };
-        metrics.register();
+        metrics.export_zeros();
         metrics.figures.register_collector(Box::new(metrics.live.clone()));
         metrics.process.register_collector(Box::new(Process));
         metrics
@@ -226,74 +251,19 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    fn register(&mut self) {
-        let figures = &mut self.figures;
-        add(figures, "connections_opened", "Clients that have connected", &self.connections);
-        add(figures, "connections_closed", "Clients that have disconnected", &self.disconnections);
-        add(
-            figures,
-            "packets_delivered",
-            "Packets passed to clients of this node",
-            &self.delivered,
-        );
-        add(
-            figures,
-            "authentication_failures",
-            "Rejected tokens and API keys",
-            &self.auth_failures,
-        );
-        let help = "Clients disconnected because they read too slowly";
-        add(figures, "slow_consumers", help, &self.slow_consumers);
-        // Exported from zero on, so that the first one shows as a rise.
+    /// Exports counters of known labels from zero on, so that the first event shows as a rise.
+    fn export_zeros(&self) {
         for reason in Slow::ALL {
-            drop(self.slow_consumers.get_or_create(&ReasonLabel { reason: reason.as_str() }));
+            drop(self.slow_consumers.get_or_create(&[("reason", reason.as_str())]));
         }
-        let help = "Clients disconnected for flooding";
-        add(figures, "floods", help, &self.floods);
-        add(figures, "panics", "Events that ended in a panic of the server", &self.panics);
-        let help = "Events received from clients, by name";
-        add(figures, "events_received", help, &self.received);
-        let help = "Events waiting behind earlier events of the same client";
-        add(figures, "events_waiting", help, &self.waiting);
-        add(figures, "refusals", "Refused events, by code", &self.refused);
-        let help = "Refusals by a limit: events, authentications, connections, HTTP requests; memory: any of them";
-        add(figures, "limited", help, &self.limits);
-        add(figures, "http_requests", "HTTP requests answered, by status", &self.requests);
-        let help = "Clients of this node that receive one message or signal";
-        add(figures, "fan_out_recipients", help, &self.recipients);
-        let help = "Time to pass one message or signal to its recipients";
-        add_seconds(figures, "fan_out", help, &self.fan_out);
-        let help = "Time from a client's event to its acknowledgement";
-        add_seconds(figures, "acknowledgement", help, &self.answered);
-        let HandlerFigures { requests, seconds, under_way, waiting } = &self.handler;
-        let help = "Requests to the application's backend, by kind and outcome";
-        add(figures, "handler_requests", help, requests);
-        let help = "Time the application's backend takes to answer";
-        add_seconds(figures, "handler_answer", help, seconds);
-        let help = "Requests to the application's backend in progress";
-        add(figures, "handler_under_way", help, under_way);
-        let help = "Requests to the application's backend waiting for a free slot";
-        add(figures, "handler_waiting", help, waiting);
-        let help = "Webhook requests, by outcome: delivered, gone, or the reason of the failure";
-        add(figures, "webhook_requests", help, &self.webhooks);
-        let help =
-            "1 if the webhook endpoint has answered 410 and gets nothing until a restart, else 0";
-        add(figures, "webhooks_off", help, &self.webhooks_off);
-        let help = "Clients that came back after a lost connection, by outcome: recovered, or why the client is a new one: ended, foreign, offset, missed, busy, node";
-        add(figures, "connection_recoveries", help, &self.recoveries);
-        let others = NotRecovered::ALL.map(|why| OutcomeLabel { outcome: why.as_str() });
-        for outcome in [RECOVERED].into_iter().chain(others) {
-            drop(self.recoveries.get_or_create(&outcome));
+        for outcome in [RECOVERED].into_iter().chain(NotRecovered::ALL.map(NotRecovered::as_str)) {
+            drop(self.recoveries.get_or_create(&[("outcome", outcome)]));
         }
-        let help = "Messages of Socket.IO's emitters, by source (pubsub, stream) and outcome: done, refused, dropped, unfit";
-        add(figures, "emitter_messages", help, &self.emitters);
         for source in [EmitterSource::PubSub, EmitterSource::Stream] {
             for outcome in EmitterOutcome::ALL {
-                drop(self.emitters.get_or_create(&EmitterLabel::of(source, outcome)));
+                drop(self.emitters.get_or_create(&emitter_labels(source, outcome)));
             }
         }
-        let help = "Whether this node carries out the messages of emitters: 1, else 0";
-        add(figures, "emitters_turn", help, &self.emitters_turn);
     }
 
     /// Adds figures that are read on request. The first call wins.
@@ -325,7 +295,7 @@ impl Metrics {
 
     /// A client has sent the event of this name.
     pub fn received(&self, event: &'static str) {
-        self.received.get_or_create(&EventLabel { event }).inc();
+        self.received.get_or_create(&[("event", event)]).inc();
     }
 
     /// `more` events more wait (fewer, if negative).
@@ -352,7 +322,7 @@ impl Metrics {
 
     /// A client's event was refused.
     pub fn refused(&self, code: Code) {
-        self.refused.get_or_create(&CodeLabel { code: code.as_str() }).inc();
+        self.refused.get_or_create(&[("code", code.as_str())]).inc();
     }
 
     /// A limit was hit.
@@ -364,7 +334,7 @@ impl Metrics {
             Limit::Http => "http",
             Limit::Memory => "memory",
         };
-        self.limits.get_or_create(&LimitLabel { limit }).inc();
+        self.limits.get_or_create(&[("limit", limit)]).inc();
     }
 
     /// A token or an API key was rejected.
@@ -374,7 +344,7 @@ impl Metrics {
 
     /// A client was disconnected because it read too slowly.
     pub fn slow_consumer(&self, reason: Slow) {
-        self.slow_consumers.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+        self.slow_consumers.get_or_create(&[("reason", reason.as_str())]).inc();
     }
 
     /// A client was disconnected because it went on sending too much.
@@ -384,17 +354,17 @@ impl Metrics {
 
     /// An HTTP request was answered with this status.
     pub fn requested(&self, status: u16) {
-        self.requests.get_or_create(&StatusLabel { status }).inc();
+        self.requests.get_or_create(&[("status", status)]).inc();
     }
 
     /// A request to the application's backend has this outcome.
     pub fn handler_asked(&self, kind: &'static str, outcome: &'static str) {
-        self.handler.requests.get_or_create(&HandlerLabel { kind, outcome }).inc();
+        self.handler.requests.get_or_create(&[("kind", kind), ("outcome", outcome)]).inc();
     }
 
     /// The application's backend has answered after this time.
     pub fn handler_answered(&self, after: Duration) {
-        self.handler.seconds.observe(after.as_secs_f64());
+        self.handler.answers.observe(after.as_secs_f64());
     }
 
     /// `more` requests to the application's backend more are under way (fewer, if negative).
@@ -409,7 +379,7 @@ impl Metrics {
 
     /// A webhook was sent, with this outcome.
     pub fn webhook_tried(&self, outcome: &'static str) {
-        self.webhooks.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.webhooks.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// The endpoint for webhooks wants no more.
@@ -419,17 +389,17 @@ impl Metrics {
 
     /// A client is back, with everything that it missed.
     pub fn recovered(&self) {
-        self.recoveries.get_or_create(&RECOVERED).inc();
+        self.recoveries.get_or_create(&[("outcome", RECOVERED)]).inc();
     }
 
     /// A client wanted to go on where it was, and is a new one.
     pub fn not_recovered(&self, why: NotRecovered) {
-        self.recoveries.get_or_create(&OutcomeLabel { outcome: why.as_str() }).inc();
+        self.recoveries.get_or_create(&[("outcome", why.as_str())]).inc();
     }
 
     /// Emitters sent `count` messages with this outcome.
     pub fn emitted(&self, source: EmitterSource, outcome: EmitterOutcome, count: usize) {
-        self.emitters.get_or_create(&EmitterLabel::of(source, outcome)).inc_by(count as u64);
+        self.emitters.get_or_create(&emitter_labels(source, outcome)).inc_by(count as u64);
     }
 
     /// Whether this node takes what emitters send.
@@ -453,10 +423,19 @@ impl Collector for Live {
     }
 }
 
-fn add(figures: &mut Figures, name: &str, help: &str, metric: &(impl Metric + Clone)) {
-    figures.register(name, help, metric.clone());
+/// Registers a new counter or gauge.
+fn add<M: Metric + Clone + Default>(figures: &mut Figures, name: &str, help: &str) -> M {
+    register(figures, name, help, M::default())
 }
 
-fn add_seconds(figures: &mut Figures, name: &str, help: &str, metric: &Histogram) {
-    figures.register_with_unit(name, help, Unit::Seconds, metric.clone());
+fn register<M: Metric + Clone>(figures: &mut Figures, name: &str, help: &str, metric: M) -> M {
+    figures.register(name, help, metric.clone());
+    metric
+}
+
+/// Registers a new histogram of seconds.
+fn seconds(figures: &mut Figures, name: &str, help: &str, buckets: &'static [f64]) -> Histogram {
+    let histogram = Histogram::new(buckets.iter().copied());
+    figures.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+    histogram
 }
