@@ -41,7 +41,6 @@ pub(super) struct AckDto {
     params(("id" = String, Path, description = "The id of the request to the handler")),
     request_body = AckDto,
     responses((status = 204, description = "The client is being notified"), (status = 404, description = "No client waits for it: it came too late, it was sent before, or the client has disconnected", body = crate::gateways::http_error::ErrorBody), BodyErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn acknowledge(
     State(app): State<App>,

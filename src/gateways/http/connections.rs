@@ -65,7 +65,6 @@ impl Filter {
     tag = "management",
     params(Filter, Paging),
     responses((status = 200, description = "A page of them, in the order of their ids", body = Page<Connection>), QueryErrors, KeyErrors),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn list(
     State(app): State<App>,
@@ -94,7 +93,6 @@ pub(super) struct Where {
     tag = "management",
     params(("clientId" = String, Path, description = "The client's socket id, percent-encoded: in Socket.IO 2 it may be `/chat#…`"), Where),
     responses((status = 200, description = "The connection", body = Connection), NotFound, QueryErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn one(
     State(app): State<App>,
@@ -117,7 +115,6 @@ pub(super) async fn one(
     tag = "management",
     params(("clientId" = String, Path, description = "The client's socket id, percent-encoded: in Socket.IO 2 it may be `/chat#…`")),
     responses((status = 204, description = "It is being disconnected"), NotFound, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn disconnect(
     State(app): State<App>,

@@ -171,7 +171,6 @@ pub(super) struct AckResponse {
         (status = 200, description = "With `ack`: it was sent, and the clients have acknowledged", body = AcknowledgedEvent),
         BodyErrors, KeyErrors, Busy,
     ),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn send(
     State(app): State<App>,

@@ -73,7 +73,6 @@ impl From<Affected> for Json<AffectedDto> {
     params(("userId" = String, Path, description = "The user's id")),
     request_body = RoomsDto,
     responses((status = 200, description = "How many clients are in the rooms now", body = AffectedDto), BodyErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn join_user(
     State(app): State<App>,
@@ -98,7 +97,6 @@ pub(super) async fn join_user(
         ("namespace" = Option<String>, Query, description = "Their namespace; the default is `/`"),
     ),
     responses((status = 200, description = "How many clients are out of the rooms now", body = AffectedDto), QueryErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn leave_user(
     State(app): State<App>,
@@ -120,7 +118,6 @@ pub(super) async fn leave_user(
     params(("clientId" = String, Path, description = "The client's socket id")),
     request_body = RoomsDto,
     responses((status = 200, description = "It is in the rooms now", body = AffectedDto), NotFound, BodyErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn join_client(
     State(app): State<App>,
@@ -145,7 +142,6 @@ pub(super) async fn join_client(
         ("namespace" = Option<String>, Query, description = "Their namespace; the default is the client's own"),
     ),
     responses((status = 200, description = "It is out of the rooms now", body = AffectedDto), NotFound, QueryErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn leave_client(
     State(app): State<App>,

@@ -36,7 +36,6 @@ use crate::{
         (status = 201, description = "The body; with history also its `offset` in the room", body = Object),
         BodyErrors, KeyErrors, Busy,
     ),
-    security((), ("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn broadcast(
     State(app): State<App>,
@@ -113,7 +112,6 @@ pub(super) struct ToClient {
             example = json!({"statusCode": 404, "message": "Client x is not connected", "error": "Not Found"})),
         BodyErrors, KeyErrors, Busy,
     ),
-    security((), ("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn to_client(
     State(app): State<App>,

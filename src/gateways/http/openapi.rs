@@ -31,6 +31,10 @@ use crate::{
     protocol::names::MAX_IDEMPOTENCY_KEY,
 };
 
+/// The tags of the routes that may need a key.
+const MESSAGES: &str = "messages";
+const MANAGEMENT: &str = "management";
+
 /// The document's parts beside the routes.
 #[derive(OpenApi)]
 #[openapi(
@@ -41,8 +45,8 @@ use crate::{
             it, the `/messages` routes are open, and the management routes are closed unless `NODE_ENV` is `development`.",
     ),
     tags(
-        (name = "messages", description = "Messages to rooms and clients"),
-        (name = "management", description = "Events, connections, rooms and users"),
+        (name = MESSAGES, description = "Messages to rooms and clients"),
+        (name = MANAGEMENT, description = "Events, connections, rooms and users"),
         (name = "operation", description = "Health and metrics"),
     ),
     components(schemas(ErrorBody)),
@@ -213,27 +217,23 @@ impl IntoResponses for Busy {
 const INITIALIZER: (&str, &str) =
     ("swagger-initializer.js", include_str!("swagger-initializer.js"));
 
-/// Which routes need a key depends on the configuration: removes the security of those that need none, and its
-/// alternative of no key from the others.
+/// Says which routes need a key, which depends on the configuration.
 pub(super) fn set_security(
     document: &mut utoipa::openapi::OpenApi,
     has_keys: bool,
     environment: &Environment,
 ) {
-    let is_open = |operation: &Operation| {
-        let may_be_open =
-            operation.security.iter().flatten().any(|one| *one == SecurityRequirement::default());
-        !has_keys && (may_be_open || *environment == Environment::Development)
+    const NO_SCOPES: [&str; 0] = [];
+    let is_guarded = |operation: &Operation| match operation.tags.iter().flatten().next() {
+        Some(tag) if tag == MANAGEMENT => has_keys || *environment != Environment::Development,
+        Some(tag) if tag == MESSAGES => has_keys,
+        _ => false,
     };
     for item in document.paths.paths.values_mut() {
-        let methods =
-            [&mut item.get, &mut item.post, &mut item.put, &mut item.delete, &mut item.patch];
-        for operation in methods.into_iter().flatten() {
-            if is_open(operation) {
-                operation.security = None;
-            } else if let Some(security) = &mut operation.security {
-                security.retain(|one| *one != SecurityRequirement::default());
-            }
+        let methods = [&mut item.get, &mut item.post, &mut item.delete];
+        for operation in methods.into_iter().flatten().filter(|operation| is_guarded(operation)) {
+            let keys = ["bearer", "apiKey"].map(|key| SecurityRequirement::new(key, NO_SCOPES));
+            operation.security = Some(keys.into());
         }
     }
 }
@@ -295,6 +295,10 @@ mod tests {
     };
 
     fn document() -> utoipa::openapi::OpenApi {
+        document_for(true, &Environment::Production)
+    }
+
+    fn document_for(has_keys: bool, environment: &Environment) -> utoipa::openapi::OpenApi {
         let mut document = OpenApiRouter::with_openapi(base())
             .merge(broadcast_routes())
             .merge(message_routes())
@@ -303,6 +307,7 @@ mod tests {
             .merge(operation_routes())
             .into_openapi();
         add_idempotency(&mut document);
+        set_security(&mut document, has_keys, environment);
         document
     }
 
@@ -337,9 +342,7 @@ mod tests {
     #[test]
     fn only_what_needs_a_key_says_so() {
         let guarded = |has_keys, environment| {
-            let mut document = document();
-            set_security(&mut document, has_keys, &environment);
-            let document = serde_json::to_value(document).unwrap();
+            let document = serde_json::to_value(document_for(has_keys, &environment)).unwrap();
             let security = |path: &str, method: &str| {
                 document["paths"][path][method].get("security").cloned().unwrap_or_default()
             };

@@ -91,7 +91,6 @@ impl RevocationDto {
     tag = "management",
     request_body = TokensDto,
     responses((status = 201, description = "They are revoked", body = RevocationDto), BodyErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn revoke(
     State(app): State<App>,
@@ -131,7 +130,6 @@ pub(super) async fn revoke(
     tag = "management",
     params(Paging),
     responses((status = 200, description = "A page of them, in the order of their ids", body = Page<RevocationDto>), QueryErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn list(
     State(app): State<App>,
@@ -154,7 +152,6 @@ pub(super) async fn list(
     tag = "management",
     params(("id" = String, Path, description = "The revocation's id")),
     responses((status = 204, description = "It is deleted"), NotFound, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn reinstate(
     State(app): State<App>,

@@ -29,7 +29,6 @@ const MAX_OFFSET: u64 = (1 << 53) - 1;
     tag = "management",
     params(InNamespace, Paging),
     responses((status = 200, description = "A page of them, in the order of their names", body = Page<Room>), QueryErrors, KeyErrors),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn list(
     State(app): State<App>,
@@ -49,7 +48,6 @@ pub(super) async fn list(
     tag = "management",
     params(("room" = String, Path, description = "The room's name", min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"), InNamespace),
     responses((status = 200, description = "The room", body = RoomDetail), NotFound, QueryErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn one(
     State(app): State<App>,
@@ -83,7 +81,6 @@ pub(super) struct After {
     tag = "management",
     params(("room" = String, Path, description = "The room's name", min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"), InNamespace, After),
     responses((status = 200, description = "The messages, oldest first", body = HistoryPage), QueryErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn messages(
     State(app): State<App>,

@@ -28,7 +28,6 @@ use crate::{
     tag = "management",
     params(("userId" = String, Path, description = "The user's id", min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")),
     responses((status = 200, description = "Its presence", body = Presence), QueryErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn one(
     State(app): State<App>,
@@ -61,7 +60,6 @@ pub(super) struct Why {
     tag = "management",
     params(("userId" = String, Path, description = "The user's id"), Why),
     responses((status = 200, description = "How many clients are being disconnected", body = AffectedDto), QueryErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn disconnect(
     State(app): State<App>,
@@ -87,7 +85,6 @@ pub(super) async fn disconnect(
     operation_id = "getStats",
     tag = "management",
     responses((status = 200, description = "The counts", body = Stats), KeyErrors),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn stats(State(app): State<App>) -> Json<Stats> {
     Json(queries::stats(&app).await)

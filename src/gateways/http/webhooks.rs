@@ -51,7 +51,6 @@ pub(super) struct AffectedDto {
     operation_id = "getWebhooks",
     tag = "management",
     responses((status = 200, description = "How many wait, and how many were given up", body = webhooks::State), NotFound, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn state(State(app): State<App>) -> Result<Json<webhooks::State>, HttpError> {
     Ok(Json(webhooks::state(&app).await?))
@@ -67,7 +66,6 @@ pub(super) async fn state(State(app): State<App>) -> Result<Json<webhooks::State
     tag = "management",
     params(Paging),
     responses((status = 200, description = "A page of them, the oldest first", body = Page<GivenUp>), NotFound, QueryErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn list(
     State(app): State<App>,
@@ -87,7 +85,6 @@ pub(super) async fn list(
     tag = "management",
     request_body = RetryDto,
     responses((status = 200, description = "How many failed webhooks wait again", body = AffectedDto), NotFound, BodyErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn retry(
     State(app): State<App>,
@@ -118,7 +115,6 @@ pub(super) async fn retry(
         ("all" = Option<bool>, Query, description = "`true`: all of them"),
     ),
     responses((status = 200, description = "How many were discarded", body = AffectedDto), NotFound, QueryErrors, KeyErrors, Busy),
-    security(("bearer" = []), ("apiKey" = [])),
 )]
 pub(super) async fn discard(
     State(app): State<App>,
