@@ -35,7 +35,7 @@ use self::{
     apply::Asked,
     call::{Backend, Failure, Kind},
     later::Later,
-    question::{Facts, Gone, Question, empty},
+    question::{Facts, Question, empty},
 };
 use crate::{
     commands::{
@@ -46,6 +46,7 @@ use crate::{
     hub::{Client, Namespace, Registry, Said, Session},
     limits::{MAX_DEPTH, is_deeper_than},
     protocol::{
+        client_id::ClientId,
         event_names::is_protocol_event,
         names::RoomName,
         payload::{Payload, raw, tagged::to_tagged},
@@ -90,11 +91,11 @@ struct Inner {
 #[derive(Debug)]
 pub struct Newcomer<'a> {
     /// Its id.
-    pub id: &'a str,
+    pub id: &'a ClientId,
     /// The namespace.
     pub namespace: &'a Arc<Namespace>,
     /// What it is called so far.
-    pub name: &'a str,
+    pub name: &'a Arc<str>,
     /// Where it comes from.
     pub address: Option<IpAddr>,
     /// `websocket` or `polling`.
@@ -149,13 +150,13 @@ struct Visit {
     tasks: TaskTracker,
     runtime: Handle,
     /// What the backend is told if the client does not come.
-    gone: Option<Box<Gone>>,
+    gone: Option<Box<Facts>>,
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
         if let Some(gone) = self.gone.take() {
-            self.handlers.tell_end(&self.tasks, &self.runtime, *gone);
+            self.handlers.tell_end(&self.tasks, &self.runtime, *gone, "transport close".to_owned());
         }
     }
 }
@@ -253,12 +254,13 @@ impl Handlers {
             // Made only now: who waits for a place holds its arguments once.
             let tagged = to_tagged(&asked.arguments).map(raw).unwrap_or_default();
             let handshake = client.handshake();
+            let facts = Facts::of(client, client.rooms());
             let question = Question {
                 event: Some(&asked.name),
                 args: Some(&tagged),
                 wants_ack: Some(ack.is_some()),
                 handshake: handshake.as_deref(),
-                ..Question::new(Kind::Event, &id, &handlers.node, Facts::of(client))
+                ..Question::new(Kind::Event, &id, &handlers.node, &facts)
             };
             let body = question.bytes();
             charge = client.sender.account().charge_incoming(body.len());
@@ -303,21 +305,21 @@ impl Handlers {
         let Newcomer { id: client_id, namespace, name: given_name, .. } = newcomer;
         let Newcomer { address, transport, session, handshake, .. } = newcomer;
         let id = Uuid::new_v4().to_string();
+        let facts = Facts {
+            client_id: client_id.clone(),
+            user_id: session.user.clone(),
+            client_name: given_name.clone(),
+            namespace: namespace.path.clone(),
+            rooms: Vec::new(),
+            transport,
+            address,
+            claims: session.claims.clone(),
+            data: empty(),
+        };
         let body = || {
-            let facts = Facts {
-                client_id,
-                user_id: session.user.clone(),
-                client_name: given_name,
-                namespace: &namespace.path,
-                rooms: Vec::new(),
-                transport,
-                address,
-                claims: session.claims.clone(),
-                data: empty(),
-            };
             let question = Question {
                 handshake: Some(handshake),
-                ..Question::new(Kind::Connect, &id, &self.0.node, facts)
+                ..Question::new(Kind::Connect, &id, &self.0.node, &facts)
             };
             question.bytes()
         };
@@ -336,16 +338,12 @@ impl Handlers {
                 let rooms = std::mem::take(&mut introduction.join).into();
                 todo.steps.insert(0, Step::Join(Rooms { rooms, is_silent: false }));
                 let session = self.introduced(session, introduction);
-                let gone = Gone {
-                    client_id: client_id.to_owned(),
-                    session: session.clone(),
-                    name: name.as_deref().unwrap_or(given_name).to_owned(),
-                    namespace: namespace.path.clone(),
-                    rooms: Vec::new(),
-                    transport,
-                    address,
-                    data: todo.data.clone().unwrap_or_else(empty),
-                    reason: "transport close".to_owned(),
+                let gone = Facts {
+                    user_id: session.user.clone(),
+                    client_name: name.as_deref().map_or(facts.client_name, Arc::from),
+                    claims: session.claims.clone(),
+                    data: todo.data.clone().unwrap_or(facts.data),
+                    ..facts
                 };
                 let runtime = Handle::current();
                 let (handlers, tasks) = (self.clone(), tasks.clone());
@@ -387,12 +385,12 @@ impl Handlers {
         reason: &str,
     ) {
         if self.0.disconnects && client.tell_end_once() {
-            let gone = Gone::of(client, rooms, reason);
-            self.tell_end(tasks, &Handle::current(), gone);
+            let facts = Facts::of(client, rooms);
+            self.tell_end(tasks, &Handle::current(), facts, reason.to_owned());
         }
     }
 
-    fn tell_end(&self, tasks: &TaskTracker, runtime: &Handle, gone: Gone) {
+    fn tell_end(&self, tasks: &TaskTracker, runtime: &Handle, gone: Facts, reason: String) {
         if !self.0.disconnects {
             return;
         }
@@ -408,8 +406,8 @@ impl Handlers {
             let id = Uuid::new_v4().to_string();
             let body = || {
                 let question = Question {
-                    reason: Some(&gone.reason),
-                    ..Question::new(Kind::Disconnect, &id, &handlers.0.node, gone.facts())
+                    reason: Some(&reason),
+                    ..Question::new(Kind::Disconnect, &id, &handlers.0.node, &gone)
                 };
                 question.bytes()
             };

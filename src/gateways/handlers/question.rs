@@ -7,8 +7,9 @@ use serde_json::value::RawValue;
 
 use super::call::Kind;
 use crate::{
-    hub::{Client, Session},
+    hub::Client,
     protocol::{
+        client_id::ClientId,
         names::{RoomName, UserId},
         payload::json_of,
         timestamp::Timestamp,
@@ -18,82 +19,33 @@ use crate::{
 /// What the backend is told of a client.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Facts<'a> {
-    pub client_id: &'a str,
+pub(super) struct Facts {
+    pub client_id: ClientId,
     pub user_id: Option<UserId>,
-    pub client_name: &'a str,
-    pub namespace: &'a str,
+    pub client_name: Arc<str>,
+    pub namespace: Arc<str>,
     pub rooms: Vec<RoomName>,
-    pub transport: &'a str,
+    pub transport: &'static str,
     pub address: Option<IpAddr>,
     pub claims: Option<Arc<RawValue>>,
     pub data: Arc<RawValue>,
 }
 
-impl<'a> Facts<'a> {
-    /// What is known of a client at this moment.
-    pub(super) fn of(client: &'a Client) -> Self {
+impl Facts {
+    /// What is known at this moment of a client in these rooms.
+    pub(super) fn of(client: &Client, mut rooms: Vec<RoomName>) -> Self {
+        rooms.sort_unstable();
         let session = client.session();
         Self {
-            client_id: client.id.as_str(),
+            client_id: client.id.clone(),
             user_id: session.user,
-            client_name: &client.name,
-            namespace: &client.namespace.path,
-            rooms: sorted(client.rooms()),
+            client_name: client.name.clone(),
+            namespace: client.namespace.path.clone(),
+            rooms,
             transport: client.sender.transport(),
             address: client.address,
             claims: session.claims,
             data: client.data().unwrap_or_else(empty),
-        }
-    }
-}
-
-fn sorted(mut rooms: Vec<RoomName>) -> Vec<RoomName> {
-    rooms.sort_unstable();
-    rooms
-}
-
-/// A client that has gone.
-#[derive(Debug)]
-pub(super) struct Gone {
-    pub client_id: String,
-    pub session: Session,
-    pub name: String,
-    pub namespace: Arc<str>,
-    pub rooms: Vec<RoomName>,
-    pub transport: &'static str,
-    pub address: Option<IpAddr>,
-    pub data: Arc<RawValue>,
-    pub reason: String,
-}
-
-impl Gone {
-    /// A client that was in these rooms.
-    pub(super) fn of(client: &Client, rooms: Vec<RoomName>, reason: &str) -> Self {
-        Self {
-            client_id: client.id.to_string(),
-            session: client.session(),
-            name: client.name.to_string(),
-            namespace: client.namespace.path.clone(),
-            rooms: sorted(rooms),
-            transport: client.sender.transport(),
-            address: client.address,
-            data: client.data().unwrap_or_else(empty),
-            reason: reason.to_owned(),
-        }
-    }
-
-    pub(super) fn facts(&self) -> Facts<'_> {
-        Facts {
-            client_id: &self.client_id,
-            user_id: self.session.user.clone(),
-            client_name: &self.name,
-            namespace: &self.namespace,
-            rooms: self.rooms.clone(),
-            transport: self.transport,
-            address: self.address,
-            claims: self.session.claims.clone(),
-            data: self.data.clone(),
         }
     }
 }
@@ -111,7 +63,7 @@ pub(super) struct Question<'a> {
     pub id: &'a str,
     pub timestamp: Timestamp,
     pub node: &'a str,
-    pub client: Facts<'a>,
+    pub client: &'a Facts,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,7 +78,7 @@ pub(super) struct Question<'a> {
 
 impl<'a> Question<'a> {
     /// A request of this kind about a client.
-    pub(super) fn new(kind: Kind, id: &'a str, node: &'a str, client: Facts<'a>) -> Self {
+    pub(super) fn new(kind: Kind, id: &'a str, node: &'a str, client: &'a Facts) -> Self {
         Self {
             r#type: kind.as_str(),
             id,

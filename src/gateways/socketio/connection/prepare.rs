@@ -87,7 +87,7 @@ impl NamespaceHandler {
         let _held = account.charge_incoming(shown.get().len());
         let is_polled = parts.extensions.get::<Handle>().is_some_and(Handle::is_polled);
         let newcomer = Newcomer {
-            id: prepared.id.as_str(),
+            id: &prepared.id,
             namespace: &self.namespace,
             name: &prepared.name,
             address,
