@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Append, Backend, Entry, Position, Store, Webhook,
+    Append, Backend, Entry, Position, Store, Webhook, Work,
     pending::{Outcome, Past, Pending},
 };
 use crate::{limits::SenderId, protocol::names::UserId};
@@ -65,32 +65,25 @@ impl Store {
         webhook: Option<Webhook>,
         once: Once,
     ) -> Pending<Done<u64>> {
-        let once = Some(Box::new(once));
-        let answer = match &self.backend {
-            Backend::Embedded(store) => store.enqueue(user, sender, entry, webhook, once),
-            Backend::Redis(store) => {
-                let once = once.as_deref();
-                store.first().enqueue(&user, sender.as_ref(), &entry, webhook.as_ref(), once)
-            }
-        };
+        let answer = self.submit_enqueue(user, sender, entry, webhook, Some(Box::new(once)));
         Pending { answer, read: |outcome| done(&outcome, |outcome| outcome.number) }
     }
 
     /// Remembers a key with its answer, for something that happens now and cannot fail.
     pub fn remember(&self, once: Once) -> Pending<Done<()>> {
-        let answer = match &self.backend {
-            Backend::Embedded(store) => store.claim_key(once, None),
-            Backend::Redis(store) => store.first().claim_key(&once, None),
-        };
-        Pending { answer, read: |outcome| done(&outcome, |_| ()) }
+        self.submit_claim(once, None)
     }
 
     /// Claims a key for something that is no write of the store. The claim ends when it is [settled](Self::settle_claim)
     /// or [released](Self::release_claim), or after `lease`. The answer is not looked at.
     pub fn claim(&self, once: Once, lease: Duration) -> Pending<Done<()>> {
+        self.submit_claim(once, Some(lease))
+    }
+
+    fn submit_claim(&self, once: Once, lease: Option<Duration>) -> Pending<Done<()>> {
         let answer = match &self.backend {
-            Backend::Embedded(store) => store.claim_key(once, Some(lease)),
-            Backend::Redis(store) => store.first().claim_key(&once, Some(lease)),
+            Backend::Embedded(store) => store.submit(Work::Claim { once: once.into(), lease }),
+            Backend::Redis(store) => store.first().claim_key(&once, lease),
         };
         Pending { answer, read: |outcome| done(&outcome, |_| ()) }
     }
@@ -98,7 +91,7 @@ impl Store {
     /// Leaves the answer to what was claimed and has happened.
     pub fn settle_claim(&self, once: Once) -> Pending<u64> {
         Self::number(match &self.backend {
-            Backend::Embedded(store) => store.settle_claim(once),
+            Backend::Embedded(store) => store.submit(Work::SettleClaim(once.into())),
             Backend::Redis(store) => store.first().settle_claim(&once),
         })
     }
@@ -106,7 +99,7 @@ impl Store {
     /// Gives a claim back.
     pub fn release_claim(&self, key: Digest) -> Pending<u64> {
         Self::number(match &self.backend {
-            Backend::Embedded(store) => store.release_claim(key),
+            Backend::Embedded(store) => store.submit(Work::ReleaseClaim { key }),
             Backend::Redis(store) => store.first().release_claim(&key),
         })
     }

@@ -42,7 +42,12 @@ pub use self::{
         Stream, Webhook, WebhookMessage,
     },
 };
-use self::{embedded::Embedded, idempotency::position, pending::Answer, redis::Shards};
+use self::{
+    embedded::{Embedded, Work},
+    idempotency::position,
+    pending::Answer,
+    redis::Shards,
+};
 use crate::{
     limits::SenderId,
     protocol::{names::UserId, position::Position},
@@ -140,7 +145,9 @@ impl Store {
 
     fn submit_append(&self, append: Append, once: Option<Once>) -> Answer {
         match &self.backend {
-            Backend::Embedded(store) => store.append(append, once.map(Box::new)),
+            Backend::Embedded(store) => {
+                store.submit(Work::Append { message: append, once: once.map(Box::new) })
+            }
             Backend::Redis(store) => store.append(append, once),
         }
     }
@@ -156,7 +163,9 @@ impl Store {
         timestamp_ms: i64,
     ) -> Pending<bool> {
         let answer = match &self.backend {
-            Backend::Embedded(store) => store.record_receipt(room, message_id, user, timestamp_ms),
+            Backend::Embedded(store) => {
+                store.submit(Work::Receipt { room, message_id, user, timestamp_ms })
+            }
             Backend::Redis(store) => {
                 store.of(&room).record_receipt(&room, &message_id, &user, timestamp_ms)
             }
@@ -174,12 +183,26 @@ impl Store {
         entry: Entry,
         webhook: Option<Webhook>,
     ) -> Pending<u64> {
-        Self::number(match &self.backend {
-            Backend::Embedded(store) => store.enqueue(user, sender, entry, webhook, None),
-            Backend::Redis(store) => {
-                store.first().enqueue(&user, sender.as_ref(), &entry, webhook.as_ref(), None)
+        Self::number(self.submit_enqueue(user, sender, entry, webhook, None))
+    }
+
+    fn submit_enqueue(
+        &self,
+        user: UserId,
+        sender: Option<SenderId>,
+        entry: Entry,
+        webhook: Option<Webhook>,
+        once: Option<Box<Once>>,
+    ) -> Answer {
+        match &self.backend {
+            Backend::Embedded(store) => {
+                store.submit(Work::Enqueue { user, sender, entry, webhook, once })
             }
-        })
+            Backend::Redis(store) => {
+                let (sender, webhook, once) = (sender.as_ref(), webhook.as_ref(), once.as_deref());
+                store.first().enqueue(&user, sender, &entry, webhook, once)
+            }
+        }
     }
 
     /// Removes the user's queued messages up to and including the place `up_to`; returns how many. `None`,
@@ -187,9 +210,10 @@ impl Store {
     /// delivers them once more.
     pub fn confirm(&self, user: UserId, up_to: u64, holder: &str) -> Pending<Option<u64>> {
         match &self.backend {
-            Backend::Embedded(store) => {
-                Pending { answer: store.confirm(user, up_to), read: |outcome| Some(outcome.number) }
-            }
+            Backend::Embedded(store) => Pending {
+                answer: store.submit(Work::Confirm { user, up_to }),
+                read: |outcome| Some(outcome.number),
+            },
             Backend::Redis(store) => Pending {
                 answer: store.first().confirm(&user, up_to, holder),
                 read: |outcome| outcome.number.checked_sub(1),
@@ -204,7 +228,7 @@ impl Store {
     /// Stores a revocation; `false` if [`MAX_REVOCATIONS`] are in force.
     pub fn revoke(&self, revoked: Revoked) -> Pending<bool> {
         let answer = match &self.backend {
-            Backend::Embedded(store) => store.revoke(revoked),
+            Backend::Embedded(store) => store.submit(Work::Revoke(revoked)),
             Backend::Redis(store) => store.first().revoke(&revoked),
         };
         Pending { answer, read: |outcome| outcome.number == 1 }
@@ -213,7 +237,7 @@ impl Store {
     /// Removes a revocation; `false` if there is none of this id.
     pub fn reinstate(&self, id: &str) -> Pending<bool> {
         let answer = match &self.backend {
-            Backend::Embedded(store) => store.reinstate(id.to_owned()),
+            Backend::Embedded(store) => store.submit(Work::Reinstate { id: id.to_owned() }),
             Backend::Redis(store) => store.first().reinstate(id),
         };
         Pending { answer, read: |outcome| outcome.number == 1 }
@@ -234,7 +258,7 @@ impl Store {
     /// Deletes now everything that is too old. The store also does so by itself, a little at a time.
     pub async fn sweep(&self) -> Result<(), StoreError> {
         match &self.backend {
-            Backend::Embedded(store) => Self::number(store.sweep()).await.map(|_| ()),
+            Backend::Embedded(store) => Self::number(store.submit(Work::Sweep)).await.map(|_| ()),
             Backend::Redis(store) => store.sweep().await,
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use super::{
     Announcement, Backend, Fact, FailedPlace, FailedWebhook, Fate, Pending, RoomKey, Settled,
-    Stale, Store, StoreError, StoredWebhook, Stream, Webhook,
+    Stale, Store, StoreError, StoredWebhook, Stream, Webhook, Work,
 };
 use crate::limits::SenderId;
 
@@ -28,7 +28,7 @@ impl Store {
     /// Stores the webhook of a message to a room that is kept nowhere else.
     pub fn tell(&self, room: &RoomKey, webhook: Webhook) -> Pending<()> {
         let answer = match &self.backend {
-            Backend::Embedded(store) => store.tell(webhook),
+            Backend::Embedded(store) => store.submit(Work::Tell(webhook)),
             Backend::Redis(store) => store.of(room).tell(&webhook),
         };
         Pending { answer, read: |_| () }
@@ -86,7 +86,7 @@ impl Store {
     /// node that has lost its claim.
     pub fn settle_webhooks(&self, settled: Settled) -> Pending<u64> {
         Self::number(match &self.backend {
-            Backend::Embedded(store) => store.settle_webhooks(settled),
+            Backend::Embedded(store) => store.submit(Work::Settle(settled)),
             Backend::Redis(store) => store.settle_webhooks(&settled),
         })
     }
@@ -151,7 +151,9 @@ impl Store {
         fate: Fate,
     ) -> Result<u64, StoreError> {
         match &self.backend {
-            Backend::Embedded(store) => Self::number(store.decide_webhooks(failed, fate)).await,
+            Backend::Embedded(store) => {
+                Self::number(store.submit(Work::Decide { failed, fate })).await
+            }
             Backend::Redis(store) => store.decide_webhooks(&failed, fate).await,
         }
     }

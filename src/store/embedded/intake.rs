@@ -23,7 +23,7 @@ use crate::{
 const SPACING: Duration = Duration::from_millis(1);
 
 /// What the writer is asked to do.
-pub(super) enum Work {
+pub(in crate::store) enum Work {
     Append {
         message: Append,
         once: Option<Box<Once>>,

@@ -64,6 +64,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+pub(super) use self::intake::Work;
 pub use self::schema::OpenError;
 use self::{
     checkpoint::Checkpoints,
@@ -71,7 +72,7 @@ use self::{
     evict::{InUse, Place},
     held::Room,
     index::Index,
-    intake::{Command, Intake, Work},
+    intake::{Command, Intake},
     load::Loaded,
     log::{Window, expired_at},
     reader::{Missing, Readers},
@@ -83,18 +84,14 @@ use self::{
 };
 use super::{
     backlog::Limits,
-    idempotency::{Digest, Once},
     pending::{self, Answer},
     types::{
-        self, Append, Committed, Entry, Extent, Health, Location, Page, Query, QueuedItem, Revoked,
-        RoomKey, Settings, Stats, StoreError,
+        self, Committed, Extent, Health, Location, Page, Query, QueuedItem, RoomKey, Settings,
+        Stats, StoreError,
     },
-    webhook::{
-        Announcement, Fact, FailedPlace, FailedWebhook, Fate, Settled, StoredWebhook, Stream,
-        Webhook,
-    },
+    webhook::{Announcement, Fact, FailedPlace, FailedWebhook, StoredWebhook, Stream},
 };
-use crate::{limits::SenderId, protocol::names::UserId};
+use crate::protocol::names::UserId;
 
 /// The embedded store; it ends with [`Embedded::close`] or when it is dropped.
 pub(super) struct Embedded {
@@ -224,57 +221,12 @@ impl Embedded {
         })
     }
 
-    pub(super) fn append(&self, append: Append, once: Option<Box<Once>>) -> Answer {
-        self.submit(Work::Append { message: append, once })
-    }
-
-    pub(super) fn record_receipt(
-        &self,
-        room: RoomKey,
-        message_id: String,
-        user: UserId,
-        timestamp_ms: i64,
-    ) -> Answer {
-        self.submit(Work::Receipt { room, message_id, user, timestamp_ms })
-    }
-
-    pub(super) fn enqueue(
-        &self,
-        user: UserId,
-        sender: Option<SenderId>,
-        entry: Entry,
-        webhook: Option<Webhook>,
-        once: Option<Box<Once>>,
-    ) -> Answer {
-        self.submit(Work::Enqueue { user, sender, entry, webhook, once })
-    }
-
-    pub(super) fn claim_key(&self, once: Once, lease: Option<Duration>) -> Answer {
-        self.submit(Work::Claim { once: once.into(), lease })
-    }
-
-    pub(super) fn settle_claim(&self, once: Once) -> Answer {
-        self.submit(Work::SettleClaim(once.into()))
-    }
-
-    pub(super) fn release_claim(&self, key: Digest) -> Answer {
-        self.submit(Work::ReleaseClaim { key })
-    }
-
     pub(super) fn announce(&self, announcement: Announcement) {
         // Nobody waits for the answer. What fails after this, the writer counts.
         let (reply, _) = oneshot::channel();
         if !self.intake.push(Command { work: Work::Announce(announcement), reply }) {
             self.shared.webhooks_dropped.fetch_add(1, Relaxed);
         }
-    }
-
-    pub(super) fn tell(&self, webhook: Webhook) -> Answer {
-        self.submit(Work::Tell(webhook))
-    }
-
-    pub(super) fn settle_webhooks(&self, settled: Settled) -> Answer {
-        self.submit(Work::Settle(settled))
     }
 
     pub(super) async fn changed_streams(&self) -> HashSet<Stream> {
@@ -310,10 +262,6 @@ impl Embedded {
         self.readers.run(move |conn| outbox::failed_ids(conn, after, limit)).await
     }
 
-    pub(super) fn decide_webhooks(&self, failed: Vec<(FailedPlace, String)>, fate: Fate) -> Answer {
-        self.submit(Work::Decide { failed, fate })
-    }
-
     pub(super) async fn webhook_streams(&self) -> Result<HashSet<Stream>, StoreError> {
         self.readers.run(outbox::streams).await
     }
@@ -331,25 +279,9 @@ impl Embedded {
         self.readers.run(told::facts).await
     }
 
-    pub(super) fn confirm(&self, user: UserId, up_to: u64) -> Answer {
-        self.submit(Work::Confirm { user, up_to })
-    }
-
-    pub(super) fn revoke(&self, revoked: Revoked) -> Answer {
-        self.submit(Work::Revoke(revoked))
-    }
-
-    pub(super) fn reinstate(&self, id: String) -> Answer {
-        self.submit(Work::Reinstate { id })
-    }
-
     pub(super) async fn revocations(&self) -> Result<Vec<String>, StoreError> {
         let now = self.settings.clock.now_ms();
         self.readers.run(move |conn| revocations::all(conn, now)).await
-    }
-
-    pub(super) fn sweep(&self) -> Answer {
-        self.submit(Work::Sweep)
     }
 
     pub(super) async fn read(&self, room: &RoomKey, query: Query) -> Result<Page, StoreError> {
@@ -446,7 +378,8 @@ impl Embedded {
         &self.settings.location
     }
 
-    fn submit(&self, work: Work) -> Answer {
+    /// Takes work in for the writer.
+    pub(super) fn submit(&self, work: Work) -> Answer {
         let (reply, answer) = oneshot::channel();
         self.intake.push(Command { work, reply });
         answer

@@ -17,9 +17,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    limits::SenderId,
     protocol::{audience::Except, position::Position},
     store::{
-        Backend, Pending, Store, Sync,
+        Append, Backend, Entry, Fate, Once, Pending, Settled, Store, Sync, Webhook,
         tests::{ALL, World, entry, on_both, room, server::SPAWNING, settings, tuning, user},
     },
 };
