@@ -7,24 +7,23 @@
 //!   the one drainer;
 //! - unsent data is bounded; a peer that takes nothing is cut off, not waited for.
 
+mod ending;
 pub(super) mod polling;
+mod writing;
 
 use std::{
-    io::{self, ErrorKind},
     net::SocketAddr,
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::oneshot;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use self::polling::{Polling, Polls};
 use super::{
     Wire,
     frame::{self, Frames},
-    pace::Pace,
     pong::Pong,
     probes::{Ask, Probes},
     queue::Queue,
@@ -35,9 +34,8 @@ use crate::{
     memory::{Account, Slow, Transport},
     protocol::client_id::ClientId,
     sync::{
-        Mutex, MutexGuard, Notify,
+        Mutex, Notify,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-        timeout,
     },
 };
 
@@ -48,12 +46,6 @@ const BEHIND: (usize, usize) = (256 * 1024, 384);
 
 /// A client that is behind still counts as reading if it took something within this time.
 const READS: Duration = Duration::from_millis(250);
-
-/// How soon a write is retried without a readiness event; the wait doubles while the client takes nothing.
-const LOOK: Duration = Duration::from_millis(60);
-
-/// How long a peer may take to close its side; after that, a reset answers what it still sends.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// The outcome of pushing a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,207 +279,6 @@ impl Connection {
             return false;
         }
         true
-    }
-
-    /// Makes sure that what was appended gets written.
-    fn changed(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
-        self.unsent.store(state.unsent(), Ordering::Relaxed);
-        if state.writer != Writer::Nobody || state.queue.is_empty() {
-            return;
-        }
-        state.writer = Writer::Round;
-        drop(state);
-        self.wire.scheduler().mark(&self.wire, self.clone());
-    }
-
-    /// Writes what the kernel takes; for flush rounds.
-    pub(super) fn flush_dirty(self: &Arc<Self>) {
-        let mut state = self.state.lock();
-        if state.writer == Writer::Drainer {
-            return;
-        }
-        state.writer = Writer::Nobody;
-        if !self.flush(&mut state, Try::Ready) || state.unsent() == 0 {
-            return;
-        }
-        state.writer = Writer::Drainer;
-        drop(state);
-        self.wire.spawn(self.clone().drain());
-    }
-
-    /// Writes until the kernel takes no more or the queue is empty; false if the connection is over.
-    fn flush(&self, state: &mut State, how: Try) -> bool {
-        let Some(socket) = self.tcp.get() else {
-            state.answer_poll();
-            return !self.is_over();
-        };
-        let mut progress = false;
-        while !state.queue.is_empty() {
-            match state.queue.write(|slices| socket.write(how, slices)) {
-                Ok(1..) => progress = true,
-                Ok(0) => self.end(state),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    tracing::debug!(peer = %self.peer, %error, "a connection broke");
-                    self.end(state);
-                }
-            }
-        }
-        if progress {
-            self.progressed(state);
-        }
-        !self.is_over()
-    }
-
-    /// Records that the peer has taken something.
-    fn progressed(&self, state: &mut State) {
-        self.progress.store(self.wire.millis(), Ordering::Relaxed);
-        self.unsent.store(state.unsent(), Ordering::Relaxed);
-        self.left.notify_waiters();
-        if !state.behind.is_empty() && !self.is_behind(&state.queue) {
-            state.behind.caught_up();
-        }
-    }
-
-    /// Writes whenever the kernel takes more, until everything is written.
-    async fn drain(self: Arc<Self>) {
-        let limit = self.wire.limits().send_timeout;
-        let mut pace: Option<Pace> = None;
-        let (mut how, mut max_wait) = (Try::Ready, LOOK);
-        loop {
-            {
-                let mut state = self.state.lock();
-                if !self.flush(&mut state, how) {
-                    return;
-                }
-                if state.unsent() == 0 {
-                    if state.closing {
-                        break;
-                    }
-                    state.writer = Writer::Nobody;
-                    return;
-                }
-                let (taken, unsent, now) = (state.taken(), state.unsent(), Instant::now());
-                let pace = pace.get_or_insert_with(|| Pace::begin(taken, unsent, now, limit));
-                if !pace.keeps(taken, unsent, now) {
-                    self.cut_off(&mut state, Slow::Timeout);
-                    return;
-                }
-                if self.reads() {
-                    max_wait = LOOK;
-                } else {
-                    state.behind.ceased();
-                }
-            }
-            max_wait = max_wait.min(limit / 8);
-            // The kernel reports readiness only when it could take a good deal. A write is also tried without
-            // readiness, so that a peer that reads slowly still counts as reading.
-            how = match timeout(max_wait, self.writable()).await {
-                Ok(Ok(())) => Try::Ready,
-                Ok(Err(_)) | Err(_) => Try::Anyway,
-            };
-            // The longer the peer takes nothing, the less often a write is tried.
-            max_wait *= 2;
-        }
-        self.part().await;
-    }
-
-    /// Waits until the peer might take more.
-    async fn writable(&self) -> io::Result<()> {
-        self.wait_until(|connection| !connection.is_polled() || connection.unsent() == 0).await;
-        match self.tcp.get() {
-            Some(socket) => socket.writable().await,
-            None => Ok(()),
-        }
-    }
-
-    /// The library has dropped its side: the queue is still written, or goes out with the waiting poll.
-    pub(super) fn close(self: &Arc<Self>, token: TaskTrackerToken) {
-        {
-            let mut state = self.state.lock();
-            state.closing = true;
-            if self.is_over() {
-                return;
-            }
-            if self.is_polled() {
-                self.part_polled(&mut state);
-                return;
-            }
-            if state.writer != Writer::Drainer {
-                state.writer = Writer::Drainer;
-                let connection = self.clone();
-                self.wire.spawn(async move {
-                    connection.drain().await;
-                    drop(token);
-                });
-                return;
-            }
-        }
-        // A running drainer closes the connection; this task waits for it.
-        let connection = self.clone();
-        self.wire.spawn(async move {
-            connection.wait_over().await;
-            drop(token);
-        });
-    }
-
-    /// Closes our side and gives the peer time to close its own: a reset would discard what the peer has not
-    /// read yet.
-    async fn part(&self) {
-        if let Some(socket) = self.tcp.get() {
-            // The connection is over whatever the outcome.
-            let _parted = timeout(LINGER, socket.finish()).await;
-        }
-        let mut state = self.state.lock();
-        state.probes.clear();
-        state.behind.ceased();
-        self.over.store(true, Ordering::Release);
-        self.forget_session();
-        self.left.notify_waiters();
-    }
-
-    fn cut_off(&self, state: &mut State, why: Slow) {
-        let unsent = state.unsent();
-        let client = self.client.get().map(ToString::to_string).unwrap_or_default();
-        tracing::warn!(peer = %self.peer, client, reason = why.as_str(), unsent, "a slow client is disconnected");
-        self.account.mark_cut_off(why);
-        self.end(state);
-    }
-
-    /// Closes the connection with this code, when everything before is written.
-    pub(super) fn refuse(self: &Arc<Self>, code: u16) {
-        let mut state = self.state.lock();
-        if self.is_over() || state.closing || self.is_polled() {
-            return;
-        }
-        state.queue.push_bytes(&frame::close(code));
-        state.closing = true;
-        self.changed(state);
-    }
-
-    /// Ends the connection at once.
-    pub(super) fn break_off(&self) {
-        let mut state = self.state.lock();
-        if !self.is_over() {
-            self.end(&mut state);
-        }
-    }
-
-    /// Ends the connection at once: a reset for the peer, an end of file for the library.
-    fn end(&self, state: &mut State) {
-        state.queue.clear();
-        state.probes.clear();
-        state.behind.ceased();
-        state.polls = Polls::default();
-        self.unsent.store(0, Ordering::Relaxed);
-        self.over.store(true, Ordering::Release);
-        if let Some(socket) = self.tcp.get() {
-            socket.reset();
-        }
-        self.forget_session();
-        self.reader.wake();
-        self.left.notify_waiters();
     }
 
     /// Records how many bytes of an incomplete message have come.

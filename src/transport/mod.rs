@@ -7,7 +7,7 @@
 //! - each connection has one outgoing queue (`connection`), of which the kernel gets as much as it takes; the
 //!   library's own frames (open, ping, connect, disconnect, close) go through it, too;
 //! - a packet is encoded once, as a finished [frame], which all its recipients share;
-//! - a flush round (`round`) writes what has accumulated with one system call per connection;
+//! - a flush round (`flush`) writes what has accumulated with one system call per connection;
 //! - a gate (`gate`) keeps packets from overtaking what the library has yet to write;
 //! - what the library says of the session to the client, and its ping at the very beginning, are taken out (`stream`);
 //! - unsent data is bounded, in bytes and in time: a client over `SEND_BUFFER`, or one that takes too little
@@ -25,8 +25,10 @@ mod flush;
 pub mod frame;
 mod frame_rules;
 mod gate;
+mod handle;
 mod inbound;
 mod pace;
+mod packets;
 mod pong;
 mod probes;
 mod queue;
@@ -71,11 +73,13 @@ pub use self::{
     },
     event_head::{ADDED, MARK},
     gate::{FENCE, Gate, State, Way},
+    handle::Handle,
     inbound::MAX_CONTROL,
+    packets::{Came, Goes, Packets},
     probes::Ask,
     readers::{Counts, Delivery, Readers},
     serve::{Raw, Serves, Timeouts, serve},
-    stream::{Came, Goes, Handle, Packets, Stream},
+    stream::Stream,
 };
 use crate::{
     config::Config,

@@ -1,11 +1,13 @@
 //! The library's side of a connection: what it reads and writes.
 
+mod offer;
+mod turn;
+
 use std::{
     cell::RefCell,
-    fmt,
     io::{self, ErrorKind},
     pin::Pin,
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -14,16 +16,18 @@ use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::tcp::OwnedReadHalf,
-    time::{Sleep, sleep},
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use self::{offer::Offer, turn::Turn};
 use super::{
     Limits,
     connection::{Connection, polling::Posted},
     event_head::{self, Head},
     frame,
+    handle::Handle,
     inbound::{self, Inbound, PONG},
+    packets::{Came, Goes, Packets},
     pong::{self, Next},
 };
 
@@ -35,68 +39,8 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
 }
 
-/// After so many bytes a connection that sends without a pause lets others read, in bytes. The runtime's own budget counts
-/// reads: 128 of them, and the work on what they bring, take many milliseconds.
-const TURN: usize = 2 * READ_SIZE;
-
 /// How the answer to a CONNECT packet begins, and how its refusal does.
 const ANSWERS: [&[u8]; 2] = [b"40", b"44"];
-
-/// How long until a packet that the library has not taken is offered again, the first time.
-const OFFER: Duration = Duration::from_millis(10);
-
-/// How often a packet is offered in all, each time after twice as long. Then nothing will take it.
-const OFFERS: u32 = 8;
-
-/// How long the next offer waits; `None` after the last one.
-fn next_offer(offers: u32) -> Option<Duration> {
-    (offers < OFFERS).then(|| OFFER * 2_u32.pow(offers))
-}
-
-/// Inspects the packets that open and close namespaces, before the library or the client gets them.
-pub trait Packets: fmt::Debug + Send + Sync {
-    /// Decides what happens to a packet of the client that opens or closes a namespace, given as text.
-    fn came(&self, packet: &[u8]) -> Came;
-
-    /// Whether a client may send events to this namespace, as far as it is known here; if not, the connection
-    /// ends.
-    fn knows(&self, _namespace: &str) -> bool {
-        true
-    }
-
-    /// Decides what becomes of the library's answer to a CONNECT packet, given as text.
-    fn goes(&self, _answer: &[u8]) -> Goes {
-        Goes::AsIs
-    }
-
-    /// Ready when the [offered](Came::Offer) packet is taken; wakes the reader then.
-    fn poll_taken(&self, context: &mut Context<'_>) -> Poll<()>;
-}
-
-/// What happens to a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Came {
-    /// The library gets it.
-    Pass,
-    /// The library gets it, and nothing that follows until it is taken. The library may ignore a CONNECT
-    /// packet, so it is offered again.
-    Offer,
-    /// It is one too many: the connection ends at once.
-    TooMany,
-    /// It is not allowed where the connection is: the connection is closed in order.
-    Ends,
-}
-
-/// What becomes of a packet of the library's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Goes {
-    /// The client gets it.
-    AsIs,
-    /// The client does not get it.
-    Nowhere,
-    /// The client gets this text in its place.
-    Instead(String),
-}
 
 /// The library's first Engine.IO ping, which it sends at once instead of after `PING_INTERVAL`. It would use up the
 /// first poll of a client that waits for its CONNECT answer, so it is taken out and answered here.
@@ -108,83 +52,6 @@ enum FirstPing {
     Came,
     /// It was answered.
     Answered,
-}
-
-/// How many bytes were read since there was nothing to read, or others were let read.
-#[derive(Debug, Default)]
-struct Turn(usize);
-
-impl Turn {
-    /// Whether others are to be let read now; if so, the next turn begins.
-    fn is_over(&mut self) -> bool {
-        let is_over = self.0 >= TURN;
-        if is_over {
-            self.0 = 0;
-        }
-        is_over
-    }
-
-    /// Notes how much was read, or that there was nothing: while it waits, others read.
-    fn note(&mut self, read: Option<usize>) {
-        self.0 = read.map_or(0, |read| self.0 + read);
-    }
-}
-
-/// A packet that was offered.
-#[derive(Debug)]
-struct Offer {
-    packet: Vec<u8>,
-    offers: u32,
-    again: Pin<Box<Sleep>>,
-}
-
-/// A weak handle on a connection.
-#[derive(Debug, Clone)]
-pub struct Handle(Weak<Connection>);
-
-impl Handle {
-    /// A handle on this connection.
-    pub(super) fn of(connection: &Arc<Connection>) -> Self {
-        Self(Arc::downgrade(connection))
-    }
-
-    /// Ends the connection at once.
-    pub fn break_off(&self) {
-        if let Some(connection) = self.0.upgrade() {
-            connection.break_off();
-        }
-    }
-
-    /// Counts bytes kept of the handshake as held for the connection.
-    pub fn keep(&self, bytes: usize) {
-        if let Some(connection) = self.0.upgrade() {
-            connection.kept.fetch_add(bytes, Ordering::Relaxed);
-        }
-    }
-
-    /// Marks the connection as watched until [`unwatch`]; false if it is already.
-    ///
-    /// [`unwatch`]: Self::unwatch
-    pub fn watch(&self) -> bool {
-        self.0.upgrade().is_some_and(|connection| !connection.watched.swap(true, Ordering::AcqRel))
-    }
-
-    /// Ends the watch over the connection.
-    pub fn unwatch(&self) {
-        if let Some(connection) = self.0.upgrade() {
-            connection.watched.store(false, Ordering::Release);
-        }
-    }
-
-    /// Whether nothing can be sent any more.
-    pub fn is_over(&self) -> bool {
-        self.0.upgrade().is_none_or(|connection| connection.is_over())
-    }
-
-    /// Whether its client polls.
-    pub fn is_polled(&self) -> bool {
-        self.0.upgrade().is_some_and(|connection| connection.is_polled())
-    }
 }
 
 /// A connection as the byte stream of a WebSocket. Writing never waits: it appends to the connection's queue,
@@ -415,8 +282,7 @@ impl Stream {
         match self.packets.came(&packet) {
             Came::Pass => {}
             Came::Offer => {
-                let again = Box::pin(sleep(OFFER));
-                self.offer = Some(Offer { packet, offers: 0, again });
+                self.offer = Some(Offer::new(packet));
             }
             Came::TooMany => {
                 self.connection.break_off();
@@ -434,14 +300,11 @@ impl Stream {
         if self.connection.is_over() {
             return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
         }
-        if self.packets.poll_taken(context).is_pending() {
-            ready!(offer.again.as_mut().poll(context));
-            offer.offers += 1;
-            if let Some(wait) = next_offer(offer.offers) {
-                self.put_in = inbound::frame(&offer.packet).into();
-                offer.again.set(sleep(wait));
-                return Poll::Ready(Ok(()));
-            }
+        if self.packets.poll_taken(context).is_pending()
+            && let Some(again) = ready!(offer.poll_again(context))
+        {
+            self.put_in = again;
+            return Poll::Ready(Ok(()));
         }
         self.offer = None;
         Poll::Ready(Ok(()))
@@ -534,26 +397,5 @@ impl Drop for Stream {
         if let Some(token) = self.token.take() {
             self.connection.close(token);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_that_sends_without_a_pause_lets_others_read() {
-        let mut turn = Turn::default();
-        let mut reads = |read| {
-            let is_over = turn.is_over();
-            if !is_over {
-                turn.note(read);
-            }
-            is_over
-        };
-        let all = Some(READ_SIZE);
-        assert_eq!([all; 7].map(&mut reads), [false, false, true, false, false, true, false]);
-        // It had to wait, and has a whole turn again.
-        assert_eq!([None, all, all, all].map(&mut reads), [false, false, false, true]);
     }
 }
