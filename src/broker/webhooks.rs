@@ -7,21 +7,23 @@
 //!   was told last, so that it also holds over a crash;
 //! - nothing waits for an announcement.
 
+mod body;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, LazyLock,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
-use uuid::Uuid;
 
+pub use self::body::body_of;
+use self::body::{ClientData, MemberData, MessageData, QueuedData, complete, plain, webhook};
 use super::RoomMessage;
 use crate::{
     config::{Config, Patterns},
@@ -29,15 +31,13 @@ use crate::{
     limits::SenderId,
     protocol::{
         client_id::ClientId,
-        epoch::Epoch,
         names::{RoomName, UserId},
-        payload::{Payload, json_of, raw, tagged::to_tagged},
+        payload::Payload,
         timestamp::Timestamp,
         webhook::WebhookType,
     },
     store::{
-        Announcement, Entry, Fact, Pending, RoomKey, Stale, Store, StoreError, StoredWebhook,
-        Stream, Webhook, WebhookMessage,
+        Announcement, Entry, Fact, Pending, RoomKey, Stale, Store, StoreError, Stream, Webhook,
     },
 };
 
@@ -94,79 +94,6 @@ struct Departure {
     number: u64,
     room: RoomKey,
     over: Instant,
-}
-
-#[derive(Serialize)]
-struct Body<D> {
-    r#type: &'static str,
-    timestamp: Timestamp,
-    data: D,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ClientData<'a> {
-    client_id: &'a str,
-    user_id: Option<UserId>,
-    client_name: &'a str,
-    namespace: &'a str,
-    node: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct UserData<'a> {
-    user_id: &'a UserId,
-}
-
-#[derive(Serialize)]
-struct RoomData<'a> {
-    room: &'a RoomName,
-    namespace: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct MemberData<'a> {
-    room: &'a RoomName,
-    namespace: &'a str,
-    client_id: &'a str,
-    user_id: Option<UserId>,
-}
-
-#[derive(Serialize)]
-struct NodeData<'a> {
-    node: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct MessageData<'a> {
-    room: &'a RoomName,
-    namespace: &'a str,
-    id: &'a str,
-    event: &'a str,
-    user_id: Option<&'a UserId>,
-    client_id: Option<&'a str>,
-}
-
-/// The end of a message's data, after [`MessageData`].
-#[derive(Serialize)]
-struct MessageEnd<'a> {
-    offset: Option<u64>,
-    epoch: Option<Epoch>,
-    data: &'a RawValue,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct QueuedData<'a> {
-    user_id: &'a UserId,
-    id: &'a str,
-    event: &'a str,
-    data: &'a RawValue,
 }
 
 impl Webhooks {
@@ -384,7 +311,7 @@ impl Webhooks {
         if !self.0.rooms.matches(room.room.as_str()) {
             return;
         }
-        let data = RoomData { room: &room.room, namespace: &room.namespace };
+        let data = json!({"room": room.room, "namespace": room.namespace});
         let webhook =
             self.wants(kind).then(|| webhook(kind, Stream::of_room(&room), Timestamp::now(), data));
         let fact = Some((Fact::Room(room.clone()), is_occupied));
@@ -448,15 +375,16 @@ impl Webhooks {
 
     fn user(&self, kind: WebhookType, user: &UserId, is_online: bool, sender: Option<SenderId>) {
         let stream = Stream::of_user(user);
-        let data = UserData { user_id: user };
+        let data = json!({"userId": user});
         let webhook = self.wants(kind).then(|| webhook(kind, stream, Timestamp::now(), data));
         self.announce(webhook, Some((Fact::User(user.clone()), is_online)), sender, None);
     }
 
     fn node(&self, kind: WebhookType, node: &str, is_alive: bool) {
         let stream = Stream::of_node(node);
-        let webhook =
-            self.wants(kind).then(|| webhook(kind, stream, Timestamp::now(), NodeData { node }));
+        let webhook = self
+            .wants(kind)
+            .then(|| webhook(kind, stream, Timestamp::now(), json!({"node": node})));
         self.announce(webhook, Some((Fact::Node(node.to_owned()), is_alive)), None, None);
     }
 
@@ -502,101 +430,5 @@ async fn end_vacancies(webhooks: Webhooks, mut departed: mpsc::UnboundedReceiver
     while let Some(departure) = departed.recv().await {
         tokio::time::sleep_until(departure.over).await;
         webhooks.end_vacancy(departure);
-    }
-}
-
-fn webhook(
-    kind: WebhookType,
-    stream: Stream,
-    timestamp: Timestamp,
-    data: impl Serialize,
-) -> Webhook {
-    let body = json_of(&Body { r#type: kind.as_str(), timestamp, data });
-    let json = Box::<str>::from(body).into_string();
-    Webhook { id: new_id(), stream, at_ms: timestamp.as_millis(), json }
-}
-
-/// An id that no other webhook has, of any process: half of it is this process's, which costs less than a random one
-/// for each.
-fn new_id() -> String {
-    static OF_PROCESS: LazyLock<u64> = LazyLock::new(|| Uuid::new_v4().as_u64_pair().1);
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("msg_{:016x}{:016x}", *OF_PROCESS, NEXT.fetch_add(1, Relaxed))
-}
-
-/// The payload in plain JSON; `None` if it has none, which no gateway lets in.
-fn plain(payload: &Payload) -> Option<Box<RawValue>> {
-    to_tagged(payload).ok().map(raw)
-}
-
-/// The whole body of a message's webhook, which begins with `head`.
-fn complete(head: &str, message: Option<&WebhookMessage>, payload: &Payload) -> Option<String> {
-    let data = plain(payload)?;
-    let end = json_of(&MessageEnd {
-        offset: message.map(|message| message.position.offset),
-        epoch: message.map(|message| message.position.epoch),
-        data: &data,
-    });
-    // The end goes on where the beginning stops.
-    Some(format!("{head},{}}}", end.get().strip_prefix('{')?))
-}
-
-/// The body of a webhook; `None` if its message is damaged, or cannot be written as JSON.
-pub fn body_of(webhook: StoredWebhook) -> Option<String> {
-    match &webhook.message {
-        Some(message) if message.json.is_empty() => None,
-        Some(message) => body_of_message(&webhook.json, message),
-        None => Some(webhook.json),
-    }
-}
-
-/// The body of a room message's webhook.
-fn body_of_message(head: &str, message: &WebhookMessage) -> Option<String> {
-    let payload = Payload::stored(message.json.clone(), &message.attachments);
-    complete(head, Some(message), &payload.numbered(message.position.offset))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::protocol::position::Position;
-
-    #[test]
-    fn a_messages_body_is_completed_where_its_offset_is_known() {
-        let room = RoomName::parse("r").unwrap();
-        let data = MessageData {
-            room: &room,
-            namespace: "/",
-            id: "1",
-            event: "message-reply",
-            user_id: None,
-            client_id: Some("c"),
-        };
-        let stream = Stream::of_client("c");
-        let kind = WebhookType::MessageCreated;
-        let mut begun = webhook(kind, stream, Timestamp::from_millis(0), data);
-        begun.json.truncate(begun.json.len() - 2);
-        let message = WebhookMessage {
-            position: Position { offset: 7, epoch: Epoch(1) },
-            json: r#"{"a":{"_placeholder":true,"num":0}}"#.into(),
-            attachments: vec![bytes::Bytes::from_static(b"x")],
-        };
-        let body = body_of_message(&begun.json, &message).unwrap();
-        let wanted = json!({
-            "type": "message.created",
-            "timestamp": "1970-01-01T00:00:00.000Z",
-            "data": {
-                "room": "r", "namespace": "/", "id": "1", "event": "message-reply",
-                "userId": null, "clientId": "c", "offset": 7, "epoch": "0000000000000001",
-                "data": {"a": {"$binary": "eA=="}, "offset": 7},
-            },
-        });
-        assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), wanted);
-        let unlogged = complete(&begun.json, None, &Payload::from_raw(raw("{}"))).unwrap();
-        let unlogged: Value = serde_json::from_str(&unlogged).unwrap();
-        assert_eq!(unlogged["data"]["offset"], Value::Null);
-        assert_eq!(unlogged["data"]["data"], json!({}));
     }
 }
