@@ -238,8 +238,7 @@ impl Broker {
             return Ok(());
         }
         let message = "most of the clients there cannot keep up: nothing was sent; try again later";
-        let refusal = Refusal::new(Code::Unavailable, message);
-        Err(Refusal { retry_after: Some(RETRY_AFTER), ..refusal })
+        Err(Refusal::new(Code::Unavailable, message).after(RETRY_AFTER))
     }
 
     /// Waits until at most half of the readers there are behind, counted over all nodes; false if that takes

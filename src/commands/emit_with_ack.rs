@@ -84,8 +84,7 @@ pub async fn send(
         let message = format!(
             "{MAX_WAITING} events are already waiting for acknowledgements, which is the limit: try again later"
         );
-        let refusal = Refusal::new(Code::Unavailable, message);
-        return Err(Refusal { retry_after: Some(RETRY_AFTER), ..refusal });
+        return Err(Refusal::new(Code::Unavailable, message).after(RETRY_AFTER));
     };
     let text = data.json();
     let id = Object::parse(&text).as_ref().map_or_else(MessageId::make, MessageId::of);

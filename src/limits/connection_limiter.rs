@@ -74,9 +74,8 @@ impl ConnectionLimiter {
         }
         let mut open = self.open.lock();
         if self.max > 0 && open.total >= self.max {
-            let retry_after = Some(ROOM_AGAIN);
             let message = "the server has reached its limit of connections; try again later";
-            return Err(Refusal { retry_after, ..Refusal::new(Code::Unavailable, message) });
+            return Err(Refusal::new(Code::Unavailable, message).after(ROOM_AGAIN));
         }
         let source = source.filter(|_| self.max_per_source > 0);
         if let Some(source) = source {

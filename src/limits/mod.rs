@@ -125,8 +125,7 @@ pub fn refused(wait: Duration, message: &str) -> Refusal {
     // Rounded up, so that a client that waits is not refused again.
     let seconds = wait.as_millis().div_ceil(1000).max(1);
     let message = format!("{message}; try again in {seconds} s");
-    let retry_after = Some(wait.max(Duration::from_millis(1)));
-    Refusal { retry_after, ..Refusal::new(Code::RateLimited, message) }
+    Refusal::new(Code::RateLimited, message).after(wait.max(Duration::from_millis(1)))
 }
 
 /// `rate` a second, of which `burst` at once (0: as many as `rate`); `None` if there is no limit.

@@ -165,8 +165,7 @@ impl Memory {
             return Ok(());
         }
         let message = "the server is short of memory; try again later";
-        let refusal = Refusal::new(Code::Unavailable, message);
-        Err(Refusal { retry_after: Some(RETRY_AFTER), ..refusal })
+        Err(Refusal::new(Code::Unavailable, message).after(RETRY_AFTER))
     }
 
     /// What the accounts hold.

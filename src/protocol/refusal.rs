@@ -156,6 +156,12 @@ impl Refusal {
         Self { code, message: message.into(), retry_after: None, rejection: None }
     }
 
+    /// The same with the time after which it may succeed.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
     /// The application's backend refuses it.
     pub fn rejected(message: impl Into<Cow<'static, str>>, rejection: Rejection) -> Self {
         Self { rejection: Some(rejection.into()), ..Self::new(Code::Rejected, message) }

@@ -57,7 +57,7 @@ pub(super) async fn handshakes(
     }
     let admitted = if app.limits.slots.are_crowded() {
         let message = "the server has as many connections as its limit of descriptors allows";
-        Err(Refusal { retry_after: Some(ROOM_AGAIN), ..Refusal::new(Code::Unavailable, message) })
+        Err(Refusal::new(Code::Unavailable, message).after(ROOM_AGAIN))
     } else {
         app.limits.connection_limiter.admit(address)
     };
