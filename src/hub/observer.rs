@@ -2,8 +2,6 @@
 
 use std::{fmt, sync::Arc};
 
-use socketioxide::socket::DisconnectReason;
-
 use super::{Client, packet::Packet};
 use crate::protocol::{client_id::ClientId, names::RoomName};
 
@@ -14,7 +12,7 @@ pub trait Observer: fmt::Debug + Send + Sync {
     fn connected(&self, _client: &Arc<Client>) {}
 
     /// A client has gone, and is no longer in the registry.
-    fn disconnected(&self, _client: &Arc<Client>, _reason: DisconnectReason) {}
+    fn disconnected(&self, _client: &Arc<Client>, _reason: &'static str) {}
 
     /// A client has become a member of a room.
     fn joined(&self, _client: &Client, _room: &RoomName) {}

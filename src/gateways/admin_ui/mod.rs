@@ -28,7 +28,7 @@ use std::{
     },
 };
 
-use socketioxide::socket::{DisconnectReason, Socket};
+use socketioxide::socket::Socket;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 pub use self::namespace::mount;
@@ -122,9 +122,8 @@ impl Observer for Admin {
         }
     }
 
-    fn disconnected(&self, client: &Arc<Client>, reason: DisconnectReason) {
+    fn disconnected(&self, client: &Arc<Client>, reason: &'static str) {
         if self.is_watched() {
-            let reason = stats::reason(reason);
             self.0.shared.counts.disconnected(reason);
             self.tell(|now| News::Gone(Place::of(client), reason, now));
         }

@@ -12,7 +12,6 @@ use std::{
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use socketioxide::socket::DisconnectReason;
 
 use crate::{config::ADMIN_NAMESPACE, hub::Registry, protocol::timestamp::Timestamp};
 
@@ -158,20 +157,5 @@ impl<'a> ServerStats<'a> {
             aggregated_events,
             namespaces,
         }
-    }
-}
-
-/// Why a client has gone, in the terms of Node's server.
-pub(super) fn reason(reason: DisconnectReason) -> &'static str {
-    match reason {
-        DisconnectReason::TransportClose => "transport close",
-        DisconnectReason::TransportError | DisconnectReason::MultipleHttpPollingError => {
-            "transport error"
-        }
-        DisconnectReason::PacketParsingError => "parse error",
-        DisconnectReason::HeartbeatTimeout => "ping timeout",
-        DisconnectReason::ClientNSDisconnect => "client namespace disconnect",
-        DisconnectReason::ServerNSDisconnect => "server namespace disconnect",
-        DisconnectReason::ClosingServer => "server shutting down",
     }
 }

@@ -33,7 +33,7 @@ use super::{
     guard::step,
     handshake::Handshake,
     inbox::{Inbox, Item, size_of_event},
-    refusals::{close_if_unjoined, record_refused_connect},
+    refusals::{close_if_unjoined, reason_text, record_refused_connect},
 };
 use crate::{
     commands::{
@@ -222,8 +222,11 @@ impl MessageHandler<LocalAdapter, Direct> for EventHandler {
             && self.0.client.get().is_some()
         {
             let refusal = Refusal::new(Code::RateLimited, "too many events a second: slow down");
-            let refusal = Refusal { retry_after: Some(wait.max(SHORTEST_WAIT)), ..refusal };
-            return self.0.refuse_unread(text.as_str(), ack, &refusal);
+            return self.0.refuse_unread(
+                text.as_str(),
+                ack,
+                &refusal.after(wait.max(SHORTEST_WAIT)),
+            );
         }
         let bytes = size_of_event(text.as_str(), &attachments);
         let refused = match self.0.account.charge_incoming(bytes) {
@@ -237,8 +240,7 @@ impl MessageHandler<LocalAdapter, Direct> for EventHandler {
             None => text,
         };
         let message = "too many events are waiting to be processed: wait for acknowledgements";
-        let refusal = Refusal::new(Code::RateLimited, message);
-        let refusal = Refusal { retry_after: Some(BACKLOG_WAIT), ..refusal };
+        let refusal = Refusal::new(Code::RateLimited, message).after(BACKLOG_WAIT);
         self.0.refuse_unread(refused.as_str(), ack, &refusal);
     }
 }
@@ -375,9 +377,9 @@ impl Connection {
         client.namespace.remove(client);
         app.metrics.disconnected();
         if let Some(observer) = &app.observer {
-            observer.disconnected(client, reason);
+            observer.disconnected(client, reason_text(reason));
         }
-        let reason = self.end_of(client, reason);
+        let reason = self.end_of(client, reason_text(reason));
         tracing::debug!(client = %client.id, namespace = %client.namespace.path, %reason, "disconnected");
         app.event_log
             .write(|| Entry { reason: Some(reason.clone()), ..client.entry(Kind::Disconnect) });

@@ -82,6 +82,21 @@ fn kind_of(code: Code, authenticates: bool) -> Kind {
     if authenticates && code == Code::Unauthorized { Kind::AuthFailure } else { Kind::Refusal }
 }
 
+/// Why a connection has ended, in the terms of Node's server.
+pub(super) fn reason_text(reason: DisconnectReason) -> &'static str {
+    match reason {
+        DisconnectReason::TransportClose => "transport close",
+        DisconnectReason::TransportError | DisconnectReason::MultipleHttpPollingError => {
+            "transport error"
+        }
+        DisconnectReason::PacketParsingError => "parse error",
+        DisconnectReason::HeartbeatTimeout => "ping timeout",
+        DisconnectReason::ClientNSDisconnect => "client namespace disconnect",
+        DisconnectReason::ServerNSDisconnect => "server namespace disconnect",
+        DisconnectReason::ClosingServer => "server shutting down",
+    }
+}
+
 impl Connection {
     /// Tells a client that its event was refused. A client that goes on regardless is disconnected.
     pub(super) fn refuse(
@@ -140,11 +155,7 @@ impl Connection {
     }
 
     /// Why the connection has ended, in Socket.IO's terms where it has one; counts slow consumers.
-    pub(super) fn end_of(
-        &self,
-        client: &Arc<Client>,
-        reason: DisconnectReason,
-    ) -> Cow<'static, str> {
+    pub(super) fn end_of(&self, client: &Arc<Client>, reason: &'static str) -> Cow<'static, str> {
         if let Some(why) = client.sender.slow() {
             self.app.metrics.slow_consumer(why);
             let reason = Some(why.as_str().into());
@@ -154,17 +165,6 @@ impl Connection {
         if let Some(reason) = client.ended() {
             return reason.clone();
         }
-        let reason = match reason {
-            DisconnectReason::TransportClose => "transport close",
-            DisconnectReason::TransportError => "transport error",
-            DisconnectReason::MultipleHttpPollingError | DisconnectReason::PacketParsingError => {
-                "parse error"
-            }
-            DisconnectReason::HeartbeatTimeout => "ping timeout",
-            DisconnectReason::ClientNSDisconnect => "client namespace disconnect",
-            DisconnectReason::ServerNSDisconnect => "server namespace disconnect",
-            DisconnectReason::ClosingServer => "server shutting down",
-        };
         reason.into()
     }
 }
