@@ -200,13 +200,7 @@ pub async fn disconnect_selected(
 pub fn disconnect_selected_here(context: &Context, selection: &Selection, closes: bool) -> usize {
     lost_clients::end_those(context, |client| is_selected(client, selection));
     let selected = selected(context, selection);
-    let mut ended = selected.clone();
-    if closes {
-        let account = |client: &Arc<Client>| client.sender.account().id();
-        let connections = selected.iter().map(account).collect::<HashSet<_>>();
-        let all = context.registry.namespaces().into_iter().flat_map(|home| home.clients());
-        ended = all.filter(|client| connections.contains(&account(client))).collect();
-    }
+    let ended = if closes { &context.registry.on_connections_of(&selected) } else { &selected };
     for client in ended {
         tracing::info!(client = %client.id, namespace = %client.namespace.path, "disconnected by a backend");
         client.disconnect(BY_BACKEND);

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde::Serialize;
+use serde_json::json;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -46,11 +46,6 @@ pub(super) const FEATURE: Feature = Feature {
     server: &[TOKEN_REVOKED],
     schemas: || vec![("TokenRevoked", object("", &[("message", text("A description."))]))],
 };
-
-#[derive(Serialize)]
-struct TokenRevoked {
-    message: &'static str,
-}
 
 /// How often a node reads what other nodes have revoked, if none tells it.
 const REFRESH: Duration = Duration::from_millis(500);
@@ -171,7 +166,7 @@ pub(super) fn check_client(context: &Context, client: &Arc<Client>) {
         return;
     }
     tracing::info!(client = %client.id, "token revoked: disconnecting");
-    let told = TokenRevoked { message: "The token was revoked: reconnect with another one" };
+    let told = json!({"message": "The token was revoked: reconnect with another one"});
     client.sender.send(&Packet::of(TOKEN_REVOKED.name, &told));
     client.disconnect("token revoked");
 }
@@ -189,10 +184,8 @@ fn enforce(context: &Context, revocations: Vec<Revocation>) {
     if revocations.is_empty() {
         return;
     }
-    let mut clients = Vec::new();
     // A user's clients are found by the user, all others one by one.
-    let is_wide = |revocation: &Revocation| revocation.user_id.is_none();
-    let all = revocations.iter().any(is_wide);
+    let is_wide = revocations.iter().any(|revocation| revocation.user_id.is_none());
     let users = revocations.iter().filter_map(|of| of.user_id.clone()).collect::<Vec<_>>();
     {
         let mut list = context.revocations.list.write();
@@ -201,12 +194,11 @@ fn enforce(context: &Context, revocations: Vec<Revocation>) {
             list.add(revocation);
         }
     }
-    if all {
-        let namespaces = context.registry.namespaces();
-        clients.extend(namespaces.iter().flat_map(|namespace| namespace.clients()));
+    let clients = if is_wide {
+        context.registry.all_clients()
     } else {
-        clients.extend(users.iter().flat_map(|user| context.registry.users.clients(user)));
-    }
+        users.iter().flat_map(|user| context.registry.users.clients(user)).collect()
+    };
     for client in &clients {
         check_client(context, client);
     }

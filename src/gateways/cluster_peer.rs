@@ -167,9 +167,7 @@ async fn answer(app: App, question: Survey, packet: Option<Packet>) -> Box<RawVa
 /// Tells the other nodes that this node's clients have gone, as it stops. The clients come back on other
 /// nodes by themselves.
 pub fn announce_departures(context: &Context) {
-    for client in
-        context.registry.namespaces().into_iter().flat_map(|namespace| namespace.clients())
-    {
+    for client in context.registry.all_clients() {
         room::announce_departure(context, &client);
         announcement::announce_departure(context, &client);
     }

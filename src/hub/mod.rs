@@ -17,7 +17,7 @@ pub mod sender;
 mod users;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -116,6 +116,20 @@ impl Registry {
     /// The clients with this id, and those that have lost their connection and may come back.
     pub fn clients_and_lost(&self, id: &ClientId) -> Vec<Arc<Client>> {
         self.namespaces().iter().filter_map(|namespace| namespace.client_or_lost(id)).collect()
+    }
+
+    /// The clients of all namespaces at this moment.
+    pub fn all_clients(&self) -> Vec<Arc<Client>> {
+        self.namespaces().iter().flat_map(|namespace| namespace.clients()).collect()
+    }
+
+    /// The clients of the connections that these are on, in all namespaces.
+    pub fn on_connections_of(&self, clients: &[Arc<Client>]) -> Vec<Arc<Client>> {
+        let connection = |client: &Arc<Client>| client.sender.account().id();
+        let connections = clients.iter().map(connection).collect::<HashSet<_>>();
+        let mut all = self.all_clients();
+        all.retain(|client| connections.contains(&connection(client)));
+        all
     }
 
     /// The number of clients over all namespaces.
@@ -291,7 +305,7 @@ impl Namespace {
         name: &RoomName,
         enter: impl FnOnce(&Arc<Room>, &mut RoomState) -> T,
     ) -> Result<T, Refusal> {
-        self.with_open_room(name, |room, state| {
+        self.with_vacant_room(name, |room, state| {
             if room.is_vacant() {
                 self.take_quota()?;
                 self.vacant.fetch_sub(1, Relaxed);
@@ -301,23 +315,11 @@ impl Namespace {
         })?
     }
 
-    /// Calls `enter` with the room of this name and its locked state, which may have no member but one that may come
-    /// back.
+    /// The same without making it a room that has a member: [`retire`](Self::retire) it then.
     ///
     /// # Errors
     /// `too_many_rooms` if a new room would exceed the limit.
     pub fn with_vacant_room<T>(
-        &self,
-        name: &RoomName,
-        enter: impl FnOnce(&Arc<Room>, &mut RoomState) -> T,
-    ) -> Result<T, Refusal> {
-        let (room, entered) =
-            self.with_open_room(name, |room, state| (room.clone(), enter(room, state)))?;
-        self.retire(&room);
-        Ok(entered)
-    }
-
-    fn with_open_room<T>(
         &self,
         name: &RoomName,
         enter: impl FnOnce(&Arc<Room>, &mut RoomState) -> T,

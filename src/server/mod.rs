@@ -430,9 +430,7 @@ impl Server {
             served.map_err(io::Error::from)?;
         }
         // The event log gets this moment even after the grace, to write its last entries.
-        let clients =
-            app.registry.namespaces().into_iter().flat_map(|namespace| namespace.clients());
-        let clients = clients.collect::<Vec<_>>();
+        let clients = app.registry.all_clients();
         let last = clients.iter().map(|client| {
             let reason = Some("server shutting down".into());
             Entry { reason, ..client.entry(Kind::Disconnect) }
@@ -451,9 +449,7 @@ async fn finish(app: &App, io: &SocketIo, deliverer: Option<Deliverer>, stopping
     app.tasks.close();
     stopping.part("events and requests", Stop::EVENTS, app.tasks.wait()).await;
     if let Some(webhooks) = app.broker.webhooks() {
-        let clients =
-            app.registry.namespaces().into_iter().flat_map(|namespace| namespace.clients());
-        webhooks.stop(clients.collect(), |client| app.sender_id(client));
+        webhooks.stop(app.registry.all_clients(), |client| app.sender_id(client));
     }
     stopping.part("ends", Stop::CLUSTER, tell_ends(app)).await;
     if let Some(cluster) = &app.cluster {
@@ -477,7 +473,7 @@ async fn finish(app: &App, io: &SocketIo, deliverer: Option<Deliverer>, stopping
 /// Tells the application's backend that this node's clients go: a stop runs none of their own ends.
 async fn tell_ends(app: &App) {
     let Some(handlers) = &app.handlers else { return };
-    for client in app.registry.namespaces().iter().flat_map(|namespace| namespace.clients()) {
+    for client in app.registry.all_clients() {
         let rooms = client.rooms();
         handlers.disconnected(&app.tasks, &client, rooms, "server shutting down");
     }

@@ -204,6 +204,7 @@ impl Arrival<'_> {
                 );
                 room.clone()
             })?;
+            client.namespace.retire(&room);
             rooms.push(room);
         }
         let subscribing = rooms.iter().map(async |room| {

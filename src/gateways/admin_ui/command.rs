@@ -1,6 +1,6 @@
 //! What operators do to clients.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -77,17 +77,9 @@ fn give(clients: &[Arc<Client>], command: &MembershipCommand) -> usize {
 
 /// Disconnects the clients from their namespace, or from all that they are in.
 fn disconnect(app: &App, clients: &[Arc<Client>], close: bool) -> usize {
-    if close {
-        let connection = |client: &Arc<Client>| client.sender.account().id();
-        let closed = clients.iter().map(connection).collect::<HashSet<_>>();
-        let all = app.registry.namespaces().into_iter().flat_map(|namespace| namespace.clients());
-        for client in all.filter(|client| closed.contains(&connection(client))) {
-            client.sender.disconnect();
-        }
-    } else {
-        for client in clients {
-            client.sender.disconnect();
-        }
+    let ended: &[_] = if close { &app.registry.on_connections_of(clients) } else { clients };
+    for client in ended {
+        client.sender.disconnect();
     }
     clients.len()
 }

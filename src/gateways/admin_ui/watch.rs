@@ -263,9 +263,10 @@ impl Known {
 
 impl Picture {
     fn of(registry: &Registry) -> Self {
-        let clients = registry.namespaces().into_iter().flat_map(|namespace| namespace.clients());
         Self(
-            clients
+            registry
+                .all_clients()
+                .into_iter()
                 .map(|client| {
                     let rooms = client.rooms().into_iter().collect();
                     let changing = Changing::of(&client);
