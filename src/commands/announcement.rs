@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde_json::json;
 
 use super::{
     context::Context,
@@ -52,21 +52,12 @@ pub(super) const FEATURE: Feature = Feature {
 
 /// Welcomes a new client.
 pub fn welcome(client: &Client) {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Connected<'a> {
-        message: &'static str,
-        connection_id: &'a str,
-        client_id: &'a str,
-        timestamp: Timestamp,
-    }
-    let id = client.id.as_str();
-    let connected = Connected {
-        message: "Connected to WebSocket server",
-        connection_id: id,
-        client_id: id,
-        timestamp: Timestamp::now(),
-    };
+    let connected = json!({
+        "message": "Connected to WebSocket server",
+        "connectionId": client.id,
+        "clientId": client.id,
+        "timestamp": Timestamp::now(),
+    });
     client.sender.send(&Packet::of(CONNECTED.name, &connected));
 }
 
@@ -99,15 +90,8 @@ fn disconnected(client: &Client) -> Packet {
 }
 
 fn announcement(event: &'static str, client: &Client, message: &'static str) -> Packet {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Announcement<'a> {
-        client_id: &'a str,
-        client_name: &'a str,
-        message: &'static str,
-    }
-    let (client_id, client_name) = (client.id.as_str(), &*client.name);
-    Packet::of(event, &Announcement { client_id, client_name, message })
+    let (id, name) = (&client.id, &client.name);
+    Packet::of(event, &json!({"clientId": id, "clientName": name, "message": message}))
 }
 
 /// Whether a namespace's clients on this node are told of one another: not above `ANNOUNCE_MAX` clients.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -101,19 +100,6 @@ impl Event for Authenticate {
     /// `unauthorized` without a valid token, as `forbidden` with another user's. With authentication off the
     /// claim is accepted.
     async fn run(self, caller: Caller) -> Outcome {
-        #[derive(Serialize)]
-        struct Ack {
-            success: bool,
-            message: &'static str,
-        }
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Authenticated<'a> {
-            success: bool,
-            user_id: &'a UserId,
-            message: &'static str,
-            timestamp: Timestamp,
-        }
         let (context, client) = (&caller.context, &caller.client);
         let session = match &context.verifier {
             Some(verifier) => {
@@ -148,8 +134,9 @@ impl Event for Authenticate {
             ));
         };
         let message = "Successfully authenticated";
+        let now = Timestamp::now();
         let authenticated =
-            Authenticated { success: true, user_id: &user, message, timestamp: Timestamp::now() };
+            json!({"success": true, "userId": user, "message": message, "timestamp": now});
         client.sender.send(&Packet::of(AUTHENTICATED.name, &authenticated));
         // A token that is renewed brings nobody back into a room that the client has left since.
         let first_rooms = session::first_rooms(&session).filter(|_| client.user().is_none());
@@ -165,7 +152,7 @@ impl Event for Authenticate {
             // While Redis is away, only this node knows of it.
             let _shared_or_late = timeout(SHARED_WITHIN, shared).await;
         }
-        Ok(Some(Payload::of(&Ack { success: true, message })))
+        Ok(Some(Payload::of(&json!({"success": true, "message": message}))))
     }
 }
 

@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use serde::Serialize;
 use serde_json::json;
 
 use super::{
@@ -111,8 +110,7 @@ impl Event for PresenceUpdate {
                 rooms = cluster.user(&user).await.map(|user| user.rooms).unwrap_or_default();
             }
         }
-        let packet =
-            Packet::of(PRESENCE_UPDATE.name, &Update { user_id: &user, status, last_active });
+        let packet = update(&user, status, last_active);
         tell(context, &packet, News { rooms, own: Some(user), subject: None });
         Ok(Some(success()))
     }
@@ -120,14 +118,7 @@ impl Event for PresenceUpdate {
 
 /// Announces that a user has come online, by the client `subject`.
 pub fn tell_online(context: &Context, user: &UserId, subject: Option<(ClientId, Arc<str>)>) {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Online<'a> {
-        user_id: &'a UserId,
-        timestamp: Timestamp,
-    }
-    let packet =
-        Packet::of(USER_ONLINE.name, &Online { user_id: user, timestamp: Timestamp::now() });
+    let packet = movement(USER_ONLINE.name, user);
     let own = context.registry.users.clients(user);
     let own = own.iter().filter(|client| subject.as_ref().is_none_or(|(id, _)| *id == client.id));
     let rooms = own.flat_map(|client| places(shared_rooms(client))).collect();
@@ -141,25 +132,18 @@ pub fn tell_offline(
     last_active: Timestamp,
     rooms: Vec<cluster::Place>,
 ) {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Offline<'a> {
-        user_id: &'a UserId,
-        timestamp: Timestamp,
-    }
-    let update = Update { user_id: user, status: Status::Offline, last_active };
     let news = News { rooms, ..News::default() };
-    tell(context, &Packet::of(PRESENCE_UPDATE.name, &update), news.clone());
-    let offline = Offline { user_id: user, timestamp: Timestamp::now() };
-    tell(context, &Packet::of(USER_OFFLINE.name, &offline), news);
+    tell(context, &update(user, Status::Offline, last_active), news.clone());
+    tell(context, &movement(USER_OFFLINE.name, user), news);
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Update<'a> {
-    user_id: &'a UserId,
-    status: Status,
-    last_active: Timestamp,
+fn movement(event: &'static str, user: &UserId) -> Packet {
+    Packet::of(event, &json!({"userId": user, "timestamp": Timestamp::now()}))
+}
+
+fn update(user: &UserId, status: Status, last_active: Timestamp) -> Packet {
+    let update = json!({"userId": user, "status": status, "lastActive": last_active});
+    Packet::of(PRESENCE_UPDATE.name, &update)
 }
 
 /// A client has entered or left a room: other nodes may need this to decide who sees its user.

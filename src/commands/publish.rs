@@ -111,11 +111,6 @@ struct Kept {
     offset: Option<u64>,
 }
 
-/// A message that is being published.
-pub(super) trait Publishing: Future<Output = Result<Published, Refusal>> + Send {}
-
-impl<F: Future<Output = Result<Published, Refusal>> + Send> Publishing for F {}
-
 /// Publishes a client's message with this id, once if it has a key. The message has its place among the client's messages when this
 /// returns, and is stored when the returned future completes.
 ///
@@ -128,7 +123,7 @@ pub(super) fn publish(
     message: RoomMessage,
     id: MessageId,
     keyed: Option<Keyed>,
-) -> impl Publishing + use<> {
+) -> impl Future<Output = Result<Published, Refusal>> + Send + use<> {
     if let Err(refusal) = client.permit(Right::Send, &message.room) {
         return ready(Err(refusal)).left_future();
     }
@@ -192,9 +187,5 @@ fn publish_once(
 
 /// The simplest acknowledgement.
 pub fn success() -> Payload {
-    #[derive(Serialize)]
-    struct Success {
-        success: bool,
-    }
-    Payload::of(&Success { success: true })
+    Payload::of(&json!({"success": true}))
 }

@@ -132,16 +132,13 @@ fn send(client: &Client, event: &str, refusal: &Refusal) {
         #[serde(skip_serializing_if = "Option::is_none")]
         data: Option<Box<RawValue>>,
     }
-    #[derive(Serialize)]
-    struct Exception<'a> {
-        status: &'a str,
-        message: &'a str,
-    }
     let (message, code) = (refusal.message.as_ref(), refusal.shown_code());
     let (retry_after_ms, data) = (refusal.retry_after.map(|wait| wait.as_millis()), refusal.data());
     let error = Error { message, code, event, retry_after_ms, data };
     client.sender.send(&Packet::of(ERROR.name, &error));
     if client_event(event).is_some() && EventStyle::of(event) == EventStyle::Camel {
-        client.sender.send(&Packet::of(EXCEPTION.name, &Exception { status: "error", message }));
+        client
+            .sender
+            .send(&Packet::of(EXCEPTION.name, &json!({"status": "error", "message": message})));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde_json::json;
 
 use super::{
@@ -271,27 +270,14 @@ pub(super) fn withdraw(
 
 /// What the other members are told when a client comes or goes.
 fn move_of(client: &Client, room: &RoomName, style: EventStyle) -> Payload {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Move<'a> {
-        user_id: Option<String>,
-        socket_id: &'a str,
-        client_name: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        room: Option<&'a RoomName>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        room_id: Option<&'a RoomName>,
-        timestamp: Timestamp,
-    }
-    let dashed = style == EventStyle::Dashed;
-    Payload::of(&Move {
-        user_id: client.user().map(|user| user.to_string()),
-        socket_id: client.id.as_str(),
-        client_name: &client.name,
-        room: dashed.then_some(room),
-        room_id: (!dashed).then_some(room),
-        timestamp: Timestamp::now(),
-    })
+    let field = if style == EventStyle::Dashed { "room" } else { "roomId" };
+    Payload::of(&json!({
+        "userId": client.user(),
+        "socketId": client.id,
+        "clientName": client.name,
+        field: room,
+        "timestamp": Timestamp::now(),
+    }))
 }
 
 pub(super) fn came(client: &Client, room: &RoomName, style: EventStyle) -> Packet {
@@ -325,18 +311,14 @@ pub(super) fn left_packet(room: &RoomName, style: EventStyle, echo: &str) -> Pac
 }
 
 fn confirmation(event: &'static str, verb: &str, room: &RoomName) -> Packet {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Confirmation<'a> {
-        success: bool,
-        room_name: &'a RoomName,
-        message: String,
-        timestamp: Timestamp,
-    }
-    let message = format!("Successfully {verb} room: {room}");
     Packet::of(
         event,
-        &Confirmation { success: true, room_name: room, message, timestamp: Timestamp::now() },
+        &json!({
+            "success": true,
+            "roomName": room,
+            "message": format!("Successfully {verb} room: {room}"),
+            "timestamp": Timestamp::now(),
+        }),
     )
 }
 

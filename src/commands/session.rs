@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::Serialize;
+use serde_json::json;
 use tokio::{sync::oneshot, task::AbortHandle};
 
 use super::{
@@ -191,10 +191,6 @@ fn unbind(context: &Context, client: &Arc<Client>, user: &UserId, rooms: Vec<Pla
 
 /// Ends the connection when the token expires, unless it was renewed by then.
 fn watch_expiry(client: &Arc<Client>, moment: SystemTime) -> AbortHandle {
-    #[derive(Serialize)]
-    struct Expired {
-        message: &'static str,
-    }
     // Weak: the watch must not keep a client that has gone.
     let weak = Arc::downgrade(client);
     let wait = moment.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
@@ -206,7 +202,7 @@ fn watch_expiry(client: &Arc<Client>, moment: SystemTime) -> AbortHandle {
         }
         tracing::info!(client = %client.id, "token expired: disconnecting");
         let expired =
-            Expired { message: "The token has expired: renew it in time with authenticate" };
+            json!({"message": "The token has expired: renew it in time with authenticate"});
         client.sender.send(&Packet::of(TOKEN_EXPIRED.name, &expired));
         client.disconnect("token expired");
     });
