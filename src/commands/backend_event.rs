@@ -51,6 +51,21 @@ pub struct BackendEvent {
 }
 
 impl BackendEvent {
+    /// The event as a message with this id to one of its rooms.
+    fn message_to(&self, room: &RoomName, id: &MessageId) -> RoomMessage {
+        RoomMessage {
+            namespace: self.namespace.clone(),
+            room: room.clone(),
+            event: self.event.clone().into(),
+            payload: self.data.clone(),
+            id: id.text.clone(),
+            timestamp: Timestamp::now(),
+            except: self.except.clone(),
+            sender: None,
+            from: None,
+        }
+    }
+
     /// The rooms that are named.
     pub fn rooms(&self) -> &[RoomName] {
         match &self.audience {
@@ -152,13 +167,13 @@ pub struct Sent {
 /// # Errors
 /// `too_many_rooms`, `unavailable`. Rooms other than the one that failed may have the message then.
 pub async fn send(context: &Context, event: BackendEvent, keys: Keys) -> Result<Sent, Refusal> {
-    let BackendEvent { namespace, event, data, is_list, audience, except, volatile } = event;
-    let volatile = volatile || is_list;
+    let BackendEvent { namespace, event: name, data, is_list, audience, except, volatile } = &event;
+    let volatile = *volatile || *is_list;
     let text = data.json();
     let object = Object::parse(&text);
     let id = object.as_ref().map_or_else(MessageId::make, MessageId::of);
     let is_kept = object.is_some() && !volatile;
-    let packet = Packet::with(event.clone(), data.clone(), is_list);
+    let packet = Packet::with(name.clone(), data.clone(), *is_list);
     let recovers = !volatile && context.broker.here.recovers();
     // Each sending has an offset of its own, so that a client that gets two of them knows them apart.
     let kept_for =
@@ -172,34 +187,24 @@ pub async fn send(context: &Context, event: BackendEvent, keys: Keys) -> Result<
         is_duplicate: false,
     };
     let Audience::These { rooms, users, clients } = audience else {
-        context.broker.admit(&namespace, None).await?;
+        context.broker.admit(namespace, None).await?;
         let packet = kept_for(KeptFor::Direct);
-        context.broker.signal_namespace(&namespace, &packet, &except);
+        context.broker.signal_namespace(namespace, &packet, except);
         return Ok(sent);
     };
     // Checked before anything is sent, so that a refused caller can send all of it again.
-    try_join_all(rooms.iter().map(|room| context.broker.admit(&namespace, Some(room)))).await?;
+    try_join_all(rooms.iter().map(|room| context.broker.admit(namespace, Some(room)))).await?;
     if is_kept {
-        let message_to = |room: &RoomName| RoomMessage {
-            namespace: namespace.clone(),
-            room: room.clone(),
-            event: event.clone().into(),
-            payload: data.clone(),
-            id: sent.id.text.clone(),
-            timestamp: Timestamp::now(),
-            except: except.clone(),
-            sender: None,
-            from: None,
-        };
+        let (event, id) = (&event, &sent.id);
         // Concurrent, so that many rooms share a commit.
         let published = rooms.iter().enumerate().map(|(place, room)| {
             // A room that is named twice gets two.
             let keyed = keys.of_room(place, room);
-            backend_message::publish(context, move || message_to(room), keyed, &sent.id)
+            backend_message::publish(context, move || event.message_to(room, id), keyed, id)
         });
         let published = try_join_all(published).await?;
-        for (room, Published { offset, before }) in rooms.into_iter().zip(published) {
-            sent.offsets.extend(offset.map(|offset| (room, offset)));
+        for (room, Published { offset, before }) in rooms.iter().zip(published) {
+            sent.offsets.extend(offset.map(|offset| (room.clone(), offset)));
             if let Some(id) = before {
                 sent.is_duplicate = matches!(keys, Keys::Message(_));
                 sent.id = id;
@@ -207,11 +212,11 @@ pub async fn send(context: &Context, event: BackendEvent, keys: Keys) -> Result<
         }
     } else {
         let packet = kept_for(KeptFor::Rooms(rooms.as_slice().into()));
-        context.broker.signal_rooms(&namespace, &rooms, &packet, &except);
+        context.broker.signal_rooms(namespace, rooms, &packet, except);
     }
     let kept = Entry {
         id: sent.id.text.clone(),
-        event,
+        event: name.clone(),
         json: data.unnumbered().clone(),
         attachments: data.attachments().to_vec(),
         timestamp_ms: Timestamp::now().as_millis(),
@@ -220,7 +225,7 @@ pub async fn send(context: &Context, event: BackendEvent, keys: Keys) -> Result<
     // Concurrent, so that no user waits for another user's nodes.
     let packets = users.iter().map(|_| kept_for(KeptFor::Direct)).collect::<Vec<_>>();
     let reached = users.iter().zip(&packets).enumerate().map(|(place, (user, packet))| {
-        to_user(context, user, packet, &except, kept, keys.of_user(place, user))
+        to_user(context, user, packet, except, kept, keys.of_user(place, user))
     });
     for (user, outcome) in users.iter().zip(try_join_all(reached).await?) {
         match outcome {
@@ -230,8 +235,8 @@ pub async fn send(context: &Context, event: BackendEvent, keys: Keys) -> Result<
             ToUser::Reached => {}
         }
     }
-    for clients in sendings(&clients, recovers) {
-        context.broker.signal_ids(clients, &kept_for(KeptFor::Direct), &except);
+    for clients in sendings(clients, recovers) {
+        context.broker.signal_ids(clients, &kept_for(KeptFor::Direct), except);
     }
     Ok(sent)
 }
@@ -257,19 +262,7 @@ pub fn begin(
 ) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
     let object = event.data.json();
     let id = Object::parse(&object).as_ref().map_or_else(MessageId::make, MessageId::of);
-    let publish = |room: &RoomName| {
-        context.broker.publish(RoomMessage {
-            namespace: event.namespace.clone(),
-            room: room.clone(),
-            event: event.event.clone().into(),
-            payload: event.data.clone(),
-            id: id.text.clone(),
-            timestamp: Timestamp::now(),
-            except: event.except.clone(),
-            sender: None,
-            from: None,
-        })
-    };
+    let publish = |room: &RoomName| context.broker.publish(event.message_to(room, &id));
     let published = event.rooms().iter().map(publish).collect::<Vec<_>>();
     async move { try_join_all(published).await.map(drop) }
 }
