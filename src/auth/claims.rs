@@ -76,8 +76,12 @@ pub(super) fn identity(
     })
 }
 
-/// The `rooms` claim: an array of patterns or a single one, for all rights; or an object with some for each.
-pub(super) fn permissions(claim: &Value) -> Result<Permissions, AuthError> {
+/// The rooms that a `rooms` claim, or a backend, permits: an array of patterns or a single one, for all rights; or an
+/// object with some for each.
+///
+/// # Errors
+/// If it is of another shape.
+pub fn permissions(claim: &Value) -> Result<Permissions, AuthError> {
     let wrong = || {
         AuthError::claim(
             "rooms",

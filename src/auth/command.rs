@@ -50,12 +50,12 @@ impl fmt::Debug for TokenArgs {
 /// checked token that is not valid is an `Err`.
 pub async fn run(args: &TokenArgs, settings: Settings) -> Result<String, String> {
     if let Some(token) = &args.check {
-        let verifier = Verifier::new(settings).map_err(|error| error.to_string())?;
-        if !verifier.enabled() {
+        if settings.keys.is_empty() {
             return Err("no key is configured to check the token with: \
                         set JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL"
                 .to_owned());
         }
+        let verifier = Verifier::new(settings).map_err(|error| error.to_string())?;
         return explain(&verifier, token.trim()).await;
     }
     make(args, settings).await

@@ -8,9 +8,6 @@ pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// Why a token was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// No key is configured, so no token can be checked.
-    #[error("authentication is off: no key is configured")]
-    Disabled,
     /// The token has more than [`MAX_TOKEN_BYTES`] bytes.
     #[error("token is larger than {MAX_TOKEN_BYTES} bytes")]
     TooLarge,
@@ -74,10 +71,7 @@ impl AuthError {
     /// Whether the token may be made up. A token that is only too old or too new was issued, so its bearer
     /// guesses nothing.
     pub fn may_be_a_guess(&self) -> bool {
-        !matches!(
-            self,
-            Self::Unavailable | Self::Disabled | Self::Expired | Self::NotYetValid | Self::Revoked
-        )
+        !matches!(self, Self::Unavailable | Self::Expired | Self::NotYetValid | Self::Revoked)
     }
 
     pub(super) fn claim(claim: &'static str, problem: impl Into<Cow<'static, str>>) -> Self {

@@ -29,6 +29,7 @@ use serde_json::{Map, Value};
 
 pub use self::{
     api_keys::ApiKeys,
+    claims::permissions,
     error::{AuthError, KeyError, MAX_TOKEN_BYTES},
     explain::explain,
     issue::{Grant, SigningKey, issue},
@@ -91,14 +92,6 @@ pub struct Settings {
     pub audience: Option<String>,
     /// The rooms that a token without the claim `rooms` permits.
     pub default_rooms: Permissions,
-}
-
-/// The rooms that a `rooms` claim, or a backend, permits.
-///
-/// # Errors
-/// If it is of another shape.
-pub fn permissions(claim: &Value) -> Result<Permissions, AuthError> {
-    claims::permissions(claim)
 }
 
 impl Settings {

@@ -28,7 +28,6 @@ struct Inner {
 
 #[derive(Debug)]
 enum Keys {
-    Off,
     Fixed(KeyRing),
     Issuer(Jwks),
 }
@@ -37,8 +36,7 @@ impl Verifier {
     /// Reads the keys. A JWKS is not fetched yet: that is done by [`Self::prepare`] or the first
     /// verification.
     pub fn new(settings: Settings) -> Result<Self, KeyError> {
-        let mut keys =
-            if settings.keys.is_empty() { Keys::Off } else { Keys::Fixed(KeyRing::default()) };
+        let mut keys = Keys::Fixed(KeyRing::default());
         for NamedKey { id, source } in settings.keys {
             let key = match source {
                 KeySource::Secret(secret) => VerifyingKey::from_secret(&secret)?,
@@ -57,17 +55,12 @@ impl Verifier {
         Ok(Self(Arc::new(Inner { keys, rules })))
     }
 
-    /// Whether authentication is on: a key is configured.
-    pub fn enabled(&self) -> bool {
-        !matches!(self.0.keys, Keys::Off)
-    }
-
     /// Fetches the issuer's keys, if there is a JWKS, so that the first client need not wait. May fail with
     /// [`AuthError::Unavailable`]; verifications then try again by themselves.
     pub async fn prepare(&self) -> Result<(), AuthError> {
         match &self.0.keys {
             Keys::Issuer(jwks) => jwks.prepare(Instant::now()).await,
-            Keys::Off | Keys::Fixed(_) => Ok(()),
+            Keys::Fixed(_) => Ok(()),
         }
     }
 
@@ -91,7 +84,6 @@ impl Verifier {
         // `none` is no algorithm here, and neither is one that no key here can have.
         let algorithm: Algorithm = header.alg.parse().map_err(|_| AuthError::Algorithm)?;
         let claims = match &self.0.keys {
-            Keys::Off => return Err(AuthError::Disabled),
             Keys::Fixed(keys) => keys.verify(header.kid.as_deref(), algorithm, token)?,
             Keys::Issuer(jwks) => {
                 jwks.key(instant, header.kid.as_deref(), algorithm).await?.verify(token)?

@@ -107,13 +107,6 @@ async fn a_token_says_who_how_long_and_where() {
 }
 
 #[test]
-fn a_verifier_says_whether_it_is_on() {
-    let off = off();
-    assert!(!Verifier::new(off).unwrap().enabled());
-    assert!(with_secret().enabled());
-}
-
-#[test]
 fn debug_shows_no_secret() {
     let secret = settings(KeySource::Secret(SECRET.into()));
     let url = "https://user:hunter2@issuer.example/jwks?key=hunter3";

@@ -1,12 +1,14 @@
 //! The limit on guesses of the password.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use hashlink::LruCache;
 use parking_lot::Mutex;
+
+use crate::limits::Source;
 
 /// How many attempts may fail before the next must wait.
 const FREE: u32 = 5;
@@ -21,7 +23,7 @@ const REMEMBERED: usize = 10_000;
 /// and twice as long after each further one.
 #[derive(Debug)]
 pub(super) struct Attempts {
-    failures: Mutex<LruCache<Option<IpAddr>, Failures>>,
+    failures: Mutex<LruCache<Option<Source>, Failures>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +44,7 @@ impl Attempts {
     /// # Errors
     /// How long the address must wait before it may try again. A refused attempt does not count.
     pub(super) fn begin(&self, address: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
-        let address = address.map(network);
+        let address = address.map(Source::of);
         let mut failures = self.failures.lock();
         let known = failures.get(&address).copied();
         let known = known.filter(|known| now.saturating_duration_since(known.last) < FORGET);
@@ -59,7 +61,7 @@ impl Attempts {
 
     /// The attempt succeeded: the address's failures are forgotten.
     pub(super) fn succeeded(&self, address: Option<IpAddr>) {
-        self.failures.lock().remove(&address.map(network));
+        self.failures.lock().remove(&address.map(Source::of));
     }
 }
 
@@ -67,16 +69,5 @@ fn wait_after(failures: u32) -> Duration {
     match failures.checked_sub(FREE) {
         None => Duration::ZERO,
         Some(over) => Duration::from_secs(1 << over.min(16)).min(LONGEST),
-    }
-}
-
-/// The network of an address: an IPv6 customer has a whole /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
