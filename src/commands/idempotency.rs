@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The field of a payload that gives its key.
-pub(super) const FIELD: &str = "idempotencyKey";
+const FIELD: &str = "idempotencyKey";
 
 /// How long a claim lasts besides the time that its write may take.
 const LEASE: Duration = Duration::from_secs(20);

@@ -99,7 +99,7 @@ pub(super) const FEATURE: Feature = Feature {
 };
 
 /// A client's object, which goes to a room unchanged.
-pub(super) struct ToRoom {
+struct ToRoom {
     room: RoomName,
     payload: Payload,
     id: MessageId,

@@ -347,17 +347,12 @@ impl Client {
     /// # Errors
     /// `forbidden`.
     pub fn permit_namespace(&self) -> Result<(), Refusal> {
-        if self.is_restricted() {
+        if self.session.lock().permissions.restricted() {
             return Err(Refusal::forbidden(
                 "sending to the whole namespace is not permitted: the token or ANONYMOUS_ROOMS permits only some rooms, so name one of them",
             ));
         }
         Ok(())
-    }
-
-    /// Whether its permissions name rooms; then it may not send to a whole namespace.
-    pub fn is_restricted(&self) -> bool {
-        self.session.lock().permissions.restricted()
     }
 
     /// Remembers that it has just sent something.

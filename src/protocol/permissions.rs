@@ -5,17 +5,17 @@ use std::sync::Arc;
 use super::{names::RoomName, pattern::Pattern};
 
 /// The greatest number of patterns in one token.
-pub const MAX_PATTERNS: usize = 1000;
+const MAX_PATTERNS: usize = 1000;
 /// The greatest length of a pattern, in Unicode code points.
-pub const MAX_PATTERN_CHARS: usize = 200;
+const MAX_PATTERN_CHARS: usize = 200;
 
 /// Invalid patterns. The text continues a sentence that names where they stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// There are more than [`MAX_PATTERNS`].
+    /// There are more than `MAX_PATTERNS`.
     #[error("must have at most {MAX_PATTERNS} patterns")]
     TooMany,
-    /// One has more than [`MAX_PATTERN_CHARS`] characters.
+    /// One has more than `MAX_PATTERN_CHARS` characters.
     #[error("must have patterns of at most {MAX_PATTERN_CHARS} characters")]
     TooLong,
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The exit code for an invalid configuration or command line.
-pub const EXIT_FAULTS: u8 = 2;
+const EXIT_FAULTS: u8 = 2;
 
 /// How long `health` waits for an answer.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);

@@ -102,7 +102,7 @@ fn fill(path: &Path, size: u64, to_the_disk: bool) -> io::Result<()> {
 }
 
 /// The next of a sequence of pseudo-random numbers; not for secrets. `state` must not be 0.
-pub(super) fn xorshift(mut state: u64) -> u64 {
+fn xorshift(mut state: u64) -> u64 {
     state ^= state << 13;
     state ^= state >> 7;
     state ^ (state << 17)
