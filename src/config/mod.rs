@@ -139,89 +139,85 @@ impl Config {
     }
 
     /// What is allowed but worth a warning, a sentence each; to be logged at start.
-    pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        let mut warn = |condition: bool, text: &str| {
-            if condition {
-                warnings.push(text.to_owned());
-            }
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let is_development = self.environment == Environment::Development;
+        let is_plain = |url: &Option<String>| {
+            url.as_ref().is_some_and(|url| !url.to_ascii_lowercase().starts_with("https:"))
         };
-        warn(
-            !self.users_prove(),
-            "authentication is off: the server accepts any user that a client claims to be; \
+        let all = [
+            (
+                !self.users_prove(),
+                "authentication is off: the server accepts any user that a client claims to be; \
              set JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL to check tokens",
-        );
-        warn(
-            self.handler_url.is_some() && self.handler_secret.is_empty(),
-            "HANDLER_SECRET is not set: the backend at HANDLER_URL cannot verify that requests come from this server",
-        );
-        warn(
-            self.auth_enabled()
-                && !self.auth_required()
-                && !self.anonymous_permissions().restricted(),
-            "AUTH_REQUIRED is false and ANONYMOUS_ROOMS is not set: a client that sends no token may use every \
+            ),
+            (
+                self.handler_url.is_some() && self.handler_secret.is_empty(),
+                "HANDLER_SECRET is not set: the backend at HANDLER_URL cannot verify that requests come from this server",
+            ),
+            (
+                self.auth_enabled()
+                    && !self.auth_required()
+                    && !self.anonymous_permissions().restricted(),
+                "AUTH_REQUIRED is false and ANONYMOUS_ROOMS is not set: a client that sends no token may use every \
              room, whatever its token would permit; set ANONYMOUS_ROOMS to the rooms of clients without a token",
-        );
-        warn(
-            self.auth_required() && self.anonymous_rooms.restricted(),
-            "ANONYMOUS_ROOMS has no effect: every client needs a token unless AUTH_REQUIRED is false",
-        );
-        warn(
-            self.jwt_cookie.is_some() && !self.auth_enabled(),
-            "JWT_COOKIE has no effect: without JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL no token is checked",
-        );
-        warn(
-            self.token_secrets().iter().any(|key| key.text.expose().len() < SOUND_SECRET_BYTES),
-            "JWT_SECRET is shorter than 32 bytes: whoever sees one token can guess it; use a longer, random one",
-        );
-        warn(
-            self.token_secrets().iter().any(|key| begins_like_list(key.text.expose())),
-            "JWT_SECRET begins like a list but is no JSON: it counts as one secret",
-        );
-        warn(
-            self.api_keys.iter().any(|key| key.expose().len() < SOUND_API_KEY_BYTES),
-            "a key of API_KEYS is shorter than 16 characters and can be guessed; use longer, random ones \
+            ),
+            (
+                self.auth_required() && self.anonymous_rooms.restricted(),
+                "ANONYMOUS_ROOMS has no effect: every client needs a token unless AUTH_REQUIRED is false",
+            ),
+            (
+                self.jwt_cookie.is_some() && !self.auth_enabled(),
+                "JWT_COOKIE has no effect: without JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_URL no token is checked",
+            ),
+            (
+                self.token_secrets().iter().any(|key| key.text.expose().len() < SOUND_SECRET_BYTES),
+                "JWT_SECRET is shorter than 32 bytes: whoever sees one token can guess it; use a longer, random one",
+            ),
+            (
+                self.token_secrets().iter().any(|key| begins_like_list(key.text.expose())),
+                "JWT_SECRET begins like a list but is no JSON: it counts as one secret",
+            ),
+            (
+                self.api_keys.iter().any(|key| key.expose().len() < SOUND_API_KEY_BYTES),
+                "a key of API_KEYS is shorter than 16 characters and can be guessed; use longer, random ones \
              (openssl rand -hex 16)",
-        );
-        warn(
-            self.jwt_jwks_url
-                .as_ref()
-                .is_some_and(|url| !url.to_ascii_lowercase().starts_with("https:")),
-            "JWT_JWKS_URL is not https: whoever can change what it answers can sign tokens",
-        );
-        warn(
-            self.environment == Environment::Development && self.api_keys.is_empty(),
-            "NODE_ENV is development and API_KEYS is not set: the management routes are open to everyone",
-        );
-        warn(
-            self.environment == Environment::Development && self.admin_username.is_some(),
-            "NODE_ENV is development: the Admin UI shows every client and what it sends and gets",
-        );
-        warn(
-            matches!(self.environment, Environment::Other(_)),
-            "NODE_ENV is neither production nor development: it counts as production",
-        );
-        warn(
-            self.webhook_url.is_some()
-                && self.store_url == StoreUrl::Memory
-                && self.redis_url.is_none(),
-            "STORE_URL is memory: webhooks that wait are lost when the server stops",
-        );
-        warn(
-            self.webhook_url
-                .as_ref()
-                .is_some_and(|url| !url.to_ascii_lowercase().starts_with("https:")),
-            "WEBHOOK_URL is not https: others on the network can read the webhooks; the signature only proves who sent them",
-        );
-        warn(
-            self.redis_url.is_some() && self.store_url_given,
-            "STORE_URL has no effect: with REDIS_URL, messages are stored in Redis",
-        );
-        warn(
-            self.send_buffer < self.max_payload,
-            "SEND_BUFFER is smaller than MAX_PAYLOAD: a message of that size disconnects its receivers",
-        );
-        warnings
+            ),
+            (
+                is_plain(&self.jwt_jwks_url),
+                "JWT_JWKS_URL is not https: whoever can change what it answers can sign tokens",
+            ),
+            (
+                is_development && self.api_keys.is_empty(),
+                "NODE_ENV is development and API_KEYS is not set: the management routes are open to everyone",
+            ),
+            (
+                is_development && self.admin_username.is_some(),
+                "NODE_ENV is development: the Admin UI shows every client and what it sends and gets",
+            ),
+            (
+                matches!(self.environment, Environment::Other(_)),
+                "NODE_ENV is neither production nor development: it counts as production",
+            ),
+            (
+                self.webhook_url.is_some()
+                    && self.store_url == StoreUrl::Memory
+                    && self.redis_url.is_none(),
+                "STORE_URL is memory: webhooks that wait are lost when the server stops",
+            ),
+            (
+                is_plain(&self.webhook_url),
+                "WEBHOOK_URL is not https: others on the network can read the webhooks; the signature only proves who sent them",
+            ),
+            (
+                self.redis_url.is_some() && self.store_url_given,
+                "STORE_URL has no effect: with REDIS_URL, messages are stored in Redis",
+            ),
+            (
+                self.send_buffer < self.max_payload,
+                "SEND_BUFFER is smaller than MAX_PAYLOAD: a message of that size disconnects its receivers",
+            ),
+        ];
+        all.into_iter().filter(|(holds, _)| *holds).map(|(_, text)| text).collect()
     }
 }
 
