@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "as in tests: what is not as expected fails the test")]
 
 mod client;
+pub mod msgpack;
 pub mod peer;
 pub mod process;
 pub mod raw;

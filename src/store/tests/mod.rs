@@ -29,84 +29,51 @@ use crate::{
     protocol::{audience::Except, names::RoomName},
 };
 
-/// Declares a test that runs on a file and in memory, given a `World`.
-macro_rules! on_both {
-    ($($(#[$meta:meta])* async fn $name:ident($($world:tt)+) $body:block)*) => {$(
+/// Declares tests that run on each of these stores, given a `World`.
+macro_rules! on_stores {
+    ($stores:tt $($(#[$meta:meta])* async fn $name:ident($($world:tt)+) $body:block)*) => {$(
         mod $name {
             use super::*;
 
             async fn check($($world)+: World) $body
 
-            #[tokio::test]
-            async fn on_a_file() {
-                check(World::on_a_file()).await;
-            }
-
-            #[tokio::test]
-            async fn in_memory() {
-                check(World::in_memory()).await;
-            }
+            $crate::store::tests::runs!($stores);
         }
     )*};
+}
+pub(super) use on_stores;
+
+macro_rules! runs {
+    (($($store:ident)+)) => {$(
+        #[tokio::test]
+        async fn $store() {
+            check(World::$store()).await;
+        }
+    )+};
+}
+pub(super) use runs;
+
+/// Declares tests that run on a file and in memory.
+macro_rules! on_both {
+    ($($tests:tt)*) => { $crate::store::tests::on_stores! { (on_a_file in_memory) $($tests)* } };
 }
 pub(super) use on_both;
 
-/// Declares a test that runs on a file, in memory and in Redis, given a `World`.
+/// Declares tests that run on a file, in memory and in Redis.
 macro_rules! on_every {
-    ($($(#[$meta:meta])* async fn $name:ident($($world:tt)+) $body:block)*) => {$(
-        mod $name {
-            use super::*;
-
-            async fn check($($world)+: World) $body
-
-            #[tokio::test]
-            async fn on_a_file() {
-                check(World::on_a_file()).await;
-            }
-
-            #[tokio::test]
-            async fn in_memory() {
-                check(World::in_memory()).await;
-            }
-
-            #[tokio::test]
-            async fn in_redis() {
-                check(World::on(&Arc::new(RedisServer::start()))).await;
-            }
-        }
-    )*};
+    ($($tests:tt)*) => {
+        $crate::store::tests::on_stores! { (on_a_file in_memory in_redis) $($tests)* }
+    };
 }
 pub(super) use on_every;
 
-/// Declares a test that also runs over two instances of Redis: of what does not depend on which room is where.
+/// Declares tests that also run over two instances of Redis: of what does not depend on which room is where.
 macro_rules! on_every_and_two {
-    ($($(#[$meta:meta])* async fn $name:ident($($world:tt)+) $body:block)*) => {$(
-        mod $name {
-            use super::*;
-
-            async fn check($($world)+: World) $body
-
-            #[tokio::test]
-            async fn on_a_file() {
-                check(World::on_a_file()).await;
-            }
-
-            #[tokio::test]
-            async fn in_memory() {
-                check(World::in_memory()).await;
-            }
-
-            #[tokio::test]
-            async fn in_redis() {
-                check(World::on(&Arc::new(RedisServer::start()))).await;
-            }
-
-            #[tokio::test]
-            async fn over_two_instances() {
-                check(World::over(&[RedisServer::start().into(), RedisServer::start().into()])).await;
-            }
+    ($($tests:tt)*) => {
+        $crate::store::tests::on_stores! {
+            (on_a_file in_memory in_redis over_two_instances) $($tests)*
         }
-    )*};
+    };
 }
 pub(super) use on_every_and_two;
 
@@ -189,6 +156,14 @@ impl World {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("data/roomcast.db");
         Self { _dir: Some(dir), survives: true, ..Self::at(Location::File(file)) }
+    }
+
+    pub fn in_redis() -> Self {
+        Self::on(&Arc::new(RedisServer::start()))
+    }
+
+    pub fn over_two_instances() -> Self {
+        Self::over(&[RedisServer::start().into(), RedisServer::start().into()])
     }
 
     pub fn in_memory() -> Self {

@@ -10,15 +10,21 @@ async fn acknowledge(server: &TestServer, id: &str, args: serde_json::Value) -> 
     answer.status.as_u16()
 }
 
+/// The id of the next event, whose acknowledgement is to come later.
+async fn accepted(backend: &mut Backend) -> String {
+    let asked = backend.next().await;
+    let id = asked.id();
+    asked.answer(202, "");
+    id
+}
+
 #[tokio::test]
 async fn an_ack_comes_later_and_once() {
     let mut backend = Backend::start().await;
     let server = backend.server(|_| {}).await;
     let mut client = server.client().await;
     let ack = client.ask_later("slow", json!(1)).await.unwrap();
-    let asked = backend.next().await;
-    let id = asked.id();
-    asked.answer(202, "");
+    let id = accepted(&mut backend).await;
     // The next event does not wait for it.
     assert_eq!(client.ask("join-room", json!("r")).await["success"], true);
     let args = json!([{"file": {"$binary": "AQI="}}, "x"]);
@@ -56,15 +62,11 @@ async fn nobody_waits_where_no_ack_was_asked_for_or_the_client_has_gone() {
     let server = backend.server(|_| {}).await;
     let mut client = server.client().await;
     client.emit("slow", json!(1)).await;
-    let asked = backend.next().await;
-    let id = asked.id();
-    asked.answer(202, "");
+    let id = accepted(&mut backend).await;
     client.settle().await;
     assert_eq!(acknowledge(&server, &id, json!([1])).await, 404);
     client.ask_later("slow", json!(1)).await.unwrap();
-    let asked = backend.next().await;
-    let id = asked.id();
-    asked.answer(202, "");
+    let id = accepted(&mut backend).await;
     client.settle().await;
     client.disconnect().await;
     let mut witness = server.client().await;
@@ -78,9 +80,7 @@ async fn an_ack_that_does_not_come_is_a_refusal() {
     let server = backend.server(|_| {}).await;
     let mut client = server.client().await;
     let ack = client.ask_later("slow", json!(1)).await.unwrap();
-    let asked = backend.next().await;
-    let id = asked.id();
-    asked.answer(202, "");
+    let id = accepted(&mut backend).await;
     client.settle().await;
     tokio::time::pause();
     tokio::time::advance(std::time::Duration::from_secs(31)).await;
@@ -103,9 +103,7 @@ async fn an_ack_finds_its_client_on_another_node() {
     let other = backend.server(configure).await;
     let mut client = one.client().await;
     let ack = client.ask_later("slow", json!(1)).await.unwrap();
-    let asked = backend.next().await;
-    let id = asked.id();
-    asked.answer(202, "");
+    let id = accepted(&mut backend).await;
     client.settle().await;
     let args = json!([{"$binary": "AQI="}, 2]);
     assert_eq!(acknowledge(&other, &id, args).await, 204);

@@ -11,6 +11,12 @@ fn asks(config: &mut Config) {
     config.handler_headers = ["authorization"].into_iter().collect();
 }
 
+/// The backend is also told of clients that have gone.
+fn asks_and_is_told(config: &mut Config) {
+    asks(config);
+    config.handler_disconnect = true;
+}
+
 /// Connects a client whom the backend answers so.
 async fn admit(server: &TestServer, backend: &mut Backend, answer: Value) -> TestClient {
     let (client, ()) = tokio::join!(server.connecting().join(), async {
@@ -101,12 +107,7 @@ async fn a_client_is_kept_out_with_words_and_data() {
 #[tokio::test]
 async fn a_client_is_let_in_before_it_is_disconnected() {
     let mut backend = Backend::start().await;
-    let server = backend
-        .server(|config| {
-            asks(config);
-            config.handler_disconnect = true;
-        })
-        .await;
+    let server = backend.server(asks_and_is_told).await;
     let answer = json!({"disconnect": "maintenance", "emit": [{"event": "sorry"}]});
     let mut client = admit(&server, &mut backend, answer).await;
     client.next("sorry").await;
@@ -176,12 +177,7 @@ async fn users_whom_the_backend_names_have_queues() {
 #[tokio::test]
 async fn a_client_that_gives_up_while_the_backend_thinks_has_gone() {
     let mut backend = Backend::start().await;
-    let server = backend
-        .server(|config| {
-            asks(config);
-            config.handler_disconnect = true;
-        })
-        .await;
+    let server = backend.server(asks_and_is_told).await;
     let mut client = server.connecting().open().await.ok().unwrap();
     client.send_frame("40").await;
     let asked = backend.next().await;

@@ -1,6 +1,9 @@
 //! Keys survive `kill -9`, of the server and of a node: what is sent again afterwards is there once.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use futures_util::future::join_all;
 use reqwest::StatusCode;
@@ -60,6 +63,12 @@ async fn history(server: &ServerProcess) -> Vec<Value> {
     page["items"].as_array().unwrap().clone()
 }
 
+fn command(store: &Path) -> tokio::process::Command {
+    let mut command = process::command(store);
+    command.env("NODE_ENV", "development");
+    command
+}
+
 #[track_caller]
 fn assert_each_once(items: &[Value], known: &Known) {
     let numbers = items.iter().map(|item| item["data"]["n"].as_u64().unwrap());
@@ -75,15 +84,10 @@ fn assert_each_once(items: &[Value], known: &Known) {
 async fn what_is_sent_again_after_a_kill_is_there_once() {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store.db");
-    let command = || {
-        let mut command = process::command(&store);
-        command.env("NODE_ENV", "development");
-        command
-    };
     let messages = (0..MESSAGES).collect::<Vec<_>>();
     let (mut known, mut duplicates) = (Known::new(), 0);
     for life in 1..=LIVES {
-        let server = process::start(command()).await;
+        let server = process::start(command(&store)).await;
         let until = MESSAGES * life / LIVES;
         let sending = send(&server, &messages[..until], &mut known, &mut duplicates);
         if life < LIVES {
@@ -120,11 +124,6 @@ async fn what_is_sent_again_after_a_kill_is_there_once() {
 async fn a_request_of_several_messages_is_finished_once_after_a_kill() {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store.db");
-    let command = || {
-        let mut command = process::command(&store);
-        command.env("NODE_ENV", "development");
-        command
-    };
     let http = reqwest::Client::new();
     let rooms = (0..50).map(|number| format!("room {number}")).collect::<Vec<_>>();
     let post = async |server: &ServerProcess, request: usize| {
@@ -133,7 +132,7 @@ async fn a_request_of_several_messages_is_finished_once_after_a_kill() {
         let asked = http.post(url).header("idempotency-key", request.to_string()).json(&body);
         asked.send().await.ok().map(|answer| answer.status())
     };
-    let server = process::start(command()).await;
+    let server = process::start(command(&store)).await;
     let id = server.id().to_string();
     let posting = join_all((0..20).map(|request| post(&server, request)));
     let killed = async {
@@ -145,7 +144,7 @@ async fn a_request_of_several_messages_is_finished_once_after_a_kill() {
     tokio::join!(posting, killed);
     server.kill().await;
 
-    let server = process::start(command()).await;
+    let server = process::start(command(&store)).await;
     for status in join_all((0..20).map(|request| post(&server, request))).await {
         assert_eq!(status, Some(StatusCode::CREATED));
     }

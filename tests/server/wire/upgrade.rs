@@ -81,6 +81,12 @@ fn numbers(packets: &[String], heard: &mut Vec<u64>) {
     );
 }
 
+/// Sends the probe of an upgrade, and waits for its answer.
+async fn probe(peer: &mut Peer) {
+    peer.write("2probe").await;
+    while peer.text().await != "3probe" {}
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_upgrade_under_traffic_loses_nothing() {
     let server = TestServer::with(|config| {
@@ -145,8 +151,7 @@ async fn after_an_upgrade_that_fails_the_session_goes_on_by_polling() {
     }
     // It is still free to upgrade.
     let mut peer = Peer::open(server.address(), Some(&poller.sid)).await;
-    peer.write("2probe").await;
-    while peer.text().await != "3probe" {}
+    probe(&mut peer).await;
     peer.write("5").await;
     peer.write("42[\"ping\"]").await;
     peer.next("pong").await;
@@ -165,8 +170,7 @@ async fn until_the_upgrade_is_complete_events_come_by_polling() {
         assert!(came[0].starts_with("42[\"pong\""), "{came:?}");
     }
     let mut probed = Peer::open(server.address(), Some(&poller.sid)).await;
-    probed.write("2probe").await;
-    while probed.text().await != "3probe" {}
+    probe(&mut probed).await;
     for n in 0..10 {
         poller.post(&format!("42{n}[\"ping\"]")).await;
         let came = poller.until(&format!("43{n}[")).await;
@@ -189,8 +193,7 @@ async fn of_two_websockets_of_a_session_the_one_that_is_probed_first_is_upgraded
         let open = || Peer::open(server.address(), Some(&poller.sid));
         let (mut one, mut other) = tokio::join!(open(), open());
         if round % 2 == 0 {
-            one.write("2probe").await;
-            while one.text().await != "3probe" {}
+            probe(&mut one).await;
             other.write("2probe").await;
             assert_eq!(other.frame().await, None, "there is one already");
         } else {
@@ -236,8 +239,7 @@ async fn a_post_that_an_upgrade_overtakes_ends_with_it() {
     posting.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 100 Continue\r\n\r\n");
     let mut peer = Peer::open(server.address(), Some(&poller.sid)).await;
-    peer.write("2probe").await;
-    while peer.text().await != "3probe" {}
+    probe(&mut peer).await;
     peer.write("5").await;
     peer.write("42[\"ping\"]").await;
     peer.next("pong").await;
@@ -296,8 +298,7 @@ async fn what_no_poll_has_taken_comes_by_the_websocket() {
     numbers(&poller.poll().await, &mut heard);
     assert!(!heard.is_empty() && heard.len() < 15, "{heard:?}");
     let mut peer = Peer::open(server.address(), Some(&poller.sid)).await;
-    peer.write("2probe").await;
-    while peer.text().await != "3probe" {}
+    probe(&mut peer).await;
     peer.write("5").await;
     while heard.len() < count {
         heard.push(peer.next("message-reply").await["n"].as_u64().unwrap());

@@ -236,8 +236,8 @@ async fn a_websocket_on_a_connection_that_had_requests_before() {
     assert!(contains(&got, br#"42/chat,["auth",{"token":"abc"}]"#));
 }
 
-#[tokio::test]
-async fn a_session_that_upgrades() {
+/// A session, and a websocket on which it has been probed.
+async fn probed() -> (Session, TcpStream) {
     let session = Session::open("EIO=3").await;
     let mut connection = connect(&session.server).await;
     let uri = session.uri.replace("polling", "websocket");
@@ -246,6 +246,12 @@ async fn a_session_that_upgrades() {
         .await
         .unwrap();
     connection.write_all(&frame("2probe")).await.unwrap();
+    (session, connection)
+}
+
+#[tokio::test]
+async fn a_session_that_upgrades() {
+    let (session, mut connection) = probed().await;
     session.poll().await;
     read_until(&mut connection, b"3probe").await;
     connection.write_all(&[frame("5"), frame("40/chat?token=abc,")].concat()).await.unwrap();
@@ -254,14 +260,7 @@ async fn a_session_that_upgrades() {
 
 #[tokio::test]
 async fn a_session_whose_upgrade_fails_goes_on_by_polling() {
-    let session = Session::open("EIO=3").await;
-    let mut connection = connect(&session.server).await;
-    let uri = session.uri.replace("polling", "websocket");
-    connection
-        .write_all(format!("GET {uri} HTTP/1.1\r\nHost: a\r\n{UPGRADE}\r\n").as_bytes())
-        .await
-        .unwrap();
-    connection.write_all(&frame("2probe")).await.unwrap();
+    let (session, mut connection) = probed().await;
     read_until(&mut connection, b"3probe").await;
     drop(connection);
     assert_eq!(session.post("text/plain", "11:40/chat?a=,".into()).await, StatusCode::OK);
