@@ -8,17 +8,14 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
-    time::SystemTime,
 };
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::{task::AbortHandle, time::Instant};
 
-use super::{Namespace, Room};
+use super::{Namespace, Room, Session};
 use crate::{
-    auth::Issued,
-    config::Config,
     hub::sender::ClientSender,
     limits::SenderId,
     memory::Charge,
@@ -27,7 +24,7 @@ use crate::{
         client_id::ClientId,
         names::{RoomName, UserId},
         payload::Payload,
-        permissions::{Permissions, Right},
+        permissions::Right,
         refusal::Refusal,
         timestamp::Timestamp,
     },
@@ -61,67 +58,6 @@ pub struct Membership {
     pub echo: Arc<str>,
     /// A backend has put the client into it: it stays, whatever the client's permissions.
     pub is_granted: bool,
-}
-
-/// Who the client is and what it may do; `authenticate` renews it.
-#[derive(Debug, Clone)]
-pub struct Session {
-    /// The user, once known.
-    pub user: Option<UserId>,
-    /// What it may do with which rooms.
-    pub permissions: Permissions,
-    /// The rooms that it is in from the start; it may join them again.
-    pub join: Arc<[RoomName]>,
-    /// When the token expires.
-    pub expires_at: Option<SystemTime>,
-    /// What the token's revocation goes by; `None` without a token.
-    pub issued: Option<Issued>,
-    /// The claims of its token, or the backend's, where a backend is told them.
-    pub claims: Option<Arc<RawValue>>,
-    /// What of this the backend said.
-    pub said: Said,
-}
-
-/// What a backend has said of a client as it connected. No token changes it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Said {
-    /// Its permissions.
-    pub permissions: bool,
-    /// Until when it may stay.
-    pub expires_at: bool,
-    /// Its claims.
-    pub claims: bool,
-}
-
-impl Session {
-    /// The session of a client without a token: nobody, with what `ANONYMOUS_ROOMS` permits.
-    pub fn anonymous(config: &Config) -> Self {
-        Self {
-            user: None,
-            permissions: config.anonymous_permissions(),
-            join: Arc::default(),
-            expires_at: None,
-            issued: None,
-            claims: None,
-            said: Said::default(),
-        }
-    }
-
-    /// This session, that of a newer token, but for what the backend has said.
-    #[must_use]
-    pub fn under(mut self, before: Self) -> Self {
-        let said = before.said;
-        if said.permissions {
-            (self.permissions, self.join) = (before.permissions, before.join);
-        }
-        if said.expires_at {
-            self.expires_at = before.expires_at;
-        }
-        if said.claims {
-            self.claims = before.claims;
-        }
-        Self { said, ..self }
-    }
 }
 
 /// One Socket.IO socket.

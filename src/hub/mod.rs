@@ -14,6 +14,7 @@ pub mod packet;
 mod patterns;
 mod room;
 pub mod sender;
+mod session;
 mod users;
 
 use std::{
@@ -26,10 +27,11 @@ use std::{
 
 use self::patterns::Patterns;
 pub use self::{
-    client::{Client, EventStyle, Membership, Said, Session},
+    client::{Client, EventStyle, Membership},
     journals::Journals,
     patterns::{Hooks, Stay},
     room::{Member, Room, RoomState, Seen},
+    session::{Said, Session},
     users::{Status, User, Users},
 };
 use crate::{

@@ -9,6 +9,7 @@
 
 mod answer;
 mod apply;
+mod arrival;
 mod call;
 mod emit;
 mod later;
@@ -16,7 +17,6 @@ mod question;
 
 use std::{
     borrow::Cow,
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -30,23 +30,21 @@ use tokio::{runtime::Handle, time::Instant};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+pub use self::arrival::{Admission, First, Newcomer};
 use self::{
     answer::{Ack, Answer, Introduction, Place, Rooms, Step, Todo},
     apply::Asked,
+    arrival::Visit,
     call::{Backend, Failure, Kind},
     later::Later,
     question::{Facts, Question, empty},
 };
 use crate::{
-    commands::{
-        context::Context,
-        event::{Begun, Caller, ClientEvent},
-    },
+    commands::event::{Begun, Caller, ClientEvent},
     config::{Config, Patterns},
-    hub::{Client, Namespace, Registry, Said, Session},
+    hub::{Client, Registry, Said, Session},
     limits::{MAX_DEPTH, is_deeper_than},
     protocol::{
-        client_id::ClientId,
         event_names::is_protocol_event,
         names::RoomName,
         payload::{Payload, raw, tagged::to_tagged},
@@ -85,80 +83,6 @@ struct Inner {
     node: String,
     later: Later,
     ends: AtomicUsize,
-}
-
-/// A client that wants to come in.
-#[derive(Debug)]
-pub struct Newcomer<'a> {
-    /// Its id.
-    pub id: &'a ClientId,
-    /// The namespace.
-    pub namespace: &'a Arc<Namespace>,
-    /// What it is called so far.
-    pub name: &'a Arc<str>,
-    /// Where it comes from.
-    pub address: Option<IpAddr>,
-    /// `websocket` or `polling`.
-    pub transport: &'static str,
-    /// Its session so far: that of its token, if it has one.
-    pub session: Session,
-    /// Its handshake.
-    pub handshake: &'a RawValue,
-}
-
-/// A client that the backend lets in.
-#[derive(Debug)]
-pub struct Admission {
-    /// Its session.
-    pub session: Session,
-    /// What it is called, where the backend says so.
-    pub name: Option<String>,
-    /// What is to be done as soon as it is in.
-    pub first: First,
-}
-
-/// What is to be done for a client as soon as it is in. If this is dropped before, the client has not come in
-/// after all, and the backend is told so.
-#[derive(Debug)]
-pub struct First {
-    todo: Box<Todo>,
-    visit: Visit,
-}
-
-impl First {
-    /// Does it. Only the client's own inbox may call this.
-    pub async fn carry_out(self, context: &Context, client: &Arc<Client>) {
-        let Self { todo, mut visit } = self;
-        visit.gone = None;
-        let Todo { data, steps, disconnect, .. } = *todo;
-        if let Some(data) = data {
-            client.set_data(data);
-        }
-        if let Err(refusal) = apply::carry_out(context, client, steps).await {
-            tracing::warn!(client = %client.id, reason = %refusal, "a part of the backend's answer for a new client was refused");
-        }
-        if let Some(reason) = disconnect {
-            client.disconnect(reason);
-        }
-    }
-}
-
-/// A client that the backend has let in, and that is not there yet.
-#[derive(Debug)]
-struct Visit {
-    handlers: Handlers,
-    tasks: TaskTracker,
-    runtime: Handle,
-    /// What the backend is told if the client does not come.
-    gone: Option<Box<Facts>>,
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        if let Some(gone) = self.gone.take() {
-            self.handlers.tell_end(&self.tasks, &self.runtime, *gone, "transport close".to_owned());
-        }
-    }
 }
 
 impl Handlers {
