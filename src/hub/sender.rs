@@ -28,7 +28,8 @@ use crate::{
     protocol::{client_id::ClientId, payload::Payload},
     sync::{MutexGuard, Runtime},
     transport::{
-        Ask, Delivery, FENCE, Gate, Handle, Pause, Pushed, Readers, State, Way, Wire,
+        Ask, Delivery, Handle, Pause, Pushed, Readers, SwitchState, TransportSwitch,
+        UPGRADE_MARKER, Way, Wire,
         frame::{Frames, Kind},
     },
 };
@@ -52,7 +53,7 @@ pub struct ClientSender {
     /// Speaks Engine.IO 3.
     v3: bool,
     account: Arc<Account>,
-    gate: Arc<Gate>,
+    switch: Arc<TransportSwitch>,
     /// The connection, as long as it lasts.
     connection: Option<Handle>,
     wire: Wire,
@@ -110,7 +111,7 @@ impl ClientSender {
             id: id.clone(),
             namespace,
             v3: socket.protocol() == ProtocolVersion::V4,
-            gate: Gate::new(wire.clone(), id, account.clone()),
+            switch: TransportSwitch::new(wire.clone(), id, account.clone()),
             account,
             connection: socket.req_parts().extensions.get().cloned(),
             wire,
@@ -123,7 +124,7 @@ impl ClientSender {
         }
     }
 
-    /// A sender without a socket: what is sent waits for the fence whose secret `write` is given, and `observer`
+    /// A sender without a socket: what is sent waits for the marker whose secret `write` is given, and `observer`
     /// sees it.
     #[cfg(test)]
     pub(crate) fn without_socket(
@@ -134,8 +135,8 @@ impl ClientSender {
         write: impl FnOnce(&str),
     ) -> Self {
         let account = wire.memory().open_account();
-        let gate = Gate::new(wire.clone(), id.clone(), account.clone());
-        gate.fence(&mut gate.lock(), |secret| {
+        let switch = TransportSwitch::new(wire.clone(), id.clone(), account.clone());
+        switch.send_marker(&mut switch.lock(), |secret| {
             write(secret);
             true
         });
@@ -148,7 +149,7 @@ impl ClientSender {
             namespace,
             v3,
             account,
-            gate,
+            switch,
             connection,
             wire,
             observer,
@@ -244,13 +245,13 @@ impl ClientSender {
         frames: impl FnOnce() -> Cow<'a, Frames>,
         delivery: Option<&Delivery<'_>>,
     ) -> Sent {
-        let mut state = self.gate.lock();
+        let mut state = self.switch.lock();
         if state.closed {
             return Sent::Gone;
         }
         if matches!(state.way, Way::Library) {
             let Some(socket) = self.socket.upgrade() else { return Sent::Gone };
-            match self.fence(&mut state, &socket) {
+            match self.send_marker(&mut state, &socket) {
                 Sent::Yes => {}
                 Sent::TooSlow => {
                     self.give_up(state, Slow::Buffer);
@@ -273,17 +274,17 @@ impl ClientSender {
         }
     }
 
-    /// Switches to the wire: later packets wait for a fence. The library may have no room for the fence.
-    fn fence(&self, state: &mut State, socket: &Arc<Socket>) -> Sent {
+    /// Switches to the wire: later packets wait for a marker. The library may have no room for the marker.
+    fn send_marker(&self, state: &mut SwitchState, socket: &Arc<Socket>) -> Sent {
         let mut sent = Sent::Gone;
-        self.gate.fence(state, |secret| {
-            sent = outcome(acknowledge(socket, FENCE, &(secret,)));
+        self.switch.send_marker(state, |secret| {
+            sent = outcome(acknowledge(socket, UPGRADE_MARKER, &(secret,)));
             sent == Sent::Yes
         });
         sent
     }
 
-    fn give_up(&self, mut state: MutexGuard<'_, State>, why: Slow) {
+    fn give_up(&self, mut state: MutexGuard<'_, SwitchState>, why: Slow) {
         state.closed = true;
         drop(state);
         if !self.account.break_off(why) {
@@ -312,18 +313,18 @@ impl ClientSender {
     /// Ends the client's connection to its namespace, after what was sent before. It cannot recover.
     pub fn disconnect(&self) {
         self.spoil();
-        self.gate.close();
+        self.switch.close();
         self.disconnect_namespace();
     }
 
     /// Whether nothing more is sent: the client's session in its namespace is ending.
     pub fn is_closed(&self) -> bool {
-        self.gate.lock().closed
+        self.switch.lock().closed
     }
 
     /// Sends nothing more: the client's session in its namespace has ended.
     pub fn close(&self) {
-        self.gate.close();
+        self.switch.close();
     }
 
     fn disconnect_namespace(&self) {
@@ -347,7 +348,7 @@ impl ClientSender {
 
     /// Whether nothing can be sent any more.
     pub fn is_over(&self) -> bool {
-        self.gate.is_over() || self.connection.as_ref().is_some_and(Handle::is_over)
+        self.switch.is_over() || self.connection.as_ref().is_some_and(Handle::is_over)
     }
 
     /// How much of a replay, a page or a queue to read from the store at once, in bytes; the next read waits
@@ -360,7 +361,7 @@ impl ClientSender {
     pub async fn room(&self) {
         tokio::select! {
             biased;
-            () = self.gate.wait_below(ROOM.min(self.wire.limits().send_buffer / 4)) => {}
+            () = self.switch.wait_below(ROOM.min(self.wire.limits().send_buffer / 4)) => {}
             // The client reconnects to another node and asks again.
             () = self.wire.hurried() => self.break_off(),
         }
@@ -370,30 +371,30 @@ impl ClientSender {
     /// client has it all. False if the client goes first.
     pub async fn confirm_delivery(&self) -> bool {
         let how = if self.v3 { Ask::WebSocket } else { Ask::EngineIo };
-        self.gate.confirm_delivery(how).await
+        self.switch.confirm_delivery(how).await
     }
 
     /// Counts the client among the readers of this delivery, which has reached it already.
     pub fn count(&self, delivery: &mut Delivery<'_>) {
-        if self.gate.count(delivery) == Pushed::Taken {
+        if self.switch.count(delivery) == Pushed::Taken {
             delivery.reached();
         }
     }
 
     /// The client has left this audience.
     pub fn leave(&self, readers: &Arc<Readers>) {
-        self.gate.leave(readers);
+        self.switch.leave(readers);
     }
 
     /// Stops reading from the client until the guard is dropped: what it sends waits on its side. `None` if
     /// that is not possible.
     pub fn pause(&self) -> Option<Pause> {
-        self.gate.pause()
+        self.switch.pause()
     }
 
     /// The number of bytes that wait to be sent, as far as it is known.
     pub fn unsent(&self) -> usize {
-        self.gate.unsent()
+        self.switch.unsent()
     }
 
     /// `websocket` or `polling`: an upgrade changes it.
@@ -404,11 +405,11 @@ impl ClientSender {
 }
 
 impl Drop for ClientSender {
-    /// Packets that wait for a fence were sent before the end of the session, and still go out.
+    /// Packets that wait for a marker were sent before the end of the session, and still go out.
     fn drop(&mut self) {
-        if self.gate.is_waiting() {
-            let gate = self.gate.clone();
-            self.runtime.spawn(async move { gate.wait_below(0).await });
+        if self.switch.is_waiting() {
+            let switch = self.switch.clone();
+            self.runtime.spawn(async move { switch.wait_below(0).await });
         }
     }
 }

@@ -209,12 +209,12 @@ impl Connection {
     /// fails.
     pub(super) fn write(self: &Arc<Self>, bytes: &[u8]) {
         let mut begin = 0;
-        if self.wire.fences().any() {
+        if self.wire.markers().any() {
             for found in frame::walk(bytes) {
-                let fence = found.text.and_then(|text| self.wire.fences().find(text));
-                if let Some(gate) = fence {
+                let marker = found.text.and_then(|text| self.wire.markers().find(text));
+                if let Some(switch) = marker {
                     self.append(&bytes[begin..found.range.start]);
-                    gate.open(self);
+                    switch.open(self);
                     begin = found.range.end;
                 }
             }

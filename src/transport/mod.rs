@@ -8,7 +8,7 @@
 //!   library's own frames (open, ping, connect, disconnect, close) go through it, too;
 //! - a packet is encoded once, as a finished [frame], which all its recipients share;
 //! - a flush round (`flush`) writes what has accumulated with one system call per connection;
-//! - a gate (`gate`) keeps packets from overtaking what the library has yet to write;
+//! - a switch (`switch`) keeps packets from overtaking what the library has yet to write;
 //! - what the library says of the session to the client, and its ping at the very beginning, are taken out (`stream`);
 //! - unsent data is bounded, in bytes and in time: a client over `SEND_BUFFER`, or one that takes too little
 //!   within `SEND_TIMEOUT` (`pace`), is cut off without affecting the others;
@@ -24,7 +24,6 @@ mod event_head;
 mod flush;
 pub mod frame;
 mod frame_rules;
-mod gate;
 mod handle;
 mod inbound;
 mod pace;
@@ -41,6 +40,7 @@ pub(crate) mod shuttle_tests;
 #[cfg_attr(all(test, feature = "shuttle"), path = "shuttle_tests/socket.rs")]
 mod socket;
 mod stream;
+mod switch;
 
 use std::{
     fmt,
@@ -62,9 +62,9 @@ use self::{
     connection::Connection,
     flush::FlushScheduler,
     frame::{Frames, Kind},
-    gate::Fences,
     sessions::Sessions,
     socket::Socket,
+    switch::UpgradeMarkers,
 };
 pub use self::{
     connection::{
@@ -72,7 +72,6 @@ pub use self::{
         polling::{Answering, Held, Polled, Post, Session, Upgrading},
     },
     event_head::{ADDED, MARK},
-    gate::{FENCE, Gate, State, Way},
     handle::Handle,
     inbound::MAX_CONTROL,
     packets::{Came, Goes, Packets},
@@ -80,6 +79,7 @@ pub use self::{
     readers::{Counts, Delivery, Readers},
     serve::{Raw, Serves, Timeouts, serve},
     stream::Stream,
+    switch::{SwitchState, TransportSwitch, UPGRADE_MARKER, Way},
 };
 use crate::{
     config::Config,
@@ -123,7 +123,7 @@ struct Shared {
     limits: Limits,
     memory: Memory,
     scheduler: FlushScheduler,
-    fences: Fences,
+    markers: UpgradeMarkers,
     sessions: Sessions,
     /// The streams that are not closed yet.
     streams: TaskTracker,
@@ -142,7 +142,7 @@ impl Wire {
             limits,
             memory,
             scheduler: FlushScheduler::default(),
-            fences: Fences::default(),
+            markers: UpgradeMarkers::default(),
             sessions: Sessions::default(),
             streams: TaskTracker::new(),
             hurried: CancellationToken::new(),
@@ -263,8 +263,8 @@ impl Wire {
         &self.0.scheduler
     }
 
-    fn fences(&self) -> &Fences {
-        &self.0.fences
+    fn markers(&self) -> &UpgradeMarkers {
+        &self.0.markers
     }
 
     fn sessions(&self) -> &Sessions {

@@ -104,9 +104,9 @@ impl Line {
     }
 }
 
-/// The packet that is the fence of this secret.
-pub fn fence(secret: &str) -> String {
-    format!(r#"43{FENCE}["{secret}"]"#)
+/// The packet that is the marker of this secret.
+pub fn marker(secret: &str) -> String {
+    format!(r#"43{UPGRADE_MARKER}["{secret}"]"#)
 }
 
 /// A packet as a server's frame.
@@ -219,10 +219,11 @@ fn a_cut_off_wakes_all_who_wait() {
         let line = Line::new(&wire);
         let transport: Arc<dyn Transport> = line.connection.clone();
         line.connection.account().attach(Arc::downgrade(&transport));
-        let gate = Gate::new(wire.clone(), ClientId::make(), line.connection.account().clone());
-        gate.fence(&mut gate.lock(), |secret| {
-            let (library, fence) = (line.clone(), fence(secret));
-            wire.spawn(async move { library.write(&[&fence]) });
+        let switch =
+            TransportSwitch::new(wire.clone(), ClientId::make(), line.connection.account().clone());
+        switch.send_marker(&mut switch.lock(), |secret| {
+            let (library, marker) = (line.clone(), marker(secret));
+            wire.spawn(async move { library.write(&[&marker]) });
             true
         });
         assert_eq!(line.push(0, 0), Pushed::Taken);
@@ -232,9 +233,9 @@ fn a_cut_off_wakes_all_who_wait() {
             begin(&line, |line| async move {
                 assert!(line.connection.probe(Ask::EngineIo).await.is_err());
             }),
-            begin(&gate, |gate| async move { gate.wait_below(0).await }),
-            begin(&gate, |gate| async move {
-                assert!(!gate.confirm_delivery(Ask::WebSocket).await);
+            begin(&switch, |switch| async move { switch.wait_below(0).await }),
+            begin(&switch, |switch| async move {
+                assert!(!switch.confirm_delivery(Ask::WebSocket).await);
             }),
             begin(&line, |line| async move {
                 // It is behind, with a packet unsent, as it gets this one.
@@ -278,20 +279,20 @@ fn a_publisher_waits_until_most_have_caught_up_or_ended() {
 }
 
 #[test]
-fn each_fence_opens_its_gate() {
+fn each_marker_turns_its_switch() {
     check(|| async {
         let wire = wire(usize::MAX);
         let clients = [Line::new(&wire), Line::new(&wire)].map(|line| {
             spawn(async move {
                 let account = line.connection.account().clone();
-                let gate = Gate::new(line.wire.clone(), ClientId::make(), account);
+                let switch = TransportSwitch::new(line.wire.clone(), ClientId::make(), account);
                 let mut written = String::new();
-                gate.fence(&mut gate.lock(), |secret| {
-                    written = fence(secret);
+                switch.send_marker(&mut switch.lock(), |secret| {
+                    written = marker(secret);
                     true
                 });
                 line.write(&[&written]);
-                assert!(!gate.is_waiting());
+                assert!(!switch.is_waiting());
             })
         });
         join(clients).await;

@@ -7,7 +7,7 @@
 //! what follows. Without the setting there are no journals.
 //!
 //! The journal's lock is held while a packet is handed to the connection, so that its order is the wire's. It is
-//! taken after those of rooms, namespaces and users, and before the gate's.
+//! taken after those of rooms, namespaces and users, and before the switch's.
 
 mod moves;
 mod state;

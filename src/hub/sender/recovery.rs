@@ -7,7 +7,7 @@ use crate::{
     memory::Account,
     protocol::client_id::ClientId,
     sync::Runtime,
-    transport::{Ask, Gate, Wire},
+    transport::{Ask, TransportSwitch, Wire},
 };
 
 impl ClientSender {
@@ -20,8 +20,8 @@ impl ClientSender {
         account: Arc<Account>,
         journal: Arc<Journal>,
     ) -> Self {
-        let gate = Gate::new(wire.clone(), id.clone(), account.clone());
-        gate.close();
+        let switch = TransportSwitch::new(wire.clone(), id.clone(), account.clone());
+        switch.close();
         let number = journal.count_connection();
         Self {
             socket: Weak::new(),
@@ -29,7 +29,7 @@ impl ClientSender {
             namespace,
             v3: false,
             account,
-            gate,
+            switch,
             connection: None,
             wire,
             observer: None,
@@ -40,7 +40,7 @@ impl ClientSender {
 
     /// Ends the connection as if it were lost: the client may recover.
     pub fn lose(&self) {
-        self.gate.close();
+        self.switch.close();
         if let Some(connection) = &self.connection {
             connection.break_off();
         }
@@ -55,9 +55,9 @@ impl ClientSender {
 
     /// Asks the client to prove that it has everything up to this entry of the journal.
     pub(super) fn prove(&self, journal: Arc<Journal>, number: u64, end: u64) {
-        let gate = self.gate.clone();
+        let switch = self.switch.clone();
         self.runtime.spawn(async move {
-            let has_it = gate.confirm_delivery(Ask::EngineIo).await;
+            let has_it = switch.confirm_delivery(Ask::EngineIo).await;
             journal.prove(number, end, has_it);
         });
     }
@@ -89,6 +89,6 @@ impl ClientSender {
 
     /// Gives up the connection, which is over.
     pub fn release(&self) {
-        self.gate.release();
+        self.switch.release();
     }
 }

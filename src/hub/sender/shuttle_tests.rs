@@ -5,10 +5,10 @@ use shuttle::future::{JoinHandle, spawn};
 use super::*;
 use crate::{
     sync::check,
-    transport::shuttle_tests::{Line, PACKETS, assert_came, fence, join, wire},
+    transport::shuttle_tests::{Line, PACKETS, assert_came, join, marker, wire},
 };
 
-/// What the library writes before the fence, and after it.
+/// What the library writes before the marker, and after it.
 const FIRST: [&str; 2] = ["0{}", "40{}"];
 const LATER: &str = "2";
 
@@ -20,14 +20,14 @@ impl Observer for Nobody {
 }
 
 /// The sender of a client that has just connected, and the task in which the library writes its first packets and
-/// the fence.
+/// the marker.
 pub fn connect(line: &Line) -> (ClientSender, JoinHandle<()>) {
     let mut library = None;
     let write = |secret: &str| {
-        let (line, fence) = (line.clone(), fence(secret));
+        let (line, marker) = (line.clone(), marker(secret));
         library = Some(spawn(async move {
             line.write(&FIRST[..1]);
-            line.write(&[FIRST[1], &fence]);
+            line.write(&[FIRST[1], &marker]);
             line.write(&[LATER]);
         }));
     };
@@ -49,7 +49,7 @@ fn packet(task: usize, number: usize) -> Packet {
 }
 
 #[test]
-fn nothing_overtakes_the_fence_or_is_lost_with_the_sender() {
+fn nothing_overtakes_the_marker_or_is_lost_with_the_sender() {
     check(|| async {
         let line = Line::new(&wire(usize::MAX));
         let (sender, library) = connect(&line);

@@ -60,10 +60,10 @@ async fn a_new_session_on_the_same_connection_hears_nothing_of_the_old_one() {
 }
 
 #[tokio::test]
-async fn a_client_cannot_bring_about_a_fence() {
+async fn a_client_cannot_bring_about_a_marker() {
     let server = TestServer::start().await;
     let mut peer = Peer::connect(server.address()).await;
-    // The number that a fence acknowledges is nothing special to a client.
+    // The number that a marker acknowledges is nothing special to a client.
     peer.write("429007199254740991[\"heartbeat\",null]").await;
     loop {
         let text = peer.text().await;

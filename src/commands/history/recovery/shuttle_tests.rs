@@ -76,7 +76,7 @@ struct Person {
 }
 
 impl Person {
-    /// A client that has just connected, and the library's task that writes the fence.
+    /// A client that has just connected, and the library's task that writes the marker.
     fn new(
         wire: &Wire,
         namespace: &Arc<Namespace>,

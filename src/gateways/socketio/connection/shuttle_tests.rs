@@ -38,7 +38,7 @@ fn app(wire: Wire) -> App {
     })
 }
 
-/// A client that has just connected, and the library's task that writes the fence.
+/// A client that has just connected, and the library's task that writes the marker.
 fn connect(app: &App, line: &Line) -> (Arc<Client>, JoinHandle<()>) {
     let namespace = app.registry.namespaces()[0].clone();
     let (id, (sender, library)) = (ClientId::make(), sender::shuttle_tests::connect(line));

@@ -1,13 +1,13 @@
 //! The switch from the library's channel to our queue, in order.
 //!
 //! The library's own packet (CONNECT) first sits in a channel of the library, and frames put into the
-//! connection's queue would overtake it. So a *fence* (an upgrade marker) is sent behind it: an
-//! acknowledgement of an event that no client ever sent, with a secret in it. Packets sent after the fence
-//! wait in the gate. When the library writes the fence to a connection, that connection is the client's: the
-//! fence is taken out, the waiting packets take its place, and later packets go directly to the connection's
+//! connection's queue would overtake it. So an *upgrade marker* is sent behind it: an
+//! acknowledgement of an event that no client ever sent, with a secret in it. Packets sent after the marker
+//! wait in the switch. When the library writes the marker to a connection, that connection is the client's: the
+//! marker is taken out, the waiting packets take its place, and later packets go directly to the connection's
 //! queue.
 //!
-//! The secret keeps a fence from being forged: a client that made the library write another client's fence
+//! The secret keeps a marker from being forged: a client that made the library write another client's marker
 //! would get that client's packets.
 
 use std::{
@@ -35,55 +35,55 @@ use crate::{
     },
 };
 
-/// The number of the event that a fence acknowledges; clients count from 0.
-pub const FENCE: i64 = 9_007_199_254_740_991;
+/// The number of the event that a marker acknowledges; clients count from 0.
+pub const UPGRADE_MARKER: i64 = 9_007_199_254_740_991;
 
 /// The length of a secret as text.
 const SECRET: usize = uuid::fmt::Simple::LENGTH;
 
-/// The fences that the library has not written yet.
+/// The markers that the library has not written yet.
 #[derive(Debug, Default)]
-pub(super) struct Fences {
-    gates: Mutex<HashMap<Uuid, Weak<Gate>>>,
+pub(super) struct UpgradeMarkers {
+    switches: Mutex<HashMap<Uuid, Weak<TransportSwitch>>>,
     count: AtomicUsize,
 }
 
-impl Fences {
+impl UpgradeMarkers {
     /// Whether there are any.
     pub(super) fn any(&self) -> bool {
         self.count.load(Ordering::Acquire) > 0
     }
 
-    /// Takes out the gate whose fence this text frame is.
-    pub(super) fn find(&self, text: &[u8]) -> Option<Arc<Gate>> {
+    /// Takes out the switch whose marker this text frame is.
+    pub(super) fn find(&self, text: &[u8]) -> Option<Arc<TransportSwitch>> {
         let secret = text.strip_prefix(b"43")?.strip_suffix(b"\"]")?;
         let secret = secret.get(secret.len().checked_sub(SECRET)?..)?;
         let secret = Uuid::try_parse_ascii(secret).ok()?;
         self.remove(secret)?.upgrade()
     }
 
-    fn insert(&self, secret: Uuid, gate: Weak<Gate>) {
-        let mut gates = self.gates.lock();
-        gates.insert(secret, gate);
-        self.count.store(gates.len(), Ordering::Release);
+    fn insert(&self, secret: Uuid, switch: Weak<TransportSwitch>) {
+        let mut switches = self.switches.lock();
+        switches.insert(secret, switch);
+        self.count.store(switches.len(), Ordering::Release);
     }
 
-    fn remove(&self, secret: Uuid) -> Option<Weak<Gate>> {
-        let mut gates = self.gates.lock();
-        let gate = gates.remove(&secret);
-        self.count.store(gates.len(), Ordering::Release);
-        gate
+    fn remove(&self, secret: Uuid) -> Option<Weak<TransportSwitch>> {
+        let mut switches = self.switches.lock();
+        let switch = switches.remove(&secret);
+        self.count.store(switches.len(), Ordering::Release);
+        switch
     }
 }
 
 /// The switch between a client's sender and its connection.
 #[derive(Debug)]
-pub struct Gate {
+pub struct TransportSwitch {
     wire: Wire,
     client: ClientId,
     account: Arc<Account>,
-    state: Mutex<State>,
-    /// Notified when the gate opens.
+    state: Mutex<SwitchState>,
+    /// Notified when the switch opens.
     opened: Notify,
 }
 
@@ -92,13 +92,13 @@ pub struct Gate {
 pub enum Way {
     /// Through the library.
     Library,
-    /// Packets wait for the fence.
+    /// Packets wait for the marker.
     Waiting(Waiting),
     /// To the connection's queue.
     Open(Arc<Connection>),
 }
 
-/// Packets that wait for a fence.
+/// Packets that wait for a marker.
 #[derive(Debug)]
 pub struct Waiting {
     secret: Uuid,
@@ -110,44 +110,48 @@ pub struct Waiting {
 
 /// Where packets go, and whether any may be sent.
 #[derive(Debug)]
-pub struct State {
+pub struct SwitchState {
     /// Where packets go.
     pub way: Way,
-    /// Nothing more may be sent: this session of the client has ended. Packets that wait for the fence were
+    /// Nothing more may be sent: this session of the client has ended. Packets that wait for the marker were
     /// sent before and still go out.
     pub closed: bool,
 }
 
-impl Gate {
-    /// The gate of this client, which begins with the library.
+impl TransportSwitch {
+    /// The switch of this client, which begins with the library.
     pub fn new(wire: Wire, client: ClientId, account: Arc<Account>) -> Arc<Self> {
-        let state = Mutex::new(State { way: Way::Library, closed: false });
+        let state = Mutex::new(SwitchState { way: Way::Library, closed: false });
         Arc::new(Self { wire, client, account, state, opened: Notify::new() })
     }
 
     /// Locks the state; the holder sends before everybody else.
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    pub fn lock(&self) -> MutexGuard<'_, SwitchState> {
         self.state.lock()
     }
 
-    /// Makes later packets wait for a fence, if `write` has sent it: an acknowledgement of [`FENCE`] with
+    /// Makes later packets wait for a marker, if `write` has sent it: an acknowledgement of [`UPGRADE_MARKER`] with
     /// this text as its argument.
-    pub fn fence(self: &Arc<Self>, state: &mut State, write: impl FnOnce(&str) -> bool) -> bool {
+    pub fn send_marker(
+        self: &Arc<Self>,
+        state: &mut SwitchState,
+        write: impl FnOnce(&str) -> bool,
+    ) -> bool {
         let secret = Uuid::new_v4();
-        // The library may write the fence before `write` returns.
-        self.wire.fences().insert(secret, Arc::downgrade(self));
+        // The library may write the marker before `write` returns.
+        self.wire.markers().insert(secret, Arc::downgrade(self));
         let sent = write(secret.simple().encode_lower(&mut Uuid::encode_buffer()));
         if sent {
             let since = Instant::now();
             let charge = self.account.charge_outgoing(0);
             state.way = Way::Waiting(Waiting { secret, frames: Vec::new(), charge, since });
         } else {
-            self.wire.fences().remove(secret);
+            self.wire.markers().remove(secret);
         }
         sent
     }
 
-    /// The library has written the fence to this connection.
+    /// The library has written the marker to this connection.
     pub(super) fn open(&self, connection: &Arc<Connection>) {
         let mut state = self.state.lock();
         if let Way::Waiting(waiting) = &mut state.way {
@@ -176,8 +180,8 @@ impl Gate {
         }
     }
 
-    /// Waits for the gate to open while `waits` holds for the waiting packets, for `SEND_TIMEOUT` at most.
-    /// Returns the connection if the gate is open.
+    /// Waits for the switch to open while `waits` holds for the waiting packets, for `SEND_TIMEOUT` at most.
+    /// Returns the connection if the switch is open.
     async fn wait_opened(&self, waits: impl Fn(&Waiting) -> bool) -> Option<Arc<Connection>> {
         loop {
             let opened = self.opened.notified();
@@ -217,7 +221,7 @@ impl Gate {
         }
     }
 
-    /// Stops reading from the client's connection, if the gate is open.
+    /// Stops reading from the client's connection, if the switch is open.
     pub fn pause(&self) -> Option<Pause> {
         Some(self.connection()?.pause())
     }
@@ -237,7 +241,7 @@ impl Gate {
         state.closed || matches!(&state.way, Way::Open(connection) if connection.is_over())
     }
 
-    /// Whether something waits for the fence.
+    /// Whether something waits for the marker.
     pub fn is_waiting(&self) -> bool {
         matches!(self.state.lock().way, Way::Waiting(_))
     }
@@ -258,16 +262,16 @@ impl Gate {
     }
 }
 
-impl Drop for Gate {
+impl Drop for TransportSwitch {
     fn drop(&mut self) {
         if let Way::Waiting(waiting) = &self.state.get_mut().way {
-            self.wire.fences().remove(waiting.secret);
+            self.wire.markers().remove(waiting.secret);
         }
     }
 }
 
 impl Waiting {
-    /// Adds a packet; `Gone` if too much waits, or the fence takes too long.
+    /// Adds a packet; `Gone` if too much waits, or the marker takes too long.
     pub fn push(&mut self, frames: Frames, wire: &Wire) -> Pushed {
         let limits = wire.limits();
         self.charge.add(frames.size());
