@@ -32,7 +32,7 @@ pub use self::{
     documents::{env_example, markdown_tables},
     fault::{ConfigError, ConfigErrors},
     password_hash::{MakeError, PasswordHash},
-    redis_url::SentinelUrl,
+    redis_url::{ClusterUrl, SentinelUrl},
     settings::Config,
     sources::Sources,
     token_keys::TokenKey,
@@ -279,6 +279,11 @@ fn check_together(config: &Config, reader: &mut Reader) {
     if reader.source("EMITTER_PREFIX").is_some() && !has_redis {
         reader
             .conflict(&["EMITTER_PREFIX"], "needs REDIS_URL, the Redis by which the emitters send");
+    }
+    let redis = config.redis_url.as_ref().map_or("", Secret::expose);
+    if reader.source("EMITTER_PREFIX").is_some() && ClusterUrl::parse(redis).is_some() {
+        let why = "needs a REDIS_URL that is no Redis Cluster: the emitters' stream has a slot of its own";
+        reader.conflict(&["EMITTER_PREFIX"], why);
     }
     if config.redis_replicas > 0 && !has_redis {
         reader.conflict(&["REDIS_REPLICAS"], "needs REDIS_URL, the Redis that has the replicas");

@@ -38,7 +38,7 @@ pub(super) const STORE_URL: Kind<StoreUrl> = Kind::new(
 pub(super) const REDIS_URL: Kind<Option<Secret>> = Kind {
     expects: "a URL such as redis://localhost:6379/0, or rediss:// for TLS; with Sentinels \
               redis+sentinel://host1:26379,host2:26379/mymaster; several instances as a list, \
-              separated by commas or in JSON",
+              separated by commas or in JSON; a Redis Cluster as redis+cluster://host1:6379,host2:6379",
     parse: |text| {
         let text = text.trim();
         if text.is_empty() {

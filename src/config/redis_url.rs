@@ -1,4 +1,4 @@
-//! The addresses of Redis: of each instance a server's, or that of Sentinels that know it.
+//! The addresses of Redis: of each instance a server's, or that of Sentinels that know it; or nodes of a Redis Cluster.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
@@ -33,10 +33,39 @@ pub(super) fn instances(text: &str) -> Vec<String> {
 }
 
 fn is_url(text: &str) -> bool {
-    const SCHEMES: [&str; 4] = ["redis", "rediss", "redis+sentinel", "rediss+sentinel"];
+    const SCHEMES: [&str; 3] = ["", "+sentinel", "+cluster"];
     text.trim()
         .split_once("://")
-        .is_some_and(|(scheme, _)| SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)))
+        .is_some_and(|(scheme, _)| SCHEMES.iter().any(|kind| scheme_of(scheme, kind).is_some()))
+}
+
+/// The scheme of the servers of a URL whose own is of this kind.
+fn scheme_of(scheme: &str, kind: &str) -> Option<&'static str> {
+    match scheme.to_ascii_lowercase().strip_suffix(kind)? {
+        "redis" => Some("redis"),
+        "rediss" => Some("rediss"),
+        _ => None,
+    }
+}
+
+/// The servers at these hosts, which commas separate.
+fn servers(scheme: &str, user: &str, hosts: &str, port: u16) -> Result<Vec<Url>, &'static str> {
+    const UNREADABLE: &str = "a host cannot be read";
+    let at = if user.is_empty() { "" } else { "@" };
+    let server = |host: &str| {
+        let url = Url::parse(&format!("{scheme}://{user}{at}{host}")).ok();
+        // What follows a host would be passed over.
+        let is_host = |url: &Url| {
+            url.host_str().is_some_and(|host| !host.is_empty())
+                && (url.path(), url.query(), url.fragment()) == ("", None, None)
+        };
+        let mut url = url.filter(is_host).ok_or(UNREADABLE)?;
+        if url.port().is_none() {
+            url.set_port(Some(port)).map_err(|()| UNREADABLE)?;
+        }
+        Ok(url)
+    };
+    hosts.split(',').map(str::trim).filter(|host| !host.is_empty()).map(server).collect()
 }
 
 /// Checks the instances in a text; the error says what is wrong with which, or nothing.
@@ -47,6 +76,10 @@ pub(super) fn check(text: &str) -> Result<(), Option<Cow<'static, str>>> {
     }
     if all.len() > MOST {
         let why = format!("there are {} instances, and {MOST} are allowed", all.len());
+        return Err(Some(why.into()));
+    }
+    if all.len() > 1 && all.iter().any(|url| ClusterUrl::parse(url).is_some()) {
+        let why = "a Redis Cluster is no instance of a list: name its nodes alone, in one URL";
         return Err(Some(why.into()));
     }
     let mut servers = Vec::new();
@@ -82,6 +115,10 @@ fn server_of(text: &str) -> Result<(BTreeSet<String>, String), Option<&'static s
         let sentinels = sentinels.iter().map(|url| place(url, SENTINEL_PORT)).collect();
         return Ok((sentinels, format!("{service}/{}", database(&redis))));
     }
+    if let Some(url) = ClusterUrl::parse(text) {
+        let nodes = url.map_err(Some)?.nodes;
+        return Ok((nodes.iter().map(|url| place(url, REDIS_PORT)).collect(), String::new()));
+    }
     let url = Url::parse(text).map_err(|_| None)?;
     let fits = matches!(url.scheme(), "redis" | "rediss")
         && url.host_str().is_some_and(|host| !host.is_empty());
@@ -95,6 +132,9 @@ fn server_of(text: &str) -> Result<(BTreeSet<String>, String), Option<&'static s
 pub(super) fn shown(text: &str) -> String {
     let shown = instances(text).into_iter().map(|text| {
         if let Some(Ok(url)) = SentinelUrl::parse(&text) {
+            return url.shown();
+        }
+        if let Some(Ok(url)) = ClusterUrl::parse(&text) {
             return url.shown();
         }
         Url::parse(&text).map_or_else(
@@ -123,11 +163,7 @@ impl SentinelUrl {
     /// Reads a URL whose scheme is that of Sentinels; `None` for any other.
     pub fn parse(text: &str) -> Option<Result<Self, &'static str>> {
         let (scheme, rest) = text.split_once("://")?;
-        let scheme = match scheme.to_ascii_lowercase().as_str() {
-            "redis+sentinel" => "redis",
-            "rediss+sentinel" => "rediss",
-            _ => return None,
-        };
+        let scheme = scheme_of(scheme, "+sentinel")?;
         Some(Self::parse_rest(scheme, rest))
     }
 
@@ -143,39 +179,65 @@ impl SentinelUrl {
         if !database.bytes().all(|digit| digit.is_ascii_digit()) {
             return Err("the database is no number");
         }
-        let at = |user: &str, host: &str| {
-            let at = if user.is_empty() { "" } else { "@" };
-            Url::parse(&format!("{scheme}://{user}{at}{host}"))
-                .ok()
-                .filter(|url| url.host_str().is_some_and(|host| !host.is_empty()))
-                .ok_or("a host cannot be read")
-        };
-        let mut sentinels = Vec::new();
-        for host in hosts.split(',').map(str::trim).filter(|host| !host.is_empty()) {
-            let mut url = at("", host)?;
-            if url.port().is_none() {
-                url.set_port(Some(SENTINEL_PORT)).map_err(|()| "a host cannot be read")?;
-            }
-            credentials(&mut url, query)?;
-            sentinels.push(url);
+        let mut sentinels = servers(scheme, "", hosts, SENTINEL_PORT)?;
+        for url in &mut sentinels {
+            credentials(url, query)?;
         }
         if sentinels.is_empty() {
             return Err("no Sentinel is named");
         }
-        let mut redis = at(user, "localhost")?;
+        let mut redis = servers(scheme, user, "localhost", REDIS_PORT)?.remove(0);
         redis.set_path(database);
         Ok(Self { sentinels, service: service.to_owned(), redis })
     }
 
     /// The URL without passwords.
     fn shown(&self) -> String {
-        let host = |url: &Url| {
-            let port = url.port().unwrap_or(SENTINEL_PORT);
-            format!("{}:{port}", url.host_str().unwrap_or_default())
-        };
-        let hosts = self.sentinels.iter().map(host).collect::<Vec<_>>().join(",");
+        let hosts = hosts_of(&self.sentinels, SENTINEL_PORT);
         format!("{}+sentinel://{hosts}/{}", self.redis.scheme(), self.service)
     }
+}
+
+/// Some nodes of a Redis Cluster, which know the others: `redis+cluster://user:password@host:6379,host:6379`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClusterUrl {
+    /// The nodes, each with the credentials, which are those of all nodes.
+    pub nodes: Vec<Url>,
+}
+
+impl ClusterUrl {
+    /// Reads a URL whose scheme is that of a Redis Cluster; `None` for any other.
+    pub fn parse(text: &str) -> Option<Result<Self, &'static str>> {
+        let (scheme, rest) = text.split_once("://")?;
+        let scheme = scheme_of(scheme, "+cluster")?;
+        Some(Self::parse_rest(scheme, rest))
+    }
+
+    fn parse_rest(scheme: &str, rest: &str) -> Result<Self, &'static str> {
+        let (user, hosts) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let (hosts, database) = hosts.split_once('/').unwrap_or((hosts, ""));
+        if !matches!(database, "" | "0" | "0/") {
+            return Err("a Redis Cluster has no database but 0");
+        }
+        let nodes = servers(scheme, user, hosts, REDIS_PORT)?;
+        if nodes.is_empty() {
+            Err("no node of the Redis Cluster is named")
+        } else {
+            Ok(Self { nodes })
+        }
+    }
+
+    /// The URL without passwords.
+    fn shown(&self) -> String {
+        format!("{}+cluster://{}", self.nodes[0].scheme(), hosts_of(&self.nodes, REDIS_PORT))
+    }
+}
+
+fn hosts_of(urls: &[Url], port: u16) -> String {
+    let host = |url: &Url| {
+        format!("{}:{}", url.host_str().unwrap_or_default(), url.port().unwrap_or(port))
+    };
+    urls.iter().map(host).collect::<Vec<_>>().join(",")
 }
 
 /// Sets the credentials for Sentinels, which are others than those for the server.
@@ -206,7 +268,7 @@ mod tests {
         );
         assert_eq!(
             (&*url.service, url.redis.as_str()),
-            ("mymaster", "redis://me:p%40ss@localhost/3")
+            ("mymaster", "redis://me:p%40ss@localhost:6379/3")
         );
         assert_eq!(
             url.shown(),
@@ -234,6 +296,31 @@ mod tests {
         }
         let text = "redis://me:hunter2@a:1/0,redis+sentinel://:hunter3@b/m";
         assert_eq!(shown(text), "redis://a:1,redis+sentinel://b:26379/m");
+    }
+
+    #[test]
+    fn a_redis_cluster_is_named_by_some_of_its_nodes() {
+        let text = "rediss+cluster://me:p%40ss@a.example,[::1]:7000, 10.0.0.7:7001/0";
+        let nodes = ClusterUrl::parse(text).unwrap().unwrap().nodes;
+        let nodes = nodes.iter().map(Url::as_str).collect::<Vec<_>>();
+        let expected = ["a.example:6379", "[::1]:7000", "10.0.0.7:7001"]
+            .map(|host| format!("rediss://me:p%40ss@{host}"));
+        assert_eq!(nodes, expected);
+        assert_eq!(shown(text), "rediss+cluster://a.example:6379,[::1]:7000,10.0.0.7:7001");
+        assert_eq!(instances(text), [text]);
+        assert_eq!(check(text), Ok(()));
+        for (text, why) in [
+            ("redis+cluster://a/1", "database"),
+            ("redis+cluster://,", "no node"),
+            ("redis+cluster://a:x", "host"),
+            ("redis+cluster://a?x=1", "host"),
+            ("redis+cluster://a,redis://b", "in one URL"),
+            ("redis://b,redis+cluster://a:1,b:2", "in one URL"),
+            ("redis+cluster://a,redis+cluster://b", "in one URL"),
+        ] {
+            let error = check(text).unwrap_err().unwrap();
+            assert!(error.contains(why), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -230,7 +230,8 @@ settings! {
         /// user and password are those of Redis. Those of the Sentinels are
         /// `?sentinel_username=…&sentinel_password=…` at the end. Several URLs, separated by commas or as a JSON
         /// list, are independent instances that share the rooms: the same list in the same order on all nodes,
-        /// changed only while none runs.
+        /// changed only while none runs. A Redis Cluster is `redis+cluster://user:password@host1:6379,host2:6379`,
+        /// some of its nodes.
         REDIS_URL | WS_REDIS_URL => redis_url: Option<Secret> = places::REDIS_URL, "";
         /// How many of Redis' replicas must have a message before it is acknowledged. With 0, a failover may
         /// lose the last acknowledged messages; all epochs change then.

@@ -444,6 +444,8 @@ fn emitters_need_redis() {
     }
     let given = env("EMITTER_PREFIX", "socket*").env("REDIS_URL", "redis://127.0.0.1");
     assert!(given.fault().contains("EMITTER_PREFIX"));
+    let given = env("EMITTER_PREFIX", "socket.io").env("REDIS_URL", "redis+cluster://127.0.0.1");
+    assert!(given.fault().contains("Redis Cluster"));
 }
 
 #[test]

@@ -278,9 +278,10 @@ async fn read_revocations(context: &Context) -> Result<(), StartError> {
 async fn open_redis(config: &Config) -> Result<Vec<Primary>, StartError> {
     let mut all = Vec::new();
     for url in config.redis_instances() {
-        let primary = Primary::open(url.expose()).map_err(|_| StartError::Redis)?;
-        primary.check().await.map_err(StartError::Sentinels)?;
-        all.push(primary);
+        let primaries = Primary::open(url.expose()).map_err(|_| StartError::Redis)?;
+        // Of several, all are named by the same nodes.
+        primaries[0].check().await.map_err(StartError::Sentinels)?;
+        all.extend(primaries);
     }
     Ok(all)
 }

@@ -30,7 +30,8 @@ pub use self::{
     idempotency::{Before, Digest, Done, Once},
     pending::Pending,
     redis::{
-        Found, Primary, RedisSettings, Replaced, connection_name, room_channel, room_of_channel,
+        Found, Primary, RedisSettings, Replaced, connection_name, is_in_slot, room_channel,
+        room_of_channel, slot_key,
     },
     types::{
         Append, Clock, Committed, Entry, Extent, Health, Location, MAX_RECEIPTS, MAX_REVOCATIONS,

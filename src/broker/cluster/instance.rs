@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     Inner,
     counters::Counters,
+    keys::Keys,
     lease::RENEWAL,
     message::NodeMessage,
     outbox::Outbox,
@@ -34,6 +35,8 @@ const MARK: Duration = Duration::from_secs(1);
 pub(super) struct Instance {
     /// Its place in the list, from 0.
     pub place: usize,
+    /// The names of what it has.
+    pub keys: Keys,
     pub primary: Primary,
     pub link: watch::Sender<Option<Session>>,
     /// Why there is no session.
@@ -50,15 +53,17 @@ impl Instance {
     pub(super) fn new(
         place: usize,
         primary: Primary,
+        keys: Keys,
         subscriptions: Arc<Subscriptions>,
         counters: &Arc<Counters>,
     ) -> Self {
         let (link, linked) = watch::channel(None);
-        let (outbox, publishing) = Outbox::new(counters.clone(), linked);
+        let (outbox, publishing) = Outbox::new(keys.publish(), counters.clone(), linked);
         tokio::spawn(publishing);
         Self {
             place,
             primary,
+            keys,
             link,
             failing: Mutex::new("not connected yet".to_owned()),
             subscriptions,
@@ -81,13 +86,13 @@ impl Instance {
     /// The channels that this node listens on besides those of rooms.
     pub(super) fn channels(&self, inner: &Inner) -> Vec<String> {
         if self.place == 0 {
-            return vec![inner.keys.to_all(), inner.keys.to_node(&inner.node)];
+            return vec![self.keys.to_all(), self.keys.to_node(&inner.node)];
         }
         vec![self.own_channel(inner)]
     }
 
     fn own_channel(&self, inner: &Inner) -> String {
-        inner.keys.to_self(&inner.node, self.place + 1)
+        self.keys.to_self(&inner.node, self.place + 1)
     }
 
     /// Publishes a beat, as long as the session lasts: that it comes back proves that rooms' messages would arrive, too.
@@ -105,7 +110,7 @@ impl Instance {
         let Ok(session) = self.session() else { return false };
         let number = self.marked.fetch_add(1, Relaxed) + 1;
         let mark = inner.encode(&NodeMessage::Mark { number }, None);
-        let mut publish = redis::cmd("PUBLISH");
+        let mut publish = redis::cmd(self.keys.publish());
         publish.arg(self.own_channel(inner)).arg(&mark[..]);
         let heard = async {
             session.query::<()>(&publish).await?;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::store::{RoomKey, room_channel, room_of_channel};
+use crate::store::{RoomKey, is_in_slot, room_channel, room_of_channel, slot_key};
 
 /// The names below one prefix.
 #[derive(Debug, Clone)]
@@ -13,6 +13,24 @@ pub(super) struct Keys(Arc<str>);
 impl Keys {
     pub(super) fn new(prefix: &str) -> Self {
         Self(prefix.into())
+    }
+
+    /// Whether they are all in one slot of a Redis Cluster.
+    pub(super) fn are_in_slot(&self) -> bool {
+        is_in_slot(&self.0)
+    }
+
+    /// The command that publishes on one of the channels.
+    pub(super) fn publish(&self) -> &'static str {
+        if self.are_in_slot() { "SPUBLISH" } else { "PUBLISH" }
+    }
+
+    /// The call of a script with these keys. Behind them is the key that never exists, without which a script might begin
+    /// while some of the keys that it touches are on their way to another node.
+    pub(super) fn call(&self, script: &redis::Script, keys: &[String]) -> redis::Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(script.get_hash()).arg(keys.len() + 1).arg(keys).arg(slot_key(&self.0));
+        call
     }
 
     /// The prefix of every user's hash: its clients by node, its status, when it was last active.

@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{
     Inner,
     message::NodeMessage,
-    session::{Away, Session, call, scripts},
+    session::{Away, Session, scripts},
 };
 
 /// How long a lease lasts without being renewed.
@@ -39,7 +39,7 @@ pub(super) async fn hold(inner: Arc<Inner>, session: Session) {
 
 /// Renews the lease, and cleans up after nodes whose lease has expired.
 pub(super) async fn renew(inner: &Inner, session: &Session) -> Result<(), Away> {
-    let mut command = call(&scripts::RENEW, &[inner.keys.nodes()]);
+    let mut command = inner.keys.call(&scripts::RENEW, &[inner.keys.nodes()]);
     command.arg(&*inner.node).arg(u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX));
     let (lapsed, live, dead): (bool, Vec<String>, Vec<String>) = session.query(&command).await?;
     if lapsed {
@@ -65,7 +65,7 @@ pub(super) async fn reap(
 ) -> Result<bool, Away> {
     let keys = &inner.keys;
     let keys = [keys.nodes(), keys.users_of(node), keys.departures(), keys.online()];
-    let mut command = call(&scripts::REAP, &keys);
+    let mut command = inner.keys.call(&scripts::REAP, &keys);
     command
         .arg(node)
         .arg(inner.keys.users())

@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use redis::{
-    Msg,
-    aio::{PubSubSink, PubSubStream},
-};
+use redis::Msg;
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -17,6 +14,7 @@ use super::{
     Event, Handler, Inner,
     instance::Instance,
     lease,
+    listening::{Heard, Sink},
     message::{NodeMessage, VERSION, decode},
     session::{Away, Session, TIMEOUT},
 };
@@ -49,11 +47,11 @@ async fn keep(inner: Arc<Inner>, instance: Arc<Instance>, handler: Handler) {
         let why = tokio::select! {
             () = inner.closed.cancelled() => return,
             opened = open(&inner, &instance, number) => match opened {
-                Ok((session, replaced, sink, stream)) => {
+                Ok((session, replaced, sink, heard)) => {
                     delay = RETRY.0;
                     tracing::info!(instance = instance.place + 1, session = number, "Redis is connected");
                     tokio::select! {
-                        why = serve(&inner, &instance, &handler, &session, sink, stream) => why,
+                        why = serve(&inner, &instance, &handler, &session, sink, heard) => why,
                         () = replaced.wait() => end(&instance, &session, Replaced::REASON),
                         () = expelled(&inner) => end(&instance, &session, "other nodes have another list of instances"),
                     }
@@ -90,16 +88,16 @@ async fn open(
     inner: &Inner,
     instance: &Instance,
     number: u64,
-) -> Result<(Session, Replaced, PubSubSink, PubSubStream), Away> {
+) -> Result<(Session, Replaced, Sink, Heard), Away> {
     let name = connection_name(&inner.node);
-    let (session, listening, replaced) = Session::open(&instance.primary, number, &name).await?;
+    let own = instance.channels(inner);
+    let (session, (mut sink, heard), replaced) =
+        Session::open(&instance.primary, number, &name, &own).await?;
     if let Some(store) = &inner.store {
         // A node with another list of instances would miss what the others send.
         store.admitted().await;
     }
-    let (mut sink, stream) = listening.split();
-    let own = instance.channels(inner);
-    let subscribed = timeout(TIMEOUT, sink.subscribe(&own[..])).await;
+    let subscribed = timeout(TIMEOUT, sink.subscribe(&own)).await;
     if !matches!(subscribed, Ok(Ok(()))) {
         return Err(Away("the channels cannot be subscribed to".to_owned()));
     }
@@ -108,7 +106,7 @@ async fn open(
         inner.users.rewrite();
     }
     inner.counters.sessions.inc();
-    Ok((session, replaced, sink, stream))
+    Ok((session, replaced, sink, heard))
 }
 
 /// Serves a session until it is lost or the cluster is closed; returns why it was lost.
@@ -117,11 +115,15 @@ async fn serve(
     instance: &Arc<Instance>,
     handler: &Handler,
     session: &Session,
-    sink: PubSubSink,
-    mut stream: PubSubStream,
+    sink: Sink,
+    mut heard: Heard,
 ) -> String {
     let mut tasks = JoinSet::new();
-    tasks.spawn(instance.subscriptions.clone().follow(session.clone(), inner.keys.clone(), sink));
+    tasks.spawn(instance.subscriptions.clone().follow(
+        session.clone(),
+        instance.keys.clone(),
+        sink,
+    ));
     if instance.place == 0 {
         tasks.spawn(lease::hold(inner.clone(), session.clone()));
         // These finish what they have begun in Redis, and see themselves that the session is over.
@@ -137,7 +139,7 @@ async fn serve(
             () = inner.closed.cancelled() => break "closed",
             // None of them ends by itself.
             _ended = tasks.join_next() => break "a task ended",
-            heard = timeout(SILENCE, stream.next()) => match heard {
+            first = timeout(SILENCE, heard.next()) => match first {
                 Ok(Some(first)) => first,
                 Ok(None) => break "the connection was closed",
                 Err(_) => break "nothing was heard for too long",
@@ -145,7 +147,7 @@ async fn serve(
         };
         receive(inner, instance, handler, session, &first);
         for _ in 1..BURST {
-            let Some(Some(next)) = stream.next().now_or_never() else { break };
+            let Some(Some(next)) = heard.next().now_or_never() else { break };
             receive(inner, instance, handler, session, &next);
         }
     };
@@ -182,7 +184,7 @@ fn receive(
 }
 
 fn committed(inner: &Inner, instance: &Instance, session: &Session, message: &Msg) {
-    let room = inner.keys.room_of(message.get_channel_name());
+    let room = instance.keys.room_of(message.get_channel_name());
     let (Some(room), Some(store)) = (room, &inner.store) else { return };
     match store.committed(room, message.get_payload_bytes()) {
         Ok(message) => instance.subscriptions.arrived(session, &message),

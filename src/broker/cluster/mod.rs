@@ -25,6 +25,7 @@ mod instance;
 mod keys;
 mod lease;
 mod link;
+mod listening;
 mod message;
 mod moves;
 mod outbox;
@@ -134,6 +135,7 @@ pub struct Cluster(Arc<Inner>);
 struct Inner {
     /// The instances of Redis, in the order of their list.
     instances: Vec<Arc<Instance>>,
+    /// The names of what spans rooms.
     keys: Keys,
     node: Arc<str>,
     grace: Duration,
@@ -177,15 +179,17 @@ impl Cluster {
         fanout: &Fanout,
     ) -> Self {
         let Settings { primaries, prefix, node, grace, remember } = settings;
-        let (keys, node) = (Keys::new(&prefix), Arc::<str>::from(node));
+        let node = Arc::<str>::from(node);
         let counters = Arc::<Counters>::default();
         let wire = fanout.wire().clone();
-        let instance = |(place, primary)| {
+        let instance = |(place, primary): (usize, Primary)| {
             let (log, fanout) = (log.cloned(), fanout.clone());
             let subscriptions = Subscriptions::new(log, registry.clone(), fanout, counters.clone());
-            Arc::new(Instance::new(place, primary, subscriptions, &counters))
+            let keys = Keys::new(&primary.prefix(&prefix));
+            Arc::new(Instance::new(place, primary, keys, subscriptions, &counters))
         };
-        let instances = primaries.into_iter().enumerate().map(instance).collect();
+        let instances = primaries.into_iter().enumerate().map(instance).collect::<Vec<_>>();
+        let keys = instances[0].keys.clone();
         let users =
             Users::new(registry.clone(), node.clone(), keys.clone(), (grace, remember)).into();
         Self(Arc::new(Inner {
@@ -308,8 +312,8 @@ impl Cluster {
         let place = (room.namespace.clone(), room.room.clone());
         let word = NodeMessage::Unlogged { place, except, number };
         let message = self.0.encode(&word, Some(packet));
-        let mut command = redis::cmd("PUBLISH");
-        command.arg(self.0.keys.to_room(room)).arg(&message[..]);
+        let mut command = redis::cmd(instance.keys.publish());
+        command.arg(instance.keys.to_room(room)).arg(&message[..]);
         session.query::<()>(&command).await?;
         instance.subscriptions.delivered_unlogged(room, number).await;
         Ok(())
@@ -324,7 +328,8 @@ impl Cluster {
     pub fn tell_room(&self, room: &RoomKey, packet: &Packet, except: &Except) {
         let place = (room.namespace.clone(), room.room.clone());
         let word = NodeMessage::Room { place, except: except.clone() };
-        self.of(room).outbox.push(self.0.keys.to_room(room), self.0.encode(&word, Some(packet)));
+        let (instance, message) = (self.of(room), self.0.encode(&word, Some(packet)));
+        instance.outbox.push(instance.keys.to_room(room), message);
     }
 
     /// Asks all other nodes that are alive.
@@ -389,7 +394,7 @@ impl Cluster {
         let message = self.0.encode(&word, packet);
         let mut pipeline = redis::pipe();
         for node in &nodes {
-            pipeline.cmd("PUBLISH").arg(self.0.keys.to_node(node)).arg(&message[..]);
+            pipeline.cmd(self.0.keys.publish()).arg(self.0.keys.to_node(node)).arg(&message[..]);
         }
         let heard: Vec<u64> = session.pipeline(&pipeline).await?;
         // Nodes without a listener are not waited for.

@@ -38,15 +38,16 @@ enum Post {
 }
 
 impl Outbox {
-    /// An outbox, and the task that empties it and ends with it.
+    /// An outbox, and the task that empties it by this command and ends with it.
     pub(super) fn new(
+        command: &'static str,
         counters: Arc<Counters>,
         link: watch::Receiver<Option<Session>>,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, posts) = mpsc::channel(MAX_WAITING.0);
         let bytes = Arc::<AtomicUsize>::default();
         let outbox = Self { queue, bytes: bytes.clone(), counters: counters.clone() };
-        (outbox, publish(posts, bytes, counters, link))
+        (outbox, publish(command, posts, bytes, counters, link))
     }
 
     /// Publishes a message soon.
@@ -69,6 +70,7 @@ impl Outbox {
 }
 
 async fn publish(
+    command: &'static str,
     mut posts: mpsc::Receiver<Post>,
     bytes: Arc<AtomicUsize>,
     counters: Arc<Counters>,
@@ -84,7 +86,7 @@ async fn publish(
                 Post::Signal { channel, message } => {
                     count += 1;
                     size += message.len();
-                    pipeline.cmd("PUBLISH").arg(channel).arg(&message[..]).ignore();
+                    pipeline.cmd(command).arg(channel).arg(&message[..]).ignore();
                 }
                 Post::Flushed(waiter) => waiters.push(waiter),
             }

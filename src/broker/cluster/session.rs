@@ -7,11 +7,12 @@ use std::{fmt, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind,
-    aio::{MultiplexedConnection, PubSub},
+    aio::MultiplexedConnection,
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::listening::{Heard, Sink, listen};
 use crate::{
     protocol::refusal::{Code, Refusal},
     store::{Found, Primary, Replaced},
@@ -58,13 +59,6 @@ pub(super) mod scripts {
     }
 }
 
-/// Calls a script by its hash.
-pub(super) fn call(script: &redis::Script, keys: &[String]) -> Cmd {
-    let mut cmd = redis::cmd("EVALSHA");
-    cmd.arg(script.get_hash()).arg(keys.len()).arg(keys);
-    cmd
-}
-
 /// A session; clones are handles to the same one.
 #[derive(Clone)]
 pub(super) struct Session {
@@ -82,15 +76,16 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// Connects: a session, its listening connection, and news of its server's replacement.
+    /// Connects: a session, the connection that listens to these channels, and news of its server's replacement.
     pub(super) async fn open(
         primary: &Primary,
         number: u64,
         name: &str,
-    ) -> Result<(Self, PubSub, Replaced), Away> {
+        own: &[String],
+    ) -> Result<(Self, (Sink, Heard), Replaced), Away> {
         let opened = async {
             let Found { client, replaced } = primary.find().await?;
-            let listening = client.get_async_pubsub().await?;
+            let listening = listen(&client, primary.is_in_cluster(), own).await?;
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(TIMEOUT))
                 .set_response_timeout(Some(TIMEOUT));
@@ -131,10 +126,12 @@ impl Session {
     fn outcome<T>(&self, result: Result<T, RedisError>) -> Result<T, Away> {
         result.map_err(|error| {
             // The next session loads the scripts again, and may find the new primary if this one has been
-            // demoted.
+            // demoted or serves the slot no more.
             let is_stale = matches!(
                 error.kind(),
-                ErrorKind::Server(ServerErrorKind::NoScript | ServerErrorKind::ReadOnly)
+                ErrorKind::Server(
+                    ServerErrorKind::NoScript | ServerErrorKind::ReadOnly | ServerErrorKind::Moved
+                )
             );
             if error.is_unrecoverable_error() || error.is_timeout() || is_stale {
                 self.lost.cancel();

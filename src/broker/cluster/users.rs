@@ -21,7 +21,7 @@ use super::{
     Event, Handler,
     keys::Keys,
     message::Place,
-    session::{Away, Session, call, scripts},
+    session::{Away, Session, scripts},
 };
 use crate::{
     hub::{Client, Registry, Status},
@@ -275,7 +275,7 @@ impl Users {
             self.keys.online(),
             self.keys.departures(),
         ];
-        let mut command = call(&scripts::WRITE_USER, &keys);
+        let mut command = self.keys.call(&scripts::WRITE_USER, &keys);
         command
             .arg(&*self.node)
             .arg(user.as_str())
@@ -293,7 +293,7 @@ impl Users {
     pub(super) async fn depart(self: Arc<Self>, session: Session, handler: Handler) {
         let _session_ends = session.lost.clone().drop_guard();
         let keys = [self.keys.departures(), self.keys.online()];
-        let mut command = call(&scripts::DEPART, &keys);
+        let mut command = self.keys.call(&scripts::DEPART, &keys);
         command.arg(self.keys.users()).arg(DEPARTURES).arg(self.remember.as_secs());
         loop {
             let Ok(answer) = session.query::<Vec<String>>(&command).await else { return };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::{
-    AsyncConnectionConfig, ErrorKind, RedisResult,
+    AsyncConnectionConfig, ErrorKind, RedisError, RedisResult, ServerErrorKind,
     aio::{ConnectionLike, MultiplexedConnection},
     cmd,
 };
@@ -12,6 +12,7 @@ use redis::{
 use super::{
     layout::{Admitted, Layout},
     leaving,
+    names::slot_key,
     primary::{Found, Primary, Replaced},
     scripts,
 };
@@ -46,6 +47,8 @@ struct Newest {
     run: String,
     /// The newest log number seen, in that run or before it.
     number: u64,
+    /// Where the keys were on their way to when this node last asked for one.
+    going_to: Option<String>,
 }
 
 impl Seen {
@@ -64,9 +67,28 @@ impl Seen {
         (newest.run.clone(), newest.number)
     }
 
+    /// Notes where a Redis Cluster moves the keys to, if that is why something failed.
+    pub(super) fn note_move(&self, error: &RedisError) {
+        if error.kind() == ErrorKind::Server(ServerErrorKind::Ask)
+            && let Some((address, _)) = error.redirect_node()
+        {
+            self.newest.lock().going_to = Some(address.to_owned());
+        }
+    }
+
+    /// Whether the keys were going elsewhere than to this address. Then the move was broken off, perhaps by a failover,
+    /// and a part of them may have been left behind.
+    fn is_astray(&self, address: &str) -> bool {
+        // A node that does not know the host of another one names the port alone.
+        let newest = self.newest.lock();
+        newest.going_to.as_ref().is_some_and(|going_to| !address.ends_with(going_to))
+    }
+
     /// Notes that this node has checked in to this run.
     pub(super) fn checked_in(&self, run: &str) {
-        run.clone_into(&mut self.newest.lock().run);
+        let mut newest = self.newest.lock();
+        run.clone_into(&mut newest.run);
+        newest.going_to = None;
     }
 }
 
@@ -82,16 +104,19 @@ pub(super) async fn connect(
         .set_connection_timeout(Some(CONNECT))
         .set_response_timeout(None);
     let Found { client, replaced } = primary.find().await?;
+    let is_astray = seen.is_astray(&client.get_connection_info().addr().to_string());
     let mut writes = client.get_multiplexed_async_connection_with_config(&config).await?;
     let mut reads = client.get_multiplexed_async_connection_with_config(&config).await?;
     let mut named = cmd("CLIENT");
     named.arg("SETNAME").arg(name);
     writes.req_packed_command(&named).await?;
     reads.req_packed_command(&named).await?;
+    let run = examine(&mut writes, primary.is_in_cluster()).await?;
+    // Refused while the slot is another node's, or on its way to one.
+    cmd("EXISTS").arg(slot_key(prefix)).exec_async(&mut writes).await?;
     load_scripts(&mut writes).await?;
-    let run = examine(&mut writes).await?;
     let admitted = layout.admit(&mut writes, prefix, place).await?;
-    check_in(&mut writes, name, prefix, &run, seen).await?;
+    check_in(&mut writes, name, prefix, &run, (seen, is_astray)).await?;
     Ok(Connections { writes, reads, run, admitted, replaced })
 }
 
@@ -105,7 +130,10 @@ pub(super) async fn load_scripts(connection: &mut MultiplexedConnection) -> Redi
 }
 
 /// Refuses an unsuitable server; returns the run of Redis.
-async fn examine(connection: &mut MultiplexedConnection) -> RedisResult<String> {
+async fn examine(
+    connection: &mut MultiplexedConnection,
+    is_in_cluster: bool,
+) -> RedisResult<String> {
     let mut info = cmd("INFO");
     info.arg("server").arg("memory").arg("replication");
     let info: String = info.query_async(connection).await?;
@@ -118,8 +146,8 @@ async fn examine(connection: &mut MultiplexedConnection) -> RedisResult<String> 
         let detail = format!("it is version {version}, and 7 or newer is needed");
         return Err((ErrorKind::Client, "this Redis is too old", detail).into());
     }
-    if field("redis_mode") == "cluster" {
-        let detail = "list independent instances in REDIS_URL instead".to_owned();
+    if !is_in_cluster && field("redis_mode") == "cluster" {
+        let detail = "name it redis+cluster://… in REDIS_URL".to_owned();
         return Err((ErrorKind::Client, "this is a Redis Cluster", detail).into());
     }
     // Sentinels may still name the server of before.
@@ -143,17 +171,18 @@ async fn examine(connection: &mut MultiplexedConnection) -> RedisResult<String> 
 /// A restarted Redis may have lost what it had acknowledged; it would then give offsets that clients know
 /// to other messages, unnoticed. So every node reports how far it has seen the log. All epochs change if
 /// that is further than the log reached when Redis came back. They also change if the first node to check
-/// in knows nothing of the time before, because then nobody can tell; unless the last node left in order.
+/// in knows nothing of the time before, because then nobody can tell; unless the last node left in order. And they change
+/// if a part of the keys may be missing.
 async fn check_in(
     connection: &mut MultiplexedConnection,
     name: &str,
     prefix: &str,
     run: &str,
-    seen: &Seen,
+    (seen, is_astray): (&Seen, bool),
 ) -> RedisResult<()> {
     let (known_run, number) = seen.newest();
     let mut check_in = scripts::CHECK_IN.call(prefix);
-    check_in.arg(run).arg(known_run).arg(number).arg(name);
+    check_in.arg(run).arg(known_run).arg(number).arg(name).arg(i32::from(is_astray));
     if check_in.query_async::<i32>(connection).await? == 1 {
         leaving::settle(connection, prefix, run).await?;
     }

@@ -23,10 +23,10 @@ use super::{
     connections::{self, Connections, Seen, load_scripts},
     layout::Layout,
     leaving,
-    names::connection_name,
+    names::{connection_name, slot_key},
     primary::{Primary, Replaced},
     replicas::{self, FEW_REPLICAS},
-    replies::{LATE, done_again, flatten, is_error, is_no_script},
+    replies::{LATE, done_again, elsewhere, flatten, is_elsewhere, is_error, is_no_script},
 };
 use crate::store::types::{Clock, Health, StoreError};
 
@@ -179,10 +179,12 @@ impl Link {
 
     async fn keep_on(&self, tick: Duration) {
         let mut pause = FIRST_PAUSE;
+        // Since when the slot of the keys is on its way: callers wait for a while.
+        let mut moving = None;
         loop {
             match flatten(timeout(self.deadline, self.connect()).await) {
                 Ok(connections) => {
-                    pause = FIRST_PAUSE;
+                    (pause, moving) = (FIRST_PAUSE, None);
                     let connections = Arc::new(connections);
                     if connections.admitted.is_untidy {
                         self.untidy.send_replace(Some(connections.admitted.generation.clone()));
@@ -195,6 +197,14 @@ impl Link {
                 Err(error) => {
                     let reason = error.to_string();
                     self.fails(&reason);
+                    self.seen.note_move(&error);
+                    let is_moving =
+                        matches!(error.kind(), ErrorKind::Server(kind) if is_elsewhere(kind));
+                    moving = is_moving.then(|| moving.unwrap_or_else(Instant::now));
+                    if moving.is_some_and(|since| since.elapsed() < self.deadline) {
+                        sleep(FIRST_PAUSE).await;
+                        continue;
+                    }
                     self.change(State::Down(reason));
                     sleep(pause).await;
                     pause = LONGEST_PAUSE.min(pause * 2);
@@ -237,7 +247,8 @@ impl Link {
     async fn ping(&self, connections: &Connections) -> RedisResult<()> {
         let (mut writes, mut reads) = (connections.writes.clone(), connections.reads.clone());
         let failing = self.failing.lock().is_some();
-        let mut ping = cmd("PING");
+        let mut ping = cmd("EXISTS");
+        ping.arg(slot_key(&self.prefix));
         if failing {
             ping = cmd("SET");
             ping.arg(format!("{}:ping", self.prefix)).arg("").arg("PX").arg(1_000);
@@ -253,7 +264,11 @@ impl Link {
         let counting = reads.req_packed_command(&count);
         let looking = looks.req_packed_command(&layout);
         let (written, counted, looked) = tokio::join!(pinged, counting, looking);
-        let is_in_force = match looked? {
+        let (looked, counted, written) = (looked?, counted?, written?);
+        if let Some(error) = [&looked, &counted, &written.0].into_iter().find_map(elsewhere) {
+            return Err(error);
+        }
+        let is_in_force = match looked {
             Value::BulkString(found) => self.layout.holds(&connections.admitted, &found),
             Value::Nil => self.layout.holds(&connections.admitted, b""),
             _ => true,
@@ -261,10 +276,10 @@ impl Link {
         if !is_in_force {
             return Err((ErrorKind::Io, MOVED).into());
         }
-        if let Value::Int(count) = counted? {
+        if let Value::Int(count) = counted {
             self.note_rooms(count.cast_unsigned());
         }
-        match written? {
+        match written {
             (Value::ServerError(error), _) => self.fails(&RedisError::from(error).to_string()),
             (_, false) => self.fails(FEW_REPLICAS),
             _ if failing => self.calms(),
@@ -314,40 +329,52 @@ impl Link {
                 if let Some(Value::ServerError(error)) = values.iter().find(read_only) {
                     self.lose(connections, &error.clone().into());
                 }
+                if let Some(error) = values.iter().find_map(elsewhere) {
+                    self.lose(connections, &error);
+                }
             }
             Err(error) => self.lose(connections, error),
         }
         written
     }
 
-    /// Sends a read to Redis, on the connection for reads.
+    /// Sends a read to Redis, on the connection for reads; again if the keys are elsewhere by now.
     pub(super) async fn read(&self, call: &Cmd) -> Result<Value, StoreError> {
         let deadline = Instant::now() + self.deadline;
         let late = |_| StoreError::Unavailable("too many reads wait for Redis".into());
         let Ok(_permit) = timeout_at(deadline, self.reads.acquire()).await.map_err(late)? else {
             return Err(StoreError::Unavailable("the store is closed".into()));
         };
-        let connections = self.connections(deadline).await?;
-        let mut reads = connections.reads.clone();
-        let asked = async {
-            let value = reads.req_packed_command(call).await?;
-            if !is_no_script(&value) {
-                return Ok(value);
-            }
-            load_scripts(&mut reads).await?;
-            reads.req_packed_command(call).await
-        };
-        match timeout_at(deadline, asked).await {
-            Ok(Ok(Value::ServerError(error))) => {
-                Err(StoreError::Unavailable(RedisError::from(error).to_string()))
-            }
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                self.lose(&connections, &error);
-                Err(StoreError::Unavailable(error.to_string()))
-            }
-            // The answer may only be large. The next ping tells whether the connection still works.
-            Err(_) => Err(StoreError::Unavailable(LATE.into())),
+        loop {
+            let connections = self.connections(deadline).await?;
+            let mut reads = connections.reads.clone();
+            let asked = async {
+                let value = reads.req_packed_command(call).await?;
+                if !is_no_script(&value) {
+                    return Ok(value);
+                }
+                load_scripts(&mut reads).await?;
+                reads.req_packed_command(call).await
+            };
+            let answer = timeout_at(deadline, asked).await;
+            return match answer {
+                Ok(Ok(value)) => match (elsewhere(&value), value) {
+                    (Some(error), _) => {
+                        self.lose(&connections, &error);
+                        continue;
+                    }
+                    (None, Value::ServerError(error)) => {
+                        Err(StoreError::Unavailable(RedisError::from(error).to_string()))
+                    }
+                    (None, value) => Ok(value),
+                },
+                Ok(Err(error)) => {
+                    self.lose(&connections, &error);
+                    Err(StoreError::Unavailable(error.to_string()))
+                }
+                // The answer may only be large. The next ping tells whether the connection still works.
+                Err(_) => Err(StoreError::Unavailable(LATE.into())),
+            };
         }
     }
 
@@ -361,6 +388,7 @@ impl Link {
             current
         });
         if lost {
+            self.seen.note_move(error);
             self.fails(&error.to_string());
             self.lost.notify_one();
         }

@@ -1,4 +1,4 @@
-//! The store that several nodes share in Redis: in one instance, or in several ([`shards`]).
+//! The store that several nodes share in Redis: in one instance, or in several ([`shards`]), or in a Redis Cluster.
 //!
 //! ```text
 //!  append ─► intake ─► writer task: one pipeline at a time ─► Redis: number, store, publish ─► answer
@@ -15,9 +15,10 @@
 //!   emptied, or that lost what it had acknowledged, has other epochs. If all nodes are stopped, the last one
 //!   leaves word that there is nothing to lose (`leaving.rs`).
 //!
-//! It needs Redis (or Valkey) of version 7 or newer, which must not evict. A Redis Cluster does not
-//! work, because the scripts name their keys themselves.
+//! It needs Redis (or Valkey) of version 7 or newer, which must not evict. In a Redis Cluster the scripts, which name
+//! their keys themselves, touch one slot each ([`cluster`]).
 
+mod cluster;
 mod connections;
 mod idempotency;
 mod intake;
@@ -56,7 +57,7 @@ use self::{
     writer::{Counters, Writer},
 };
 pub use self::{
-    names::{connection_name, room_channel, room_of_channel},
+    names::{connection_name, is_in_slot, room_channel, room_of_channel, slot_key},
     primary::{Found, Primary, Replaced},
 };
 use super::{
@@ -145,6 +146,7 @@ impl Redis {
     ) -> Self {
         let RedisSettings { mut primaries, replicas, prefix, node } = redis;
         let primary = primaries.swap_remove(place);
+        let prefix = primary.prefix(&prefix);
         let clock = settings.clock.clone();
         let placed = (layout.clone(), place);
         let link = Link::new((primary, replicas), placed, prefix, &node, tuning.deadline, clock);

@@ -34,6 +34,17 @@ pub(super) fn room_of_part(part: &str) -> Option<RoomKey> {
     Some(RoomKey { namespace: namespace.into(), room: RoomName::parse(name).ok()? })
 }
 
+/// The key that every script declares, and that never exists. In a Redis Cluster it has the slot of all keys that
+/// scripts touch: a node that does not serve that slot, or moves it to another one, refuses the script before it begins.
+pub fn slot_key(prefix: &str) -> String {
+    format!("{prefix}:slot")
+}
+
+/// Whether the keys with this prefix are in one slot of a Redis Cluster; no other prefix has braces.
+pub fn is_in_slot(prefix: &str) -> bool {
+    prefix.contains('{')
+}
+
 /// The name of all of a node's connections. Redis takes no blanks and no control characters in a name.
 pub fn connection_name(node: &str) -> String {
     format!("{NODE}{node}").replace(|c: char| !c.is_ascii_graphic(), "_")

@@ -1,4 +1,5 @@
-//! The Redis that takes writes: at one address, or at the one that Sentinels name at the moment.
+//! The Redis that takes writes: at one address, or at the one that Sentinels name at the moment, or the nodes of a Redis
+//! Cluster.
 //!
 //! All Sentinels are asked at once, before each connection and every second. The answer of the highest
 //! configuration epoch counts, so that a Sentinel that was cut off misleads nobody who has known better.
@@ -18,10 +19,11 @@ use tokio::{
 };
 use url::Url;
 
-use crate::config::SentinelUrl;
+use super::cluster::{Nodes, Slot};
+use crate::config::{ClusterUrl, SentinelUrl};
 
-/// How long a Sentinel may take for its answer.
-const ANSWER: Duration = Duration::from_millis(700);
+/// How long a Sentinel, or a node of a Redis Cluster, may take for its answer.
+pub(super) const ANSWER: Duration = Duration::from_millis(700);
 
 /// How often the Sentinels are asked whether the server is still the one.
 const WATCH: Duration = Duration::from_secs(1);
@@ -36,23 +38,28 @@ enum Place {
     Watched(Arc<Watched>),
 }
 
-/// A server that Sentinels watch.
+/// A server that others name.
 struct Watched {
-    sentinels: Vec<Client>,
-    service: String,
+    by: Watchers,
     /// The server's URL, but for its host and port.
     url: Url,
     /// The newest answer that counted.
     newest: watch::Sender<Option<Answer>>,
 }
 
-/// What a Sentinel says: an address, and how new that is.
+/// Who names it.
+enum Watchers {
+    Sentinels { all: Vec<Client>, service: String },
+    Nodes { all: Arc<Nodes>, slot: Slot },
+}
+
+/// What they say: an address, and how new that is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Answer {
+pub(super) struct Answer {
     /// The configuration epoch: every failover has a higher one.
-    epoch: u64,
-    host: String,
-    port: u16,
+    pub epoch: u64,
+    pub host: String,
+    pub port: u16,
 }
 
 /// The server that takes writes, and news of its replacement.
@@ -63,41 +70,78 @@ pub struct Found {
     pub replaced: Replaced,
 }
 
-/// Tells when the Sentinels name another server than the one that was found.
+/// Tells when another server is named than the one that was found.
 #[derive(Clone)]
 pub struct Replaced(Option<(Answer, watch::Receiver<Option<Answer>>)>);
 
 impl Primary {
-    /// The server of this URL.
+    /// The server of this URL; of a Redis Cluster, that of each place.
     ///
     /// Must be called inside the runtime.
     ///
     /// # Errors
     /// When it cannot be used.
-    pub fn open(url: &str) -> RedisResult<Self> {
-        match SentinelUrl::parse(url) {
-            None => Ok(Client::open(url)?.into()),
-            Some(Ok(url)) => {
-                let watched = Arc::new(Watched::new(url)?);
-                tokio::spawn(watch(Arc::downgrade(&watched)));
-                Ok(Self(Place::Watched(watched)))
-            }
-            Some(Err(why)) => Err((ErrorKind::InvalidClientConfig, why).into()),
+    pub fn open(url: &str) -> RedisResult<Vec<Self>> {
+        let unfit = |why| RedisError::from((ErrorKind::InvalidClientConfig, why));
+        if let Some(url) = ClusterUrl::parse(url) {
+            let all = Arc::new(Nodes::new(url.map_err(unfit)?)?);
+            let place = |slot| {
+                let by = Watchers::Nodes { all: all.clone(), slot };
+                Self::watched(by, all.url().clone())
+            };
+            return Ok(Slot::all().map(place).collect());
+        }
+        let Some(url) = SentinelUrl::parse(url) else { return Ok(vec![Client::open(url)?.into()]) };
+        let SentinelUrl { sentinels, service, redis } = url.map_err(unfit)?;
+        // What is wrong with it shows at once.
+        Client::open(redis.as_str())?;
+        let open = |url: &Url| Client::open(url.as_str());
+        let all = sentinels.iter().map(open).collect::<RedisResult<_>>()?;
+        Ok(vec![Self::watched(Watchers::Sentinels { all, service }, redis)])
+    }
+
+    fn watched(by: Watchers, url: Url) -> Self {
+        let watched = Arc::new(Watched { by, url, newest: watch::Sender::new(None) });
+        tokio::spawn(watch(Arc::downgrade(&watched)));
+        Self(Place::Watched(watched))
+    }
+
+    /// What the keys and channels there begin with.
+    pub fn prefix(&self, prefix: &str) -> String {
+        match self.slot() {
+            Some(Slot { tag, .. }) => format!("{prefix}:{{{tag}}}"),
+            None => prefix.to_owned(),
         }
     }
 
-    /// Whether some Sentinel names the server.
+    /// The slot of a Redis Cluster, if it serves one.
+    fn slot(&self) -> Option<Slot> {
+        match &self.0 {
+            Place::Watched(watched) => match watched.by {
+                Watchers::Nodes { slot, .. } => Some(slot),
+                Watchers::Sentinels { .. } => None,
+            },
+            Place::At(_) => None,
+        }
+    }
+
+    /// Whether it is a place in a Redis Cluster.
+    pub fn is_in_cluster(&self) -> bool {
+        self.slot().is_some()
+    }
+
+    /// Whether some Sentinel, or node of a Redis Cluster, names the server.
     ///
     /// # Errors
-    /// What has to be changed, if those that answer do not know the server or refuse the credentials. Sentinels
-    /// that are away may come back, which is no error.
+    /// What has to be changed, if those that answer do not know the server or refuse the credentials. Those that are
+    /// away may come back, which is no error.
     pub async fn check(&self) -> Result<(), String> {
         let Place::Watched(watched) = &self.0 else { return Ok(()) };
         let answers = watched.ask_all().await;
         if answers.iter().any(Result::is_ok) {
             return Ok(());
         }
-        match answers.iter().find_map(|answer| watched.unfit(answer.as_ref().err()?)) {
+        match answers.iter().find_map(|answer| watched.by.unfit(answer.as_ref().err()?)) {
             Some(why) => Err(why),
             None => Ok(()),
         }
@@ -114,15 +158,19 @@ impl Primary {
                 let database = client.get_connection_info().redis_settings().db();
                 format!("{}/{database}", address(client))
             }
-            Place::Watched(watched) => {
-                let mut all = watched.sentinels.iter().map(address).collect::<Vec<_>>();
-                all.sort_unstable();
-                format!("{} {}{}", all.join(","), watched.service, watched.url.path())
-            }
+            Place::Watched(watched) => match &watched.by {
+                Watchers::Sentinels { all, service } => {
+                    let mut all = all.iter().map(address).collect::<Vec<_>>();
+                    all.sort_unstable();
+                    format!("{} {service}{}", all.join(","), watched.url.path())
+                }
+                // Any nodes of the cluster lead there.
+                Watchers::Nodes { slot, .. } => slot.tag.to_owned(),
+            },
         }
     }
 
-    /// Whether Sentinels may name another server later.
+    /// Whether another server may be named later.
     pub(super) fn is_watched(&self) -> bool {
         matches!(self.0, Place::Watched(_))
     }
@@ -131,7 +179,7 @@ impl Primary {
     /// written to.
     ///
     /// # Errors
-    /// When no Sentinel names one.
+    /// When none is named.
     pub async fn find(&self) -> RedisResult<Found> {
         match &self.0 {
             Place::At(client) => Ok(Found { client: (**client).clone(), replaced: Replaced(None) }),
@@ -177,23 +225,9 @@ impl Answer {
 }
 
 impl Watched {
-    fn new(url: SentinelUrl) -> RedisResult<Self> {
-        let SentinelUrl { sentinels, service, redis } = url;
-        // What is wrong with it shows at once.
-        Client::open(redis.as_str())?;
-        let open = |url: &Url| Client::open(url.as_str());
-        let sentinels = sentinels.iter().map(open).collect::<RedisResult<_>>()?;
-        Ok(Self { sentinels, service, url: redis, newest: watch::Sender::new(None) })
-    }
-
     async fn find(&self) -> RedisResult<Found> {
         let found = self.newest().await?;
-        let unfit = || RedisError::from((ErrorKind::Io, "a Sentinel names a host that is none"));
-        let mut url = self.url.clone();
-        let host = &found.host;
-        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        url.set_host(Some(&host)).map_err(|_| unfit())?;
-        url.set_port(Some(found.port)).map_err(|()| unfit())?;
+        let url = with_host(&self.url, &found.host, found.port)?;
         let client = Client::open(url.as_str())?;
         Ok(Found { client, replaced: Replaced(Some((found, self.newest.subscribe()))) })
     }
@@ -201,7 +235,8 @@ impl Watched {
     /// Asks all Sentinels, and keeps the answer that counts.
     async fn newest(&self) -> RedisResult<Answer> {
         let answers = self.ask_all().await;
-        let mut chosen = Err((ErrorKind::InvalidClientConfig, "no Sentinel is named").into());
+        let mut chosen =
+            Err((ErrorKind::InvalidClientConfig, "nobody is named who knows the server").into());
         self.newest.send_if_modified(|newest| {
             chosen = choose(answers, newest.as_ref());
             let is_news = chosen.as_ref().is_ok_and(|chosen| newest.as_ref() != Some(chosen));
@@ -214,32 +249,61 @@ impl Watched {
     }
 
     async fn ask_all(&self) -> Vec<RedisResult<Answer>> {
-        let asked = self.sentinels.iter().map(async |sentinel| {
-            let late = || RedisError::from((ErrorKind::Io, "a Sentinel did not answer in time"));
-            timeout(ANSWER, self.ask(sentinel)).await.map_err(|_| late())?
-        });
-        join_all(asked).await
+        match &self.by {
+            Watchers::Nodes { all, slot } => all.owner(*slot).await,
+            Watchers::Sentinels { all, service } => {
+                let asked = all.iter().map(async |sentinel| {
+                    let late =
+                        || RedisError::from((ErrorKind::Io, "a Sentinel did not answer in time"));
+                    timeout(ANSWER, ask(sentinel, service)).await.map_err(|_| late())?
+                });
+                join_all(asked).await
+            }
+        }
     }
+}
 
-    async fn ask(&self, sentinel: &Client) -> RedisResult<Answer> {
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
-        let mut connection = sentinel.get_multiplexed_async_connection_with_config(&config).await?;
-        let mut ask = pipe();
-        // The epoch first: were there a failover in between, the address would be newer than it seems. The fields
-        // have an address, too, but the old one for as long as the failover is not over.
-        ask.cmd("SENTINEL").arg("MASTER").arg(&self.service);
-        ask.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
-        let (fields, (host, port)): (HashMap<String, String>, (String, u16)) =
-            ask.query_async(&mut connection).await?;
-        let epoch = fields.get("config-epoch").and_then(|epoch| epoch.parse().ok());
-        Ok(Answer { epoch: epoch.unwrap_or(0), host, port })
-    }
+/// Asks a Sentinel.
+async fn ask(sentinel: &Client, service: &str) -> RedisResult<Answer> {
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
+    let mut connection = sentinel.get_multiplexed_async_connection_with_config(&config).await?;
+    let mut ask = pipe();
+    // The epoch first: were there a failover in between, the address would be newer than it seems. The fields
+    // have an address, too, but the old one for as long as the failover is not over.
+    ask.cmd("SENTINEL").arg("MASTER").arg(service);
+    ask.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(service);
+    let (fields, (host, port)): (HashMap<String, String>, (String, u16)) =
+        ask.query_async(&mut connection).await?;
+    let epoch = fields.get("config-epoch").and_then(|epoch| epoch.parse().ok());
+    Ok(Answer { epoch: epoch.unwrap_or(0), host, port })
+}
 
+/// The URL with this host and port.
+pub(super) fn with_host(url: &Url, host: &str, port: u16) -> RedisResult<Url> {
+    let unfit = || RedisError::from((ErrorKind::Io, "the host that was named is none"));
+    let mut url = url.clone();
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    url.set_host(Some(&host)).map_err(|_| unfit())?;
+    url.set_port(Some(port)).map_err(|()| unfit())?;
+    Ok(url)
+}
+
+impl Watchers {
     /// What has to be changed, if an error does not go away by itself.
     fn unfit(&self, error: &RedisError) -> Option<String> {
         let text = error.to_string();
         let is_refused = error.kind() == ErrorKind::AuthenticationFailed
             || ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|code| text.contains(code));
+        let service = match self {
+            Self::Sentinels { service, .. } => service,
+            Self::Nodes { .. } if is_refused => {
+                return Some("the nodes of the Redis Cluster refuse the credentials".to_owned());
+            }
+            Self::Nodes { .. } => {
+                let is_alone = text.contains("cluster support disabled");
+                return is_alone.then(|| "this is no Redis Cluster: name it redis://…".to_owned());
+            }
+        };
         if is_refused {
             return Some(
                 "the Sentinels refuse the credentials: give theirs as \
@@ -248,9 +312,8 @@ impl Watched {
             );
         }
         let unknown = "no Sentinel watches a primary named";
-        text.contains("No such master").then(|| {
-            format!("{unknown} {:?}: name it as their `sentinel monitor` does", self.service)
-        })
+        text.contains("No such master")
+            .then(|| format!("{unknown} {service:?}: name it as their `sentinel monitor` does"))
     }
 }
 
@@ -272,17 +335,18 @@ fn choose(answers: Vec<RedisResult<Answer>>, known: Option<&Answer>) -> RedisRes
         (Some(newest), _) => Ok(newest),
         // While none answers, the server may still be there.
         (None, Some(known)) => Ok(known.clone()),
-        (None, None) => Err(error
-            .unwrap_or_else(|| (ErrorKind::InvalidClientConfig, "no Sentinel is named").into())),
+        (None, None) => Err(error.unwrap_or_else(|| {
+            (ErrorKind::InvalidClientConfig, "nobody is named who knows the server").into()
+        })),
     }
 }
 
-/// Asks the Sentinels every second, as long as somebody wants to know.
+/// Asks every second, as long as somebody wants to know.
 async fn watch(watched: Weak<Watched>) {
     loop {
         sleep(WATCH).await;
         let Some(watched) = watched.upgrade() else { return };
-        // Those who look for the server report that no Sentinel answers.
+        // Those who look for the server report that nobody answers.
         let _unanswered = watched.newest().await;
     }
 }

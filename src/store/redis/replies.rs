@@ -1,7 +1,7 @@
 //! What Redis answers, and what is done about answers that are none.
 
 use redis::{
-    ErrorKind, Pipeline, RedisResult, ServerErrorKind, Value,
+    ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use tokio::time::error::Elapsed;
@@ -29,6 +29,22 @@ pub(super) async fn done_again(
         values.extend(writes.req_packed_commands(&rest, 0, rest.len()).await?);
     }
     Ok(values)
+}
+
+/// Whether this node of a Redis Cluster did nothing, because the keys are another one's, or on their way to one.
+pub(super) fn is_elsewhere(kind: ServerErrorKind) -> bool {
+    use ServerErrorKind::{Ask, ClusterDown, Moved, TryAgain};
+    matches!(kind, Moved | Ask | TryAgain | ClusterDown)
+}
+
+/// The error that says so, if this answer is one.
+pub(super) fn elsewhere(value: &Value) -> Option<RedisError> {
+    match value {
+        Value::ServerError(error) if error.kind().is_some_and(is_elsewhere) => {
+            Some(error.clone().into())
+        }
+        _ => None,
+    }
 }
 
 /// Whether Redis did nothing because it does not know the script.

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Script as Hashed, cmd};
 
+use super::names::slot_key;
+
 /// A script and its hash.
 pub(super) struct Script {
     code: &'static str,
@@ -63,8 +65,7 @@ impl Script {
     /// A call of the script; its arguments follow, the prefix first.
     pub(super) fn call(&self, prefix: &str) -> Cmd {
         let mut call = cmd("EVALSHA");
-        // No keys are declared: only a Redis Cluster needs that.
-        call.arg(self.hash.as_str()).arg(0).arg(prefix);
+        call.arg(self.hash.as_str()).arg(1).arg(slot_key(prefix)).arg(prefix);
         call
     }
 

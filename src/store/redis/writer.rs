@@ -6,13 +6,15 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use redis::{ErrorKind, RedisError, Value};
+use redis::{Arg, ErrorKind, Pipeline, RedisError, Value};
 use tokio::time::Instant;
 
 use super::{
+    connections::Connections,
     intake::{Command, Intake, Kind},
-    link::{Link, MOVED},
+    link::{Link, MOVED, Written},
     replicas::FEW_REPLICAS,
+    replies::elsewhere,
     values,
 };
 use crate::store::{
@@ -73,6 +75,19 @@ impl Writer {
         let Some(deadline) = batch.first().map(|first| first.arrived + self.link.deadline()) else {
             return;
         };
+        let mut rest = batch;
+        while !rest.is_empty() {
+            rest = self.attempt(rest, begun, deadline).await;
+        }
+    }
+
+    /// Sends these, and answers; returns those that Redis passed over because their keys are elsewhere by now.
+    async fn attempt(
+        &self,
+        batch: Vec<Command>,
+        begun: Instant,
+        deadline: Instant,
+    ) -> Vec<Command> {
         let connections = match self.link.connections(deadline).await {
             Ok(connections) => connections,
             Err(error) => {
@@ -80,36 +95,46 @@ impl Writer {
                 for command in batch {
                     let _ = command.reply.send(Err(error.clone()));
                 }
-                return;
+                return Vec::new();
             }
         };
         let mut pipeline = redis::Pipeline::with_capacity(batch.len());
-        let mut waiting = Vec::with_capacity(batch.len());
-        for Command { mut call, kind, reply, .. } in batch {
+        let mut waiting = batch;
+        for Command { call, kind, .. } in &mut waiting {
+            let mut call = std::mem::take(call);
             if let Kind::Append = kind {
                 // The run is known only now.
                 call.arg(&connections.run).arg(&connections.admitted.generation);
             }
             pipeline.add_command(call);
-            waiting.push((kind, reply));
         }
-        let written = match self.link.write(&connections, &pipeline, deadline).await {
+        let mut written = match self.link.write(&connections, &pipeline, deadline).await {
             Ok(written) => written,
             Err(error) => {
                 self.counters.failures.fetch_add(1, Relaxed);
                 let reason = format!("{error}; it is unknown whether it was stored");
-                for (_, reply) in waiting {
-                    let _ = reply.send(Err(StoreError::Unavailable(reason.clone())));
-                }
-                return;
+                refuse(waiting, &reason);
+                return Vec::new();
             }
         };
+        let again = passed_over(&pipeline, &mut written.values, &mut waiting);
+        self.answer(waiting, written, &connections, begun);
+        again
+    }
+
+    fn answer(
+        &self,
+        waiting: Vec<Command>,
+        written: Written,
+        connections: &Arc<Connections>,
+        begun: Instant,
+    ) {
         let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.counters.commits.fetch_add(1, Relaxed);
         self.counters.last_micros.store(micros, Relaxed);
         self.counters.total_micros.fetch_add(micros, Relaxed);
         let mut refused = None;
-        for ((kind, reply), value) in waiting.into_iter().zip(written.values) {
+        for (Command { kind, reply, .. }, value) in waiting.into_iter().zip(written.values) {
             let mut outcome = self.outcome(kind, value, &connections.run);
             if outcome.is_ok() && !written.is_safe {
                 outcome = Err(StoreError::Unavailable(FEW_REPLICAS.into()));
@@ -124,7 +149,7 @@ impl Writer {
             self.counters.failures.fetch_add(1, Relaxed);
             self.link.fails(&reason);
             if reason == MOVED {
-                self.link.lose(&connections, &(ErrorKind::Io, MOVED).into());
+                self.link.lose(connections, &(ErrorKind::Io, MOVED).into());
             }
         }
     }
@@ -180,8 +205,85 @@ impl Drop for End<'_> {
     }
 }
 
+/// Takes out the commands of a batch that were passed over because their keys are elsewhere, to be sent again. If a later
+/// one was done, repeating the earlier ones would break their order.
+fn passed_over(
+    pipeline: &Pipeline,
+    values: &mut Vec<Value>,
+    waiting: &mut Vec<Command>,
+) -> Vec<Command> {
+    let is_passed = |value: &Value| elsewhere(value).is_some();
+    let done = values.iter().rposition(|value| !is_passed(value)).map_or(0, |last| last + 1);
+    if values[..done].iter().any(is_passed) {
+        return Vec::new();
+    }
+    values.truncate(done);
+    let mut again = waiting.split_off(done);
+    for (command, sent) in again.iter_mut().zip(pipeline.cmd_iter().skip(done)) {
+        // Without the run and the generation, which may be others next time.
+        let own = if let Kind::Append = command.kind { 2 } else { 0 };
+        let count = sent.args_iter().count() - own;
+        for argument in sent.args_iter().take(count) {
+            if let Arg::Simple(bytes) = argument {
+                command.call.arg(bytes);
+            }
+        }
+    }
+    again
+}
+
 fn refuse(commands: Vec<Command>, reason: &str) {
     for command in commands {
         let _ = command.reply.send(Err(StoreError::Unavailable(reason.into())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{Cmd, cmd};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn sent(words: &[&str]) -> Cmd {
+        let mut sent = cmd("EVALSHA");
+        sent.arg(words);
+        sent
+    }
+
+    fn answer(text: &str) -> Value {
+        let error = redis::parse_redis_value(format!("-{text}\r\n").as_bytes());
+        if text.is_empty() { Value::Int(1) } else { error.unwrap() }
+    }
+
+    /// What is sent again of three writes that are answered in this way, and how many are answered to their callers.
+    fn again(answers: [&str; 3]) -> (Vec<Vec<u8>>, usize) {
+        let command = |kind| {
+            let (reply, _) = oneshot::channel();
+            let (call, sender, arrived) = (Cmd::new(), None, Instant::now());
+            Command { call, kind, sender, bytes: 0, arrived, reply }
+        };
+        let mut waiting = [Kind::Append, Kind::Count, Kind::Append].map(command).into();
+        let mut pipeline = Pipeline::new();
+        for words in [&["a", "run", "generation"][..], &["b"], &["c", "run", "generation"]] {
+            pipeline.add_command(sent(words));
+        }
+        let mut values = answers.map(answer).into();
+        let again = passed_over(&pipeline, &mut values, &mut waiting);
+        assert_eq!(values.len(), waiting.len());
+        let again = again.into_iter().map(|command| command.call.get_packed_command());
+        (again.collect(), waiting.len())
+    }
+
+    #[test]
+    fn writes_to_a_slot_that_moves_are_sent_again_in_their_order() {
+        let (moved, ask) = ("MOVED 1 a:1", "ASK 1 a:1");
+        assert_eq!(again(["", "", ""]), (vec![], 3));
+        let [a, b, c] = ["a", "b", "c"].map(|word| sent(&[word]).get_packed_command());
+        assert_eq!(again(["", ask, moved]), (vec![b.clone(), c.clone()], 1));
+        assert_eq!(again([ask, ask, ask]), (vec![a, b, c], 0));
+        // Another refusal is none that passes, and what is done behind a write is not overtaken.
+        assert_eq!(again(["", "", "OOM"]), (vec![], 3));
+        assert_eq!(again(["", ask, ""]), (vec![], 3));
     }
 }

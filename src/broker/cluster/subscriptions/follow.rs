@@ -3,13 +3,13 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
-use redis::aio::PubSubSink;
 use tokio::time::{sleep, timeout};
 
 use super::{SubscribedRoom, Subscriptions};
 use crate::{
     broker::cluster::{
         keys::Keys,
+        listening::Sink,
         session::{Away, Session, TIMEOUT},
         tail::Turn,
     },
@@ -30,12 +30,7 @@ const RETRY: Duration = Duration::from_millis(200);
 
 impl Subscriptions {
     /// Subscribes to rooms as they come and go, for one session; returns when the session is lost.
-    pub(crate) async fn follow(
-        self: Arc<Self>,
-        session: Session,
-        keys: Keys,
-        mut sink: PubSubSink,
-    ) {
+    pub(crate) async fn follow(self: Arc<Self>, session: Session, keys: Keys, mut sink: Sink) {
         let mut changes = self.changes.lock().await;
         // Earlier changes are part of the full list below.
         while changes.try_recv().is_ok() {}
@@ -63,7 +58,7 @@ impl Subscriptions {
         self: &Arc<Self>,
         session: &Session,
         keys: &Keys,
-        sink: &mut PubSubSink,
+        sink: &mut Sink,
         subscribed: &mut HashSet<RoomKey>,
         rooms: Vec<RoomKey>,
     ) -> Result<(), Away> {
@@ -92,7 +87,7 @@ impl Subscriptions {
         for subscribed in come.chunks(BATCH) {
             let channels =
                 subscribed.iter().map(|room| keys.to_room(&room.key)).collect::<Vec<_>>();
-            let done = timeout(TIMEOUT, sink.subscribe(channels)).await;
+            let done = timeout(TIMEOUT, sink.subscribe(&channels)).await;
             done.map_err(|_| Away::unconnected())?.map_err(failed)?;
             let begun = subscribed.iter().cloned().map(|subscribed| {
                 let (all, session) = (self.clone(), session.clone());

@@ -8,7 +8,7 @@ if kind == 'user' and (call('SISMEMBER', prefix .. ':online', name) == 1) ~= hol
   return 0
 end
 if kind == 'room' and not holds then
-  if call('PUBSUB', 'NUMSUB', prefix .. ':room:' .. name)[2] > 0 then
+  if listeners(prefix .. ':room:' .. name) > 0 then
     return 0
   end
   -- Where the last member on another node has left meanwhile, that node tells it when it is time: five seconds later,

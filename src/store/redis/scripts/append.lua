@@ -96,7 +96,7 @@ end
 if ARGV[10] ~= '' then
   add_webhook(ARGV[10], number, false, entry, head, current)
 end
-call('PUBLISH', prefix .. ':room:' .. room,
+publish(prefix .. ':room:' .. room,
   struct.pack('>c2I8I8I4c16I4', 'm\1', number, head, 16, current, #ARGV[11])
     .. ARGV[11] .. struct.pack('>I4', #ARGV[6]) .. ARGV[6] .. entry)
 return { head, current, number, count, evicted }

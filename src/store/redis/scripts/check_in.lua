@@ -1,7 +1,7 @@
 -- What a node does first on each connection, so that it comes to light if Redis has lost something: a
 -- restarted Redis may know less than it had acknowledged.
 -- ARGV: prefix, this run of Redis, the run that the node last checked in to ('' for none), the newest
--- number it has seen, the name of the node's connections
+-- number it has seen, the name of the node's connections, '1' if a part of the keys may have been left elsewhere
 -- Answers 1 if the node must make sure that Redis has this on its disk, and settle it (settle.lua); else 0.
 local run, known_run, seen, node = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local nodes = prefix .. ':log:nodes'
@@ -26,7 +26,7 @@ end
 -- Somebody has seen more than there was when this run began: that was lost. Or the one who comes first
 -- knows nothing of the time before, so nobody can tell, unless the last node left in order and this is all
 -- that there was.
-local lost = known_run ~= '' and known_run ~= run and seen > base
+local lost = ARGV[6] == '1' or known_run ~= '' and known_run ~= run and seen > base
 local unknown = known_run == '' and first and found[2] and clean ~= found[1]
 if lost or unknown then
   call('HSET', log, 'base', begin_era(math.max(seen, number)))

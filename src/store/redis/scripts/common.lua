@@ -46,6 +46,16 @@
 local call = redis.call
 local prefix = ARGV[1]
 local log = prefix .. ':log'
+-- In a Redis Cluster the prefix has braces, and channels are in the slot of the keys.
+local sharded = string.find(prefix, '{', 1, true) and 'S' or ''
+
+local function publish(channel, message)
+  call(sharded .. 'PUBLISH', channel, message)
+end
+
+local function listeners(channel)
+  return call('PUBSUB', sharded == '' and 'NUMSUB' or 'SHARDNUMSUB', channel)[2]
+end
 
 -- A number as text; Lua's own way has 14 digits.
 local function whole(number)

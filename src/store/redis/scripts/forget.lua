@@ -36,7 +36,7 @@ local function evict(order, now)
     end
     local candidate, recorded = first[1], tonumber(first[2])
     local used = last_used(candidate)
-    if call('PUBSUB', 'NUMSUB', prefix .. ':room:' .. candidate)[2] > 0 then
+    if listeners(prefix .. ':room:' .. candidate) > 0 then
       used = math.max(now, recorded + 1)
     end
     if used <= recorded then

@@ -11,7 +11,8 @@ if what == 'untold-room' then
   if call('GET', told_era) ~= seed then
     -- Redis was empty, or this is new to it. All rooms are looked at once; for longer than a pass takes.
     local channels = prefix .. ':room:'
-    for _, channel in ipairs(call('PUBSUB', 'CHANNELS', (string.gsub(channels, '[%*%?%[%]%^\\]', '\\%0')) .. '*')) do
+    local all = sharded == '' and 'CHANNELS' or 'SHARDCHANNELS'
+    for _, channel in ipairs(call('PUBSUB', all, (string.gsub(channels, '[%*%?%[%]%^\\]', '\\%0')) .. '*')) do
       call('SADD', set, string.sub(channel, #channels + 1))
     end
     call('PEXPIRE', set, 3600000)
@@ -25,7 +26,7 @@ for _, name in ipairs(found[2]) do
   if what == 'user' then
     is_so = call('SISMEMBER', prefix .. ':online', name) == 1
   elseif what == 'room' then
-    is_so = call('PUBSUB', 'NUMSUB', prefix .. ':room:' .. name)[2] > 0
+    is_so = listeners(prefix .. ':room:' .. name) > 0
   else
     is_so = call('SISMEMBER', what == 'untold-user' and users or rooms, name) == 1
   end
