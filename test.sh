@@ -166,15 +166,38 @@ rust() {
   run cargo test --locked --doc
 }
 
+# Starts a Redis Cluster of three masters below a directory, and says where they are.
+redis_cluster() {
+  local port nodes=() at
+  while ((${#nodes[@]} < 3)); do
+    port=$((20000 + RANDOM % 10000))
+    at=$1/$port
+    mkdir -p "$at"
+    # The port of its bus is 10,000 more; one of the two may be in use.
+    redis-server --port "$port" --bind 127.0.0.1 --cluster-enabled yes --save '' --appendonly no --dir "$at" \
+      --daemonize yes --pidfile "$at.pid" --logfile "$at.log" >/dev/null
+    for _ in {1..50}; do
+      redis-cli -p "$port" cluster info 2>/dev/null | grep -q cluster_known_nodes:1 && nodes+=("127.0.0.1:$port") && break
+      sleep 0.1
+    done
+  done
+  redis-cli --cluster create "${nodes[@]}" --cluster-yes >/dev/null
+  until [[ $(redis-cli -p "$port" cluster info) = *cluster_state:ok* ]]; do sleep 0.1; done
+  (
+    IFS=,
+    echo "${nodes[*]}"
+  )
+}
+
 # The stories of one server, on one node over Redis and on two (except limits, which each node counts for itself), and the
 # stories of several nodes.
 cluster() {
   build_server
   node_packages tests/clients
-  local directory port chapters=(rooms messages users history recovery) story
+  local directory port nodes chapters=(rooms messages users history recovery) story
   directory=$(mktemp -d)
   # shellcheck disable=SC2064 # The directory of this moment.
-  trap "kill \$(cat '$directory/redis.pid') 2>/dev/null; rm -rf '$directory'" EXIT
+  trap "kill \$(cat '$directory'/*.pid) 2>/dev/null; rm -rf '$directory'" EXIT
   until redis-cli -s "$directory/redis.sock" ping >/dev/null 2>&1; do
     port=$((20000 + RANDOM % 10000))
     redis-server --port "$port" --bind 127.0.0.1 --unixsocket "$directory/redis.sock" --save '' --appendonly no \
@@ -192,6 +215,12 @@ cluster() {
   heading "cluster: ${chapters[*]}, on 2 nodes over two instances of Redis"
   ROOMCAST_TEST_REDIS=redis://127.0.0.1:$port/1,redis://127.0.0.1:$port/2 \
     run cargo test --locked --test server -- "${chapters[@]/%/::}" --skip cluster:: --skip http::
+  heading "cluster: ${chapters[*]}, on 2 nodes over a Redis Cluster"
+  nodes=$(redis_cluster "$directory")
+  # Each of the 16 places has its share of the most rooms, and its own of a sender's, which these two count.
+  ROOMCAST_TEST_REDIS=redis+cluster://$nodes \
+    run cargo test --locked --test server -- "${chapters[@]/%/::}" --skip cluster:: --skip http:: \
+    --skip no_more_rooms_are_stored_than_max_rooms --skip a_client_that_sends_to_ever_new_names
   heading 'cluster: socket.io-client 4, 3, 2 and 1, and rxjs, on 2 nodes over Redis'
   local stories=()
   for story in tests/clients/*.test.mjs; do

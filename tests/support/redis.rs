@@ -13,27 +13,37 @@ use tempfile::TempDir;
 pub struct RedisServer {
     directory: TempDir,
     port: u16,
-    persistent: bool,
+    arguments: Vec<String>,
     child: Option<Child>,
 }
 
 impl RedisServer {
     /// One that forgets everything when it ends.
     pub fn start() -> Self {
-        Self::begin(false)
+        Self::begin("--appendonly no", &[])
     }
 
     /// One that keeps everything in a file, to the last command.
     pub fn persistent() -> Self {
-        Self::begin(true)
+        Self::begin("--appendonly yes", &[])
     }
 
-    fn begin(persistent: bool) -> Self {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+    /// A node of a Redis Cluster, which knows no other yet; keeps nothing.
+    pub fn in_cluster() -> Self {
+        let bus = free_port().to_string();
+        // One whose replica takes over does not stop the others meanwhile.
+        let arguments = "--appendonly no --cluster-enabled yes --cluster-node-timeout 2000 \
+             --cluster-replica-validity-factor 0 --cluster-require-full-coverage no \
+             --repl-diskless-sync-delay 0";
+        Self::begin(arguments, &["--cluster-port", &bus])
+    }
+
+    fn begin(arguments: &str, more: &[&str]) -> Self {
+        let port = free_port();
+        let arguments = arguments.split_whitespace().chain(more.iter().copied());
+        let arguments = arguments.map(str::to_owned).collect();
         let directory = TempDir::new().unwrap();
-        let mut server = Self { directory, port, persistent, child: None };
+        let mut server = Self { directory, port, arguments, child: None };
         server.restart();
         server
     }
@@ -83,7 +93,7 @@ impl RedisServer {
         self.kill();
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""]);
-        command.args(["--appendonly", if self.persistent { "yes" } else { "no" }]);
+        command.args(&self.arguments);
         command.args(["--appendfsync", "always", "--dir"]).arg(self.directory.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect(
@@ -97,6 +107,12 @@ impl RedisServer {
         self.child = Some(child);
     }
 
+    /// Lets it meet another node of its Redis Cluster.
+    pub fn meet(&self, other: &Self) {
+        let bus = other.arguments.last().unwrap();
+        self.command::<()>(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", other.port));
+    }
+
     /// Sends a command given as it would be typed, and returns its answer.
     pub fn command<T: FromRedisValue>(&self, words: &str) -> T {
         let mut words = words.split(' ');
@@ -108,6 +124,11 @@ impl RedisServer {
     fn connection(&self) -> Connection {
         redis::Client::open(self.url()).unwrap().get_connection().unwrap()
     }
+}
+
+/// A port that nobody listens on.
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 impl Drop for RedisServer {

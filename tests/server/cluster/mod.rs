@@ -1,5 +1,6 @@
 //! Several nodes over one Redis are one server: the contract across them, and what becomes of it when nodes
-//! die and Redis goes away, comes back, or comes back empty. Over several instances of Redis: [`shards`].
+//! die and Redis goes away, comes back, or comes back empty. Over several instances of Redis: [`shards`]; over a Redis
+//! Cluster: [`redis_cluster`].
 //!
 //! A real redis-server for every story. The nodes are servers in this process, or, where they are killed,
 //! processes of the real binary.
@@ -13,7 +14,9 @@ mod outages;
 mod patterns;
 mod private;
 mod recovery;
+mod redis_cluster;
 mod shards;
+mod traffic;
 mod users;
 
 use std::time::{Duration, Instant};

@@ -1,192 +1,27 @@
 //! Instances that die, come back with everything or with nothing, or stand still, while clients of two nodes write to
 //! rooms of all of them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use parking_lot::Mutex;
 use roomcast::config::Config;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
 use super::{
-    super::{assert_refused, eventually, offset_of},
+    super::{assert_refused, eventually, offset_of, traffic::Traffic},
     Shards, one_of_each, place_of, rooms,
 };
-use crate::support::{TestClient, redis::RedisServer};
+use crate::support::redis::RedisServer;
 
 const INSTANCES: usize = 3;
 const ROOMS: usize = 24;
 
-/// The id of each room's last message.
-const LAST: &str = "last";
-
-/// The histories of a room that a reader got, one after the other: the ids of their messages, from the first on.
-type Histories = Vec<Vec<String>>;
-
-/// What was acknowledged to a writer: rooms, offsets and ids.
-type Acknowledged = Vec<(String, u64, String)>;
-
-/// Clients of all nodes that write to rooms of one instance each, and a reader on each node of all rooms.
-struct Traffic {
-    stop: Arc<AtomicBool>,
-    /// How many messages were acknowledged, by the instance.
-    counts: [Arc<AtomicUsize>; INSTANCES],
-    /// The rooms in which something was refused.
-    refused: Arc<Mutex<BTreeSet<String>>>,
-    writers: Vec<JoinHandle<Acknowledged>>,
-    readers: Vec<JoinHandle<BTreeMap<String, Histories>>>,
-}
-
-impl Traffic {
-    async fn begin(shards: &Shards) -> Self {
-        let mut traffic = Self {
-            stop: Arc::default(),
-            counts: Default::default(),
-            refused: Arc::default(),
-            writers: Vec::new(),
-            readers: Vec::new(),
-        };
-        let rooms = rooms(ROOMS);
-        for node in &shards.nodes {
-            let mut reader = node.client().await;
-            for room in &rooms {
-                reader.join(room).await;
-            }
-            reader.forget().await;
-            traffic.readers.push(tokio::spawn(read(reader, rooms.clone())));
-        }
-        for (n, node) in shards.nodes.iter().enumerate() {
-            for place in 0..INSTANCES {
-                let own = rooms.iter().filter(|room| place_of(room, INSTANCES) == place);
-                let writer = Writer {
-                    name: format!("{n}-{place}"),
-                    rooms: own.cloned().collect(),
-                    stop: traffic.stop.clone(),
-                    count: traffic.counts[place].clone(),
-                    refused: traffic.refused.clone(),
-                };
-                traffic.writers.push(tokio::spawn(writer.write(node.client().await)));
-            }
-        }
-        traffic
-    }
-
-    /// Waits until so many more messages to rooms of each of these instances are acknowledged.
-    async fn flows(&self, instances: impl IntoIterator<Item = usize>, more: usize) {
-        for place in instances {
-            let count = &self.counts[place];
-            let wanted = count.load(Relaxed) + more;
-            eventually("messages are acknowledged", async || {
-                tokio::task::yield_now().await;
-                count.load(Relaxed) >= wanted
-            })
-            .await;
-        }
-    }
-
-    /// Ends it: the readers agree, and have what was acknowledged, where it was acknowledged, once. Returns how many
-    /// histories each room has had, and the rooms in which something was refused.
-    async fn end(self, shards: &Shards) -> (BTreeMap<String, usize>, BTreeSet<String>) {
-        self.stop.store(true, Relaxed);
-        let mut acknowledged = Vec::new();
-        for writer in self.writers {
-            acknowledged.extend(writer.await.unwrap());
-        }
-        let mut last = shards.nodes[0].client().await;
-        for room in rooms(ROOMS) {
-            let ack = last.ask("message", json!({"roomName": room, "id": LAST})).await;
-            assert_eq!(ack["success"], true, "{ack}");
-        }
-        let mut read = Vec::new();
-        for reader in self.readers {
-            read.push(reader.await.unwrap());
-        }
-        let first = &read[0];
-        for (room, histories) in first {
-            for other in &read[1..] {
-                // What was lost before it was delivered everywhere was lost with its epoch.
-                assert_eq!(other[room].last(), histories.last(), "{room}");
-            }
-            let ids = histories.iter().flatten().collect::<Vec<_>>();
-            let distinct = ids.iter().collect::<HashSet<_>>();
-            assert_eq!(distinct.len(), ids.len(), "{room}: a message came twice");
-        }
-        for (room, offset, id) in &acknowledged {
-            let at = usize::try_from(*offset).unwrap() - 1;
-            let has = |read: &BTreeMap<String, Histories>| {
-                read[room].iter().any(|history| history.get(at) == Some(id))
-            };
-            let is_there = read.iter().all(has);
-            assert!(
-                is_there || first[room].len() > 1,
-                "{id} was acknowledged at {offset} of {room}"
-            );
-        }
-        let histories = first.iter().map(|(room, histories)| (room.clone(), histories.len()));
-        let histories = histories.collect();
-        let refused = std::mem::take(&mut *self.refused.lock());
-        (histories, refused)
-    }
-}
-
-struct Writer {
-    name: String,
-    rooms: Vec<String>,
-    stop: Arc<AtomicBool>,
-    count: Arc<AtomicUsize>,
-    refused: Arc<Mutex<BTreeSet<String>>>,
-}
-
-impl Writer {
-    async fn write(self, mut client: TestClient) -> Acknowledged {
-        let mut acknowledged = Vec::new();
-        for (n, room) in self.rooms.iter().cycle().enumerate() {
-            if self.stop.load(Relaxed) {
-                break;
-            }
-            let id = format!("{}-{n}", self.name);
-            let ack = client.ask("message", json!({"roomName": room, "id": id})).await;
-            if ack["success"] == true {
-                acknowledged.push((room.clone(), offset_of(&ack), id));
-                self.count.fetch_add(1, Relaxed);
-            } else {
-                assert_refused(&ack, "unavailable");
-                client.drop_events("error");
-                self.refused.lock().insert(room.clone());
-            }
-        }
-        acknowledged
-    }
-}
-
-/// Reads until the last message of every room has come. Each history has all of its messages in order.
-async fn read(mut reader: TestClient, rooms: Vec<String>) -> BTreeMap<String, Histories> {
-    let mut all = rooms.iter().map(|room| (room.clone(), vec![Vec::new()])).collect();
-    let mut open = rooms.len();
-    while open > 0 {
-        let message = reader.next("message-reply").await;
-        open -= usize::from(take(&mut all, &message));
-    }
-    all
-}
-
-/// Takes a message; whether it is the room's last one.
-fn take(all: &mut BTreeMap<String, Histories>, message: &Value) -> bool {
-    let (offset, id) = (offset_of(message), message["id"].as_str().unwrap());
-    let histories = all.get_mut(message["roomName"].as_str().unwrap()).unwrap();
-    if offset == 1 && !histories.last().unwrap().is_empty() {
-        histories.push(Vec::new());
-    }
-    let history = histories.last_mut().unwrap();
-    history.push(id.to_owned());
-    assert_eq!(offset, history.len() as u64, "a gap, or one twice: {message}");
-    id == LAST
+/// The rooms of each instance.
+fn by_instance() -> Vec<Vec<String>> {
+    let of = |place: usize| {
+        let own = rooms(ROOMS).into_iter().filter(move |room| place_of(room, INSTANCES) == place);
+        own.collect()
+    };
+    (0..INSTANCES).map(of).collect()
 }
 
 fn roomy(config: &mut Config) {
@@ -209,7 +44,7 @@ fn assert_spared(ended: &(BTreeMap<String, usize>, BTreeSet<String>), victim: us
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_that_is_killed_costs_its_own_rooms_some_seconds_and_nothing_else() {
     let mut shards = Shards::with(INSTANCES, 2, roomy).await;
-    let traffic = Traffic::begin(&shards).await;
+    let traffic = Traffic::begin(&shards.nodes, &by_instance()).await;
     let one = one_of_each(&rooms(ROOMS), INSTANCES);
     for _ in 0..2 {
         traffic.flows(0..INSTANCES, 50).await;
@@ -231,7 +66,7 @@ async fn an_instance_that_is_killed_costs_its_own_rooms_some_seconds_and_nothing
         late.join(&one[1]).await;
     }
     traffic.flows(0..INSTANCES, 50).await;
-    let ended = traffic.end(&shards).await;
+    let ended = traffic.end(&shards.nodes[0]).await;
     assert_spared(&ended, 1);
     // It had everything on its disk.
     assert!(ended.0.values().all(|count| *count == 1), "{:?}", ended.0);
@@ -245,7 +80,7 @@ async fn an_instance_that_comes_back_empty_begins_new_histories_of_its_own_rooms
         RedisServer::persistent(),
     ]);
     shards.begin(INSTANCES, 2, roomy).await;
-    let traffic = Traffic::begin(&shards).await;
+    let traffic = Traffic::begin(&shards.nodes, &by_instance()).await;
     traffic.flows(0..INSTANCES, 50).await;
     let epochs = epochs(&shards).await;
     shards.redis[1].kill();
@@ -256,7 +91,7 @@ async fn an_instance_that_comes_back_empty_begins_new_histories_of_its_own_rooms
     for (room, epoch) in self::epochs(&shards).await {
         assert_eq!(epochs[&room] == epoch, place_of(&room, INSTANCES) != 1, "{room}");
     }
-    let ended = traffic.end(&shards).await;
+    let ended = traffic.end(&shards.nodes[0]).await;
     assert_spared(&ended, 1);
     let own = ended.0.iter().filter(|(room, _)| place_of(room, INSTANCES) == 1);
     assert!(own.clone().count() > 0 && own.clone().all(|(_, count)| *count == 2), "{:?}", ended.0);
@@ -276,7 +111,7 @@ async fn epochs(shards: &Shards) -> BTreeMap<String, Value> {
 /// For longer than the nodes' leases last: one that has nothing but rooms, and the first, which has the leases.
 async fn pause(victim: usize) {
     let shards = Shards::with(INSTANCES, 2, roomy).await;
-    let traffic = Traffic::begin(&shards).await;
+    let traffic = Traffic::begin(&shards.nodes, &by_instance()).await;
     traffic.flows(0..INSTANCES, 50).await;
     let clock = &shards.redis[2];
     let now = || {
@@ -294,7 +129,7 @@ async fn pause(victim: usize) {
     shards.redis[victim].thaw();
     shards.says(None).await;
     traffic.flows(0..INSTANCES, 50).await;
-    let ended = traffic.end(&shards).await;
+    let ended = traffic.end(&shards.nodes[0]).await;
     assert_spared(&ended, victim);
     assert!(ended.0.values().all(|count| *count == 1), "{:?}", ended.0);
     eventually("both nodes are there", async || {
