@@ -69,7 +69,7 @@ fn every_fault_is_printed_at_once() {
         r#"PORT: "99999" is not allowed; expected a port from 1 to 65535, or 0 for a free one (from the environment)"#,
         r#"MAX_PAYLOAD: "0" is not allowed; expected a size greater than 0, such as 65536 (bytes), 64KB, 1MB or 1GB (from .env)"#,
         r#"SEND_TIMEOUT: "0" is not allowed; expected a duration greater than 0 and up to 3650d, such as 500ms, 5s, 10m, 24h, 7d or 30 (seconds) (from roomcast.toml)"#,
-        "REDIS_URL: [redacted] is not allowed; expected a URL such as redis://localhost:6379/0, or rediss:// for TLS; with Sentinels redis+sentinel://host1:26379,host2:26379/mymaster; several instances as a list, separated by commas or in JSON (from the environment)",
+        "REDIS_URL: [redacted] is not allowed; expected a URL such as redis://localhost:6379/0, or rediss:// for TLS; with Sentinels redis+sentinel://host1:26379,host2:26379/mymaster; several instances as a list, separated by commas or in JSON; a Redis Cluster as redis+cluster://host1:6379,host2:6379 (from the environment)",
         r#"HISTORY_TTL: "soon" is not allowed; expected a duration up to 3650d, such as 10m, 24h or 7d, or 0 for no age limit (from the environment)"#,
         "JWT_SECRET, JWT_JWKS_URL: JWT_JWKS_URL stands alone: the issuer's keys verify all tokens (from the environment)",
         "ADMIN_USERNAME: needs ADMIN_PASSWORD as well; set both or neither (from the environment)",

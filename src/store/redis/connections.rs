@@ -45,6 +45,8 @@ pub(super) struct Seen {
 struct Newest {
     /// The run of Redis that this node last checked in to; empty before the first.
     run: String,
+    /// The run that it last began to check in to.
+    next: String,
     /// The newest log number seen, in that run or before it.
     number: u64,
     /// Where the keys were on their way to when this node last asked for one.
@@ -52,18 +54,22 @@ struct Newest {
 }
 
 impl Seen {
-    /// Notes a log number of this run. Numbers of other runs are ignored: an earlier run's may have been
-    /// lost since, and this node has yet to check in to a later run.
-    pub(super) fn note(&self, run: &str, number: u64) {
+    /// Notes a log number of this run; returns whether a later run will be told of it. Numbers of other runs are
+    /// ignored: an earlier run's may have been lost since, and this node has yet to check in to a later run.
+    pub(super) fn note(&self, run: &str, number: u64) -> bool {
         let mut newest = self.newest.lock();
-        if newest.run == run {
+        let counts = newest.run == run && newest.next == run;
+        if counts {
             newest.number = newest.number.max(number);
         }
+        counts
     }
 
-    /// The run that it last checked in to, and the newest number it has seen.
-    pub(super) fn newest(&self) -> (String, u64) {
-        let newest = self.newest.lock();
+    /// Begins to check in to a run; returns the run that this node last checked in to, and the newest number it has
+    /// seen. What an earlier run answers from now on is not told to this one.
+    pub(super) fn check_in(&self, run: &str) -> (String, u64) {
+        let mut newest = self.newest.lock();
+        run.clone_into(&mut newest.next);
         (newest.run.clone(), newest.number)
     }
 
@@ -180,7 +186,7 @@ async fn check_in(
     run: &str,
     (seen, is_astray): (&Seen, bool),
 ) -> RedisResult<()> {
-    let (known_run, number) = seen.newest();
+    let (known_run, number) = seen.check_in(run);
     let mut check_in = scripts::CHECK_IN.call(prefix);
     check_in.arg(run).arg(known_run).arg(number).arg(name).arg(i32::from(is_astray));
     if check_in.query_async::<i32>(connection).await? == 1 {

@@ -10,10 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use redis::{
-    Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, aio::ConnectionLike,
-    cmd,
-};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Value, aio::ConnectionLike, cmd};
 use tokio::{
     sync::{Notify, Semaphore, watch},
     time::{Instant, sleep, timeout, timeout_at},
@@ -26,7 +23,7 @@ use super::{
     names::{connection_name, slot_key},
     primary::{Primary, Replaced},
     replicas::{self, FEW_REPLICAS},
-    replies::{LATE, done_again, elsewhere, flatten, is_elsewhere, is_error, is_no_script},
+    replies::{LATE, done_again, elsewhere, flatten, is_elsewhere, is_no_script},
 };
 use crate::store::types::{Clock, Health, StoreError};
 
@@ -322,18 +319,8 @@ impl Link {
             Ok(Written { values, is_safe: replicas::have_all(self.replicas, &mut writes).await? })
         };
         let written = flatten(timeout_at(deadline, sent).await);
-        match &written {
-            Ok(Written { values, .. }) => {
-                // Redis has become a replica; the address may lead to the new primary.
-                let read_only = |value: &&Value| is_error(value, ServerErrorKind::ReadOnly);
-                if let Some(Value::ServerError(error)) = values.iter().find(read_only) {
-                    self.lose(connections, &error.clone().into());
-                }
-                if let Some(error) = values.iter().find_map(elsewhere) {
-                    self.lose(connections, &error);
-                }
-            }
-            Err(error) => self.lose(connections, error),
+        if let Err(error) = &written {
+            self.lose(connections, error);
         }
         written
     }

@@ -47,6 +47,17 @@ pub(super) fn elsewhere(value: &Value) -> Option<RedisError> {
     }
 }
 
+/// The error that says that the server takes no writes to these keys: it has become a replica, where its address may lead to the
+/// new primary, or the keys are elsewhere.
+pub(super) fn no_primary(value: &Value) -> Option<RedisError> {
+    match value {
+        Value::ServerError(error) if error.kind() == Some(ServerErrorKind::ReadOnly) => {
+            Some(error.clone().into())
+        }
+        value => elsewhere(value),
+    }
+}
+
 /// Whether Redis did nothing because it does not know the script.
 pub(super) fn is_no_script(value: &Value) -> bool {
     is_error(value, ServerErrorKind::NoScript)

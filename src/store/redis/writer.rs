@@ -14,13 +14,17 @@ use super::{
     intake::{Command, Intake, Kind},
     link::{Link, MOVED, Written},
     replicas::FEW_REPLICAS,
-    replies::elsewhere,
+    replies::{elsewhere, no_primary},
     values,
 };
 use crate::store::{
     pending::{Outcome, Past},
     types::{Stats, StoreError},
 };
+
+/// Why something is refused that a server has stored whose place another one has taken.
+const REPLACED: &str =
+    "another Redis has taken the place of the one that stored it; it is unknown whether it is kept";
 
 /// What the writer counts.
 #[derive(Default)]
@@ -117,8 +121,12 @@ impl Writer {
                 return Vec::new();
             }
         };
+        let gone = written.values.iter().find_map(no_primary);
         let again = passed_over(&pipeline, &mut written.values, &mut waiting);
         self.answer(waiting, written, &connections, begun);
+        if let Some(error) = gone {
+            self.link.lose(&connections, &error);
+        }
         again
     }
 
@@ -175,8 +183,8 @@ impl Writer {
             }
             (Kind::Append, value) => {
                 let appended = values::appended(&value)?;
+                self.note(run, appended.number)?;
                 self.counters.entries.fetch_add(1, Relaxed);
-                self.link.seen().note(run, appended.number);
                 if let Some(rooms) = appended.rooms {
                     self.link.note_rooms(rooms);
                 }
@@ -187,11 +195,21 @@ impl Writer {
             (Kind::Enqueue, Value::Int(-2)) => Err(StoreError::SenderQueueFull),
             (Kind::Enqueue, value) => {
                 let number = values::number(&value)?;
-                self.link.seen().note(run, number);
+                self.note(run, number)?;
                 Ok(number.into())
             }
             (Kind::Claim | Kind::Count, value) => Ok(values::number(&value)?.into()),
         }
+    }
+
+    /// Notes what was stored.
+    ///
+    /// # Errors
+    /// If this node has begun to check in to another run meanwhile, which does not hear of it. It may be lost, and no epoch
+    /// would change for it.
+    fn note(&self, run: &str, number: u64) -> Result<(), StoreError> {
+        let counts = self.link.seen().note(run, number);
+        counts.then_some(()).ok_or_else(|| StoreError::Unavailable(REPLACED.into()))
     }
 }
 

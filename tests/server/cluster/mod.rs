@@ -11,6 +11,7 @@ mod leaving;
 pub(crate) mod management;
 mod messages;
 mod outages;
+mod partition;
 mod patterns;
 mod private;
 mod recovery;

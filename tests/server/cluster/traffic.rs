@@ -122,7 +122,8 @@ impl Traffic {
             let is_there = read.iter().all(has);
             assert!(
                 is_there || first[room].len() > 1,
-                "{id} was acknowledged at {offset} of {room}"
+                "{id} was acknowledged at {offset} of {room}, whose readers had {:?} histories",
+                read.iter().map(|read| read[room].len()).collect::<Vec<_>>()
             );
         }
         let histories = first.iter().map(|(room, histories)| (room.clone(), histories.len()));

@@ -142,12 +142,15 @@ async fn who_knows_nothing_trusts_no_log_that_began_when_redis_was_emptied() {
 #[test]
 fn what_was_seen_of_another_run_does_not_count() {
     let seen = Seen::default();
+    seen.check_in("one");
+    assert!(!seen.note("one", 7), "it is not checked in");
     seen.checked_in("one");
-    seen.note("one", 5);
-    seen.note("two", 9);
-    seen.note("one", 3);
-    assert_eq!(seen.newest(), ("one".to_owned(), 5));
+    assert!(seen.note("one", 5));
+    assert!(!seen.note("two", 9));
+    assert!(seen.note("one", 3));
+    assert_eq!(seen.check_in("two"), ("one".to_owned(), 5));
+    assert!(!seen.note("one", 6), "the run that follows does not hear of it");
     seen.checked_in("two");
-    seen.note("one", 9);
-    assert_eq!(seen.newest(), ("two".to_owned(), 5));
+    assert!(!seen.note("one", 9));
+    assert_eq!(seen.check_in("two"), ("two".to_owned(), 5));
 }

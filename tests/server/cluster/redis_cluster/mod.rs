@@ -1,5 +1,5 @@
 //! A Redis Cluster: the keys of each room are in one slot, and go where it goes. Masters die, stand still and come back, and
-//! slots move, while clients of two nodes write to rooms of all of them.
+//! slots move, while clients of three nodes write to rooms of all of them.
 
 mod servers;
 
@@ -14,7 +14,7 @@ use crate::support::TestServer;
 
 const MASTERS: usize = 3;
 
-/// Two nodes over three masters with a replica each.
+/// Three nodes over three masters with a replica each.
 struct World {
     servers: Servers,
     nodes: Vec<TestServer>,
@@ -26,7 +26,7 @@ impl World {
     async fn start() -> Self {
         let servers = Servers::start(MASTERS).await;
         let mut nodes = Vec::new();
-        for _ in 0..2 {
+        for _ in 0..3 {
             let roomy = |config: &mut Config| config.history_size = 1_000_000;
             let node = TestServer::with(|config| {
                 on(&servers.redis[0], config, roomy);
@@ -136,7 +136,7 @@ async fn rooms_are_spread_over_slots_and_nothing_is_said_to_all_masters() {
     ann.next("private-message").await;
     let listed = world.nodes[0].get("/rooms?limit=100").await.expect(200);
     assert_eq!(listed["total"], 24, "{listed}");
-    assert_eq!(world.nodes[1].get("/stats").await.expect(200)["nodes"], 2);
+    assert_eq!(world.nodes[1].get("/stats").await.expect(200)["nodes"], 3);
     // All keys of a room have the tag of its place, and each of the 16 places has one slot.
     let mut slots = BTreeSet::new();
     let mut channels = Vec::new();
