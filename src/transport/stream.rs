@@ -116,6 +116,8 @@ impl Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // Behind what breaks a rule nothing is put in: where it stands in the frame is not known any more.
+        self.check()?;
         self.answer_first_ping(context);
         if self.put_in.is_empty() {
             ready!(self.poll_offer(context))?;
@@ -153,7 +155,6 @@ impl Stream {
         buffer: &mut ReadBuf<'_>,
         most: usize,
     ) -> Poll<io::Result<()>> {
-        self.check()?;
         if self.read.is_empty() && !ready!(self.poll_read_ahead(context))? {
             return Poll::Ready(Ok(()));
         }
