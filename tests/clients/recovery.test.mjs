@@ -49,6 +49,8 @@ for (const version of [4, '4.6']) {
         assert.equal((await post(server, '/events', { ...event, ...to })).status, 201);
       }
       assert.equal((await post(server, '/events', { event: 'lost', data: 1, volatile: true })).status, 201);
+      // By then it has come to the node of both, where there are two.
+      await next(other, 'lost');
       const before = arrived(ann, 'connected').length;
       const connects = back(ann);
       turn(ann, server);
@@ -149,11 +151,14 @@ story('v4: who left by itself, or was disconnected, is a new client', ON, async 
 story('v4: who missed too much is a new client', { ...ON, RECOVERY_LIMIT: '3' }, async ({ connect }) => {
   const bob = await connect();
   const ann = await connect();
-  await ask(ann, 'join-room', { roomName: 'r' });
+  // One on each node, where there are two.
+  const others = [await connect(), await connect()];
+  for (const socket of [ann, ...others]) await ask(socket, 'join-room', { roomName: 'r' });
   const { id } = ann;
   await lose(ann);
   await goneFor(bob, id);
   for (let n = 0; n < 4; n++) await ask(bob, 'message', { roomName: 'r', n });
+  for (const other of others) await next(other, 'message-reply', ({ n }) => n === 3);
   const connects = back(ann);
   ann.connect();
   await connects;
