@@ -27,6 +27,9 @@ export class Client {
   #answer = () => {};
   #number = 0;
 
+  /** How many events have come. */
+  received = 0;
+
   static async connect(port) {
     const client = new Client();
     client.#socket = new WebSocket(`ws://127.0.0.1:${port}/socket.io/?EIO=4&transport=websocket`, { perMessageDeflate: false });
@@ -38,6 +41,7 @@ export class Client {
         else if (text[0] === '2') client.#socket.send('3');
         else if (text.startsWith('40')) done();
         else if (text.startsWith('43')) client.#answer(text);
+        else if (text.startsWith('42')) client.received += 1;
       });
     });
     await connected;

@@ -125,6 +125,8 @@ test('what operators do reaches the clients as if they had done it', async () =>
     const [ada, bob, other] = [await connect(), await connect(), await connect('/chat')];
     const [adasId, bobsId] = [ada.id, bob.id]; // A socket that is closed has none.
     const operator = await enter();
+    // What happens from now on is told.
+    await heard(operator, 'all_sockets');
     const done = (clients) => ({ success: true, clients });
 
     assert.deepEqual(await ask(operator, 'join', '/', 'kitchen', adasId), done(1));
